@@ -1,0 +1,5 @@
+//! otpd: a gRPC one-time-password service.
+
+pub mod domain;
+pub mod ports;
+pub mod stores;

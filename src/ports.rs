@@ -1,0 +1,6 @@
+//! What the service needs from outside. A port is a trait in domain types; `stores` and `providers` implement them.
+
+pub mod clock;
+pub mod entropy;
+pub mod provider;
+pub mod store;
