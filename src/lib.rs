@@ -2,4 +2,6 @@
 
 pub mod domain;
 pub mod ports;
+pub mod secret;
+pub mod service;
 pub mod stores;

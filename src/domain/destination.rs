@@ -1,0 +1,231 @@
+//! Where a code goes: phone numbers and mailboxes in canonical form, and how they are shown.
+
+use std::{fmt, str::FromStr};
+
+use email_address::EmailAddress;
+use rlibphonenumber::PHONE_NUMBER_UTIL;
+use serde::{Deserialize, Serialize};
+
+/// How a code travels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Channel {
+    /// A text message.
+    Sms,
+    /// A call that reads the code out.
+    Voice,
+    /// A WhatsApp message.
+    WhatsApp,
+    /// An e-mail.
+    Email,
+}
+
+impl Channel {
+    /// All channels.
+    pub const ALL: [Self; 4] = [Self::Sms, Self::Voice, Self::WhatsApp, Self::Email];
+
+    /// The name in configuration, logs and the console provider's lines.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sms => "sms",
+            Self::Voice => "voice",
+            Self::WhatsApp => "whatsapp",
+            Self::Email => "email",
+        }
+    }
+}
+
+/// Why a destination is not one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MalformedDestination {
+    /// Not E.164.
+    #[error("must be an E.164 number with its leading plus, such as +14155550100")]
+    PhoneNumber,
+    /// Not a mailbox.
+    #[error("must be one e-mail address of at most 100 characters, without a display name")]
+    EmailAddress,
+}
+
+/// A phone number in E.164 (ITU-T E.164: a plus and up to 15 digits).
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PhoneNumber(String);
+
+impl PhoneNumber {
+    /// Takes a number in E.164.
+    ///
+    /// The country code must exist and the length be possible there. Whether the number is assigned is the provider's to
+    /// say: numbering plans change faster than any library.
+    ///
+    /// # Errors
+    /// It is not E.164.
+    pub fn parse(text: &str) -> Result<Self, MalformedDestination> {
+        let digits = text.strip_prefix('+').ok_or(MalformedDestination::PhoneNumber)?;
+        let shape = (7..=15).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
+        if !shape {
+            return Err(MalformedDestination::PhoneNumber);
+        }
+        let number = PHONE_NUMBER_UTIL.parse(text, None).map_err(|_| MalformedDestination::PhoneNumber)?;
+        if PHONE_NUMBER_UTIL.is_possible_number(&number) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(MalformedDestination::PhoneNumber)
+        }
+    }
+
+    /// The number, for the provider that delivers to it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+/// One mailbox.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Mailbox(String);
+
+impl Mailbox {
+    /// The longest address that is taken, in characters.
+    pub const MAX_LENGTH: usize = 100;
+
+    /// Takes an address.
+    ///
+    /// # Errors
+    /// It is too long, has a display name, or is not an address.
+    pub fn parse(text: &str) -> Result<Self, MalformedDestination> {
+        let plain = text.len() <= Self::MAX_LENGTH && text.bytes().all(|byte| byte.is_ascii_graphic());
+        let address = EmailAddress::from_str(text).ok().filter(|_| plain);
+        match address {
+            Some(address) if address.email() == text => Ok(Self(text.to_owned())),
+            _ => Err(MalformedDestination::EmailAddress),
+        }
+    }
+
+    /// The address, for the provider that delivers to it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for PhoneNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PhoneNumber(..)")
+    }
+}
+
+impl fmt::Debug for Mailbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Mailbox(..)")
+    }
+}
+
+/// Where a code goes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Destination {
+    /// A phone number.
+    Phone(PhoneNumber),
+    /// A mailbox.
+    Email(Mailbox),
+    /// The provider knows it.
+    OnFile,
+}
+
+impl Destination {
+    /// What counts as the same destination for quotas and locks: mailboxes are compared without case, so that spelling
+    /// buys no guesses. `None` for a contact on file, of which we know nothing.
+    pub fn canonical(&self) -> Option<String> {
+        match self {
+            Self::Phone(number) => Some(number.0.clone()),
+            Self::Email(mailbox) => Some(mailbox.0.to_ascii_lowercase()),
+            Self::OnFile => None,
+        }
+    }
+
+    /// Enough for the person to recognise it, too little to learn it: the country code's start and the last two digits, or
+    /// the first letter of the mailbox and of its domain with the last label. Empty for a contact on file.
+    pub fn masked(&self) -> String {
+        match self {
+            Self::Phone(number) => mask_middle(&number.0, 3, 2),
+            Self::Email(mailbox) => mask_mailbox(&mailbox.0),
+            Self::OnFile => String::new(),
+        }
+    }
+}
+
+fn mask_middle(text: &str, first: usize, last: usize) -> String {
+    let length = text.chars().count();
+    let shown = |index: usize| index < first || index + last >= length;
+    text.chars().enumerate().map(|(index, c)| if shown(index) { c } else { '*' }).collect()
+}
+
+fn mask_mailbox(text: &str) -> String {
+    let (local, domain) = text.rsplit_once('@').unwrap_or((text, ""));
+    let first = local.chars().next().unwrap_or('*');
+    let (host, top) = domain.rsplit_once('.').unwrap_or((domain, ""));
+    let host_first = host.chars().next().unwrap_or('*');
+    // The number of stars is fixed: the length of a mailbox tells it apart from others.
+    format!("{first}***@{host_first}***.{top}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn phone_numbers_are_e164() {
+        for good in ["+14155550100", "+919876543210", "+15555550123", "+4930123456", "+442079460000"] {
+            assert!(PhoneNumber::parse(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "+",
+            "14155550100",
+            "0014155550100",
+            "+1 415 555 0100",
+            "+1-415-555-0100",
+            "+0123456789",
+            "+999123456789",
+            "+1415555",
+            "+1234567890123456",
+            "+1415555010O",
+            "＋14155550100",
+            "+１４１５５５５０１００",
+            "+14155550100;ext=1",
+        ] {
+            assert_eq!(PhoneNumber::parse(bad), Err(MalformedDestination::PhoneNumber), "{bad}");
+        }
+    }
+
+    #[test]
+    fn mailboxes_are_plain_addresses() {
+        for good in ["jane@example.com", "a.b+c@sub.example.co.uk"] {
+            assert!(Mailbox::parse(good).is_ok(), "{good}");
+        }
+        let long = format!("{}@example.com", "x".repeat(100));
+        for bad in [
+            "",
+            "jane",
+            "@example.com",
+            "jane@",
+            "Jane <jane@example.com>",
+            "a b@example.com",
+            "é@example.com",
+            "a@b@c.com",
+            long.as_str(),
+        ] {
+            assert_eq!(Mailbox::parse(bad), Err(MalformedDestination::EmailAddress), "{bad}");
+        }
+    }
+
+    #[test]
+    fn masks_show_little() -> Result<(), MalformedDestination> {
+        assert_eq!(Destination::Phone(PhoneNumber::parse("+14155550100")?).masked(), "+14*******00");
+        assert_eq!(Destination::Email(Mailbox::parse("jane@example.com")?).masked(), "j***@e***.com");
+        assert_eq!(Destination::OnFile.masked(), "");
+        Ok(())
+    }
+
+    #[test]
+    fn spelling_of_a_mailbox_is_one_destination() -> Result<(), MalformedDestination> {
+        let spelt = |text| Mailbox::parse(text).map(|mailbox| Destination::Email(mailbox).canonical());
+        assert_eq!(spelt("Jane@Example.com")?, spelt("jane@example.COM")?);
+        Ok(())
+    }
+}

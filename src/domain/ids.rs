@@ -1,0 +1,122 @@
+//! Names that callers give: tenants, requests, options, accounts.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The longest id, in bytes and characters alike.
+pub const MAX_ID_LENGTH: usize = 100;
+
+/// An id is malformed: empty, too long, or with a character that is not allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must be 1 to 100 of {0}")]
+pub struct MalformedId(&'static str);
+
+fn check(text: &str, allowed: impl Fn(u8) -> bool, description: &'static str) -> Result<(), MalformedId> {
+    let fits = (1..=MAX_ID_LENGTH).contains(&text.len()) && text.bytes().all(allowed);
+    if fits { Ok(()) } else { Err(MalformedId(description)) }
+}
+
+fn is_id_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b':' | b'_' | b'-')
+}
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident, $allowed:expr, $description:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        pub struct $name(String);
+
+        impl $name {
+            /// Takes an id.
+            ///
+            /// # Errors
+            /// It is empty, longer than 100 characters, or holds a character that is not allowed.
+            pub fn parse(text: &str) -> Result<Self, MalformedId> {
+                check(text, $allowed, $description).map(|()| Self(text.to_owned()))
+            }
+
+            /// The id as the caller wrote it.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+    };
+}
+
+id!(
+    /// The tenant: Google's payment integrator account id.
+    Tenant, is_id_byte, "[a-zA-Z0-9:_-]"
+);
+id!(
+    /// The id of one request; of a CreateChallenge also the name of its challenge.
+    RequestId, is_id_byte, "[a-zA-Z0-9:_-]"
+);
+id!(
+    /// The id of one option of a challenge.
+    OptionId, is_id_byte, "[a-zA-Z0-9:_-]"
+);
+id!(
+    /// The person's account at the caller. Opaque, so more is allowed than in our own ids; masked when printed.
+    AccountId, |byte: u8| byte.is_ascii_graphic(), "printable ASCII without spaces"
+);
+
+impl fmt::Debug for Tenant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Tenant({})", self.0)
+    }
+}
+
+impl fmt::Debug for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RequestId(..)")
+    }
+}
+
+impl fmt::Debug for OptionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OptionId(..)")
+    }
+}
+
+impl fmt::Debug for AccountId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AccountId(..)")
+    }
+}
+
+/// A keyed hash of a request id, as records keep it: of one size, and telling nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Tag(pub [u8; 16]);
+
+/// A keyed MAC over the canonical encoding of a request, as records keep it to tell a repetition from other content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fingerprint(pub [u8; 16]);
+
+/// A request as the rules see it: which, and with what content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// Which.
+    pub id: Tag,
+    /// With what content.
+    pub content: Fingerprint,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_1_to_100_of_their_alphabet() {
+        for good in ["a", "A:b_c-9", &"x".repeat(100)] {
+            assert!(RequestId::parse(good).is_ok(), "{good}");
+        }
+        for bad in ["", " ", "a b", "é", "a.b", "１", "a\n", &"x".repeat(101)] {
+            assert!(RequestId::parse(bad).is_err(), "{bad}");
+        }
+        assert!(AccountId::parse("jane@example.com").is_ok());
+        for bad in ["", "a b", "é", "\u{7f}", &"x".repeat(101)] {
+            assert!(AccountId::parse(bad).is_err(), "{bad}");
+        }
+    }
+}

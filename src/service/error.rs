@@ -1,0 +1,70 @@
+//! Why a call could not be decided. Business outcomes are not errors; they are in `domain::outcome`.
+
+use std::time::Duration;
+
+use crate::ports::{entropy::NoEntropy, store::StoreError};
+
+/// A call that could not be decided. The variant is the decision; its text and cause are for the operator's log and never
+/// leave the process.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No such challenge or option, or it is another tenant's, or not what the caller says it is.
+    #[error("no such challenge or option")]
+    InvalidIdentifier,
+    /// The request id was used for other content. Nothing was counted.
+    #[error("the request id was used for other content")]
+    IdempotencyViolation,
+    /// The same request, or one that must end first, is being worked on.
+    #[error("the request is being worked on")]
+    RequestInProgress {
+        /// When to ask again.
+        retry_after: Duration,
+    },
+    /// Too many lost races.
+    #[error("too many others changed the record at the same time")]
+    Contention,
+    /// Every provider definitely failed; the send was given back.
+    #[error("every provider of the route failed")]
+    ProviderUnavailable {
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// A verifying provider did not answer.
+    #[error("the provider did not answer")]
+    VerificationOutcomeUnknown,
+    /// The call does not fit what has happened so far.
+    #[error("{0}")]
+    Precondition(Precondition),
+    /// The tenant is not accepted.
+    #[error("the tenant is not accepted")]
+    Forbidden,
+    /// The store failed. Nothing may be revealed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The caller's time ran out. The work goes on and is recorded.
+    #[error("the caller's deadline passed")]
+    DeadlineExceeded,
+    /// An invariant is broken: a record that cannot be opened, a task that died.
+    #[error("internal: {0}")]
+    Internal(String),
+}
+
+/// Which condition is not met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Precondition {
+    /// A channel of the request has no provider.
+    #[error("no provider serves one of the destinations")]
+    NoProvider,
+    /// A verification before any send.
+    #[error("no code has been sent")]
+    NothingSent,
+    /// A cancel after a success.
+    #[error("the challenge has been verified")]
+    Verified,
+}
+
+impl From<NoEntropy> for Error {
+    fn from(error: NoEntropy) -> Self {
+        Self::Internal(error.to_string())
+    }
+}
