@@ -1,11 +1,17 @@
 //! The rules. Nothing here awaits, reads a clock, draws randomness or touches the outside.
 
+pub mod canonical;
 pub mod challenge;
+pub mod code;
 pub mod destination;
 pub mod ids;
+pub mod invariants;
+pub mod message;
 pub mod outcome;
 pub mod policy;
 pub mod purpose;
 pub mod quota;
+pub mod rules;
+pub mod subject;
 pub mod time;
 pub mod transaction;

@@ -1,60 +1,98 @@
 //! The use cases: each loads, lets the rules decide, swaps, and only then answers. Knows no gRPC type and no adapter.
+//!
+//! A use case that has begun must be driven to its end: the caller runs it in a task of its own, so that a client that
+//! hangs up leaves nothing half recorded.
 
+mod challenges;
+mod check;
+mod create;
+mod deliver;
 pub mod error;
+mod fingerprint;
+mod manage;
+mod quotas;
+mod records;
 pub mod request;
+pub mod route;
+mod send;
+mod subjects;
+mod verify;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
+use challenges::ChallengeRef;
 use error::Error;
-use request::{Caller, CreateChallenge, LockAccount, SendOtp, UnlockAccount, VerifyOtp};
+use records::Records;
+use request::Caller;
+use route::Routes;
 
-use crate::domain::{
-    ids::{AccountId, OptionId, RequestId},
-    outcome::{AccountView, ChallengeView, Created, Sent, Verified},
+use crate::{
+    domain::{
+        canonical::Canonical,
+        challenge::Challenge,
+        ids::{Request, RequestId},
+        policy::{Policies, Tenants},
+        subject::Subject,
+    },
+    keys::ring::KeyRing,
+    ports::{clock::Clock, entropy::Entropy, store::Store},
 };
 
+/// Races that a request loses before it gives up. A challenge can only be changed a bounded number of times, so that even
+/// a thousand parallel guesses lose a handful each.
+const MAX_RACES: usize = 64;
+/// How long a write may take that must not be abandoned half-way when the caller's time runs out.
+const FINISH: Duration = Duration::from_secs(5);
+
+/// What the use cases need from outside.
+pub struct Ports {
+    /// Keeps records and counts quotas.
+    pub store: Arc<dyn Store>,
+    /// The master keys.
+    pub keys: Arc<KeyRing>,
+    /// The time of day.
+    pub clock: Arc<dyn Clock>,
+    /// Random bytes.
+    pub entropy: Arc<dyn Entropy>,
+    /// The providers.
+    pub routes: Routes,
+}
+
 /// The use cases of otpd.
-pub struct Otp {}
+pub struct Otp {
+    store: Arc<dyn Store>,
+    keys: Arc<KeyRing>,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    routes: Routes,
+    tenants: Tenants,
+    challenges: Records<Challenge>,
+    subjects: Records<Subject>,
+}
 
 impl Otp {
-    /// Opens a challenge.
-    pub async fn create_challenge(
-        self: &Arc<Self>,
-        caller: Caller,
-        request: CreateChallenge,
-    ) -> Result<Created, Error> {
-        Err(Error::Forbidden)
+    /// The use cases over these ports, for these tenants.
+    pub fn new(ports: Ports, tenants: Tenants) -> Self {
+        let Ports { store, keys, clock, entropy, routes } = ports;
+        let challenges = Records::new(store.clone(), keys.clone(), entropy.clone());
+        let subjects = Records::new(store.clone(), keys.clone(), entropy.clone());
+        Self { store, keys, clock, entropy, routes, tenants, challenges, subjects }
     }
-    /// Sends a code.
-    pub async fn send_otp(self: &Arc<Self>, caller: Caller, request: SendOtp) -> Result<Sent, Error> {
-        Err(Error::Forbidden)
+
+    fn policies(&self, caller: &Caller) -> Result<&Policies, Error> {
+        self.tenants.of(&caller.tenant).ok_or(Error::Forbidden)
     }
-    /// Checks a code.
-    pub async fn verify_otp(self: &Arc<Self>, caller: Caller, request: VerifyOtp) -> Result<Verified, Error> {
-        Err(Error::Forbidden)
+
+    /// The challenge that a request names. Refuses tenants that are not accepted.
+    fn challenge_ref(&self, caller: &Caller, challenge: &RequestId) -> Result<ChallengeRef, Error> {
+        self.policies(caller)?;
+        let name = self.keys.challenge_name(&caller.tenant, challenge);
+        Ok(ChallengeRef { name, tenant: caller.tenant.clone() })
     }
-    /// Ends a challenge.
-    pub async fn cancel_challenge(self: &Arc<Self>, caller: Caller, challenge: RequestId) -> Result<(), Error> {
-        Err(Error::Forbidden)
-    }
-    /// Describes a challenge.
-    pub async fn get_challenge(self: &Arc<Self>, caller: Caller, challenge: RequestId) -> Result<ChallengeView, Error> {
-        Err(Error::Forbidden)
-    }
-    /// Shows an account.
-    pub async fn get_account(self: &Arc<Self>, caller: Caller, account: AccountId) -> Result<AccountView, Error> {
-        Err(Error::Forbidden)
-    }
-    /// Locks an account.
-    pub async fn lock_account(self: &Arc<Self>, caller: Caller, request: LockAccount) -> Result<AccountView, Error> {
-        Err(Error::Forbidden)
-    }
-    /// Unlocks an account.
-    pub async fn unlock_account(
-        self: &Arc<Self>,
-        caller: Caller,
-        request: UnlockAccount,
-    ) -> Result<AccountView, Error> {
-        Err(Error::Forbidden)
+
+    /// The request as the rules see it.
+    fn request(&self, caller: &Caller, target: &ChallengeRef, content: Canonical) -> Request {
+        let id = self.keys.request_tag(target.name, &caller.request_id);
+        Request { id, content: self.keys.fingerprint(content) }
     }
 }

@@ -197,6 +197,10 @@ pub struct PendingSend {
     pub option: u8,
     /// From then on it counts as unconfirmed.
     pub lease_until: Timestamp,
+    /// When its code expires, for the answer to a send that outlives its challenge.
+    pub code_expires_at: Timestamp,
+    /// How long its code is, or 0; likewise.
+    pub code_digits: u8,
     /// The code that lives again if nothing was sent.
     pub previous: Option<LiveCode>,
     /// When the next send would be accepted if nothing was sent.

@@ -61,6 +61,14 @@ id!(
     AccountId, |byte: u8| byte.is_ascii_graphic(), "printable ASCII without spaces"
 );
 
+impl OptionId {
+    /// Takes an id that otpd has made itself.
+    pub(crate) fn made(text: String) -> Self {
+        debug_assert!(check(&text, is_id_byte, "").is_ok(), "a made id is an id");
+        Self(text)
+    }
+}
+
 impl fmt::Debug for Tenant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Tenant({})", self.0)

@@ -1,0 +1,172 @@
+//! The ring of master keys.
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use hkdf::Hkdf;
+use sha2::Sha256;
+
+use super::{Prf, seal::SealKey};
+use crate::{
+    domain::{
+        challenge::{Challenge, LiveCode},
+        code,
+    },
+    secret::Secret,
+};
+
+/// The key from which names are derived. It never rotates.
+pub const FIRST_KEY_ID: u32 = 1;
+/// The longest ring.
+pub const MAX_KEYS: usize = 16;
+
+/// Why a ring of keys is refused. Never holds a key.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadRing {
+    /// Not of the form `2:<base64>,1:<base64>`.
+    #[error("key {0} in order: must be `<number from 1>:<base64 of 32 bytes>`")]
+    Malformed(usize),
+    /// A number twice.
+    #[error("key {0} occurs twice")]
+    Twice(u32),
+    /// Empty or too long.
+    #[error("there must be 1 to {MAX_KEYS} keys")]
+    Count,
+    /// The first key is not in it, so that no record would be found.
+    #[error("key {FIRST_KEY_ID} is missing: names are derived from it, so without it no stored record is found")]
+    FirstMissing,
+}
+
+/// A record or code was made with a key that is not in the ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("key {0} is not in the ring")]
+pub struct MissingKey(pub u32);
+
+/// The master keys, the active one first, each with what is derived from it.
+pub struct KeyRing {
+    keys: Vec<Derived>,
+    names: Prf,
+    requests: Prf,
+}
+
+struct Derived {
+    id: u32,
+    codes: Prf,
+    seal: SealKey,
+}
+
+impl KeyRing {
+    /// Takes a ring such as `2:<base64 of 32 bytes>,1:<base64>`, the active key first.
+    ///
+    /// # Errors
+    /// It is malformed, or misses the first key although `without_first` is not set.
+    pub fn parse(text: &Secret<String>, without_first: bool) -> Result<Self, BadRing> {
+        let mut masters: Vec<(u32, Secret<[u8; 32]>)> = Vec::new();
+        for (index, entry) in text.expose().split(',').enumerate() {
+            let (id, key) = parse_key(entry).ok_or(BadRing::Malformed(index + 1))?;
+            if masters.iter().any(|(known, _)| *known == id) {
+                return Err(BadRing::Twice(id));
+            }
+            masters.push((id, key));
+        }
+        let lowest = masters.iter().min_by_key(|(id, _)| *id).ok_or(BadRing::Count)?;
+        if masters.len() > MAX_KEYS {
+            return Err(BadRing::Count);
+        }
+        if lowest.0 != FIRST_KEY_ID && !without_first {
+            return Err(BadRing::FirstMissing);
+        }
+        let names = Prf::new(derive(&lowest.1, "otpd names v1").expose());
+        let requests = Prf::new(derive(&lowest.1, "otpd requests v1").expose());
+        let keys = masters.iter().map(|(id, master)| Derived {
+            id: *id,
+            codes: Prf::new(derive(master, "otpd codes v1").expose()),
+            seal: SealKey::new(*id, &derive(master, "otpd records v1")),
+        });
+        Ok(Self { keys: keys.collect(), names, requests })
+    }
+
+    /// The id of the active key, with which new codes and records are made.
+    pub fn active_id(&self) -> u32 {
+        self.keys.first().map_or(FIRST_KEY_ID, |key| key.id)
+    }
+
+    /// The ids of all keys, the active one first.
+    pub fn ids(&self) -> Vec<u32> {
+        self.keys.iter().map(|key| key.id).collect()
+    }
+
+    /// Makes the live code of a challenge. `None` once the challenge has ended.
+    ///
+    /// # Errors
+    /// The key that it was made with is not in the ring.
+    pub fn code(&self, challenge: &Challenge, live: &LiveCode) -> Result<Option<Secret<String>>, MissingKey> {
+        let key = self.key(live.key_id)?;
+        let material = code::material(challenge, live);
+        Ok(material.map(|material| code::reduce(&key.codes.output(&material), live.digits)))
+    }
+
+    pub(super) fn active_seal(&self) -> Result<&SealKey, MissingKey> {
+        self.keys.first().map(|key| &key.seal).ok_or(MissingKey(FIRST_KEY_ID))
+    }
+
+    pub(super) fn seal(&self, id: u32) -> Result<&SealKey, MissingKey> {
+        self.key(id).map(|key| &key.seal)
+    }
+
+    pub(super) fn names(&self) -> &Prf {
+        &self.names
+    }
+
+    pub(super) fn requests(&self) -> &Prf {
+        &self.requests
+    }
+
+    fn key(&self, id: u32) -> Result<&Derived, MissingKey> {
+        self.keys.iter().find(|key| key.id == id).ok_or(MissingKey(id))
+    }
+}
+
+fn parse_key(entry: &str) -> Option<(u32, Secret<[u8; 32]>)> {
+    let (id, key) = entry.trim().split_once(':')?;
+    let id = id.parse().ok().filter(|id| *id >= FIRST_KEY_ID)?;
+    let bytes = Secret::new(STANDARD.decode(key).ok()?);
+    let key = <[u8; 32]>::try_from(bytes.expose().as_slice()).ok()?;
+    Some((id, Secret::new(key)))
+}
+
+/// One key per use, so that none serves two (RFC 5869).
+fn derive(master: &Secret<[u8; 32]>, purpose: &str) -> Secret<[u8; 32]> {
+    let mut key = [0; 32];
+    // 32 bytes are within what HKDF-SHA-256 gives (255 times 32), so that expanding cannot fail.
+    let expanded = Hkdf::<Sha256>::new(None, master.expose()).expand(purpose.as_bytes(), &mut key);
+    debug_assert!(expanded.is_ok(), "HKDF gives 32 bytes");
+    Secret::new(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ring(text: &str) -> Result<Vec<u32>, BadRing> {
+        KeyRing::parse(&Secret::new(text.to_owned()), false).map(|ring| ring.ids())
+    }
+
+    #[test]
+    fn rings_are_numbered_keys() {
+        let key = STANDARD.encode([7; 32]);
+        assert_eq!(ring(&format!("1:{key}")), Ok(vec![1]));
+        assert_eq!(ring(&format!("2:{key}, 1:{key}")), Ok(vec![2, 1]));
+        assert_eq!(ring(&format!("2:{key}")), Err(BadRing::FirstMissing));
+        assert_eq!(ring(&format!("1:{key},1:{key}")), Err(BadRing::Twice(1)));
+        let short = STANDARD.encode([7; 31]);
+        for bad in ["", "1", "1:", "1:!!", &key, &format!("0:{key}"), &format!("x:{key}"), &format!("1:{short}")] {
+            assert_eq!(ring(bad), Err(BadRing::Malformed(1)), "{bad}");
+        }
+        assert_eq!(ring(&format!("1:{key},")), Err(BadRing::Malformed(2)));
+    }
+
+    #[test]
+    fn without_the_first_key_only_where_forced() {
+        let text = Secret::new(format!("3:{}", STANDARD.encode([7; 32])));
+        assert!(KeyRing::parse(&text, true).is_ok());
+    }
+}

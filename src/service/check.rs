@@ -1,0 +1,143 @@
+//! Asking a provider that checks its own codes. The question is on record, and its failure charged, before it is asked.
+
+use super::{FINISH, Otp, challenges::ChallengeRef, error::Error, send::retry_after};
+use crate::{
+    domain::{
+        challenge::{Challenge, Phase, Target},
+        destination::Destination,
+        ids::{Request, RequestId},
+        outcome::Verified,
+        rules::{Asked, CheckResult, CheckStep, SettleCheck, VerifyStep},
+        subject::{Command, Standing},
+    },
+    ports::{
+        clock::Deadline,
+        provider::{Check, Checked, ClientContext, Occasion, Parameters},
+        store::Name,
+    },
+    secret::Secret,
+};
+
+/// A question on record.
+pub(super) struct Ask {
+    pub(super) target: ChallengeRef,
+    pub(super) identity: Request,
+    pub(super) challenge: Challenge,
+    pub(super) asked: Asked,
+    pub(super) subject: Name,
+    /// After the charge.
+    pub(super) standing: Standing,
+    pub(super) call: CheckAsk,
+}
+
+/// What only the caller knows of it.
+pub(super) struct CheckAsk {
+    pub(super) challenge: RequestId,
+    pub(super) otp: Secret<String>,
+    pub(super) parameters: Parameters,
+}
+
+impl Otp {
+    /// Asks, settles, and only then tells.
+    pub(super) async fn ask(&self, ask: Ask) -> Result<Verified, Error> {
+        let result = self.ask_provider(&ask).await;
+        let settle = SettleCheck { request: ask.identity, attempt: ask.asked.attempt, result, standing: ask.standing };
+        let (challenge, step) = self.change(&ask.target, &settle, Deadline::after(FINISH)).await?;
+        let attempt = ask.target.attempt(ask.asked.attempt);
+        match step {
+            CheckStep::Answer { verdict, give_back } => {
+                if give_back {
+                    self.give_check_back(&ask, &challenge).await?;
+                }
+                if let Verified::Success(_) = verdict {
+                    self.forgive(&ask.target, &challenge, ask.subject, attempt, ask.standing.through).await?;
+                }
+                Ok(verdict)
+            }
+            CheckStep::Unanswered => {
+                self.give_check_back(&ask, &challenge).await?;
+                Err(Error::VerificationOutcomeUnknown)
+            }
+            CheckStep::Superseded(step) => self.superseded(&ask, &challenge, step).await,
+        }
+    }
+
+    async fn ask_provider(&self, ask: &Ask) -> CheckResult {
+        let Some(provider) = self.routes.named(&ask.asked.provider) else {
+            tracing::error!(provider = ask.asked.provider, "the provider of a live code is not configured any more");
+            return CheckResult::Unknown;
+        };
+        let Some(occasion) = occasion(ask) else { return CheckResult::Unknown };
+        let check = Check {
+            occasion,
+            otp: ask.call.otp.clone(),
+            reference: ask.asked.reference.clone(),
+            repeated: ask.asked.repeated,
+            idempotency_key: format!("{}-check-{}", ask.call.challenge.as_str(), ask.asked.attempt),
+        };
+        let deadline = Deadline::after(provider.capabilities().timeout);
+        let checked = tokio::time::timeout_at(deadline.instant(), provider.check(check, deadline)).await;
+        result(checked.unwrap_or(Checked::Unknown))
+    }
+
+    async fn give_check_back(&self, ask: &Ask, challenge: &Challenge) -> Result<(), Error> {
+        let command = Command::GiveBack(ask.target.attempt(ask.asked.attempt));
+        let policy = self.lock_policy(&ask.target, challenge)?;
+        self.change_subject(ask.subject, &command, policy, Deadline::after(FINISH)).await?;
+        Ok(())
+    }
+
+    /// Somebody else settled the question, or ended the challenge, meanwhile.
+    async fn superseded(&self, ask: &Ask, challenge: &Challenge, step: VerifyStep) -> Result<Verified, Error> {
+        match step {
+            VerifyStep::Replay(verified) | VerifyStep::Refused(verified) => Ok(verified),
+            VerifyStep::ReplaySuccess { proof, attempt, through, subject } => self
+                .success_again(&ask.target, challenge, proof, attempt, through, subject)
+                .await
+                .map(Verified::Success),
+            VerifyStep::Conflict => Err(Error::IdempotencyViolation),
+            VerifyStep::Mismatch => Err(Error::InvalidIdentifier),
+            VerifyStep::Busy { until } => {
+                Err(Error::RequestInProgress { retry_after: retry_after(until.since(self.now())) })
+            }
+            VerifyStep::NothingSent | VerifyStep::Attempt { .. } | VerifyStep::Ask(_) => {
+                Err(Error::VerificationOutcomeUnknown)
+            }
+        }
+    }
+}
+
+fn result(checked: Checked) -> CheckResult {
+    match checked {
+        Checked::Matched(evidence) => {
+            CheckResult::Matched { eci: evidence.eci, verification_id: evidence.verification_id }
+        }
+        Checked::NotMatched => CheckResult::NotMatched,
+        Checked::Gone => CheckResult::Gone,
+        Checked::AttemptsExceeded => CheckResult::AttemptsExceeded,
+        Checked::AlreadyUsed => CheckResult::AlreadyUsed,
+        Checked::Unknown => CheckResult::Unknown,
+    }
+}
+
+fn occasion(ask: &Ask) -> Option<Occasion> {
+    let challenge = &ask.challenge;
+    let option = challenge.option_at(ask.asked.option)?;
+    let Phase::Open(open) = &challenge.phase else { return None };
+    let destination = match &option.target {
+        Target::Known(destination) => destination.clone(),
+        Target::Masked(_) => Destination::OnFile,
+    };
+    Some(Occasion {
+        tenant: ask.target.tenant.clone(),
+        challenge: ask.call.challenge.clone(),
+        account: challenge.account.clone(),
+        purpose: challenge.purpose,
+        transaction: challenge.transaction.clone(),
+        channel: option.channel,
+        destination,
+        locale: open.locale.clone(),
+        parameters: ask.call.parameters.clone(),
+        client: ClientContext::default(),
+    })
+}
