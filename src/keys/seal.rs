@@ -64,7 +64,7 @@ impl KeyRing {
         let mut nonce = [0; NONCE];
         entropy.fill(&mut nonce)?;
         let header = header(key.id);
-        let aad = associated(name, &header);
+        let aad = associated(name, header);
         let payload = Payload { msg: plain, aad: &aad };
         let sealed = key.cipher.encrypt(&XNonce::from(nonce), payload).map_err(|_| SealError::TooLong)?;
         let mut bytes = Vec::with_capacity(HEADER + NONCE + sealed.len());
@@ -86,7 +86,7 @@ impl KeyRing {
             return Err(SealError::UnknownFormat(format));
         }
         let key = self.seal(u32::from_be_bytes(id))?;
-        let aad = associated(name, header);
+        let aad = associated(name, *header);
         let payload = Payload { msg: ciphertext, aad: &aad };
         key.cipher.decrypt(&XNonce::from(*nonce), payload).map_err(|_| SealError::Damaged)
     }
@@ -97,9 +97,9 @@ fn header(id: u32) -> [u8; HEADER] {
     [FORMAT, a, b, c, d]
 }
 
-fn associated(name: Name, header: &[u8; HEADER]) -> [u8; 16 + HEADER] {
+fn associated(name: Name, header: [u8; HEADER]) -> [u8; 16 + HEADER] {
     let mut aad = [0; 16 + HEADER];
-    aad.iter_mut().zip(name.0.iter().chain(header)).for_each(|(to, from)| *to = *from);
+    aad.iter_mut().zip(name.0.iter().chain(&header)).for_each(|(to, from)| *to = *from);
     aad
 }
 

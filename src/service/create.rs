@@ -33,7 +33,7 @@ impl Otp {
         let identity = self.request(&caller, &target, request.content());
         let policy = self.policies(&caller)?.of(request.purpose);
         let challenge = match self.find_or_open(&caller, &target, identity, &request, policy).await? {
-            Opening::Challenge(challenge) => challenge,
+            Opening::Challenge(challenge) => *challenge,
             Opening::Refused(refusal) => return Ok(refusal),
         };
         let send = if request.send_otp {
@@ -71,7 +71,7 @@ impl Otp {
             return Ok(Opening::Refused(Created::RiskDeclined));
         }
         match self.store_new(target.name, found.as_ref(), &challenge).await? {
-            Written::Done => Ok(Opening::Challenge(challenge)),
+            Written::Done => Ok(Opening::Challenge(Box::new(challenge))),
             Written::Lost(held) => repetition(held.value, &identity),
             Written::Missing => Err(Error::Contention),
         }
@@ -169,7 +169,7 @@ impl Otp {
 
 /// What came of looking for the challenge, or opening it.
 enum Opening {
-    Challenge(Challenge),
+    Challenge(Box<Challenge>),
     Refused(Created),
 }
 
@@ -177,5 +177,5 @@ enum Opening {
 fn repetition(challenge: Challenge, identity: &Request) -> Result<Opening, Error> {
     let same = challenge.creation == *identity;
     let known = matches!(rules::recall(&challenge, identity), Recall::Creation | Recall::Reply(_) | Recall::Sending(_));
-    if same && known { Ok(Opening::Challenge(challenge)) } else { Err(Error::IdempotencyViolation) }
+    if same && known { Ok(Opening::Challenge(Box::new(challenge))) } else { Err(Error::IdempotencyViolation) }
 }

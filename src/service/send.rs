@@ -76,7 +76,7 @@ impl Otp {
         loop {
             match self.reserve(&ask, caller.deadline).await? {
                 Reservation::Answer(sent) => return Ok(sent),
-                Reservation::Reserved(reserved) => return self.fulfil(ask, reserved).await,
+                Reservation::Reserved(reserved) => return self.fulfil(ask, *reserved).await,
                 Reservation::Busy(until) => {
                     if patience.remaining() < pause + ANSWER_MARGIN {
                         return Err(Error::RequestInProgress { retry_after: retry_after(until.since(self.now())) });
@@ -107,7 +107,7 @@ impl Otp {
             SendStep::Replay(sent) | SendStep::Refused(sent) => Ok(Reservation::Answer(sent)),
             SendStep::Busy { until } => Ok(Reservation::Busy(until)),
             SendStep::Deliver(dispatched) => {
-                Ok(Reservation::Reserved(Reserved { challenge, dispatched, route, lease }))
+                Ok(Reservation::Reserved(Box::new(Reserved { challenge, dispatched, route, lease })))
             }
         }
     }
@@ -153,7 +153,7 @@ impl Otp {
 enum Reservation {
     Answer(Sent),
     Busy(Timestamp),
-    Reserved(Reserved),
+    Reserved(Box<Reserved>),
 }
 
 fn destination_of(challenge: &Challenge, option: &OptionId) -> Option<String> {

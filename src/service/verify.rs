@@ -39,7 +39,7 @@ enum Round {
     /// A provider must be asked; the question is on record.
     Ask(Box<Ask>),
     /// Somebody else was first.
-    Again(Held<Challenge>),
+    Again(Box<Held<Challenge>>),
 }
 
 impl Otp {
@@ -59,7 +59,7 @@ impl Otp {
                     return Ok(verified);
                 }
                 Round::Ask(ask) => return self.ask(*ask).await,
-                Round::Again(other) => held = other,
+                Round::Again(other) => held = *other,
             }
         }
         Err(Error::Contention)
@@ -76,7 +76,7 @@ impl Otp {
                 self.attempt(work, held, comparison, number, matched).await
             }
             VerifyStep::Ask(asked) => self.attempt(work, held, comparison, asked.attempt, false).await,
-            _ if !held.fresh => self.reload(work.target.name, work.caller.deadline).await.map(Round::Again),
+            _ if !held.fresh => self.reload(work.target.name, work.caller.deadline).await.map(Round::again),
             _ => self.refuse(work, held, comparison, decision).await,
         }
     }
@@ -128,17 +128,17 @@ impl Otp {
         let (_, standing) = self.change_subject(subject, &command, policy, Deadline::after(FINISH)).await?;
         if let Some(locked) = standing.locked {
             // Not used up. What was judged from memory might be out of date, and then be answered otherwise.
-            return match held.fresh {
-                true => Ok(Round::Answer(Verified::AccountLocked(locked))),
-                false => self.reload(work.target.name, work.caller.deadline).await.map(Round::Again),
-            };
+            if !held.fresh {
+                return self.reload(work.target.name, work.caller.deadline).await.map(Round::again);
+            }
+            return Ok(Round::Answer(Verified::AccountLocked(locked)));
         }
         if !matched {
             work.charged = Some((subject, number));
         }
         let decision = self.judge(work, &held.value, comparison, standing);
         if let Some(other) = self.commit(&work.target, held, &decision.record, decision.abandoned_attempt).await? {
-            return Ok(Round::Again(other));
+            return Ok(Round::again(other));
         }
         work.charged = None;
         match decision.outcome {
@@ -148,7 +148,7 @@ impl Otp {
             }
             VerifyStep::Attempt { verdict, .. } => Ok(Round::Answer(verdict)),
             VerifyStep::Ask(asked) => {
-                Ok(Round::Ask(Box::new(self.question(work, decision.record, asked, subject, standing))))
+                Ok(Round::Ask(Box::new(question(work, decision.record, asked, subject, standing))))
             }
             _ => Err(Error::Internal("an attempt that the rules take back".to_owned())),
         }
@@ -176,7 +176,7 @@ impl Otp {
         };
         // Something overdue may have been settled on the way: that is stored before anything is told.
         if let Some(other) = self.commit(&work.target, held, &decision.record, decision.abandoned_attempt).await? {
-            return Ok(Round::Again(other));
+            return Ok(Round::again(other));
         }
         let now = self.now();
         match decision.outcome {
@@ -236,20 +236,26 @@ impl Otp {
         self.change_subject(subject, &command, policy, Deadline::after(FINISH)).await?;
         Ok(())
     }
+}
 
-    fn question(&self, work: &Work, challenge: Challenge, asked: Asked, subject: Name, standing: Standing) -> Ask {
-        Ask {
-            target: work.target.clone(),
-            identity: work.identity,
-            challenge,
-            asked,
-            subject,
-            standing,
-            call: CheckAsk {
-                challenge: work.request.challenge.clone(),
-                otp: work.request.otp.clone(),
-                parameters: work.request.parameters.clone(),
-            },
-        }
+impl Round {
+    fn again(held: Held<Challenge>) -> Self {
+        Self::Again(Box::new(held))
+    }
+}
+
+fn question(work: &Work, challenge: Challenge, asked: Asked, subject: Name, standing: Standing) -> Ask {
+    Ask {
+        target: work.target.clone(),
+        identity: work.identity,
+        challenge,
+        asked,
+        subject,
+        standing,
+        call: CheckAsk {
+            challenge: work.request.challenge.clone(),
+            otp: work.request.otp.clone(),
+            parameters: work.request.parameters.clone(),
+        },
     }
 }

@@ -131,7 +131,7 @@ impl Command for Verify {
         }
         let code = match live_code(challenge, now) {
             Ok(code) => code.clone(),
-            Err(step) => return step,
+            Err(barrier) => return barrier.into(),
         };
         if let Some(check) = pending_check(challenge) {
             return VerifyStep::Busy { until: check.lease_until };
@@ -146,20 +146,35 @@ impl Command for Verify {
     }
 }
 
-/// The live code, or why there is none to compare with, in order of precedence.
-fn live_code(challenge: &Challenge, now: Timestamp) -> Result<&LiveCode, VerifyStep> {
-    let refused = |answer| Err(VerifyStep::Refused(answer));
-    match &challenge.phase {
-        Phase::Ended(Ended::Verified { .. }) => refused(Verified::AlreadyUsed),
-        Phase::Ended(Ended::Cancelled) => refused(Verified::Expired),
-        _ if now >= challenge.expires_at() => refused(Verified::Expired),
-        Phase::Ended(Ended::AttemptsExceeded { code_expires_at }) if now >= *code_expires_at => {
-            refused(Verified::Expired)
+/// Why there is no live code to compare with, in order of precedence.
+enum Barrier {
+    AlreadyUsed,
+    Expired,
+    NothingSent,
+    AttemptsExceeded,
+}
+
+impl From<Barrier> for VerifyStep {
+    fn from(barrier: Barrier) -> Self {
+        match barrier {
+            Barrier::AlreadyUsed => Self::Refused(Verified::AlreadyUsed),
+            Barrier::Expired => Self::Refused(Verified::Expired),
+            Barrier::NothingSent => Self::NothingSent,
+            Barrier::AttemptsExceeded => Self::Refused(Verified::AttemptsExceeded),
         }
-        Phase::Ended(Ended::AttemptsExceeded { .. }) => refused(Verified::AttemptsExceeded),
+    }
+}
+
+fn live_code(challenge: &Challenge, now: Timestamp) -> Result<&LiveCode, Barrier> {
+    match &challenge.phase {
+        Phase::Ended(Ended::Verified { .. }) => Err(Barrier::AlreadyUsed),
+        Phase::Ended(Ended::Cancelled) => Err(Barrier::Expired),
+        _ if now >= challenge.expires_at() => Err(Barrier::Expired),
+        Phase::Ended(Ended::AttemptsExceeded { code_expires_at }) if now >= *code_expires_at => Err(Barrier::Expired),
+        Phase::Ended(Ended::AttemptsExceeded { .. }) => Err(Barrier::AttemptsExceeded),
         Phase::Open(open) => match &open.code {
-            None => Err(VerifyStep::NothingSent),
-            Some(code) if now >= code.expires_at => refused(Verified::Expired),
+            None => Err(Barrier::NothingSent),
+            Some(code) if now >= code.expires_at => Err(Barrier::Expired),
             Some(code) => Ok(code),
         },
     }
@@ -276,10 +291,9 @@ pub(super) fn replay(challenge: &Challenge, reply: &Reply) -> VerifyStep {
             VerifyStep::ReplaySuccess { proof, attempt, through: *forgives_through, subject: *subject }
         }
         Reply::NotMatched { remaining } => VerifyStep::Replay(Verified::NotMatched { remaining: *remaining }),
-        Reply::CodeExpired => VerifyStep::Replay(Verified::Expired),
+        Reply::CodeExpired | Reply::CheckUnanswered { .. } => VerifyStep::Replay(Verified::Expired),
         Reply::AttemptsExceeded => VerifyStep::Replay(Verified::AttemptsExceeded),
         Reply::AlreadyUsed => VerifyStep::Replay(Verified::AlreadyUsed),
-        Reply::CheckUnanswered { .. } => VerifyStep::Replay(Verified::Expired),
         Reply::Sent { .. } | Reply::DestinationRejected => VerifyStep::Conflict,
     }
 }
