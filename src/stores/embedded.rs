@@ -112,7 +112,11 @@ impl Embedded {
         ask: impl FnOnce(Reply<T>) -> Ask,
     ) -> Result<T, StoreError> {
         self.failed.check(operation)?;
-        let closed = || StoreError::new(operation, "the store is closed");
+        let closed = || {
+            // The writer drops what nobody can be waiting for any more.
+            let late = deadline.remaining().is_zero();
+            if late { StoreError::timed_out(operation) } else { StoreError::new(operation, "the store is closed") }
+        };
         let (reply, answer) = oneshot::channel();
         let asked = async {
             self.commands.send(Command { deadline, ask: ask(reply) }).await.map_err(|_| closed())?;

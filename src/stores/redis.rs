@@ -165,10 +165,10 @@ fn lifetime(ttl: Duration) -> u64 {
     millis(ttl).clamp(1, Timestamp::MAX.as_millis())
 }
 
-/// The time `per` before `now`, as a bound of a range of scores. Nothing is earlier than the epoch.
+/// The time `per` before `now`, as a bound of a range of scores. No take is earlier than the epoch.
 fn bound(exclusive: &str, now: Timestamp, per: Duration) -> String {
     match now.as_millis().checked_sub(millis(per)) {
         Some(after) => format!("{exclusive}{after}"),
-        None => "-inf".to_owned(),
+        None => "-1".to_owned(),
     }
 }

@@ -19,7 +19,7 @@ use otpd::{
 
 /// A store under test.
 #[async_trait]
-pub trait Harness: Send + Sync {
+pub(crate) trait Harness: Send + Sync {
     /// The store.
     fn store(&self) -> Arc<dyn Store>;
     /// Lets the store's time pass.
@@ -30,18 +30,18 @@ pub trait Harness: Send + Sync {
 
 /// A clock that stands still until it is moved.
 #[derive(Default)]
-pub struct ManualClock(AtomicU64);
+pub(crate) struct ManualClock(AtomicU64);
 
 impl ManualClock {
-    pub fn starting() -> Arc<Self> {
+    pub(crate) fn starting() -> Arc<Self> {
         Arc::new(Self(AtomicU64::new(1_700_000_000_000)))
     }
 
-    pub fn pass(&self, span: Duration) {
+    pub(crate) fn pass(&self, span: Duration) {
         self.0.fetch_add(u64::try_from(span.as_millis()).unwrap(), Ordering::SeqCst);
     }
 
-    pub fn back(&self, millis: u64) {
+    pub(crate) fn back(&self, millis: u64) {
         self.0.fetch_sub(millis, Ordering::SeqCst);
     }
 }
@@ -53,50 +53,50 @@ impl Clock for ManualClock {
 }
 
 /// Long enough that it only passes when something hangs.
-pub fn soon() -> Deadline {
+pub(crate) fn soon() -> Deadline {
     Deadline::after(Duration::from_secs(10))
 }
 
-pub const HOUR: Duration = Duration::from_secs(3_600);
+pub(crate) const HOUR: Duration = Duration::from_secs(3_600);
 
-pub fn name(n: u64) -> Name {
+pub(crate) fn name(n: u64) -> Name {
     let mut name = [0xA5; 16];
     name[8..].copy_from_slice(&n.to_be_bytes());
     Name(name)
 }
 
-pub fn take_id(n: u64) -> TakeId {
+pub(crate) fn take_id(n: u64) -> TakeId {
     TakeId(name(n).0)
 }
 
 /// A record whose version and content both say `n`. Its bytes are no text.
-pub fn record(n: u64) -> Sealed {
+pub(crate) fn record(n: u64) -> Sealed {
     let mut bytes = vec![0xFF, 0, 13, 10, 0x80];
     bytes.extend([n.to_be_bytes(); 40].concat());
     Sealed::from_bytes(bytes).unwrap()
 }
 
 /// The `n` of a record, checked to be whole.
-pub fn content(record: &Sealed) -> u64 {
+pub(crate) fn content(record: &Sealed) -> u64 {
     let n = u64::from_be_bytes(record.as_bytes()[5..13].try_into().unwrap());
     assert_eq!(record.as_bytes(), self::record(n).as_bytes(), "a torn record");
     n
 }
 
-pub fn version(n: u64) -> Version {
+pub(crate) fn version(n: u64) -> Version {
     record(n).version()
 }
 
-pub fn window(max: u32, per: Duration) -> Window {
+pub(crate) fn window(max: u32, per: Duration) -> Window {
     Window { max, per }
 }
 
-pub fn at(millis: u64) -> Timestamp {
+pub(crate) fn at(millis: u64) -> Timestamp {
     Timestamp::from_millis(millis)
 }
 
 /// Asks again and again, at most 10 s, until it is so.
-pub async fn until<F: Future<Output = bool>>(what: &str, mut is_so: impl FnMut() -> F) {
+pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut is_so: impl FnMut() -> F) {
     let deadline = soon();
     while !is_so().await {
         assert!(!deadline.remaining().is_zero(), "not in time: {what}");
@@ -105,21 +105,21 @@ pub async fn until<F: Future<Output = bool>>(what: &str, mut is_so: impl FnMut()
 }
 
 /// The store with deadlines that do not matter, answers unwrapped and records as numbers.
-pub struct Easy(pub Arc<dyn Store>);
+pub(crate) struct Easy(pub(crate) Arc<dyn Store>);
 
 impl Easy {
-    pub async fn load(&self, n: u64) -> Option<u64> {
+    pub(crate) async fn load(&self, n: u64) -> Option<u64> {
         self.0.load(name(n), soon()).await.unwrap().map(|record| content(&record))
     }
 
-    pub async fn insert(&self, n: u64, new: u64, ttl: Duration) -> Option<u64> {
+    pub(crate) async fn insert(&self, n: u64, new: u64, ttl: Duration) -> Option<u64> {
         match self.0.insert(name(n), &record(new), ttl, soon()).await.unwrap() {
             Inserted::Done => None,
             Inserted::Exists(present) => Some(content(&present)),
         }
     }
 
-    pub async fn swap(&self, n: u64, read: u64, new: u64, ttl: Duration) -> Swap {
+    pub(crate) async fn swap(&self, n: u64, read: u64, new: u64, ttl: Duration) -> Swap {
         match self.0.swap(name(n), version(read), &record(new), ttl, soon()).await.unwrap() {
             Swapped::Done => Swap::Done,
             Swapped::Stale(present) => Swap::Stale(content(&present)),
@@ -127,18 +127,18 @@ impl Easy {
         }
     }
 
-    pub async fn take(&self, quota: u64, take: u64, windows: &[Window], now: u64) -> bool {
+    pub(crate) async fn take(&self, quota: u64, take: u64, windows: &[Window], now: u64) -> bool {
         self.0.take(name(quota), take_id(take), windows, at(now), soon()).await.unwrap() == Taken::Done
     }
 
-    pub async fn give_back(&self, quota: u64, take: u64) {
+    pub(crate) async fn give_back(&self, quota: u64, take: u64) {
         self.0.give_back(name(quota), take_id(take), soon()).await.unwrap();
     }
 }
 
 /// [`Swapped`] with the record as a number.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Swap {
+pub(crate) enum Swap {
     Done,
     Stale(u64),
     Missing,

@@ -41,13 +41,11 @@ impl Model {
         takes.retain(|_, at| *at + longest > now);
         let room =
             |window: &Window| takes.values().filter(|at| **at + millis(*window) > now).count() < window.max as usize;
-        if !takes.contains_key(&take) {
-            if !windows.iter().all(room) {
-                return false;
-            }
-            takes.insert(take, now);
+        let fits = takes.contains_key(&take) || windows.iter().all(room);
+        if fits {
+            takes.entry(take).or_insert(now);
         }
-        true
+        fits
     }
 }
 
@@ -67,12 +65,11 @@ impl Random {
     }
 }
 
-pub async fn random_history(harness: &impl Harness) {
+pub(crate) async fn random_history(harness: &impl Harness) {
     let seed = match std::env::var_os("OTPD_SEED") {
         Some(seed) => seed.to_str().unwrap().parse().unwrap(),
         None => u64::from_be_bytes(random_bytes()) | 1,
     };
-    // Shown by the test runner when the test fails.
     let mut random = Random(seed);
     let store = Easy(harness.store());
     let mut model = Model::default();
@@ -107,7 +104,7 @@ pub async fn random_history(harness: &impl Harness) {
             _ => {
                 let take = random.below(50);
                 store.give_back(n % 3, take).await;
-                drop(model.takes.entry(n % 3).or_default().remove(&take));
+                model.takes.entry(n % 3).or_default().remove(&take);
             }
         }
     }

@@ -107,11 +107,14 @@ async fn each_operation_is_one_command() {
     store.give_back(2, 1).await;
     harness.store.check(soon()).await.unwrap();
     let log = harness.server.cli(&["SLOWLOG", "GET", "1000"]);
-    let words: Vec<&str> = log.lines().map(str::trim).collect();
-    let count = |command: &str| words.iter().filter(|word| word.eq_ignore_ascii_case(command)).count();
-    assert_eq!((count("EVALSHA"), count("GET"), count("ZREM"), count("SET")), (5, 1, 1, 1), "{log}");
-    // Besides: resetting the log.
-    assert_eq!(log.lines().filter(|line| line.ends_with(".sock") || line.contains(".sock:")).count(), 9, "{log}");
+    // Commands inside of scripts are logged too, but without an address of the client.
+    let commands = log.lines().filter(|line| line.contains(".sock:")).count();
+    assert_eq!(
+        commands,
+        8 + 1,
+        "besides eight operations, resetting the log
+{log}"
+    );
 }
 
 #[tokio::test]

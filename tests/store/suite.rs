@@ -26,9 +26,9 @@ macro_rules! conformance {
     )* };
 }
 
-pub use crate::history::random_history;
+pub(crate) use crate::history::random_history;
 
-pub async fn inserts_once(harness: &impl Harness) {
+pub(crate) async fn inserts_once(harness: &impl Harness) {
     let store = Easy(harness.store());
     assert_eq!(store.load(1).await, None);
     assert_eq!(store.insert(1, 10, HOUR).await, None);
@@ -37,7 +37,7 @@ pub async fn inserts_once(harness: &impl Harness) {
     assert_eq!(store.load(1).await, Some(10));
 }
 
-pub async fn swaps_the_version_read(harness: &impl Harness) {
+pub(crate) async fn swaps_the_version_read(harness: &impl Harness) {
     let store = Easy(harness.store());
     assert_eq!(store.swap(1, 10, 11, HOUR).await, Swap::Missing);
     store.insert(1, 10, HOUR).await;
@@ -48,7 +48,7 @@ pub async fn swaps_the_version_read(harness: &impl Harness) {
 }
 
 /// 100 swaps of one version at once: exactly one wins, and all others are told its record or a later one.
-pub async fn lost_races(harness: &impl Harness) {
+pub(crate) async fn lost_races(harness: &impl Harness) {
     let store = harness.store();
     for round in 0..5 {
         let n = name(round);
@@ -74,7 +74,7 @@ pub async fn lost_races(harness: &impl Harness) {
 }
 
 /// A record and a quota may have the same name, and are different things.
-pub async fn names_are_apart(harness: &impl Harness) {
+pub(crate) async fn names_are_apart(harness: &impl Harness) {
     let store = Easy(harness.store());
     let one = [window(1, HOUR)];
     assert!(store.take(1, 1, &one, 5_000_000).await);
@@ -84,7 +84,7 @@ pub async fn names_are_apart(harness: &impl Harness) {
     assert_eq!((store.load(1).await, store.load(2).await), (Some(10), Some(20)));
 }
 
-pub async fn largest_record(harness: &impl Harness) {
+pub(crate) async fn largest_record(harness: &impl Harness) {
     let store = harness.store();
     let bytes = (0..=u8::MAX).cycle().take(otpd::ports::store::Sealed::MAX_LENGTH).collect();
     let largest = otpd::ports::store::Sealed::from_bytes(bytes).unwrap();
@@ -92,17 +92,17 @@ pub async fn largest_record(harness: &impl Harness) {
     assert_eq!(store.load(name(1), soon()).await.unwrap(), Some(largest));
 }
 
-pub async fn no_write_shortens_the_time_to_live(harness: &impl Harness) {
+pub(crate) async fn no_write_shortens_the_time_to_live(harness: &impl Harness) {
     let store = Easy(harness.store());
     store.insert(1, 10, HOUR).await;
-    store.insert(2, 20, Duration::from_millis(1_000)).await;
+    store.insert(2, 20, Duration::from_secs(1)).await;
     assert_eq!(store.swap(1, 10, 11, Duration::from_millis(1)).await, Swap::Done);
     assert_eq!(store.swap(2, 20, 21, HOUR).await, Swap::Done);
     harness.pass(Duration::from_millis(1_100)).await;
     assert_eq!((store.load(1).await, store.load(2).await), (Some(11), Some(21)));
 }
 
-pub async fn expired_is_absent(harness: &impl Harness) {
+pub(crate) async fn expired_is_absent(harness: &impl Harness) {
     let store = Easy(harness.store());
     let short = Duration::from_millis(300);
     for n in 1..=3 {
@@ -116,7 +116,7 @@ pub async fn expired_is_absent(harness: &impl Harness) {
 }
 
 /// What is expired goes away by itself, and what was written again over it stays.
-pub async fn expired_is_removed(harness: &impl Harness) {
+pub(crate) async fn expired_is_removed(harness: &impl Harness) {
     let store = Easy(harness.store());
     let short = Duration::from_millis(300);
     for n in 0..1_000 {
@@ -126,15 +126,15 @@ pub async fn expired_is_removed(harness: &impl Harness) {
         assert!(store.take(1, take, &[window(10, Duration::from_secs(1))], 5_000_000).await);
     }
     harness.pass(short).await;
-    store.insert(7, 70, Duration::from_millis(1_000)).await;
-    store.swap(7, 70, 71, Duration::from_millis(2_000)).await;
+    store.insert(7, 70, Duration::from_secs(1)).await;
+    store.swap(7, 70, 71, Duration::from_secs(2)).await;
     harness.pass(Duration::from_millis(700)).await;
     assert_eq!(store.load(7).await, Some(71));
     harness.pass(Duration::from_millis(1_300)).await;
     until("nothing is left", || harness.is_empty()).await;
 }
 
-pub async fn takes_up_to_the_maximum(harness: &impl Harness) {
+pub(crate) async fn takes_up_to_the_maximum(harness: &impl Harness) {
     let store = Easy(harness.store());
     let three = [window(3, HOUR)];
     for take in 1..=3 {
@@ -146,7 +146,7 @@ pub async fn takes_up_to_the_maximum(harness: &impl Harness) {
     assert!(!store.take(1, 6, &[window(4, HOUR)], 5_000_000).await);
 }
 
-pub async fn takes_are_idempotent(harness: &impl Harness) {
+pub(crate) async fn takes_are_idempotent(harness: &impl Harness) {
     let store = Easy(harness.store());
     let two = [window(2, HOUR)];
     for _ in 0..5 {
@@ -157,7 +157,7 @@ pub async fn takes_are_idempotent(harness: &impl Harness) {
     assert!(store.take(1, 1, &two, 5_000_001).await, "a take that counts already is not refused");
 }
 
-pub async fn gives_back(harness: &impl Harness) {
+pub(crate) async fn gives_back(harness: &impl Harness) {
     let store = Easy(harness.store());
     let one = [window(1, HOUR)];
     store.give_back(1, 1).await;
@@ -171,7 +171,7 @@ pub async fn gives_back(harness: &impl Harness) {
 }
 
 /// A take counts in a window while it is later than `now - per`.
-pub async fn windows_slide(harness: &impl Harness) {
+pub(crate) async fn windows_slide(harness: &impl Harness) {
     let store = Easy(harness.store());
     let two = [window(2, Duration::from_secs(10))];
     assert!(store.take(1, 1, &two, 100_000).await);
@@ -184,7 +184,7 @@ pub async fn windows_slide(harness: &impl Harness) {
     assert!(!store.take(1, 5, &two, 113_000).await);
 }
 
-pub async fn several_windows(harness: &impl Harness) {
+pub(crate) async fn several_windows(harness: &impl Harness) {
     let store = Easy(harness.store());
     let windows = [window(3, Duration::from_secs(100)), window(2, Duration::from_secs(10))];
     assert!(store.take(1, 1, &windows, 1_000_000).await);
@@ -196,7 +196,7 @@ pub async fn several_windows(harness: &impl Harness) {
 }
 
 /// 100 takes at once of a quota of 10, each asked twice.
-pub async fn parallel_takes(harness: &impl Harness) {
+pub(crate) async fn parallel_takes(harness: &impl Harness) {
     let mut takers = JoinSet::new();
     for n in 0..200 {
         let store = Easy(harness.store());
@@ -207,7 +207,7 @@ pub async fn parallel_takes(harness: &impl Harness) {
     assert_eq!(winners.len(), 10);
 }
 
-pub async fn times_without_end(harness: &impl Harness) {
+pub(crate) async fn times_without_end(harness: &impl Harness) {
     let store = Easy(harness.store());
     store.insert(1, 10, Duration::MAX).await;
     assert_eq!(store.swap(1, 10, 11, Duration::MAX).await, Swap::Done);
@@ -221,11 +221,11 @@ pub async fn times_without_end(harness: &impl Harness) {
     assert!(!store.take(2, 2, &[window(1, HOUR)], 1).await, "before one window has passed since the epoch");
 }
 
-pub async fn checks(harness: &impl Harness) {
+pub(crate) async fn checks(harness: &impl Harness) {
     harness.store().check(soon()).await.unwrap();
 }
 
-pub async fn closed_store_refuses(harness: &impl Harness) {
+pub(crate) async fn closed_store_refuses(harness: &impl Harness) {
     let store = harness.store();
     store.insert(name(1), &record(10), HOUR, soon()).await.unwrap();
     store.close(soon()).await;
@@ -236,7 +236,7 @@ pub async fn closed_store_refuses(harness: &impl Harness) {
 }
 
 /// A deadline that has passed is an error, not a hang.
-pub async fn passed_deadline(harness: &impl Harness) {
+pub(crate) async fn passed_deadline(harness: &impl Harness) {
     let store = harness.store();
     let passed = otpd::ports::clock::Deadline::after(Duration::ZERO);
     for _ in 0..100 {

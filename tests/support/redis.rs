@@ -1,4 +1,6 @@
 //! A real Redis of the test's own: on a unix socket in a throw-away folder, and on a free port of the loopback.
+//!
+//! Included by the test binaries and benchmarks that need one, with `#[path]`.
 
 use std::{
     io::{Read, Write},
@@ -12,7 +14,7 @@ use std::{
 };
 
 /// A running server. Ends when dropped.
-pub struct RedisServer {
+pub(crate) struct RedisServer {
     folder: tempfile::TempDir,
     port: u16,
     options: Vec<String>,
@@ -21,17 +23,17 @@ pub struct RedisServer {
 
 impl RedisServer {
     /// Starts a server without persistence.
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::start_with(&[])
     }
 
     /// Starts a server that keeps its data over a kill.
-    pub fn start_durable() -> Self {
+    pub(crate) fn start_durable() -> Self {
         Self::start_with(&["--appendonly", "yes", "--appendfsync", "always"])
     }
 
     /// Starts a server with more options of its command line.
-    pub fn start_with(options: &[&str]) -> Self {
+    pub(crate) fn start_with(options: &[&str]) -> Self {
         let folder = tempfile::Builder::new().prefix("otpd-redis-").tempdir().expect("a temporary folder");
         let options: Vec<String> = options.iter().map(|&option| option.to_owned()).collect();
         // Another process may take the port between finding it free and using it.
@@ -47,33 +49,33 @@ impl RedisServer {
     }
 
     /// The address of its socket.
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("redis+unix://{}", socket(self.folder.path()).display())
     }
 
     /// The address of its port.
-    pub fn tcp_url(&self) -> String {
+    pub(crate) fn tcp_url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
     /// Stops it without ending it: it accepts connections and answers nothing.
-    pub fn pause(&self) {
+    pub(crate) fn pause(&self) {
         self.signal("-STOP");
     }
 
     /// Ends the pause.
-    pub fn resume(&self) {
+    pub(crate) fn resume(&self) {
         self.signal("-CONT");
     }
 
     /// Kills it at once.
-    pub fn kill(&self) {
+    pub(crate) fn kill(&self) {
         let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
         drop((child.kill(), child.wait()));
     }
 
     /// Starts it again after [`kill`](Self::kill), with the same folder, socket, port and options.
-    pub fn restart(&self) {
+    pub(crate) fn restart(&self) {
         self.kill();
         let mut child = spawn(self.folder.path(), self.port, &self.options);
         let ready = wait_ready(self.folder.path(), &mut child);
@@ -82,7 +84,7 @@ impl RedisServer {
     }
 
     /// Runs a command and returns what `redis-cli` prints, without the last line break.
-    pub fn cli(&self, arguments: &[&str]) -> String {
+    pub(crate) fn cli(&self, arguments: &[&str]) -> String {
         let mut command = Command::new("redis-cli");
         command.arg("-s").arg(socket(self.folder.path())).args(arguments);
         let output = command.output().unwrap_or_else(|error| missing("redis-cli", &error));
@@ -95,6 +97,12 @@ impl RedisServer {
         assert!(status.success(), "kill {signal} {id}: {status}");
     }
 }
+
+// Not every test binary uses all of it.
+const _: [fn(&RedisServer); 4] = [RedisServer::pause, RedisServer::resume, RedisServer::kill, RedisServer::restart];
+const _: [fn(&RedisServer) -> String; 2] = [RedisServer::url, RedisServer::tcp_url];
+const _: [fn() -> RedisServer; 2] = [RedisServer::start, RedisServer::start_durable];
+const _: fn(&RedisServer, &[&str]) -> String = RedisServer::cli;
 
 impl Drop for RedisServer {
     fn drop(&mut self) {

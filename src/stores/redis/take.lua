@@ -11,9 +11,10 @@
 --
 -- A script because counting and adding must be one step: parallel takes may never pass the maximum.
 -- Times are worked out by the caller, since Lua prints large numbers inexactly. The time to live is never shortened.
+-- Adding comes first of all writes: a server whose memory is full refuses only the first write of a script.
 local quota = KEYS[1]
-redis.call('ZREMRANGEBYSCORE', quota, '-inf', ARGV[3])
-if redis.call('ZSCORE', quota, ARGV[1]) then
+local at = redis.call('ZSCORE', quota, ARGV[1])
+if at and tonumber(at) > tonumber(ARGV[3]) then
   return 1
 end
 for i = 5, #ARGV, 2 do
@@ -22,6 +23,7 @@ for i = 5, #ARGV, 2 do
   end
 end
 redis.call('ZADD', quota, ARGV[2], ARGV[1])
+redis.call('ZREMRANGEBYSCORE', quota, '-inf', ARGV[3])
 if redis.call('PTTL', quota) < tonumber(ARGV[4]) then
   redis.call('PEXPIRE', quota, ARGV[4])
 end
