@@ -51,6 +51,7 @@ fn main() {
         if wanted("redis", |word| word.parse::<u64>().is_err()) {
             let server = RedisServer::start();
             runtime.block_on(measure("redis (socket)", &server.url(), lanes));
+            server.cli(&["FLUSHALL"]);
             runtime.block_on(measure("redis (tcp)", &server.tcp_url(), lanes));
         }
         if wanted("redis-durable", |word| word.parse::<u64>().is_err()) {

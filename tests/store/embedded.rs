@@ -290,3 +290,49 @@ async fn kill_nine() {
         store.close(soon()).await;
     }
 }
+
+const FAILING_DIRECTORY: &str = "OTPD_TEST_FAILING_DIRECTORY";
+
+/// Not a test of its own: the process of `a_failed_write_is_final`, whose files may suddenly not grow any more.
+#[tokio::test]
+async fn failing_child() {
+    let Some(directory) = std::env::var_os(FAILING_DIRECTORY) else { return };
+    let store = Embedded::open(Path::new(&directory), Arc::new(SystemClock), &TaskTracker::new()).await.unwrap();
+    store.insert(name(1), &record(10), HOUR, soon()).await.unwrap();
+    let this = std::process::id().to_string();
+    let limit = |bytes: &str| {
+        let limited = Command::new("prlimit").args(["--pid", &this, &format!("--fsize={bytes}:")]).status().unwrap();
+        assert!(limited.success());
+    };
+    limit("1");
+    store.swap(name(1), version(10), &record(11), HOUR, soon()).await.unwrap_err();
+    // Even with room again: what the disk has is not known.
+    limit("unlimited");
+    store.load(name(1), soon()).await.unwrap_err();
+    store.insert(name(2), &record(20), HOUR, soon()).await.unwrap_err();
+    store.take(name(1), take_id(1), &[window(1, HOUR)], at(1), soon()).await.unwrap_err();
+    store.check(soon()).await.unwrap_err();
+    store.close(soon()).await;
+    writeln!(std::io::stdout(), "\nfailed as it should").unwrap();
+}
+
+/// A write that fails is never acknowledged, nor anything after it, until a restart reads what is there.
+#[tokio::test]
+async fn a_failed_write_is_final() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = Command::new("sh")
+        // A file at its limit then answers with an error instead of ending the process.
+        .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""])
+        .arg(std::env::current_exe().unwrap())
+        .args(["embedded::failing_child", "--exact", "--nocapture"])
+        .env(FAILING_DIRECTORY, folder.path())
+        .output()
+        .unwrap();
+    let shown = String::from_utf8_lossy(&output.stdout);
+    assert!(shown.contains("failed as it should"), "{shown}{}", String::from_utf8_lossy(&output.stderr));
+    let store = Embedded::open(folder.path(), Arc::new(SystemClock), &TaskTracker::new()).await.unwrap();
+    let store = Easy(Arc::new(store));
+    assert!(matches!(store.load(1).await, Some(10 | 11)));
+    assert_eq!(store.load(2).await, None);
+    assert_eq!(store.insert(2, 20, HOUR).await, None);
+}

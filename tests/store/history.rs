@@ -65,11 +65,13 @@ impl Random {
     }
 }
 
+#[expect(clippy::print_stderr, reason = "the test runner shows it when the test fails, however it fails")]
 pub(crate) async fn random_history(harness: &impl Harness) {
     let seed = match std::env::var_os("OTPD_SEED") {
         Some(seed) => seed.to_str().unwrap().parse().unwrap(),
         None => u64::from_be_bytes(random_bytes()) | 1,
     };
+    eprintln!("OTPD_SEED={seed}");
     let mut random = Random(seed);
     let store = Easy(harness.store());
     let mut model = Model::default();
@@ -80,7 +82,7 @@ pub(crate) async fn random_history(harness: &impl Harness) {
     ];
     let mut now = 1_700_000_000_000;
     for step in 0..STEPS {
-        let context = || format!("step {step} of OTPD_SEED={seed}");
+        let context = || format!("step {step}");
         let n = random.below(5);
         match random.below(12) {
             0..2 => assert_eq!(store.load(n).await, model.records.get(&n).copied(), "{}", context()),

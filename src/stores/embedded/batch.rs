@@ -78,7 +78,9 @@ impl<'a> Batch<'a> {
         let mut more = gone.len() >= limit;
         self.writes.extend(gone.into_iter().map(|(quota, take)| (disk::take_key(quota, take), None)));
 
-        let due = self.state.disk.keyspace.range(disk::expiry_range(self.state.swept_to, self.now));
+        // The clock may have gone back.
+        let from = self.state.swept_to.min(self.now);
+        let due = self.state.disk.keyspace.range(disk::expiry_range(from, self.now));
         let mut left = limit;
         for entry in due.take(limit) {
             let key = entry.key().map_err(|cause| StoreError::new("sweep", cause))?;
