@@ -1,0 +1,18 @@
+//! One suite over every store (`suite.rs`, `history.rs`), and what only one of them can do (`embedded.rs`, `redis.rs`).
+//!
+//! Servers are real, and started by the tests.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+mod embedded;
+mod harness;
+mod history;
+mod redis;
+#[path = "../support/redis.rs"]
+mod redis_server;
+mod suite;
