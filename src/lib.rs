@@ -1,5 +1,6 @@
 //! otpd: a gRPC one-time-password service.
 
+pub mod config;
 pub mod domain;
 pub mod ports;
 pub mod secret;
