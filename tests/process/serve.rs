@@ -1,0 +1,117 @@
+//! Start, health, probes, and the end.
+
+use std::{
+    io::{self, Read, Write},
+    net::{TcpListener, TcpStream},
+    process::{Child, Command, Stdio},
+    thread::sleep,
+    time::Duration,
+};
+
+use super::{otpd, run};
+
+/// A server that runs, on ports of its own, in a folder of its own.
+struct Server {
+    child: Child,
+    environment: Vec<(&'static str, String)>,
+    probes: String,
+    _folder: tempfile::TempDir,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Server {
+    fn start(drain_delay: &str) -> io::Result<Self> {
+        let folder = tempfile::tempdir()?;
+        // Held together until both are known, so that they differ.
+        let (grpc, http) = (TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?);
+        let (grpc, probes) = (grpc.local_addr()?.to_string(), http.local_addr()?.to_string());
+        let environment = vec![
+            ("OTPD__SERVER__LISTEN", grpc),
+            ("OTPD__OPERATIONS__LISTEN", probes.clone()),
+            ("OTPD__SERVER__DRAIN_DELAY", drain_delay.to_owned()),
+            ("OTPD__STORE__URL", format!("embedded:{}", folder.path().display())),
+        ];
+        let mut command = otpd(&["serve"], &plain(&environment));
+        let child = command.current_dir(folder.path()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        Ok(Self { child, environment, probes, _folder: folder })
+    }
+
+    fn probe(&self, path: &str) -> io::Result<String> {
+        let mut stream = TcpStream::connect(&self.probes)?;
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: otpd\r\nconnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer.split(' ').nth(1).unwrap_or_default().to_owned())
+    }
+
+    /// Waits until the probe answers so.
+    fn until(&self, status: &str) -> bool {
+        let is = || self.probe("/readyz").is_ok_and(|answered| answered == status);
+        (0..500).any(|_| {
+            is() || {
+                sleep(Duration::from_millis(10));
+                false
+            }
+        })
+    }
+
+    fn health(&self, arguments: &[&str]) -> io::Result<Option<i32>> {
+        Ok(run(arguments, &plain(&self.environment))?.0)
+    }
+
+    fn signal(&self, name: &str) -> io::Result<()> {
+        Command::new("sh").args(["-c", &format!("kill -{name} {}", self.child.id())]).status().map(drop)
+    }
+
+    fn exit_code(&mut self) -> io::Result<Option<i32>> {
+        Ok(self.child.wait()?.code())
+    }
+}
+
+fn plain<'a>(environment: &'a [(&'static str, String)]) -> Vec<(&'static str, &'a str)> {
+    environment.iter().map(|(name, value)| (*name, value.as_str())).collect()
+}
+
+#[test]
+fn serves_answers_probes_and_drains_on_each_signal() {
+    for signal in ["TERM", "INT"] {
+        let mut server = Server::start("0s").unwrap();
+        assert!(server.until("200"));
+        assert_eq!(server.probe("/livez").unwrap(), "200");
+        assert_eq!(server.health(&["health"]).unwrap(), Some(0));
+        assert_eq!(server.health(&["health", "--live"]).unwrap(), Some(0));
+        server.signal(signal).unwrap();
+        assert_eq!(server.exit_code().unwrap(), Some(0));
+        assert_eq!(server.health(&["health"]).unwrap(), Some(1));
+    }
+}
+
+#[test]
+fn keeps_serving_while_it_drains_and_a_second_signal_ends_it() {
+    let mut server = Server::start("60s").unwrap();
+    assert!(server.until("200"));
+    server.signal("TERM").unwrap();
+    assert!(server.until("503"));
+    assert_eq!(server.probe("/livez").unwrap(), "200");
+    assert_eq!(server.health(&["health"]).unwrap(), Some(1));
+    server.signal("TERM").unwrap();
+    assert_eq!(server.exit_code().unwrap(), Some(1));
+}
+
+#[test]
+fn a_port_that_is_taken_fails_the_start() {
+    let server = Server::start("0s").unwrap();
+    assert!(server.until("200"));
+    let mut environment = plain(&server.environment);
+    environment.retain(|(name, _)| *name != "OTPD__STORE__URL");
+    let folder = tempfile::tempdir().unwrap();
+    let ended = otpd(&[], &environment).current_dir(folder.path()).output().unwrap();
+    assert_eq!(ended.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&ended.stderr).contains("server.listen: cannot listen on 127.0.0.1:"));
+}
