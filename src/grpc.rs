@@ -22,6 +22,13 @@ mod shed;
 mod status;
 
 /// The generated code of `proto/otp/v1/otp.proto`.
+#[expect(
+    clippy::all,
+    clippy::pedantic,
+    clippy::allow_attributes,
+    clippy::allow_attributes_without_reason,
+    reason = "generated code keeps its generator's rules"
+)]
 pub mod proto {
     tonic::include_proto!("otp.v1");
 

@@ -59,7 +59,7 @@ impl OtpService for Handlers {
         let (caller, request) = call.accept(parse::send_otp(&self.context(&call), message))?;
         let otp = Arc::clone(&self.otp);
         let sent = call.run(&self.tasks, async move { otp.send_otp(caller, request).await }).await?;
-        Ok(call.answer(render::sent(self.now(), sent)))
+        Ok(call.answer(render::sent(self.now(), &sent)))
     }
 
     async fn verify_otp(

@@ -26,14 +26,14 @@ pub(crate) struct Rendered<T> {
     pub(crate) outcome: &'static str,
 }
 
-/// What became of a CreateChallenge.
+/// What became of a `CreateChallenge`.
 pub(crate) fn created(now: Timestamp, created: Created) -> Rendered<proto::CreateChallengeResponse> {
     let (result, outcome) = match created {
         Created::Success { options, expires_at, send } => {
             let success = proto::CreateChallengeSuccess {
                 challenge_options: options.into_iter().map(option).collect(),
                 expiration_timestamp: Some(timestamp(expires_at)),
-                send_result: send.map(|send| send_result(send).0),
+                send_result: send.as_ref().map(|send| send_result(send).0),
             };
             (CreateResult::Success(success), "success")
         }
@@ -41,20 +41,20 @@ pub(crate) fn created(now: Timestamp, created: Created) -> Rendered<proto::Creat
         Created::RiskDeclined => (CreateResult::RiskDeclined(proto::RiskDeclined {}), "risk_declined"),
     };
     let result = proto::CreateChallengeResult { result: Some(result) };
-    let message = proto::CreateChallengeResponse { response_header: header(now), result: Some(result) };
+    let message = proto::CreateChallengeResponse { response_header: Some(header(now)), result: Some(result) };
     Rendered { message, outcome }
 }
 
-/// What became of a SendOtp.
-pub(crate) fn sent(now: Timestamp, sent: Sent) -> Rendered<proto::SendOtpResponse> {
+/// What became of a `SendOtp`.
+pub(crate) fn sent(now: Timestamp, sent: &Sent) -> Rendered<proto::SendOtpResponse> {
     let (result, outcome) = send_result(sent);
-    let message = proto::SendOtpResponse { response_header: header(now), result: Some(result) };
+    let message = proto::SendOtpResponse { response_header: Some(header(now)), result: Some(result) };
     Rendered { message, outcome }
 }
 
-/// What became of a VerifyOtp. Only a success says what was verified.
+/// What became of a `VerifyOtp`. Only a success says what was verified.
 pub(crate) fn verified(now: Timestamp, verified: Verified) -> Rendered<proto::VerifyOtpResponse> {
-    let mut message = proto::VerifyOtpResponse { response_header: header(now), ..Default::default() };
+    let mut message = proto::VerifyOtpResponse { response_header: Some(header(now)), ..Default::default() };
     let (result, outcome) = match verified {
         Verified::Success(proof) => {
             let Proof { account, purpose, transaction, eci, verification_id } = proof;
@@ -85,20 +85,20 @@ pub(crate) fn verified(now: Timestamp, verified: Verified) -> Rendered<proto::Ve
 
 /// A cancel went through.
 pub(crate) fn cancelled(now: Timestamp) -> Rendered<proto::CancelChallengeResponse> {
-    Rendered { message: proto::CancelChallengeResponse { response_header: header(now) }, outcome: "cancelled" }
+    Rendered { message: proto::CancelChallengeResponse { response_header: Some(header(now)) }, outcome: "cancelled" }
 }
 
-fn send_result(sent: Sent) -> (proto::SendOtpResult, &'static str) {
+fn send_result(sent: &Sent) -> (proto::SendOtpResult, &'static str) {
     let (result, outcome) = match sent {
-        Sent::Success(dispatch) => (SendResult::Success(send_success(dispatch)), "success"),
+        Sent::Success(dispatch) => (SendResult::Success(send_success(*dispatch)), "success"),
         Sent::ChallengeOptionExpired => {
             (SendResult::ChallengeOptionExpired(proto::ChallengeOptionExpired {}), "challenge_option_expired")
         }
         Sent::SendLimitExceeded => (SendResult::SendLimitExceeded(proto::SendLimitExceeded {}), "send_limit_exceeded"),
-        Sent::AccountLocked(locked) => (SendResult::AccountLocked(account_locked(locked)), "account_locked"),
+        Sent::AccountLocked(locked) => (SendResult::AccountLocked(account_locked(*locked)), "account_locked"),
         Sent::RiskDeclined => (SendResult::RiskDeclined(proto::RiskDeclined {}), "risk_declined"),
         Sent::ResendTooSoon { next_send_at } => {
-            let next_send_timestamp = Some(timestamp(next_send_at));
+            let next_send_timestamp = Some(timestamp(*next_send_at));
             (SendResult::ResendTooSoon(proto::ResendTooSoon { next_send_timestamp }), "resend_too_soon")
         }
         Sent::DestinationRejected => {
@@ -121,8 +121,8 @@ fn send_success(dispatch: Dispatch) -> proto::SendOtpSuccess {
     }
 }
 
-fn header(now: Timestamp) -> Option<proto::ResponseHeader> {
-    Some(proto::ResponseHeader { response_timestamp: Some(timestamp(now)) })
+fn header(now: Timestamp) -> proto::ResponseHeader {
+    proto::ResponseHeader { response_timestamp: Some(timestamp(now)) }
 }
 
 fn timestamp(at: Timestamp) -> proto::EpochTimestamp {

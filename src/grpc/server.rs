@@ -116,9 +116,9 @@ pub async fn serve<H: Health>(
         // Nobody listens any more only when the server has ended by itself.
         let _ = ending.send(());
     };
-    let server = builder(settings).layer(front).serve_with_incoming_shutdown(routes, incoming, shutdown);
+    let serving = builder(settings).layer(front).serve_with_incoming_shutdown(routes, incoming, shutdown);
     tokio::select! {
-        served = server => Ok(served?),
+        result = serving => Ok(result?),
         () = drained(ended, settings.drain_time) => {
             tracing::warn!("connections were still open at the end of the drain time");
             Ok(())

@@ -12,7 +12,8 @@ const MAX_LAT_LONG: usize = 100;
 
 /// A language tag, or nothing.
 pub(super) fn locale(faults: &mut Violations, locale: String) -> String {
-    if !locale.is_empty() && !(locale.len() <= MAX_LOCALE && is_language_tag(&locale)) {
+    let fits = locale.is_empty() || (locale.len() <= MAX_LOCALE && is_language_tag(&locale));
+    if !fits {
         faults.invalid("locale", "must be a BCP 47 tag of at most 35 characters, such as pt-BR");
     }
     locale
@@ -30,7 +31,8 @@ pub(super) fn context(faults: &mut Violations, context: Option<proto::ClientCont
     if !fits(&device_id, MAX_DEVICE_ID) {
         faults.invalid("client_context.device_id", "must be at most 100 characters");
     }
-    if !lat_long.is_empty() && !(lat_long.len() <= MAX_LAT_LONG && is_lat_long(&lat_long)) {
+    let on_earth = lat_long.is_empty() || (lat_long.len() <= MAX_LAT_LONG && is_lat_long(&lat_long));
+    if !on_earth {
         faults.invalid("client_context.lat_long", "must be latitude,longitude in decimal degrees");
     }
     ClientContext { ip_address, user_agent, device_id, lat_long }

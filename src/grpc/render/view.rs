@@ -14,7 +14,7 @@ use crate::{
 pub(crate) fn challenge(now: Timestamp, view: ChallengeView) -> Rendered<proto::GetChallengeResponse> {
     let (state, outcome) = state(view.state);
     let message = proto::GetChallengeResponse {
-        response_header: header(now),
+        response_header: Some(header(now)),
         state: state.into(),
         account_id: view.account.as_str().to_owned(),
         purpose: purpose(view.purpose).into(),
@@ -34,21 +34,22 @@ pub(crate) fn challenge(now: Timestamp, view: ChallengeView) -> Rendered<proto::
 /// An account.
 pub(crate) fn account(now: Timestamp, view: AccountView) -> Rendered<proto::GetAccountResponse> {
     let (failures, locked, unlock_timestamp) = account_parts(view);
-    let message = proto::GetAccountResponse { response_header: header(now), failures, locked, unlock_timestamp };
+    let message = proto::GetAccountResponse { response_header: Some(header(now)), failures, locked, unlock_timestamp };
     Rendered { message, outcome: account_outcome(locked) }
 }
 
-/// An account after LockAccount.
+/// An account after `LockAccount`.
 pub(crate) fn locked_account(now: Timestamp, view: AccountView) -> Rendered<proto::LockAccountResponse> {
     let (failures, locked, unlock_timestamp) = account_parts(view);
-    let message = proto::LockAccountResponse { response_header: header(now), failures, locked, unlock_timestamp };
+    let message = proto::LockAccountResponse { response_header: Some(header(now)), failures, locked, unlock_timestamp };
     Rendered { message, outcome: account_outcome(locked) }
 }
 
-/// An account after UnlockAccount.
+/// An account after `UnlockAccount`.
 pub(crate) fn unlocked_account(now: Timestamp, view: AccountView) -> Rendered<proto::UnlockAccountResponse> {
     let (failures, locked, unlock_timestamp) = account_parts(view);
-    let message = proto::UnlockAccountResponse { response_header: header(now), failures, locked, unlock_timestamp };
+    let message =
+        proto::UnlockAccountResponse { response_header: Some(header(now)), failures, locked, unlock_timestamp };
     Rendered { message, outcome: account_outcome(locked) }
 }
 

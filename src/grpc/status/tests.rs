@@ -90,8 +90,7 @@ fn violations_are_listed_under_the_gravest_reason() {
     let status = of_violations(violations);
     assert_eq!(seen(&status), (Code::InvalidArgument, "MISSING_REQUIRED_FIELD".to_owned(), None));
     let details = status.get_error_details();
-    let fields: Vec<_> = details.bad_request().expect("listed").field_violations.clone();
-    assert_eq!(fields[0], FieldViolation::new("otp", "must be 1 to 16 of [0-9A-Za-z]"));
-    assert_eq!(fields[1], FieldViolation::new("authenticate_request_id", "is required"));
-    assert_eq!(fields.len(), 2);
+    let listed = details.bad_request().expect("listed").field_violations.iter();
+    let listed: Vec<_> = listed.map(|fault| (fault.field.as_str(), fault.description.as_str())).collect();
+    assert_eq!(listed, [("otp", "must be 1 to 16 of [0-9A-Za-z]"), ("authenticate_request_id", "is required")]);
 }
