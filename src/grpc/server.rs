@@ -26,7 +26,8 @@ use crate::{ports::clock::Clock, service::Otp};
 const MAX_ANSWER_BYTES: usize = 256 * 1024;
 const MAX_HEADER_LIST_BYTES: u32 = 16 * 1024;
 const MAX_CONCURRENT_STREAMS: u32 = 1024;
-/// A peer that answers no ping for [`KEEPALIVE_TIMEOUT`] is dead. Clients of gRPC are told not to be pinged much more often.
+/// A peer that answers no ping for [`KEEPALIVE_TIMEOUT`] is dead. Clients of gRPC are told not to be pinged much more
+/// often.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(60);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -45,8 +46,8 @@ pub struct GrpcSettings {
     pub max_request_time: Duration,
     /// How far `request_timestamp` may be from the clock; `None`: as far as it likes.
     pub max_timestamp_skew: Option<Duration>,
-    /// When a connection is told to go away once its calls have ended, so that callers find new replicas; `None`: never.
-    /// Best jittered by the process, so that replicas started together do not lose their connections together.
+    /// When a connection is told to go away once its calls have ended, so that callers find new replicas; `None`:
+    /// never. Best jittered by the process, so that replicas started together do not lose their connections together.
     pub max_connection_age: Option<Duration>,
     /// How long connections may take to end after the shutdown, before they are left.
     pub drain_time: Duration,

@@ -1,7 +1,7 @@
 //! What the server makes of bad bytes, slow work and too much of everything, seen from outside.
 //!
-//! Goal: whatever a caller or the framework does, the answer is a status of the contract. Method: a real server on a free
-//! port, over a service of fixed behaviour, asked by a client that is bare HTTP/2.
+//! Goal: whatever a caller or the framework does, the answer is a status of the contract. Method: a real server on a
+//! free port, over a service of fixed behaviour, asked by a client that is bare HTTP/2.
 
 mod client;
 mod fake;

@@ -1,4 +1,5 @@
-//! A client that does what the server's callers may do wrong: bare HTTP/2 that enforces no deadline and checks no message.
+//! A client that does what the server's callers may do wrong: bare HTTP/2 that enforces no deadline and checks no
+//! message.
 
 use std::{error::Error, net::SocketAddr};
 
