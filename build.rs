@@ -5,9 +5,9 @@ use std::{env, error::Error, fs, path::PathBuf};
 const PROTO: &str = "otp/v1/otp.proto";
 const INCLUDE: &str = "proto";
 
-/// Messages that carry codes, destinations, account ids, provider parameters, transactions or a person's device. They get
-/// no derived `Debug`; `src/grpc/redacted.rs` prints their names only. A oneof is a type of its own and is listed beside
-/// its message.
+/// Messages that carry codes, destinations, account ids, provider parameters, transactions or a person's device. They
+/// get no derived `Debug`; `src/grpc/redacted.rs` prints their names only. A oneof is a type of its own and is listed
+/// beside its message.
 const REDACTED: &[&str] = &[
     ".otp.v1.RequestHeader",
     ".otp.v1.Amount",

@@ -47,8 +47,8 @@ impl Call {
         Ok((caller, request))
     }
 
-    /// Does the work in a task of its own, so that what is recorded does not depend on how long the caller waits: when the
-    /// caller hangs up or its time runs out, this future is dropped and the task goes on, in the call's place.
+    /// Does the work in a task of its own, so that what is recorded does not depend on how long the caller waits: when
+    /// the caller hangs up or its time runs out, this future is dropped and the task goes on, in the call's place.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
         tasks: &TaskTracker,

@@ -105,7 +105,8 @@ impl Drop for OpenCall {
     }
 }
 
-/// Tells the operator, once, why a use case failed for a reason that is ours. What is the caller's stays in the call's line.
+/// Tells the operator, once, why a use case failed for a reason that is ours. What is the caller's stays in the call's
+/// line.
 pub(crate) fn cause(method: &'static str, error: &Error) {
     match error {
         Error::Internal(_) => tracing::error!(target: "otpd::rpc", { rpc.method = method, %error }, "use case failed"),

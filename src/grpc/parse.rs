@@ -1,5 +1,5 @@
-//! Messages of the contract -> valid requests of the service. All fields at fault are found at once; relations to stored
-//! state are not judged here. A description never repeats a value: values are codes, numbers and accounts.
+//! Messages of the contract -> valid requests of the service. All fields at fault are found at once; relations to
+//! stored state are not judged here. A description never repeats a value: values are codes, numbers and accounts.
 
 mod client;
 mod destinations;

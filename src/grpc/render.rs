@@ -1,5 +1,5 @@
-//! Outcomes of the rules -> messages of the contract. Matches are exhaustive: a new outcome does not compile until it has
-//! its member.
+//! Outcomes of the rules -> messages of the contract. Matches are exhaustive: a new outcome does not compile until it
+//! has its member.
 
 mod view;
 

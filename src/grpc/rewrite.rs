@@ -1,5 +1,5 @@
-//! Statuses that the framework makes by itself get our reasons and texts: bytes that are no message, messages too large,
-//! methods that do not exist. Its own texts name library internals, and its codes are not those of the contract.
+//! Statuses that the framework makes by itself get our reasons and texts: bytes that are no message, messages too
+//! large, methods that do not exist. Its own texts name library internals, and its codes are not those of the contract.
 
 use http::{HeaderMap, HeaderName, Response};
 use http_body_util::BodyExt as _;

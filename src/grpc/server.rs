@@ -13,7 +13,11 @@ use super::{
     front::FrontLayer,
     listen::Incoming,
     otp::Handlers,
-    proto::{self, otp_admin_service_server::OtpAdminServiceServer, otp_service_server::OtpServiceServer},
+    proto::{
+        self,
+        otp_admin_service_server::{OtpAdminService, OtpAdminServiceServer},
+        otp_service_server::{OtpService, OtpServiceServer},
+    },
     shed::Places,
 };
 use crate::{ports::clock::Clock, service::Otp};
@@ -22,7 +26,8 @@ use crate::{ports::clock::Clock, service::Otp};
 const MAX_ANSWER_BYTES: usize = 256 * 1024;
 const MAX_HEADER_LIST_BYTES: u32 = 16 * 1024;
 const MAX_CONCURRENT_STREAMS: u32 = 1024;
-/// A peer that answers no ping for [`KEEPALIVE_TIMEOUT`] is dead. Clients of gRPC are told not to be pinged much more often.
+/// A peer that answers no ping for [`KEEPALIVE_TIMEOUT`] is dead. Clients of gRPC are told not to be pinged much more
+/// often.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(60);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -41,8 +46,8 @@ pub struct GrpcSettings {
     pub max_request_time: Duration,
     /// How far `request_timestamp` may be from the clock; `None`: as far as it likes.
     pub max_timestamp_skew: Option<Duration>,
-    /// When a connection is told to go away once its calls have ended, so that callers find new replicas; `None`: never.
-    /// Best jittered by the process, so that replicas started together do not lose their connections together.
+    /// When a connection is told to go away once its calls have ended, so that callers find new replicas; `None`:
+    /// never. Best jittered by the process, so that replicas started together do not lose their connections together.
     pub max_connection_age: Option<Duration>,
     /// How long connections may take to end after the shutdown, before they are left.
     pub drain_time: Duration,
@@ -102,13 +107,26 @@ pub async fn serve<H: Health>(
     listener: TcpListener,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
+    let observer = Arc::clone(&backend.observer);
+    let Backend { otp, clock, tasks, .. } = backend;
+    let handlers = Handlers { otp, clock, tasks, max_skew: settings.max_timestamp_skew };
+    let routes = routes(settings, &handlers, &handlers, health)?;
+    serve_routes(settings, routes, observer, listener, shutdown).await
+}
+
+async fn serve_routes(
+    settings: GrpcSettings,
+    routes: Routes,
+    observer: Arc<dyn CallObserver>,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
     let front = FrontLayer {
         places: Places::new(settings.max_in_flight),
         time: RequestTime { default: settings.default_request_time, max: settings.max_request_time },
         max_message_bytes: settings.max_message_bytes,
-        observer: Arc::clone(&backend.observer),
+        observer,
     };
-    let routes = routes(settings, backend, health)?;
     let incoming = Incoming::new(listener, settings.max_connections);
     let (ending, ended) = oneshot::channel();
     let shutdown = async move {
@@ -145,18 +163,22 @@ fn builder(settings: GrpcSettings) -> Server {
     }
 }
 
-fn routes<H: Health>(
+fn routes<O, A, H>(
     settings: GrpcSettings,
-    backend: Backend,
+    otp: &O,
+    admin: &A,
     health: HealthServer<H>,
-) -> Result<Routes, tonic_reflection::server::Error> {
-    let Backend { otp, clock, tasks, .. } = backend;
-    let handlers = Handlers { otp, clock, tasks, max_skew: settings.max_timestamp_skew };
+) -> Result<Routes, tonic_reflection::server::Error>
+where
+    O: OtpService + Clone,
+    A: OtpAdminService + Clone,
+    H: Health,
+{
     // No compression: messages are small, and a secret beside text of an attacker's choice must not be compressed.
-    let otp = OtpServiceServer::new(handlers.clone())
+    let otp = OtpServiceServer::new(otp.clone())
         .max_decoding_message_size(settings.max_message_bytes)
         .max_encoding_message_size(MAX_ANSWER_BYTES);
-    let admin = OtpAdminServiceServer::new(handlers)
+    let admin = OtpAdminServiceServer::new(admin.clone())
         .max_decoding_message_size(settings.max_message_bytes)
         .max_encoding_message_size(MAX_ANSWER_BYTES);
     let routes = Routes::new(health).add_service(otp).add_service(admin);
@@ -167,6 +189,11 @@ fn routes<H: Health>(
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            // So that grpcurl prints the details of a status and not their bytes.
+            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
     };
     Ok(routes.add_service(reflection().build_v1()?).add_service(reflection().build_v1alpha()?))
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,7 +14,8 @@ pub(crate) type Place = Arc<OwnedSemaphorePermit>;
 #[derive(Clone, Debug)]
 pub(crate) struct Places {
     common: Arc<Semaphore>,
-    /// A cancel ends work and guesses, so a flood of other calls must not keep it out. It has as many places of its own.
+    /// A cancel ends work and guesses, so a flood of other calls must not keep it out. It has as many places of its
+    /// own.
     cancel: Arc<Semaphore>,
 }
 

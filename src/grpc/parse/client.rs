@@ -50,7 +50,8 @@ fn is_degrees(text: &str, max: f64) -> bool {
 }
 
 /// Whether a text has the syntax of RFC 5646: language, then optional script, region, variants, extensions and private
-/// use; or private use alone. Whether the subtags are registered is not looked at, and the grandfathered tags are refused.
+/// use; or private use alone. Whether the subtags are registered is not looked at, and the grandfathered tags are
+/// refused.
 fn is_language_tag(text: &str) -> bool {
     let mut rest = text.split('-').peekable();
     if text.split('-').any(|subtag| !is_alphanumeric(subtag, 1..=8)) {

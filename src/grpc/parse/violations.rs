@@ -1,7 +1,7 @@
 //! What is wrong with a request, field by field.
 
-/// Why a field is at fault, the gravest first: in another version of the protocol the other fields may mean other things,
-/// and what is missing is found before what is wrong.
+/// Why a field is at fault, the gravest first: in another version of the protocol the other fields may mean other
+/// things, and what is missing is found before what is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum FieldReason {
     /// The protocol's major version is not ours.
@@ -25,7 +25,8 @@ pub(crate) struct Violation {
     pub(crate) description: String,
 }
 
-/// All fields at fault, in the order of the request. Kept short in words: a client may take no more than 8 KiB of status.
+/// All fields at fault, in the order of the request. Kept short in words: a client may take no more than 8 KiB of
+/// status.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Violations(Vec<Violation>);
 
