@@ -8,6 +8,9 @@ use std::{
     time::Duration,
 };
 
+use tonic::transport::Endpoint;
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
+
 use super::{otpd, run};
 
 /// A server that runs, on ports of its own, in a folder of its own.
@@ -40,6 +43,10 @@ impl Server {
         let mut command = otpd(&["serve"], &plain(&environment));
         let child = command.current_dir(folder.path()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
         Ok(Self { child, environment, probes, _folder: folder })
+    }
+
+    fn grpc(&self) -> &str {
+        self.environment.first().map_or("", |(_, address)| address)
     }
 
     fn probe(&self, path: &str) -> io::Result<String> {
@@ -114,4 +121,23 @@ fn a_port_that_is_taken_fails_the_start() {
     let ended = otpd(&[], &environment).current_dir(folder.path()).output().unwrap();
     assert_eq!(ended.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&ended.stderr).contains("server.listen: cannot listen on 127.0.0.1:"));
+}
+
+/// gRPC clients that check health keep one such stream open for as long as they live.
+#[tokio::test]
+async fn a_watched_health_does_not_hold_up_the_drain() {
+    let mut server = Server::start("0s").unwrap();
+    assert!(server.until("200"));
+    let channel = Endpoint::from_shared(format!("http://{}", server.grpc())).unwrap().connect().await.unwrap();
+    let request = HealthCheckRequest { service: "otp.v1.OtpService".to_owned() };
+    let mut watched = HealthClient::new(channel).watch(request).await.unwrap().into_inner();
+    assert_eq!(watched.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
+
+    server.signal("TERM").unwrap();
+    let told = watched.message().await.unwrap().map(|answer| answer.status());
+    assert_eq!(told, Some(ServingStatus::NotServing));
+    assert_eq!(watched.message().await.unwrap(), None);
+    let ended = tokio::task::spawn_blocking(move || server.exit_code());
+    let ended = tokio::time::timeout(Duration::from_secs(10), ended).await.expect("the drain takes its whole time-out");
+    assert_eq!(ended.unwrap().unwrap(), Some(0));
 }
