@@ -84,6 +84,7 @@ impl Draining<'_> {
         tracing::info!(timeout_ms = millis(patience.timeout), "draining: calls may end");
         let deadline = Deadline::after(patience.timeout);
         self.stop_grpc.cancel();
+        self.readiness.end_watches().await;
         if let Some(mut grpc) = self.grpc.take()
             && timeout(deadline.remaining(), &mut grpc).await.is_err()
         {

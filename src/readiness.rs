@@ -55,6 +55,9 @@ impl State {
 pub trait Health: Send + Sync {
     /// From now on the service serves, or does not.
     async fn set(&self, service: &'static str, serving: bool);
+
+    /// Ends the streams of those who watch the service. It is unknown from then on.
+    async fn end(&self, service: &'static str);
 }
 
 /// Holds the state and tells it.
@@ -82,6 +85,14 @@ impl Readiness {
     /// From now on, and for good, no new calls are wanted.
     pub async fn drain(&self) {
         self.enter(State::Draining).await;
+    }
+
+    /// Ends the streams of those who watch health: they stay open for as long as a client lives, and a server that lets
+    /// all calls end would wait for them.
+    pub async fn end_watches(&self) {
+        for service in SERVICES.into_iter().chain([PROCESS]) {
+            self.health.end(service).await;
+        }
     }
 
     /// Asks the store again and again. Ends with the drain.

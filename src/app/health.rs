@@ -14,4 +14,8 @@ impl Health for Reported {
         let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
         self.0.set_service_status(service, status).await;
     }
+
+    async fn end(&self, service: &'static str) {
+        self.0.clone().clear_service_status(service).await;
+    }
 }

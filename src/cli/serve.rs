@@ -40,7 +40,13 @@ async fn serve(config: &Config) -> Result<(), Cause> {
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
-    let app = App::start(config).await?;
+    let app = tokio::select! {
+        app = App::start(config) => app?,
+        signal = signals.next() => {
+            tracing::info!(signal, "otpd ends before it has started");
+            return Ok(());
+        }
+    };
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         profile = config.profile.name(),

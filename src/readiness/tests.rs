@@ -76,6 +76,10 @@ impl Health for Board {
     async fn set(&self, service: &'static str, serving: bool) {
         self.0.lock().unwrap().insert(service, serving);
     }
+
+    async fn end(&self, service: &'static str) {
+        self.0.lock().unwrap().remove(service);
+    }
 }
 
 struct Bench {

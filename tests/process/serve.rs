@@ -1,12 +1,15 @@
 //! Start, health, probes, and the end.
 
 use std::{
-    io::{self, Read, Write},
-    net::{TcpListener, TcpStream},
-    process::{Child, Command, Stdio},
+    io::{self, BufRead, BufReader, Read, Write},
+    net::TcpStream,
+    process::{Child, ChildStderr, Command, Stdio},
     thread::sleep,
     time::Duration,
 };
+
+use tonic::transport::Endpoint;
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
 use super::{otpd, run};
 
@@ -15,6 +18,8 @@ struct Server {
     child: Child,
     environment: Vec<(&'static str, String)>,
     probes: String,
+    /// Held open: the server goes on writing to it.
+    _log: BufReader<ChildStderr>,
     _folder: tempfile::TempDir,
 }
 
@@ -28,18 +33,28 @@ impl Drop for Server {
 impl Server {
     fn start(drain_delay: &str) -> io::Result<Self> {
         let folder = tempfile::tempdir()?;
-        // Held together until both are known, so that they differ.
-        let (grpc, http) = (TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?);
-        let (grpc, probes) = (grpc.local_addr()?.to_string(), http.local_addr()?.to_string());
-        let environment = vec![
-            ("OTPD__SERVER__LISTEN", grpc),
-            ("OTPD__OPERATIONS__LISTEN", probes.clone()),
+        let any = || "127.0.0.1:0".to_owned();
+        let mut environment = vec![
+            ("OTPD__SERVER__LISTEN", any()),
+            ("OTPD__OPERATIONS__LISTEN", any()),
             ("OTPD__SERVER__DRAIN_DELAY", drain_delay.to_owned()),
             ("OTPD__STORE__URL", format!("embedded:{}", folder.path().display())),
+            ("OTPD__LOG__FORMAT", "json".to_owned()),
         ];
         let mut command = otpd(&["serve"], &plain(&environment));
-        let child = command.current_dir(folder.path()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-        Ok(Self { child, environment, probes, _folder: folder })
+        let mut child = command.current_dir(folder.path()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+        let mut log = BufReader::new(child.stderr.take().ok_or(io::ErrorKind::BrokenPipe)?);
+        let started = started(&mut log)?;
+        let address = |field: &str| text(&started, field).to_owned();
+        let probes = address("operations");
+        for ((_, value), bound) in environment.iter_mut().zip([address("grpc"), probes.clone()]) {
+            *value = bound;
+        }
+        Ok(Self { child, environment, probes, _log: log, _folder: folder })
+    }
+
+    fn grpc(&self) -> &str {
+        self.environment.first().map_or("", |(_, address)| address)
     }
 
     fn probe(&self, path: &str) -> io::Result<String> {
@@ -72,6 +87,21 @@ impl Server {
     fn exit_code(&mut self) -> io::Result<Option<i32>> {
         Ok(self.child.wait()?.code())
     }
+}
+
+/// The line of the log that says where the server listens.
+fn started(log: &mut impl BufRead) -> io::Result<serde_json::Value> {
+    for line in log.lines() {
+        let line: serde_json::Value = serde_json::from_str(&line?)?;
+        if text(&line, "message") == "otpd serves" {
+            return Ok(line);
+        }
+    }
+    Err(io::ErrorKind::UnexpectedEof.into())
+}
+
+fn text<'a>(line: &'a serde_json::Value, field: &str) -> &'a str {
+    line.get(field).and_then(serde_json::Value::as_str).unwrap_or_default()
 }
 
 fn plain<'a>(environment: &'a [(&'static str, String)]) -> Vec<(&'static str, &'a str)> {
@@ -114,4 +144,23 @@ fn a_port_that_is_taken_fails_the_start() {
     let ended = otpd(&[], &environment).current_dir(folder.path()).output().unwrap();
     assert_eq!(ended.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&ended.stderr).contains("server.listen: cannot listen on 127.0.0.1:"));
+}
+
+/// gRPC clients that check health keep one such stream open for as long as they live.
+#[tokio::test]
+async fn a_watched_health_does_not_hold_up_the_drain() {
+    let mut server = Server::start("0s").unwrap();
+    assert!(server.until("200"));
+    let channel = Endpoint::from_shared(format!("http://{}", server.grpc())).unwrap().connect().await.unwrap();
+    let request = HealthCheckRequest { service: "otp.v1.OtpService".to_owned() };
+    let mut watched = HealthClient::new(channel).watch(request).await.unwrap().into_inner();
+    assert_eq!(watched.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
+
+    server.signal("TERM").unwrap();
+    let told = watched.message().await.unwrap().map(|answer| answer.status());
+    assert_eq!(told, Some(ServingStatus::NotServing));
+    assert_eq!(watched.message().await.unwrap(), None);
+    let ended = tokio::task::spawn_blocking(move || server.exit_code());
+    let ended = tokio::time::timeout(Duration::from_secs(10), ended).await.expect("the drain takes its whole time-out");
+    assert_eq!(ended.unwrap().unwrap(), Some(0));
 }
