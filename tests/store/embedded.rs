@@ -108,8 +108,12 @@ async fn the_expiry_index_stays_as_small_as_the_records() {
         }
     }
     assert_eq!(harness.census().await, Census { records: 1, expiries: 1, takes: 0 });
+    // Another record marks that the sweeper was here: after the time of the first insert, before that of the last swap.
+    Easy(harness.store()).insert(2, 20, Duration::from_secs(1)).await;
     // To the last millisecond.
     harness.pass(Duration::from_millis(3_599_999)).await;
+    until("the sweeper was here", || async { harness.census().await.records == 1 }).await;
+    assert_eq!(harness.census().await, Census { records: 1, expiries: 1, takes: 0 });
     harness.reopen().await;
     assert_eq!(Easy(harness.store()).load(1).await, Some(200), "the swaps made it live longer");
     assert_eq!(harness.census().await, Census { records: 1, expiries: 1, takes: 0 });
