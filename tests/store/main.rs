@@ -1,4 +1,4 @@
-//! One suite over every store (`suite.rs`, `history.rs`), and what only one of them can do (`embedded.rs`, `redis.rs`).
+//! One suite over every store (`suite.rs`, `history.rs`), and what only one of them can do (`embedded.rs`, `crash.rs`, `redis.rs`, `faults.rs`).
 //!
 //! Servers are real, and started by the tests.
 #![expect(
@@ -9,7 +9,9 @@
     reason = "a test fails by panicking"
 )]
 
+mod crash;
 mod embedded;
+mod faults;
 mod harness;
 mod history;
 mod redis;
