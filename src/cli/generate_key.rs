@@ -2,22 +2,19 @@
 
 use std::process::ExitCode;
 
-use base64::{Engine, engine::general_purpose::STANDARD};
-
 use super::{FAILED, output};
-use crate::{
-    ports::entropy::{Entropy, SystemEntropy},
-    secret::Secret,
-};
+use crate::{keys::generate::generate, ports::entropy::SystemEntropy};
 
 pub(super) fn run(id: u32) -> ExitCode {
-    let mut bytes = [0; 32];
-    if let Err(error) = SystemEntropy.fill(&mut bytes) {
-        output::complain(&format!("otpd: {error}\n"));
-        return ExitCode::from(FAILED);
+    match generate(id, &SystemEntropy) {
+        Ok(ring) => {
+            output::say(ring.expose());
+            output::say("\n");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            output::complain(&format!("otpd: {error}\n"));
+            ExitCode::from(FAILED)
+        }
     }
-    let key = Secret::new(bytes);
-    let line = Secret::new(format!("{id}:{}\n", STANDARD.encode(key.expose())));
-    output::say(line.expose());
-    ExitCode::SUCCESS
 }

@@ -9,14 +9,13 @@ use super::{
     source::Source,
     values,
 };
-use crate::secret::Secret;
+use crate::{keys::ring::KeyRing, secret::Secret, stores::StoreUrl};
 
 /// Holds the master keys.
 pub const KEYS_VARIABLE: &str = "OTPD_MASTER_KEYS";
 
 const EMBEDDED: &str = "embedded:";
-const SCHEMES: [&str; 6] =
-    [EMBEDDED, "redis://", "rediss://", "redis+unix://", "redis-cluster://", "redis-sentinel://"];
+const SCHEMES: [&str; 4] = [EMBEDDED, "redis://", "rediss://", "redis+unix://"];
 
 /// The store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,12 +60,7 @@ impl Store {
 
 /// Checks an address; the message does not quote it.
 fn check_url(text: &str) -> Result<(), String> {
-    let rest = SCHEMES.iter().find_map(|scheme| text.strip_prefix(scheme));
-    match rest {
-        Some("") => Err("names no place after its scheme".to_owned()),
-        Some(_) => Ok(()),
-        None => Err(format!("must begin with one of {}", SCHEMES.join(" "))),
-    }
+    text.parse::<StoreUrl>().map(|_| ()).map_err(|error| error.to_string())
 }
 
 /// Where the master keys are.
@@ -93,6 +87,9 @@ impl Keys {
         let ledger = section.ledger();
         if given.is_some() && file.is_some() {
             section.misfit("file", format!("{KEYS_VARIABLE} is set too; set one of them"));
+        }
+        if let Some(Err(bad)) = given.as_ref().map(|keys| KeyRing::parse(keys, force.missing_lowest_key)) {
+            ledger.add(KEYS_VARIABLE, bad.to_string());
         }
         if let Some(keys) = given.map(Self::Given).or(file.map(Self::File)) {
             return keys;
