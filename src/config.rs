@@ -6,28 +6,24 @@
 //! To add a setting: read it in the file of its section, and describe it in `config.default.toml`; a test misses the
 //! second.
 
-mod mistake;
 mod policy;
 mod profile;
 mod providers;
-mod reader;
 mod server;
 mod source;
 mod store;
 mod telemetry;
 mod tenants;
-mod tree;
-mod values;
 
-pub use mistake::{Mistake, Mistakes};
+pub use crate::settings::{Mistake, Mistakes};
 pub use profile::{Force, Profile};
-pub use providers::{ProviderKind, Providers};
+pub use providers::Providers;
 pub use server::{Operations, Requests, Server};
 pub use source::{FILE_VARIABLE, Source};
 pub use store::{KEYS_VARIABLE, Keys, Store};
 pub use telemetry::{Log, LogFormat};
 
-use reader::{Ledger, Section};
+use crate::settings::{Ledger, Section, values};
 
 use crate::domain::policy::Tenants;
 

@@ -16,5 +16,6 @@ pub mod providers;
 pub mod readiness;
 pub mod secret;
 pub mod service;
+pub mod settings;
 pub mod stores;
 pub mod telemetry;

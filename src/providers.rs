@@ -1,3 +1,96 @@
-//! The providers that there are. To add one: a file, and a line here.
+//! The providers that there are. To add one: a file, a line in [`KINDS`], and a folder of fixtures.
 
+pub mod adapter;
 pub mod console;
+pub mod http;
+
+use std::{fmt, io, sync::Arc};
+
+use adapter::Adapter;
+use http::{HttpProvider, HttpSettings};
+
+use crate::{
+    ports::{clock::Clock, provider::Provider},
+    settings::Section,
+};
+
+/// A kind of provider: its name in the configuration, and how its settings are read.
+pub struct Kind {
+    /// The name in the configuration.
+    pub name: &'static str,
+    read: fn(&mut Section<'_>) -> Option<Configured>,
+}
+
+/// One line for each kind.
+pub const KINDS: &[Kind] = &[Kind { name: "console", read: |section| Some(console::read(section)) }];
+
+/// Reads the settings of a provider of a kind. `None` where they are wrong, which the section has noted.
+pub fn read(kind: &str, section: &mut Section<'_>) -> Option<Configured> {
+    let kind = KINDS.iter().find(|known| known.name == kind)?;
+    (kind.read)(section).map(|configured| Configured { kind: kind.name, ..configured })
+}
+
+/// A provider as configured: valid, and not running yet.
+#[derive(Clone)]
+pub struct Configured {
+    kind: &'static str,
+    notes: Vec<String>,
+    build: Arc<Build>,
+}
+
+type Build = dyn Fn(&str, Arc<dyn Clock>) -> io::Result<Arc<dyn Provider>> + Send + Sync;
+
+impl Configured {
+    /// A provider that is built like this.
+    pub fn new(build: impl Fn(&str, Arc<dyn Clock>) -> io::Result<Arc<dyn Provider>> + Send + Sync + 'static) -> Self {
+        Self { kind: "", notes: Vec::new(), build: Arc::new(build) }
+    }
+
+    /// A provider over HTTP: its own settings, and those that all of them have.
+    pub fn http<A: Adapter + Clone + 'static>(
+        section: &mut Section<'_>,
+        read: impl FnOnce(&mut Section<'_>) -> Option<A>,
+    ) -> Option<Self> {
+        let settings = HttpSettings::read(section);
+        let adapter = read(section)?;
+        let notes = adapter.notes();
+        let build = move |name: &str, clock| {
+            let provider = HttpProvider::new(name, Box::new(adapter.clone()), &settings, clock)?;
+            Ok(Arc::new(provider) as Arc<dyn Provider>)
+        };
+        Some(Self { notes, ..Self::new(build) })
+    }
+
+    /// The kind.
+    pub fn kind(&self) -> &'static str {
+        self.kind
+    }
+
+    /// What the operator should know of it, one line each.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// Builds the provider.
+    ///
+    /// # Errors
+    /// A file that it needs cannot be opened.
+    pub fn build(&self, name: &str, clock: Arc<dyn Clock>) -> io::Result<Arc<dyn Provider>> {
+        (self.build)(name, clock)
+    }
+}
+
+impl fmt::Debug for Configured {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Configured({})", self.kind)
+    }
+}
+
+/// Settings hold secrets and functions; what is compared is the kind.
+impl PartialEq for Configured {
+    fn eq(&self, other: &Self) -> bool {
+        self.kind == other.kind
+    }
+}
+
+impl Eq for Configured {}

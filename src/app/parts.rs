@@ -12,7 +12,7 @@ use tonic_health::{
 
 use super::{Cause, StartError};
 use crate::{
-    config::{Config, Keys, ProviderKind},
+    config::{Config, Keys},
     grpc::{
         call_log::NoObserver,
         server::{self, Backend, GrpcSettings},
@@ -24,7 +24,6 @@ use crate::{
         provider::Provider,
         store::Store,
     },
-    providers::console::Console,
     secret::Secret,
     service::{Otp, Ports, route::Routes},
     stores::{self, StoreConfig, StoreUrl},
@@ -68,7 +67,7 @@ pub async fn assemble(ground: Ground<'_>) -> Result<Parts, StartError> {
     let folder = url.directory().map(Path::to_owned);
     let store = open_store(config, url, Arc::clone(&clock)).await?;
     let keys = Arc::new(key_ring(config, folder.as_deref(), entropy.as_ref())?);
-    let routes = Routes::new(providers(config)?);
+    let routes = Routes::new(providers(config, &clock)?);
     let ports = Ports { store: Arc::clone(&store), keys, clock: Arc::clone(&clock), entropy, routes };
     let otp = Arc::new(Otp::new(ports, config.tenants.clone()));
     let backend = Backend { otp, clock, observer: Arc::new(NoObserver), tasks: ground.work };
@@ -103,17 +102,11 @@ fn key_ring(config: &Config, folder: Option<&Path>, entropy: &dyn Entropy) -> Re
     KeyRing::parse(&text, config.force.missing_lowest_key).map_err(|cause| failed(cause.into()))
 }
 
-/// The one line of each kind of provider.
-fn providers(config: &Config) -> Result<Vec<Arc<dyn Provider>>, StartError> {
+fn providers(config: &Config, clock: &Arc<dyn Clock>) -> Result<Vec<Arc<dyn Provider>>, StartError> {
     let named = config.providers.routes.iter().filter_map(|name| config.providers.by_name.get_key_value(name));
-    let built = named.map(|(name, kind)| {
-        let provider: Arc<dyn Provider> = match kind {
-            ProviderKind::Console { file } => Arc::new(
-                Console::new(name, file.as_deref())
-                    .map_err(|cause| StartError::Provider { name: name.clone(), cause: cause.into() })?,
-            ),
-        };
-        Ok(provider)
+    let built = named.map(|(name, provider)| {
+        let built = provider.build(name, Arc::clone(clock));
+        built.map_err(|cause| StartError::Provider { name: name.clone(), cause: cause.into() })
     });
     built.collect()
 }

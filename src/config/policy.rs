@@ -5,11 +5,11 @@
 
 use std::time::Duration;
 
-use super::{reader::Section, values};
 use crate::domain::{
     policy::{Limits, LockPolicy, OnResend, Policy},
     quota::{QuotaPolicy, Window},
 };
+use crate::settings::{Section, values};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);

@@ -1,6 +1,6 @@
 //! `profile` and `[force]`: what is fit for a developer's machine only, and what is let pass all the same.
 
-use super::reader::Section;
+use crate::settings::Section;
 
 /// How careful otpd is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,40 +1,29 @@
 //! `[providers.NAME]` and `routes`: who delivers codes, and in which order they are tried.
 //!
-//! A new kind adds a variant to [`ProviderKind`], a word to `KINDS`, and reads its own keys in [`ProviderKind::read`].
+//! Which kinds there are, and which settings each has, is said by `providers`.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::collections::BTreeMap;
 
-use super::{
-    profile::{Force, Profile},
-    reader::Section,
-    values,
+use super::profile::{Force, Profile};
+use crate::{
+    providers::{self, Configured, KINDS},
+    settings::{Section, values},
 };
 
 const CONSOLE: &str = "console";
-const KINDS: [(&str, &str); 1] = [(CONSOLE, CONSOLE)];
-
-/// A kind of provider with its settings.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ProviderKind {
-    /// Prints codes: for development.
-    Console {
-        /// Where the same is appended as JSON lines.
-        file: Option<PathBuf>,
-    },
-}
 
 /// The providers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Providers {
     /// By name.
-    pub by_name: BTreeMap<String, ProviderKind>,
+    pub by_name: BTreeMap<String, Configured>,
     /// Names in the order in which they are tried. Not empty; each is in `by_name`, and none is there twice.
     pub routes: Vec<String>,
 }
 
 impl Providers {
     /// Reads `[providers]`; `routes` is read by [`Providers::routed`].
-    pub(super) fn read(section: &mut Section<'_>, profile: Profile, force: Force) -> BTreeMap<String, ProviderKind> {
+    pub(super) fn read(section: &mut Section<'_>, profile: Profile, force: Force) -> BTreeMap<String, Configured> {
         let refused = profile == Profile::Production && !force.console_provider;
         let mut by_name = BTreeMap::new();
         for name in section.names() {
@@ -42,8 +31,8 @@ impl Providers {
                 section.misfit(&name, message);
             }
             let kind = section.section(&name, |section| {
-                let kind = ProviderKind::read(section, &name);
-                if refused && matches!(kind, Some(ProviderKind::Console { .. })) {
+                let kind = read_one(section, &name);
+                if refused && is_console(kind.as_ref()) {
                     section.misfit("kind", refusal());
                 }
                 kind
@@ -55,13 +44,15 @@ impl Providers {
             section.ledger().add("providers", format!("none is configured, and the default {}", refusal()));
         }
         if nothing_said {
-            by_name.insert(CONSOLE.to_owned(), ProviderKind::Console { file: None });
+            by_name.extend(
+                section.section(CONSOLE, |section| read_one(section, CONSOLE)).map(|only| (CONSOLE.to_owned(), only)),
+            );
         }
         by_name
     }
 
     /// Reads `routes`, a key of the root.
-    pub(super) fn routed(root: &mut Section<'_>, by_name: BTreeMap<String, ProviderKind>) -> Self {
+    pub(super) fn routed(root: &mut Section<'_>, by_name: BTreeMap<String, Configured>) -> Self {
         let routes = root.list("routes", 1..=100, |name| Ok(name.to_owned()));
         let routes = routes.unwrap_or_else(|| by_name.keys().cloned().collect());
         for (i, name) in routes.iter().enumerate() {
@@ -78,28 +69,23 @@ impl Providers {
 
     /// Whether any provider prints codes.
     pub fn print_codes(&self) -> bool {
-        self.by_name.values().any(|kind| matches!(kind, ProviderKind::Console { .. }))
+        self.by_name.values().any(|kind| is_console(Some(kind)))
     }
 }
 
-impl ProviderKind {
-    /// Reads a provider's section. The kind may be left out where the name says it.
-    fn read(section: &mut Section<'_>, name: &str) -> Option<Self> {
-        let named = KINDS.iter().find(|(kind, _)| *kind == name).map(|(_, kind)| *kind);
-        let kind = section.text("kind", values::word(&KINDS)).or(named);
-        if kind.is_none() {
-            let kinds: Vec<&str> = KINDS.iter().map(|(kind, _)| *kind).collect();
-            section.misfit("kind", format!("required: {}", kinds.join(" or ")));
-        }
-        // Every kind's keys are known where the kind is not, so that one mistake is not reported as two.
-        match kind {
-            Some(CONSOLE) | None => {
-                let file = section.optional_text("file", values::path);
-                kind.map(|_| Self::Console { file })
-            }
-            Some(_) => None,
-        }
-    }
+/// Reads a provider's section. The kind may be left out where the name says it.
+fn read_one(section: &mut Section<'_>, name: &str) -> Option<Configured> {
+    let kinds: Vec<(&'static str, &'static str)> = KINDS.iter().map(|kind| (kind.name, kind.name)).collect();
+    let named = kinds.iter().find(|(kind, _)| *kind == name).map(|(_, kind)| *kind);
+    let given = section.text("kind", values::word(&kinds));
+    let Some(kind) = given.or(named) else {
+        let kinds: Vec<&str> = kinds.iter().map(|(kind, _)| *kind).collect();
+        section.misfit("kind", format!("required: {}", kinds.join(" or ")));
+        // What else stands there cannot be judged without the kind, and one mistake is not reported as two.
+        section.forget_rest();
+        return None;
+    };
+    providers::read(kind, section)
 }
 
 fn check_name(name: &str) -> Result<(), String> {
@@ -110,4 +96,8 @@ fn check_name(name: &str) -> Result<(), String> {
 
 fn refusal() -> String {
     "console shows codes; refused by profile production unless force.console_provider is set".to_owned()
+}
+
+fn is_console(provider: Option<&Configured>) -> bool {
+    provider.is_some_and(|provider| provider.kind() == CONSOLE)
 }

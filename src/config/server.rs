@@ -5,7 +5,8 @@ use std::{
     time::Duration,
 };
 
-use super::{profile::Profile, reader::Section, values};
+use super::profile::Profile;
+use crate::settings::{Section, values};
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -5,9 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{
-    mistake::{Mistake, Mistakes},
-    reader::Ledger,
+use crate::settings::{
+    Ledger, Mistake, Mistakes,
     tree::{Node, Table},
 };
 

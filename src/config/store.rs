@@ -4,11 +4,10 @@ use std::{io, path::PathBuf, time::Duration};
 
 use super::{
     profile::{Force, Profile},
-    reader::Section,
     server::Server,
     source::Source,
-    values,
 };
+use crate::settings::{Section, values};
 use crate::{keys::ring::KeyRing, secret::Secret, stores::StoreUrl};
 
 /// Holds the master keys.

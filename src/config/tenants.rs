@@ -6,16 +6,13 @@
 
 use std::collections::BTreeMap;
 
-use super::{
-    policy::Layer,
-    reader::{Ledger, Section},
-    server::Requests,
-};
+use super::{policy::Layer, server::Requests};
 use crate::domain::{
     ids::Tenant,
     policy::{Policies, Policy, Tenants},
     purpose::Purpose,
 };
+use crate::settings::{Ledger, Section};
 
 /// The layers of one `policy` section.
 #[derive(Default)]

@@ -2,8 +2,9 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use super::{reader::Section, *};
+use super::*;
 use crate::domain::{ids::Tenant, purpose::Purpose};
+use crate::settings::Section;
 
 fn load(file: &str, environment: &[(&str, &str)]) -> Result<Config, Mistakes> {
     Config::load(&source(file, environment))

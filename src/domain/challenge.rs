@@ -278,6 +278,21 @@ pub enum Reply {
         /// The send whose code was checked.
         send_number: u32,
     },
+    /// A send that the provider declined.
+    Declined(Decline),
+}
+
+/// Why a provider that judges for itself sends nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Decline {
+    /// It knows of no such option any more.
+    OptionExpired,
+    /// It sends no more for this challenge.
+    SendLimitExceeded,
+    /// It has locked the person's account.
+    AccountLocked,
+    /// It declines for its own reasons.
+    Risk,
 }
 
 /// One thing that happened.

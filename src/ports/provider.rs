@@ -11,9 +11,11 @@ use async_trait::async_trait;
 use super::clock::Deadline;
 use crate::{
     domain::{
+        challenge::Decline,
         destination::{Channel, Destination},
         ids::{AccountId, RequestId, Tenant},
         purpose::Purpose,
+        time::Timestamp,
         transaction::Transaction,
     },
     secret::Secret,
@@ -88,6 +90,8 @@ pub struct Message {
 /// What both kinds of calls tell a provider about the challenge.
 #[derive(Clone, Debug)]
 pub struct Occasion {
+    /// When the provider is asked.
+    pub now: Timestamp,
     /// The tenant.
     pub tenant: Tenant,
     /// The name of the challenge.
@@ -152,6 +156,21 @@ pub enum Delivered {
     },
     /// It may have been sent. No other provider is tried.
     Unknown,
+    /// The provider has judged, and sends nothing. No other provider is tried.
+    Declined(Decline),
+    /// The provider cannot be called with what the caller gave. Nothing was sent; the next provider is tried.
+    Unfit(Unfit),
+}
+
+/// Why a provider cannot be called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unfit {
+    /// A parameter that the provider needs is not among the caller's.
+    Missing(&'static str),
+    /// A parameter, or a field of the challenge that the provider is given, is not as the provider wants it.
+    Invalid(&'static str),
+    /// The provider has no such call.
+    Unsupported(&'static str),
 }
 
 /// What a provider says of a delivery that it took.
@@ -199,6 +218,16 @@ pub trait Provider: Send + Sync {
 
     /// What it can do. Does not change while the process runs.
     fn capabilities(&self) -> &Capabilities;
+
+    /// Whether it is worth a call now. One that is not is passed over while others are.
+    fn is_ready(&self) -> bool {
+        true
+    }
+
+    /// Why a check cannot be asked: found out before an attempt is used up for it.
+    fn unfit_check(&self, _check: &Check) -> Option<Unfit> {
+        None
+    }
 
     /// Delivers. Ends by the deadline, with [`Delivered::Unknown`] if something may have been sent by then.
     async fn deliver(&self, delivery: Delivery, deadline: Deadline) -> Delivered;

@@ -17,6 +17,8 @@ use crate::{
         clock::Deadline,
         provider::{Capabilities, Check, Checked, Codes, Delivered, Delivery, Message, Provider, Receipt},
     },
+    providers::Configured,
+    settings::{Section, values},
 };
 
 /// Prints one line per message to standard output, and appends the same as JSON to a file where one is set.
@@ -29,6 +31,12 @@ pub struct Console {
 struct Outputs {
     screen: Box<dyn Write + Send>,
     file: Option<File>,
+}
+
+/// Reads `file`.
+pub(super) fn read(section: &mut Section<'_>) -> Configured {
+    let file = section.optional_text("file", values::path);
+    Configured::new(move |name, _| Ok(Arc::new(Console::new(name, file.as_deref())?)))
 }
 
 /// One message, as a line of the file.

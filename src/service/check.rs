@@ -9,6 +9,7 @@ use crate::{
         outcome::Verified,
         rules::{Asked, CheckResult, CheckStep, SettleCheck, VerifyStep},
         subject::{Command, Standing},
+        time::Timestamp,
     },
     ports::{
         clock::Deadline,
@@ -67,7 +68,7 @@ impl Otp {
             tracing::error!(provider = ask.asked.provider, "the provider of a live code is not configured any more");
             return CheckResult::Unknown;
         };
-        let Some(occasion) = occasion(ask) else { return CheckResult::Unknown };
+        let Some(occasion) = occasion(ask, self.now()) else { return CheckResult::Unknown };
         let check = Check {
             occasion,
             otp: ask.call.otp.clone(),
@@ -120,7 +121,7 @@ fn result(checked: Checked) -> CheckResult {
     }
 }
 
-fn occasion(ask: &Ask) -> Option<Occasion> {
+fn occasion(ask: &Ask, now: Timestamp) -> Option<Occasion> {
     let challenge = &ask.challenge;
     let option = challenge.option_at(ask.asked.option)?;
     let Phase::Open(open) = &challenge.phase else { return None };
@@ -129,6 +130,7 @@ fn occasion(ask: &Ask) -> Option<Occasion> {
         Target::Masked(_) => Destination::OnFile,
     };
     Some(Occasion {
+        now,
         tenant: ask.target.tenant.clone(),
         challenge: ask.call.challenge.clone(),
         account: challenge.account.clone(),

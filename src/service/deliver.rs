@@ -16,6 +16,7 @@ use crate::{
         message,
         outcome::Sent,
         rules::{NextProvider, SettleSend, SettleStep, Settlement},
+        time::Timestamp,
     },
     ports::{
         clock::Deadline,
@@ -79,6 +80,8 @@ impl Otp {
                     return Ok((accepted, RETRY_AFTER));
                 }
                 Delivered::Rejected => return Ok((Settlement::Rejected, RETRY_AFTER)),
+                Delivered::Declined(decline) => return Ok((Settlement::Declined(decline), RETRY_AFTER)),
+                Delivered::Unfit(_) => {}
                 Delivered::Unknown => return Ok((Settlement::Unknown, RETRY_AFTER)),
                 Delivered::Failed { retry_after: after } => {
                     tracing::warn!(provider = provider.name(), "the provider failed; nothing was sent");
@@ -99,7 +102,7 @@ impl Otp {
     /// What the provider is given. `None` where the challenge ended meanwhile, for then there is nothing to send.
     fn delivery(&self, ask: &SendAsk, challenge: &Challenge, number: u32) -> Result<Option<Delivery>, Error> {
         let Some(code) = challenge.live_code().filter(|code| code.send_number == number) else { return Ok(None) };
-        let Some(occasion) = occasion(&ask.target, challenge, code, ask) else { return Ok(None) };
+        let Some(occasion) = occasion(&ask.target, challenge, code, ask, self.now()) else { return Ok(None) };
         let code_life = code.expires_at.since(self.now());
         let message = match code.maker {
             Maker::Us => {
@@ -116,11 +119,18 @@ impl Otp {
     }
 }
 
-fn occasion(target: &ChallengeRef, challenge: &Challenge, code: &LiveCode, ask: &SendAsk) -> Option<Occasion> {
+fn occasion(
+    target: &ChallengeRef,
+    challenge: &Challenge,
+    code: &LiveCode,
+    ask: &SendAsk,
+    now: Timestamp,
+) -> Option<Occasion> {
     let option = challenge.option_at(code.option)?;
     let Target::Known(destination) = &option.target else { return None };
     let Phase::Open(open) = &challenge.phase else { return None };
     Some(Occasion {
+        now,
         tenant: target.tenant.clone(),
         challenge: ask.challenge.clone(),
         account: challenge.account.clone(),

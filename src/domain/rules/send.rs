@@ -7,7 +7,7 @@ use super::{
     recall::{Recall, recall},
 };
 use crate::domain::{
-    challenge::{Challenge, EventKind, LiveCode, Maker, PendingSend, Phase, Reply},
+    challenge::{Challenge, Decline, EventKind, LiveCode, Maker, PendingSend, Phase, Reply},
     ids::{OptionId, Request},
     outcome::{Dispatch, Locked, Sent},
     policy::OnResend,
@@ -198,6 +198,12 @@ pub(super) fn replay(challenge: &Challenge, reply: &Reply) -> Option<Sent> {
             }))
         }
         Reply::DestinationRejected => Some(Sent::DestinationRejected),
+        Reply::Declined(decline) => Some(match decline {
+            Decline::OptionExpired => Sent::ChallengeOptionExpired,
+            Decline::SendLimitExceeded => Sent::SendLimitExceeded,
+            Decline::AccountLocked => Sent::AccountLocked(Locked { until: None }),
+            Decline::Risk => Sent::RiskDeclined,
+        }),
         Reply::NotMatched { .. }
         | Reply::Matched { .. }
         | Reply::CodeExpired

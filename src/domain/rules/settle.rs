@@ -8,7 +8,7 @@ use super::{
     send::{Plan, code_expiry, replay},
 };
 use crate::domain::{
-    challenge::{Challenge, EventKind, Maker, PendingSend, Phase, Reply},
+    challenge::{Challenge, Decline, EventKind, Maker, PendingSend, Phase, Reply},
     ids::Request,
     outcome::Sent,
     time::Timestamp,
@@ -28,6 +28,8 @@ pub enum Settlement {
     },
     /// The provider rejected the destination.
     Rejected,
+    /// The provider judged, and sends nothing.
+    Declined(Decline),
     /// Definitely nothing was sent, by any provider of the route.
     Failed,
     /// It may have been sent.
@@ -95,6 +97,14 @@ fn settle(challenge: &mut Challenge, send: PendingSend, settlement: &Settlement,
             challenge.answer(send.request, Reply::DestinationRejected);
             challenge.restore_code(send);
             SettleStep::Answer(Sent::DestinationRejected)
+        }
+        Settlement::Declined(decline) => {
+            challenge.log(now, EventKind::SendDeclined, option, &provider);
+            let reply = Reply::Declined(*decline);
+            let answer = replay(challenge, &reply);
+            challenge.answer(send.request, reply);
+            challenge.restore_code(send);
+            answer.map_or(SettleStep::Gone, SettleStep::Answer)
         }
         Settlement::Failed => {
             challenge.log(now, EventKind::SendFailed, option, &provider);

@@ -17,7 +17,7 @@ use super::{
 
 /// Keeps mistakes, and which variable set what.
 #[derive(Default)]
-pub(super) struct Ledger {
+pub struct Ledger {
     mistakes: RefCell<Vec<Mistake>>,
     variables: BTreeMap<String, String>,
     /// Every setting that was asked for.
@@ -26,7 +26,7 @@ pub(super) struct Ledger {
 
 impl Ledger {
     /// Notes a mistake of the setting with this path.
-    pub(super) fn add(&self, setting: &str, message: impl Into<String>) {
+    pub fn add(&self, setting: &str, message: impl Into<String>) {
         let variable = self.variable(setting).map(str::to_owned);
         let mistake = Mistake { setting: setting.to_owned(), variable, message: message.into() };
         let mut mistakes = self.mistakes.borrow_mut();
@@ -37,19 +37,19 @@ impl Ledger {
     }
 
     /// Whether the setting is wrong already: then it says nothing about how it relates to others.
-    pub(super) fn is_wrong(&self, setting: &str) -> bool {
+    pub fn is_wrong(&self, setting: &str) -> bool {
         self.mistakes.borrow().iter().any(|mistake| mistake.setting == setting)
     }
 
     /// Whether anything in the section, or the section itself, is wrong already.
-    pub(super) fn is_wrong_within(&self, section: &str) -> bool {
+    pub fn is_wrong_within(&self, section: &str) -> bool {
         let within =
             |setting: &str| setting.strip_prefix(section).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
         self.mistakes.borrow().iter().any(|mistake| within(&mistake.setting))
     }
 
     /// Notes which variable set a setting, and gives back the one that had done so before.
-    pub(super) fn set_variable(&mut self, setting: &str, variable: &str) -> Option<String> {
+    pub fn set_variable(&mut self, setting: &str, variable: &str) -> Option<String> {
         self.variables.insert(setting.to_owned(), variable.to_owned())
     }
 
@@ -61,19 +61,19 @@ impl Ledger {
 
     /// The paths of all settings that were asked for.
     #[cfg(test)]
-    pub(super) fn known(&self) -> BTreeSet<String> {
+    pub fn known(&self) -> BTreeSet<String> {
         self.known.borrow().clone()
     }
 
     /// The value, if nothing was wrong.
-    pub(super) fn finish<T>(self, value: T) -> Result<T, Mistakes> {
+    pub fn finish<T>(self, value: T) -> Result<T, Mistakes> {
         let mistakes = self.mistakes.into_inner();
         if mistakes.is_empty() { Ok(value) } else { Err(Mistakes(mistakes)) }
     }
 }
 
 /// One section while it is read.
-pub(super) struct Section<'a> {
+pub struct Section<'a> {
     path: String,
     table: Table,
     asked: BTreeSet<String>,
@@ -82,12 +82,12 @@ pub(super) struct Section<'a> {
 
 impl<'a> Section<'a> {
     /// Reads the whole tree.
-    pub(super) fn root<T>(table: Table, ledger: &'a Ledger, read: impl FnOnce(&mut Self) -> T) -> T {
+    pub fn root<T>(table: Table, ledger: &'a Ledger, read: impl FnOnce(&mut Self) -> T) -> T {
         Self::read(String::new(), table, ledger, read)
     }
 
     /// Reads a section; one that is not there reads as empty.
-    pub(super) fn section<T>(&mut self, name: &str, read: impl FnOnce(&mut Section<'a>) -> T) -> T {
+    pub fn section<T>(&mut self, name: &str, read: impl FnOnce(&mut Section<'a>) -> T) -> T {
         let path = self.path_of(name);
         let table = match self.remove(name) {
             None => Ok(Table::default()),
@@ -110,17 +110,17 @@ impl<'a> Section<'a> {
     }
 
     /// The names in this section that have not been asked for: for sections whose keys the operator makes up.
-    pub(super) fn names(&self) -> Vec<String> {
+    pub fn names(&self) -> Vec<String> {
         self.table.0.keys().cloned().collect()
     }
 
     /// Whether the section says nothing.
-    pub(super) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.table.0.is_empty()
     }
 
     /// `true` or `false`.
-    pub(super) fn boolean(&mut self, name: &str) -> Option<bool> {
+    pub fn boolean(&mut self, name: &str) -> Option<bool> {
         self.take(name, |node| match node {
             Node::Value(toml::Value::Boolean(value)) => Ok(value),
             Node::Text(text) => {
@@ -131,7 +131,7 @@ impl<'a> Section<'a> {
     }
 
     /// A whole number.
-    pub(super) fn integer<N>(&mut self, name: &str, range: RangeInclusive<N>) -> Option<N>
+    pub fn integer<N>(&mut self, name: &str, range: RangeInclusive<N>) -> Option<N>
     where
         N: TryFrom<i64> + PartialOrd + Display,
     {
@@ -139,7 +139,7 @@ impl<'a> Section<'a> {
     }
 
     /// A whole number, with more to say where it is wrong.
-    pub(super) fn integer_or<N>(
+    pub fn integer_or<N>(
         &mut self,
         name: &str,
         range: RangeInclusive<N>,
@@ -162,7 +162,7 @@ impl<'a> Section<'a> {
     }
 
     /// A text, as `parse` takes it.
-    pub(super) fn text<T>(&mut self, name: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+    pub fn text<T>(&mut self, name: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
         self.take(name, |node| match node {
             Node::Value(toml::Value::String(text)) | Node::Text(text) => parse(&text),
             _ => Err("must be a text in quotes".to_owned()),
@@ -170,12 +170,12 @@ impl<'a> Section<'a> {
     }
 
     /// A text that may be empty, which is as unset: so a variable can take back what the file says.
-    pub(super) fn optional_text<T>(&mut self, name: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+    pub fn optional_text<T>(&mut self, name: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
         self.text(name, |text| if text.is_empty() { Ok(None) } else { parse(text).map(Some) }).flatten()
     }
 
     /// A list of texts, each as `parse` takes it.
-    pub(super) fn list<T>(
+    pub fn list<T>(
         &mut self,
         name: &str,
         lengths: RangeInclusive<usize>,
@@ -202,8 +202,13 @@ impl<'a> Section<'a> {
         })
     }
 
+    /// Passes over what has not been asked for: it cannot be judged.
+    pub fn forget_rest(&mut self) {
+        self.table = Table::default();
+    }
+
     /// Notes that a setting of this section does not fit with others, unless it is wrong in itself.
-    pub(super) fn misfit(&self, name: &str, message: impl Into<String>) {
+    pub fn misfit(&self, name: &str, message: impl Into<String>) {
         let path = self.path_of(name);
         if !self.ledger.is_wrong(&path) {
             self.ledger.add(&path, message);
@@ -211,12 +216,12 @@ impl<'a> Section<'a> {
     }
 
     /// Where the section is.
-    pub(super) fn path(&self) -> &str {
+    pub fn path(&self) -> &str {
         &self.path
     }
 
     /// The ledger, for what is checked after reading.
-    pub(super) fn ledger(&self) -> &'a Ledger {
+    pub fn ledger(&self) -> &'a Ledger {
         self.ledger
     }
 

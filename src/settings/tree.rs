@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::reader::Ledger;
 
 /// A setting or a section of settings.
-pub(super) enum Node {
+pub enum Node {
     /// A section.
     Table(Table),
     /// A value of the file.
@@ -16,11 +16,11 @@ pub(super) enum Node {
 
 /// The settings of one section.
 #[derive(Default)]
-pub(super) struct Table(pub(super) BTreeMap<String, Node>);
+pub struct Table(pub BTreeMap<String, Node>);
 
 impl Table {
     /// Takes a table of the file.
-    pub(super) fn from_toml(table: toml::Table) -> Self {
+    pub fn from_toml(table: toml::Table) -> Self {
         let node = |value| match value {
             toml::Value::Table(table) => Node::Table(Self::from_toml(table)),
             value => Node::Value(value),
@@ -32,13 +32,7 @@ impl Table {
     ///
     /// # Errors
     /// The path of a value on the way that is not a section.
-    pub(super) fn put(
-        &mut self,
-        segments: &[&str],
-        variable: &str,
-        node: Node,
-        ledger: &mut Ledger,
-    ) -> Result<(), String> {
+    pub fn put(&mut self, segments: &[&str], variable: &str, node: Node, ledger: &mut Ledger) -> Result<(), String> {
         self.put_below("", segments, variable, node, ledger)
     }
 
@@ -84,7 +78,7 @@ impl Table {
 }
 
 /// The table that a variable holds in TOML syntax.
-pub(super) fn table_of(text: &str) -> Result<Table, String> {
+pub fn table_of(text: &str) -> Result<Table, String> {
     match text.parse() {
         Ok(toml::Value::Table(table)) => Ok(Table::from_toml(table)),
         _ => Err("must be a table in TOML syntax, such as { key = \"value\" }".to_owned()),

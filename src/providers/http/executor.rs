@@ -1,0 +1,155 @@
+//! The executor: every outbound call goes through here, whatever the adapter.
+
+use std::{io, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use tokio::sync::Semaphore;
+
+use super::{
+    HttpSettings, Inbound, Outbound,
+    breaker::{Breaker, Turn},
+    client::{Client, Failure},
+};
+use crate::{
+    domain::time::millis,
+    ports::{
+        clock::{Clock, Deadline, Stopwatch},
+        provider::{Capabilities, Check, Checked, Delivered, Delivery, Provider, Unfit},
+    },
+    providers::adapter::Adapter,
+};
+
+/// When to come again where all places of a provider are taken.
+const CROWDED: Duration = Duration::from_millis(500);
+
+/// A provider over HTTP: an adapter, and the one way to call it.
+pub struct HttpProvider {
+    name: String,
+    adapter: Box<dyn Adapter>,
+    capabilities: Capabilities,
+    client: Client,
+    places: Semaphore,
+    breaker: Breaker,
+    clock: Arc<dyn Clock>,
+}
+
+/// What a call came to.
+enum Called {
+    /// The provider answered.
+    Answered(Inbound),
+    /// It was not called, or nothing was sent to it.
+    NothingSent { retry_after: Option<Duration> },
+    /// Nobody knows.
+    Unknown,
+}
+
+impl HttpProvider {
+    /// A provider of this name.
+    ///
+    /// # Errors
+    /// A file of the TLS settings cannot be read.
+    pub fn new(
+        name: &str,
+        adapter: Box<dyn Adapter>,
+        settings: &HttpSettings,
+        clock: Arc<dyn Clock>,
+    ) -> io::Result<Self> {
+        let abilities = adapter.abilities();
+        let capabilities = Capabilities {
+            codes: abilities.codes,
+            channels: abilities.channels,
+            contact_on_file: abilities.contact_on_file,
+            timeout: settings.timeout,
+            code_life: abilities.code_life,
+        };
+        Ok(Self {
+            name: name.to_owned(),
+            adapter,
+            capabilities,
+            client: Client::new(settings.tls()?, settings.connect_timeout, settings.max_in_flight),
+            places: Semaphore::new(settings.max_in_flight),
+            breaker: Breaker::new(settings.breaker_failures, settings.breaker_pause),
+            clock,
+        })
+    }
+
+    async fn call(&self, operation: &'static str, request: &Outbound, deadline: Deadline) -> Called {
+        let Ok(_place) = self.places.try_acquire() else {
+            tracing::warn!(provider = self.name, operation, "all places of the provider are taken");
+            return Called::NothingSent { retry_after: Some(CROWDED) };
+        };
+        if let Err(pause) = self.breaker.admit(self.clock.now()) {
+            return Called::NothingSent { retry_after: Some(pause) };
+        }
+        let watch = Stopwatch::start();
+        let exchanged = self.client.exchange(request, deadline).await;
+        self.record(operation, &exchanged, watch.elapsed());
+        match exchanged {
+            Ok(answer) => Called::Answered(answer),
+            Err(Failure::NothingSent(_)) => Called::NothingSent { retry_after: None },
+            Err(Failure::Unknown(_)) => Called::Unknown,
+        }
+    }
+
+    /// Tells the breaker and the operator. Nothing of request or answer but the status is told.
+    fn record(&self, operation: &'static str, exchanged: &Result<Inbound, Failure>, took: Duration) {
+        let (status, failure) = match exchanged {
+            Ok(answer) => (answer.status, ""),
+            Err(Failure::NothingSent(reason) | Failure::Unknown(reason)) => (0, *reason),
+        };
+        let failed = exchanged.as_ref().map_or(true, |answer| answer.status >= 500 || answer.status == 429);
+        let turn = if failed { self.breaker.failed(self.clock.now()) } else { self.breaker.succeeded() };
+        let (provider, duration_ms) = (self.name.as_str(), millis(took));
+        if matches!(status, 401 | 403 | 407) {
+            tracing::error!(provider, operation, status, "the provider refuses our credentials");
+        } else if failed {
+            tracing::warn!(provider, operation, status, failure, duration_ms, "the provider failed");
+        } else {
+            tracing::info!(provider, operation, status, duration_ms, "the provider answered");
+        }
+        match turn {
+            Turn::None => {}
+            Turn::Opened => tracing::error!(provider, "the breaker opens: the provider is left alone for a while"),
+            Turn::Closed => tracing::info!(provider, "the breaker closes"),
+        }
+    }
+}
+
+#[async_trait]
+impl Provider for HttpProvider {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    fn is_ready(&self) -> bool {
+        self.breaker.would_admit(self.clock.now())
+    }
+
+    fn unfit_check(&self, check: &Check) -> Option<Unfit> {
+        self.adapter.check(check).err()
+    }
+
+    async fn deliver(&self, delivery: Delivery, deadline: Deadline) -> Delivered {
+        let request = match self.adapter.deliver(&delivery) {
+            Ok(request) => request,
+            Err(unfit) => return Delivered::Unfit(unfit),
+        };
+        match self.call("deliver", &request, deadline).await {
+            Called::Answered(answer) => self.adapter.delivered(&delivery, &answer),
+            Called::NothingSent { retry_after } => Delivered::Failed { retry_after },
+            Called::Unknown => Delivered::Unknown,
+        }
+    }
+
+    async fn check(&self, check: Check, deadline: Deadline) -> Checked {
+        let Ok(request) = self.adapter.check(&check) else { return Checked::Unknown };
+        match self.call("check", &request, deadline).await {
+            Called::Answered(answer) => self.adapter.checked(&check, &answer),
+            Called::NothingSent { .. } | Called::Unknown => Checked::Unknown,
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! A provider's answer. Some providers echo the message, so it cannot be printed either.
+
+use std::{fmt, time::Duration};
+
+use http::HeaderMap;
+use serde::de::DeserializeOwned;
+
+/// A provider's whole answer.
+pub struct Inbound {
+    /// The HTTP status.
+    pub status: u16,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body, at most [`Inbound::MAX_BODY`].
+    pub body: Vec<u8>,
+}
+
+impl Inbound {
+    /// The longest body that is read, in bytes. A longer one is no answer.
+    pub const MAX_BODY: usize = 64 * 1024;
+
+    /// Whether the status is 2xx.
+    pub fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+
+    /// The body as JSON of a shape; `None` where it is something else.
+    pub fn json<T: DeserializeOwned>(&self) -> Option<T> {
+        serde_json::from_slice(&self.body).ok()
+    }
+
+    /// When to come again: `Retry-After` in seconds (RFC 9110, 10.2.3), at most an hour.
+    pub fn retry_after(&self) -> Option<Duration> {
+        let seconds: u64 = self.headers.get(http::header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+        Some(Duration::from_secs(seconds.min(3600)))
+    }
+}
+
+impl fmt::Debug for Inbound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Inbound({}, {} bytes)", self.status, self.body.len())
+    }
+}

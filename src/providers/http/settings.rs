@@ -1,0 +1,136 @@
+//! The settings that every provider over HTTP has.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use http::Uri;
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+};
+
+use crate::settings::{Section, values};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// How a provider is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpSettings {
+    /// How long one call may take, from the first byte out to the last byte in.
+    pub timeout: Duration,
+    /// How long a connection may take, TLS and all.
+    pub connect_timeout: Duration,
+    /// Calls under way at once; more go to the next provider of the route.
+    pub max_in_flight: usize,
+    /// Failures in a row that open the breaker.
+    pub breaker_failures: u32,
+    /// How long it stays open at first.
+    pub breaker_pause: Duration,
+    /// Certificate authorities instead of the public ones.
+    pub ca_file: Option<PathBuf>,
+    /// The certificate chain that we show.
+    pub client_certificate_file: Option<PathBuf>,
+    /// Its key.
+    pub client_key_file: Option<PathBuf>,
+}
+
+impl HttpSettings {
+    /// Reads them from a provider's section.
+    pub fn read(section: &mut Section<'_>) -> Self {
+        let span = |most| values::span(Duration::from_millis(10)..=most);
+        let settings = Self {
+            timeout: section.text("timeout", span(30 * SECOND)).unwrap_or(5 * SECOND),
+            connect_timeout: section.text("connect_timeout", span(30 * SECOND)).unwrap_or(2 * SECOND),
+            max_in_flight: section.integer("max_in_flight", 1..=10_000).unwrap_or(256),
+            breaker_failures: section.integer("breaker_failures", 1..=1000).unwrap_or(5),
+            breaker_pause: section.text("breaker_pause", span(60 * SECOND)).unwrap_or(5 * SECOND),
+            ca_file: section.optional_text("ca_file", values::path),
+            client_certificate_file: section.optional_text("client_certificate_file", values::path),
+            client_key_file: section.optional_text("client_key_file", values::path),
+        };
+        if settings.connect_timeout > settings.timeout {
+            section.misfit("connect_timeout", "must be at most timeout");
+        }
+        if settings.client_certificate_file.is_some() != settings.client_key_file.is_some() {
+            section.misfit("client_key_file", "goes with client_certificate_file: set both or none");
+        }
+        settings
+    }
+
+    /// TLS as these settings want it.
+    ///
+    /// # Errors
+    /// A file cannot be read, or holds no certificate or key.
+    pub(super) fn tls(&self) -> io::Result<ClientConfig> {
+        let mut roots = RootCertStore::empty();
+        match &self.ca_file {
+            Some(path) => certificates(path)?.into_iter().try_for_each(|ca| roots.add(ca)).map_err(io::Error::other)?,
+            None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+        }
+        let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(io::Error::other)?
+            .with_root_certificates(roots);
+        match (&self.client_certificate_file, &self.client_key_file) {
+            (Some(chain), Some(key)) => {
+                let key = PrivateKeyDer::from_pem_slice(&fs::read(key)?).map_err(|_| wrong(key, "a private key"))?;
+                builder.with_client_auth_cert(certificates(chain)?, key).map_err(io::Error::other)
+            }
+            _ => Ok(builder.with_no_client_auth()),
+        }
+    }
+}
+
+fn certificates(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
+    let text = fs::read(path)?;
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
+    certificates.ok().filter(|found| !found.is_empty()).ok_or_else(|| wrong(path, "certificates"))
+}
+
+fn wrong(path: &Path, what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("{}: holds no {what} in PEM", path.display()))
+}
+
+/// Where a provider's API begins: scheme, host and path, without a slash at the end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BaseUrl(String);
+
+impl BaseUrl {
+    /// Reads `base_url` from a provider's section, or takes the provider's own.
+    pub fn read(section: &mut Section<'_>, default: Option<&str>) -> Option<Self> {
+        let given = section.text("base_url", Self::parse);
+        let url = given.or_else(|| default.and_then(|text| Self::parse(text).ok()));
+        if url.is_none() {
+            section.misfit("base_url", "required: the URL of the provider's API");
+        }
+        url
+    }
+
+    /// Takes a URL.
+    ///
+    /// # Errors
+    /// It is not http or https with a host, or has a query.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let wrong = || "must be a URL such as https://api.example.com, without a query".to_owned();
+        let uri: Uri = text.trim().parse().map_err(|_| wrong())?;
+        let scheme = matches!(uri.scheme_str(), Some("http" | "https"));
+        let plain = uri.host().is_some() && uri.query().is_none() && !text.contains('@');
+        if scheme && plain { Ok(Self(text.trim().trim_end_matches('/').to_owned())) } else { Err(wrong()) }
+    }
+
+    /// The URL of a path below it, which begins with a slash.
+    pub fn join(&self, path: &str) -> String {
+        format!("{}{path}", self.0)
+    }
+
+    /// Whether what is sent there could be read on the way: not TLS, and not this machine.
+    pub fn is_open(&self) -> bool {
+        let uri: Option<Uri> = self.0.parse().ok();
+        let host = uri.as_ref().and_then(Uri::host).unwrap_or_default();
+        self.0.starts_with("http://") && !matches!(host, "localhost" | "127.0.0.1" | "[::1]")
+    }
+}
