@@ -1,6 +1,6 @@
 //! Configuration as an operator meets it: what is right, and how what is wrong is reported.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use otpd::config::{Config, Keys, LogFormat, Profile, Source};
 
