@@ -146,6 +146,11 @@ impl Command for Verify {
     }
 }
 
+/// The number of the attempt that a provider is being asked about.
+pub(super) fn asked(challenge: &Challenge) -> Option<u32> {
+    pending_check(challenge).map(|check| check.attempt)
+}
+
 /// Why there is no live code to compare with, in order of precedence.
 enum Barrier {
     AlreadyUsed,
