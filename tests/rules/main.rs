@@ -7,6 +7,8 @@
 #[cfg(test)]
 mod language;
 #[cfg(test)]
+mod subject;
+#[cfg(test)]
 mod table;
 
 /// Runs every scenario of a table and reports all steps that came out otherwise.
