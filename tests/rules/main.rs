@@ -5,7 +5,11 @@
 
 // `cfg(test)` tells clippy that the helpers are tests too.
 #[cfg(test)]
+mod histories;
+#[cfg(test)]
 mod language;
+#[cfg(test)]
+mod model;
 #[cfg(test)]
 mod subject;
 #[cfg(test)]

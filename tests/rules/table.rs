@@ -62,7 +62,8 @@ pub(crate) fn request(id: &str, content: &str) -> Request {
     Request { id: Tag(tag), content: Fingerprint(print) }
 }
 
-struct Scenario {
+/// One challenge, and what the people and providers around it know.
+pub(crate) struct Scenario {
     record: Challenge,
     ring: KeyRing,
     /// The codes that were delivered, by the number of their send.
@@ -82,7 +83,16 @@ impl Scenario {
         }
     }
 
-    fn step(&mut self, when: &str, command: &str) -> String {
+    pub(crate) fn open(line: &str) -> Self {
+        Self::new(&Words::parse(line))
+    }
+
+    pub(crate) fn record(&self) -> &Challenge {
+        &self.record
+    }
+
+    /// Does what a line says, and tells what it came to.
+    pub(crate) fn step(&mut self, when: &str, command: &str) -> String {
         let now = at(when.strip_prefix("at ").expect("a step starts with `at`"));
         let words = Words::parse(command);
         match words.verb {
@@ -211,7 +221,10 @@ impl Scenario {
 
     /// Decides, keeps the record, and tells of an attempt that was abandoned on the way.
     fn decide_told<C: Command>(&mut self, command: &C, now: Timestamp) -> (C::Outcome, String) {
-        let Decision { record, outcome, abandoned_attempt } = decide(&self.record, command, now);
+        let decision = decide(&self.record, command, now);
+        let again = decide(&self.record, command, now);
+        assert_eq!((&decision.record, decision.abandoned_attempt), (&again.record, again.abandoned_attempt));
+        let Decision { record, outcome, abandoned_attempt } = decision;
         if record != self.record {
             invariants::check_change(&self.record, &record).expect("invariants");
         }
