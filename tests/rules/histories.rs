@@ -233,3 +233,79 @@ fn a_wrong_model_is_noticed() {
         assert!(search(20_000, Some(bug)).is_err(), "{bug:?} went unnoticed");
     }
 }
+
+/// A step of a challenge whose codes may be a provider's own, as a line of a table.
+fn managed_line(kind: u8, one: u32, two: u8) -> String {
+    let via = ["managed", "managed-once", "console"][usize::from(two) % 3];
+    let option = 1 + one % 2;
+    let attempt = 1 + one % 4;
+    match kind {
+        0..=2 => format!("send opt{option} id=s{} via={via}", one % 4),
+        3 => format!("next {} via={via}", 1 + one),
+        4..=6 => format!("accepted {} ref=r length=4", 1 + one),
+        7 => format!("{} {}", ["failed", "rejected", "unknown"][usize::from(two) % 3], 1 + one),
+        8 => format!("decline {}", 1 + one),
+        9..=12 => format!("verify id=v{} code={} lease=5s", two % 5, if two < 8 { "wrong" } else { "1" }),
+        13..=17 => {
+            let says = ["matched", "not_matched", "not_matched", "gone", "nothing", "nothing", "used", "exceeded"];
+            format!("says {} attempt={attempt}", says[usize::from(two) % says.len()])
+        }
+        _ => "cancel id=c1".to_owned(),
+    }
+}
+
+fn play_managed(lines: &[(i64, u8, u32, u8)]) -> Result<(), String> {
+    let mut script = "open attempts=4 sends=3 gaps=2s code=60s life=120s".to_owned();
+    let mut rules = Scenario::open(&script);
+    let mut clock = 0_u64;
+    let mut told: std::collections::BTreeMap<String, String> = std::collections::BTreeMap::new();
+    let (mut asked, mut succeeded) = (0, 0);
+    for (pause, kind, one, two) in lines {
+        clock = clock.saturating_add_signed(*pause);
+        let (when, line) = (format!("at {}", time(clock)), managed_line(*kind, *one, *two));
+        if !rules.can(&line) {
+            continue;
+        }
+        let before = rules.record().clone();
+        let came = rules.step(&when, &line);
+        let after = rules.record().clone();
+        write!(script, "\n{when} | {line} | {came}").unwrap();
+        asked += u32::from(came.starts_with("attempt") || came.starts_with("ask") && !came.contains("repeated"));
+        let success = came.starts_with("success account") || came.starts_with("attempt") && came.contains(" success ");
+        succeeded += u32::from(success);
+        let answer = came.split(" abandoned").next().unwrap_or_default();
+        if let Some(answer) = answer.strip_prefix("again ")
+            && let Some(first) = told.insert(line.clone(), answer.to_owned())
+            && first != answer
+        {
+            return Err(format!("{script}\nwas told {first}"));
+        }
+        let settled = |record: &Challenge| -> Vec<_> {
+            let final_ = |reply: &Reply| !matches!(reply, Reply::CheckUnanswered { .. });
+            record.answers.iter().filter(|answer| final_(&answer.reply)).cloned().collect()
+        };
+        let (was, is) = (settled(&before), settled(&after));
+        let rules = [
+            ("at most one success", succeeded <= 1),
+            ("at most so many attempts", asked <= 4 && after.attempts == asked),
+            ("a final answer stays as it is", was.iter().all(|answer| is.contains(answer))),
+            ("an ended challenge asks nobody", !came.starts_with("ask") || after.live_code().is_some()),
+        ];
+        if let Some((name, _)) = rules.iter().find(|(_, holds)| !holds) {
+            return Err(format!("{script}\n{name}"));
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn providers_own_codes_keep_the_same_bounds() {
+    let (config, seed) = config(3_000);
+    let mut runner = TestRunner::new(config);
+    let pause = prop_oneof![8 => 0..8_i64, 1 => 8..80_i64, 1 => -20..0_i64];
+    let lines = vec((pause, 0..19_u8, 0..4_u32, 0..16_u8), 1..60);
+    let played = runner.run(&lines, |lines| play_managed(&lines).map_err(TestCaseError::fail));
+    if let Err(found) = played {
+        panic!("PROPTEST_RNG_SEED={seed}\n{found}");
+    }
+}

@@ -9,6 +9,8 @@ mod histories;
 #[cfg(test)]
 mod language;
 #[cfg(test)]
+mod ledger;
+#[cfg(test)]
 mod model;
 #[cfg(test)]
 mod subject;

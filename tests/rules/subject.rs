@@ -123,6 +123,19 @@ fn the_ladder() {
     assert_eq!(person.failures(), 100, "what is refused does not count");
 }
 
+/// The count that locks for good need not be one of the ladder's.
+#[test]
+fn a_lock_for_good_is_taken_back_with_its_failure() {
+    let mut person = Person::new();
+    person.policy = LockPolicy { for_good_after: 12, ..LockPolicy::default() };
+    person.fail_times(12);
+    assert_eq!(person.locked_for(), Some(None));
+    person.give_back_last();
+    assert_eq!((person.failures(), person.locked_for()), (11, None));
+    person.fail_times(1);
+    assert_eq!(person.locked_for(), Some(None));
+}
+
 #[test]
 fn the_budget_is_what_is_left_to_the_next_lock() {
     let mut person = Person::new();

@@ -91,6 +91,22 @@ impl Scenario {
         &self.record
     }
 
+    /// Puts a record in the place of the present one.
+    pub(crate) fn store(&mut self, record: Challenge) {
+        invariants::check_change(&self.record, &record).expect("invariants");
+        self.record = record;
+    }
+
+    /// Whether there has been the send, or the question, that a line speaks of.
+    pub(crate) fn can(&self, line: &str) -> bool {
+        let words = Words::parse(line);
+        match words.verb {
+            "accepted" | "rejected" | "failed" | "unknown" => self.sends.contains_key(&position(&words)),
+            "says" => self.asks.contains_key(&words.number("attempt").unwrap_or(1)),
+            _ => true,
+        }
+    }
+
     /// Does what a line says, and tells what it came to.
     pub(crate) fn step(&mut self, when: &str, command: &str) -> String {
         let now = at(when.strip_prefix("at ").expect("a step starts with `at`"));
