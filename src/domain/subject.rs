@@ -274,11 +274,12 @@ impl Subject {
     }
 }
 
-/// How many rungs of the ladder so many failures reach.
+/// How many rungs of the ladder so many failures reach. The lock for good is the last one.
 fn rung(failures: u64, policy: &LockPolicy) -> u32 {
     let Some(past_first) = failures.checked_sub(u64::from(policy.first_after)) else { return 0 };
     let further = past_first.checked_div(u64::from(policy.again_after)).unwrap_or(0);
-    u32::try_from(further + 1).unwrap_or(u32::MAX)
+    let for_good = u64::from(failures >= u64::from(policy.for_good_after));
+    u32::try_from(further + 1 + for_good).unwrap_or(u32::MAX)
 }
 
 fn later(one: Locked, other: Locked) -> Locked {
