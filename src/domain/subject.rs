@@ -20,9 +20,9 @@ const KEPT_WITH_FAILURES: Duration = Duration::from_secs(400 * 86_400);
 const KEPT_LOCKED_FOR_GOOD: Duration = Duration::from_secs(3650 * 86_400);
 /// A subject that has only ever succeeded is kept this long: longer than any answer of a request in flight.
 const KEPT_CLEAN: Duration = Duration::from_secs(3600);
-/// How many challenges' charges are remembered. With more open at once the oldest is dropped: at worst an attempt that is
-/// asked about twice counts twice.
-pub const MAX_CHARGES: usize = 32;
+/// How many charges are remembered. With more the oldest is dropped: at worst an attempt that is asked about twice counts
+/// twice, or is not given back.
+pub const MAX_CHARGES: usize = 64;
 
 /// Failures and locks of an account, or of a destination for registrations.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,7 +39,7 @@ pub struct Subject {
     lock: Option<Lock>,
     /// The lock that an operator has set. A success does not lift it.
     operator_lock: Option<Lock>,
-    /// The last attempt asked about of each challenge, oldest first.
+    /// The last attempts that were charged, oldest first.
     charges: Vec<Charge>,
 }
 
@@ -53,10 +53,15 @@ struct Lock {
 /// An attempt of a challenge that counted as a failure.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Charge {
-    challenge: Tag,
-    attempt: u32,
+    attempt: Attempt,
     failure: u64,
     given_back: bool,
+}
+
+impl Charge {
+    fn is_for(&self, attempt: Attempt) -> bool {
+        self.attempt == attempt
+    }
 }
 
 /// What is asked of a subject.
@@ -86,7 +91,7 @@ pub enum Command {
 }
 
 /// An attempt: which challenge, and which number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {
     /// The challenge.
     pub challenge: Tag,
@@ -136,6 +141,12 @@ impl Subject {
     /// What an operator sees.
     pub fn view(&self, now: Timestamp) -> AccountView {
         AccountView { failures: self.consecutive(), locked: self.locked(now.max(self.latest_at)) }
+    }
+
+    /// Whether forgiving this attempt, and all failures through that one, would change nothing, now or ever.
+    pub fn has_forgiven(&self, attempt: Attempt, through: u64) -> bool {
+        let due = |charge: &Charge| charge.is_for(attempt) && !charge.given_back;
+        through <= self.forgiven && !self.charges.iter().any(due)
     }
 
     /// How long it is kept from now.
@@ -191,9 +202,9 @@ impl Subject {
         }
     }
 
-    /// Counts a failure, once however often it is asked.
+    /// Counts a failure, once however often it is asked. What was given back counts anew.
     fn fail(&mut self, attempt: Attempt, now: Timestamp, policy: &LockPolicy) -> bool {
-        if self.charge_of(attempt).is_some_and(|charge| charge.attempt >= attempt.number && !charge.given_back) {
+        if self.has_charged(attempt) {
             return true;
         }
         if self.locked(now).is_some() {
@@ -205,30 +216,38 @@ impl Subject {
         true
     }
 
-    fn charge_of(&mut self, attempt: Attempt) -> Option<&mut Charge> {
-        self.charges.iter_mut().find(|charge| charge.challenge == attempt.challenge)
+    /// A charge that is not remembered any more was made before the later ones of its challenge.
+    fn has_charged(&self, attempt: Attempt) -> bool {
+        match self.charges.iter().find(|charge| charge.is_for(attempt)) {
+            Some(charge) => !charge.given_back,
+            None => self.charges.iter().any(|other| {
+                other.attempt.challenge == attempt.challenge && other.attempt.number > attempt.number
+            }),
+        }
     }
 
     fn remember(&mut self, attempt: Attempt) {
-        self.charges.retain(|charge| charge.challenge != attempt.challenge);
+        self.charges.retain(|charge| !charge.is_for(attempt));
         if self.charges.len() >= MAX_CHARGES {
             self.charges.remove(0);
         }
-        let Attempt { challenge, number } = attempt;
-        self.charges.push(Charge { challenge, attempt: number, failure: self.failures, given_back: false });
+        self.charges.push(Charge { attempt, failure: self.failures, given_back: false });
     }
 
     fn give_back(&mut self, attempt: Attempt) {
         let forgiven = self.forgiven;
-        let Some(charge) = self.charge_of(attempt) else { return };
-        if charge.attempt != attempt.number || charge.given_back {
+        let due = |charge: &&mut Charge| charge.is_for(attempt) && !charge.given_back;
+        let Some(charge) = self.charges.iter_mut().find(due) else { return };
+        charge.given_back = true;
+        let failure = charge.failure;
+        // A failure that a success has forgiven already is not given back a second time.
+        if failure <= forgiven {
             return;
         }
-        charge.given_back = true;
-        // A failure that a success has forgiven already is not given back a second time.
-        if charge.failure > forgiven {
-            self.forgiven += 1;
-        }
+        self.forgiven += 1;
+        // What is forgiven are always the first ones: those before it move up by one.
+        let between = |charge: &&mut Charge| forgiven < charge.failure && charge.failure < failure;
+        self.charges.iter_mut().filter(between).for_each(|charge| charge.failure += 1);
     }
 
     fn rung(&self, policy: &LockPolicy) -> u32 {
