@@ -137,7 +137,13 @@ impl Otp {
             work.charged = Some((subject, number));
         }
         let decision = self.judge(work, &held.value, comparison, standing);
-        if let Some(other) = self.commit(&work.target, held, &decision.record, decision.abandoned_attempt).await? {
+        // Time has passed since it was first judged: a code may have expired meanwhile, and nothing is used up.
+        if !matches!(decision.outcome, VerifyStep::Attempt { .. } | VerifyStep::Ask(_)) {
+            return self.reload(work.target.name, work.caller.deadline).await.map(Round::again);
+        }
+        // An attempt that was abandoned and is asked about again stays charged.
+        let abandoned_attempt = decision.abandoned_attempt.filter(|abandoned| *abandoned != number);
+        if let Some(other) = self.commit(&work.target, held, &decision.record, abandoned_attempt).await? {
             return Ok(Round::again(other));
         }
         work.charged = None;
@@ -174,6 +180,10 @@ impl Otp {
             }
             _ => decision,
         };
+        // Time has passed since it was first judged: what stood in the way may be gone, and then is no refusal any more.
+        if matches!(decision.outcome, VerifyStep::Attempt { .. } | VerifyStep::Ask(_)) {
+            return self.reload(work.target.name, work.caller.deadline).await.map(Round::again);
+        }
         // Something overdue may have been settled on the way: that is stored before anything is told.
         if let Some(other) = self.commit(&work.target, held, &decision.record, decision.abandoned_attempt).await? {
             return Ok(Round::again(other));
