@@ -17,5 +17,7 @@ mod fake;
 mod faults;
 #[path = "../support/memory.rs"]
 mod memory;
+mod deaths;
+mod lost_answers;
 mod races;
 mod world;

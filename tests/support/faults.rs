@@ -80,6 +80,7 @@ struct Plan {
     script: HashMap<usize, Fault>,
     random: Option<(Random, Rates)>,
     yields: Option<(Random, u64)>,
+    steps: bool,
     gone: bool,
     late: Vec<(u32, Operation)>,
     log: Vec<&'static str>,
@@ -126,6 +127,11 @@ impl FaultyStore {
         self.plan().yields = Some((Random::new(seed), most));
     }
 
+    /// Lets other tasks run exactly once before and once after each operation, so that a future can be dropped between.
+    pub(crate) fn step(&self) {
+        self.plan().steps = true;
+    }
+
     /// Fails everything, until it is back.
     pub(crate) fn set_gone(&self, gone: bool) {
         self.plan().gone = gone;
@@ -163,7 +169,11 @@ impl FaultyStore {
     }
 
     async fn pause(&self) {
-        let times = self.plan().yields.as_mut().map_or(0, |(random, most)| random.below(*most + 1));
+        let times = {
+            let mut plan = self.plan();
+            let drawn = plan.yields.as_mut().map_or(0, |(random, most)| random.below(*most + 1));
+            drawn + u64::from(plan.steps)
+        };
         for _ in 0..times {
             tokio::task::yield_now().await;
         }
