@@ -220,9 +220,10 @@ impl Subject {
     fn has_charged(&self, attempt: Attempt) -> bool {
         match self.charges.iter().find(|charge| charge.is_for(attempt)) {
             Some(charge) => !charge.given_back,
-            None => self.charges.iter().any(|other| {
-                other.attempt.challenge == attempt.challenge && other.attempt.number > attempt.number
-            }),
+            None => self
+                .charges
+                .iter()
+                .any(|other| other.attempt.challenge == attempt.challenge && other.attempt.number > attempt.number),
         }
     }
 

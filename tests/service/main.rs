@@ -7,17 +7,22 @@
     reason = "a test fails by panicking"
 )]
 
+mod accounts;
 #[path = "../support/clock.rs"]
 mod clock;
+mod deaths;
 #[path = "../support/entropy.rs"]
 mod entropy;
 #[path = "../support/fake.rs"]
 mod fake;
 #[path = "../support/faults.rs"]
 mod faults;
+mod lost_answers;
+mod managed;
 #[path = "../support/memory.rs"]
 mod memory;
-mod deaths;
-mod lost_answers;
 mod races;
+mod rotation;
+mod sends;
+mod verifications;
 mod world;

@@ -130,6 +130,8 @@ impl Store for MemoryStore {
     ) -> Result<Taken, StoreError> {
         let mut kept = self.kept();
         let takes = kept.quotas.entry(quota).or_default();
+        let longest = windows.iter().map(|window| window.per).max().unwrap_or_default();
+        takes.retain(|(_, at)| now < at.plus(longest));
         if takes.iter().any(|(known, _)| *known == take) {
             return Ok(Taken::Done);
         }
