@@ -147,6 +147,11 @@ impl Subject {
         AccountView { failures: self.consecutive(), locked: self.locked(now.max(self.latest_at)) }
     }
 
+    /// Whether forgiving this attempt, and all failures through that one, would change nothing, now or ever.
+    pub fn has_forgiven(&self, attempt: Attempt, through: u64) -> bool {
+        through <= self.forgiven && !self.charges.iter().any(|charge| charge.is_of(attempt))
+    }
+
     /// How long it is kept from now.
     pub fn kept_for(&self, now: Timestamp) -> Duration {
         let locks = [self.lock, self.operator_lock].into_iter().flatten();
