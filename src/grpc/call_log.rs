@@ -116,6 +116,7 @@ pub(crate) fn cause(method: &'static str, error: &Error) {
         | Error::RequestInProgress { .. }
         | Error::Contention
         | Error::ProviderUnavailable { .. }
+        | Error::Unfit(_)
         | Error::VerificationOutcomeUnknown
         | Error::Precondition(_)
         | Error::Forbidden

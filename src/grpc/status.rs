@@ -10,7 +10,10 @@ use super::{
     parse::{FieldReason, Violations},
     proto::Reason,
 };
-use crate::service::error::{Error, Precondition};
+use crate::{
+    ports::provider::Unfit,
+    service::error::{Error, Precondition},
+};
 
 /// The domain of every reason.
 pub(crate) const DOMAIN: &str = "otp.v1";
@@ -31,21 +34,22 @@ struct Row {
     reason: Reason,
     message: &'static str,
     retry_after: Option<Duration>,
-    metadata: Option<(&'static str, String)>,
+    metadata: Vec<(&'static str, String)>,
     violations: Vec<FieldViolation>,
 }
 
 impl Row {
     fn new(code: Code, reason: Reason, message: &'static str) -> Self {
-        Self { code, reason, message, retry_after: None, metadata: None, violations: Vec::new() }
+        Self { code, reason, message, retry_after: None, metadata: Vec::new(), violations: Vec::new() }
     }
 
     fn retry_after(self, span: Duration) -> Self {
         Self { retry_after: Some(span.max(SHORTEST_RETRY)), ..self }
     }
 
-    fn metadata(self, key: &'static str, value: impl Into<String>) -> Self {
-        Self { metadata: Some((key, value.into())), ..self }
+    fn metadata(mut self, key: &'static str, value: impl Into<String>) -> Self {
+        self.metadata.push((key, value.into()));
+        self
     }
 
     fn into_status(self) -> Status {
@@ -97,6 +101,7 @@ pub(crate) fn of_error(error: &Error) -> Status {
             "no provider could send; nothing was used up; try again with the same request_id",
         )
         .retry_after(*retry_after),
+        Error::Unfit(unfit) => of_unfit(*unfit),
         Error::VerificationOutcomeUnknown => Row::new(
             Code::Aborted,
             Reason::VerificationOutcomeUnknown,
@@ -111,6 +116,32 @@ pub(crate) fn of_error(error: &Error) -> Status {
         Error::Internal(_) => return internal(),
     };
     row.into_status()
+}
+
+/// A provider cannot be called with what the caller gave. The names are the adapters' own, never a caller's text.
+fn of_unfit(unfit: Unfit) -> Row {
+    let (reason, message, name, description) = match unfit {
+        Unfit::Missing(name) => (
+            Reason::MissingRequiredField,
+            "the provider needs a parameter; see the field violations",
+            name,
+            "is required",
+        ),
+        Unfit::Invalid(name) => (
+            Reason::InvalidFieldValue,
+            "the provider does not take a parameter's value; see the field violations",
+            name,
+            "is not as the provider wants it",
+        ),
+        Unfit::Unsupported(call) => {
+            let message = "the provider has no such call";
+            return Row::new(Code::FailedPrecondition, Reason::PreconditionViolation, message)
+                .metadata("condition", "UNSUPPORTED_BY_PROVIDER")
+                .metadata("call", call);
+        }
+    };
+    let field = FieldViolation::new(format!("provider_parameters[{name}]"), description);
+    Row { violations: vec![field], ..Row::new(Code::InvalidArgument, reason, message) }
 }
 
 fn of_precondition(precondition: Precondition) -> Row {

@@ -1,6 +1,6 @@
 //! Asking a provider that checks its own codes. The question is on record, and its failure charged, before it is asked.
 
-use super::{FINISH, Otp, challenges::ChallengeRef, error::Error, send::retry_after};
+use super::{FINISH, Otp, challenges::ChallengeRef, deliver::GRACE, error::Error, send::retry_after};
 use crate::{
     domain::{
         challenge::{Challenge, Phase, Target},
@@ -13,7 +13,7 @@ use crate::{
     },
     ports::{
         clock::Deadline,
-        provider::{Check, Checked, ClientContext, Occasion, Parameters},
+        provider::{Check, Checked, ClientContext, Occasion, Parameters, Unfit},
         store::Name,
     },
     secret::Secret,
@@ -29,6 +29,8 @@ pub(super) struct Ask {
     /// After the charge.
     pub(super) standing: Standing,
     pub(super) call: CheckAsk,
+    /// Until when the caller would hear of it.
+    pub(super) deadline: Deadline,
 }
 
 /// What only the caller knows of it.
@@ -75,17 +77,25 @@ impl Otp {
             tracing::error!(provider = ask.asked.provider, "the provider of a live code is not configured any more");
             return CheckResult::Unknown;
         };
-        let Some(occasion) = occasion(ask, self.now()) else { return CheckResult::Unknown };
-        let check = Check {
-            occasion,
-            otp: ask.call.otp.clone(),
-            reference: ask.asked.reference.clone(),
-            repeated: ask.asked.repeated,
-            idempotency_key: format!("{}-check-{}", ask.call.challenge.as_str(), ask.asked.attempt),
+        let Some(check) = check(&ask.target, &ask.challenge, &ask.asked, &ask.call, self.now()) else {
+            return CheckResult::Unknown;
         };
-        let deadline = Deadline::after(provider.capabilities().timeout);
-        let checked = tokio::time::timeout_at(deadline.instant(), provider.check(check, deadline)).await;
+        let deadline = ask.deadline.at_most(provider.capabilities().timeout);
+        let guard = Deadline::after(deadline.remaining() + GRACE);
+        let checked = tokio::time::timeout_at(guard.instant(), provider.check(check, deadline)).await;
         result(checked.unwrap_or(Checked::Unknown))
+    }
+
+    /// Why the provider cannot be asked: found out before an attempt is used up for it.
+    pub(super) fn unfit_check(
+        &self,
+        target: &ChallengeRef,
+        challenge: &Challenge,
+        asked: &Asked,
+        call: &CheckAsk,
+    ) -> Option<Unfit> {
+        let provider = self.routes.named(&asked.provider)?;
+        provider.unfit_check(&check(target, challenge, asked, call, self.now())?)
     }
 
     async fn give_check_back(&self, ask: &Ask, challenge: &Challenge) -> Result<(), Error> {
@@ -128,25 +138,37 @@ fn result(checked: Checked) -> CheckResult {
     }
 }
 
-fn occasion(ask: &Ask, now: Timestamp) -> Option<Occasion> {
-    let challenge = &ask.challenge;
-    let option = challenge.option_at(ask.asked.option)?;
+fn check(
+    target: &ChallengeRef,
+    challenge: &Challenge,
+    asked: &Asked,
+    call: &CheckAsk,
+    now: Timestamp,
+) -> Option<Check> {
+    let option = challenge.option_at(asked.option)?;
     let Phase::Open(open) = &challenge.phase else { return None };
     let destination = match &option.target {
         Target::Known(destination) => destination.clone(),
         Target::Masked(_) => Destination::OnFile,
     };
-    Some(Occasion {
+    let occasion = Occasion {
         now,
-        tenant: ask.target.tenant.clone(),
-        challenge: ask.call.challenge.clone(),
+        tenant: target.tenant.clone(),
+        challenge: call.challenge.clone(),
         account: challenge.account.clone(),
         purpose: challenge.purpose,
         transaction: challenge.transaction.clone(),
         channel: option.channel,
         destination,
         locale: open.locale.clone(),
-        parameters: ask.call.parameters.clone(),
+        parameters: call.parameters.clone(),
         client: ClientContext::default(),
+    };
+    Some(Check {
+        occasion,
+        otp: call.otp.clone(),
+        reference: asked.reference.clone(),
+        repeated: asked.repeated,
+        idempotency_key: format!("{}-check-{}", call.challenge.as_str(), asked.attempt),
     })
 }

@@ -7,6 +7,7 @@ use super::{
     challenges::ChallengeRef,
     error::Error,
     quotas::Quotas,
+    request::Caller,
     route::plan,
     send::{Reserved, SendAsk},
 };
@@ -20,82 +21,112 @@ use crate::{
     },
     ports::{
         clock::Deadline,
-        provider::{Delivered, Delivery, Message, Occasion, Provider},
+        provider::{Delivered, Delivery, Message, Occasion, Provider, Receipt, Unfit},
     },
 };
 
 /// What a caller is told to wait where no provider says when it might do better.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 
+/// How much of the caller's time is kept back for recording and answering; of a short time, a quarter.
+const ANSWER_MARGIN: Duration = Duration::from_millis(150);
+/// With less time than this a provider is not called any more: it would hardly be reached, and nobody would know.
+const SHORTEST_CALL: Duration = Duration::from_millis(10);
+/// A provider ends by its deadline itself, and then knows whether anything was sent; this is for one that does not.
+pub(super) const GRACE: Duration = Duration::from_millis(500);
+
+/// Until when a provider may take its time: what is left of the caller's, less a margin for the answer.
+pub(super) fn provider_deadline(caller: &Caller) -> Deadline {
+    let patience = caller.deadline.remaining();
+    Deadline::after(patience.saturating_sub(ANSWER_MARGIN.min(patience / 4)))
+}
+
+/// What became of the way over the route.
+struct Journey {
+    settlement: Settlement,
+    /// When a provider might do better.
+    retry_after: Option<Duration>,
+    /// Why a provider could not be called with what the caller gave.
+    unfit: Option<Unfit>,
+}
+
+impl Journey {
+    fn ended(settlement: Settlement) -> Self {
+        Self { settlement, retry_after: None, unfit: None }
+    }
+
+    /// What the caller is told where nothing was sent.
+    fn error(&self) -> Error {
+        let retry_after = self.retry_after.unwrap_or(RETRY_AFTER);
+        self.unfit.map_or(Error::ProviderUnavailable { retry_after }, Error::Unfit)
+    }
+}
+
 impl Otp {
     /// Delivers and settles. Ends with what is on record, whoever settled first.
     pub(super) async fn deliver(
         &self,
+        caller: &Caller,
         ask: SendAsk,
         reserved: Reserved,
         quotas: &Quotas,
         deadline: Deadline,
     ) -> Result<Sent, Error> {
-        let (settlement, retry_after) = self.over_the_route(&ask, &reserved, deadline).await?;
-        let settle = SettleSend { request: ask.request, number: reserved.dispatched.number, settlement };
+        let deadline = deadline.min(provider_deadline(caller));
+        let journey = self.over_the_route(&ask, &reserved, deadline).await?;
+        let (request, number) = (ask.request, reserved.dispatched.number);
+        let settle = SettleSend { request, number, settlement: journey.settlement.clone() };
         let (_, step) = self.change(&ask.target, &settle, Deadline::after(FINISH)).await?;
         match step {
             SettleStep::Answer(sent) => Ok(sent),
-            SettleStep::Gone => Err(Error::ProviderUnavailable { retry_after }),
+            SettleStep::Gone => Err(journey.error()),
             SettleStep::Failed { given_back } => {
                 if given_back {
                     self.give_back(quotas).await;
                 }
-                Err(Error::ProviderUnavailable { retry_after })
+                Err(journey.error())
             }
         }
     }
 
-    async fn over_the_route(
-        &self,
-        ask: &SendAsk,
-        reserved: &Reserved,
-        deadline: Deadline,
-    ) -> Result<(Settlement, Duration), Error> {
+    async fn over_the_route(&self, ask: &SendAsk, reserved: &Reserved, deadline: Deadline) -> Result<Journey, Error> {
         let number = reserved.dispatched.number;
         let mut challenge = reserved.challenge.clone();
-        let mut retry_after = None;
+        let mut journey = Journey::ended(Settlement::Failed);
         for (index, provider) in reserved.route.iter().enumerate() {
+            if self.now() >= reserved.dispatched.lease_until || deadline.remaining() < SHORTEST_CALL {
+                break;
+            }
             if index > 0 {
                 let next = NextProvider { number, plan: plan(provider.as_ref(), self.keys.active_id()) };
-                let (record, ours) = self.change(&ask.target, &next, deadline).await?;
+                let (record, ours) = self.change(&ask.target, &next, Deadline::after(FINISH)).await?;
                 if !ours {
                     break;
                 }
                 challenge = record;
             }
-            if self.now() >= reserved.dispatched.lease_until {
-                break;
-            }
             let Some(delivery) = self.delivery(ask, &challenge, number)? else { break };
             match self.deliver_by(provider.as_ref(), delivery, deadline).await {
-                Delivered::Accepted(receipt) => {
-                    let (reference, code_length) = (receipt.reference, receipt.code_length);
-                    let accepted = Settlement::Accepted { reference, code_life: receipt.code_life, code_length };
-                    return Ok((accepted, RETRY_AFTER));
+                Delivered::Accepted(Receipt { reference, code_life, code_length }) => {
+                    return Ok(Journey::ended(Settlement::Accepted { reference, code_life, code_length }));
                 }
-                Delivered::Rejected => return Ok((Settlement::Rejected, RETRY_AFTER)),
-                Delivered::Declined(decline) => return Ok((Settlement::Declined(decline), RETRY_AFTER)),
-                Delivered::Unfit(_) => {}
-                Delivered::Unknown => return Ok((Settlement::Unknown, RETRY_AFTER)),
-                Delivered::Failed { retry_after: after } => {
+                Delivered::Rejected => return Ok(Journey::ended(Settlement::Rejected)),
+                Delivered::Declined(decline) => return Ok(Journey::ended(Settlement::Declined(decline))),
+                Delivered::Unknown => return Ok(Journey::ended(Settlement::Unknown)),
+                Delivered::Unfit(unfit) => journey.unfit = journey.unfit.or(Some(unfit)),
+                Delivered::Failed { retry_after } => {
                     tracing::warn!(provider = provider.name(), "the provider failed; nothing was sent");
-                    retry_after = retry_after.min(after).or(after);
+                    journey.retry_after = journey.retry_after.min(retry_after).or(retry_after);
                 }
             }
         }
-        Ok((Settlement::Failed, retry_after.unwrap_or(RETRY_AFTER)))
+        Ok(journey)
     }
 
-    /// A provider keeps its deadline; where it does not, nobody knows what it has sent.
     async fn deliver_by(&self, provider: &dyn Provider, delivery: Delivery, deadline: Deadline) -> Delivered {
         let deadline = deadline.at_most(provider.capabilities().timeout);
-        let delivered = tokio::time::timeout_at(deadline.instant(), provider.deliver(delivery, deadline)).await;
+        let guard = Deadline::after(deadline.remaining() + GRACE);
+        let delivered = tokio::time::timeout_at(guard.instant(), provider.deliver(delivery, deadline)).await;
         delivered.unwrap_or(Delivered::Unknown)
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::ports::{entropy::NoEntropy, store::StoreError};
+use crate::ports::{entropy::NoEntropy, provider::Unfit, store::StoreError};
 
 /// A call that could not be decided. The variant is the decision; its text and cause are for the operator's log and never
 /// leave the process.
@@ -29,6 +29,9 @@ pub enum Error {
         /// When to try again.
         retry_after: Duration,
     },
+    /// No provider of the route can be called with what the caller gave. Nothing was sent or counted.
+    #[error("a provider cannot be called like this: {0:?}")]
+    Unfit(Unfit),
     /// A verifying provider did not answer.
     #[error("the provider did not answer")]
     VerificationOutcomeUnknown,

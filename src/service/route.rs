@@ -24,10 +24,13 @@ impl Routes {
         Self(providers)
     }
 
-    /// The providers that can deliver to a destination, in order of preference.
+    /// The providers that can deliver to a destination, in order of preference. Those that are not worth a call now come
+    /// last: they are only tried where no other is left.
     pub fn to(&self, channel: Channel, destination: &Destination) -> Vec<Arc<dyn Provider>> {
         let serves = |provider: &&Arc<dyn Provider>| provider.capabilities().serves(channel, destination);
-        self.0.iter().filter(serves).cloned().collect()
+        let mut route: Vec<_> = self.0.iter().filter(serves).cloned().collect();
+        route.sort_by_key(|provider| !provider.is_ready());
+        route
     }
 
     /// The provider of a name.

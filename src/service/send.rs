@@ -76,7 +76,7 @@ impl Otp {
         loop {
             match self.reserve(&ask, caller.deadline).await? {
                 Reservation::Answer(sent) => return Ok(sent),
-                Reservation::Reserved(reserved) => return self.fulfil(ask, *reserved).await,
+                Reservation::Reserved(reserved) => return self.fulfil(caller, ask, *reserved).await,
                 Reservation::Busy(until) => {
                     if patience.remaining() < pause + ANSWER_MARGIN {
                         return Err(Error::RequestInProgress { retry_after: retry_after(until.since(self.now())) });
@@ -127,7 +127,7 @@ impl Otp {
     }
 
     /// From the reservation on the work has its own time: the lease.
-    async fn fulfil(&self, ask: SendAsk, reserved: Reserved) -> Result<Sent, Error> {
+    async fn fulfil(&self, caller: &Caller, ask: SendAsk, reserved: Reserved) -> Result<Sent, Error> {
         let deadline = Deadline::after(reserved.lease);
         let number = reserved.dispatched.number;
         let policy = self.tenants.of(&ask.target.tenant).ok_or(Error::Forbidden)?.of(reserved.challenge.purpose);
@@ -137,7 +137,7 @@ impl Otp {
         let account = &reserved.challenge.account;
         let quotas = self.send_quotas(&ask.target.tenant, account, destination.as_deref(), &policy.quotas, take);
         match self.take(&quotas, deadline).await {
-            Ok(Taken::Done) => self.deliver(ask, reserved, &quotas, deadline).await,
+            Ok(Taken::Done) => self.deliver(caller, ask, reserved, &quotas, deadline).await,
             Ok(Taken::Refused) => match self.change(&ask.target, &GiveBackSend { number }, deadline).await? {
                 (_, true) => Ok(Sent::RiskDeclined),
                 // It took so long that somebody has settled the send as unconfirmed: that is its answer.

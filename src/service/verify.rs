@@ -4,6 +4,7 @@ use super::{
     FINISH, MAX_RACES, Otp,
     challenges::ChallengeRef,
     check::{Ask, CheckAsk},
+    deliver::provider_deadline,
     error::{Error, Precondition},
     records::Held,
     request::{Caller, VerifyOtp},
@@ -75,7 +76,12 @@ impl Otp {
                 let matched = matches!(verdict, Verified::Success(_));
                 self.attempt(work, held, comparison, number, matched).await
             }
-            VerifyStep::Ask(asked) => self.attempt(work, held, comparison, asked.attempt, false).await,
+            VerifyStep::Ask(asked) => {
+                if let Some(unfit) = self.unfit_check(&work.target, &decision.record, asked, &call(&work.request)) {
+                    return Err(Error::Unfit(unfit));
+                }
+                self.attempt(work, held, comparison, asked.attempt, false).await
+            }
             _ if !held.fresh => self.reload(work.target.name, work.caller.deadline).await.map(Round::again),
             _ => self.refuse(work, held, comparison, decision).await,
         }
@@ -267,10 +273,11 @@ fn question(work: &Work, challenge: Challenge, asked: Asked, subject: Name, stan
         asked,
         subject,
         standing,
-        call: CheckAsk {
-            challenge: work.request.challenge.clone(),
-            otp: work.request.otp.clone(),
-            parameters: work.request.parameters.clone(),
-        },
+        call: call(&work.request),
+        deadline: provider_deadline(&work.caller),
     }
+}
+
+fn call(request: &VerifyOtp) -> CheckAsk {
+    CheckAsk { challenge: request.challenge.clone(), otp: request.otp.clone(), parameters: request.parameters.clone() }
 }
