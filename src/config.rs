@@ -9,6 +9,7 @@
 mod policy;
 mod profile;
 mod providers;
+mod sandbox;
 mod server;
 mod source;
 mod store;
@@ -18,6 +19,7 @@ mod tenants;
 pub use crate::settings::{Mistake, Mistakes};
 pub use profile::{Force, Profile};
 pub use providers::Providers;
+pub use sandbox::Sandboxes;
 pub use server::{Operations, Requests, Server};
 pub use source::{FILE_VARIABLE, Source};
 pub use store::{KEYS_VARIABLE, Keys, Store};
@@ -49,6 +51,8 @@ pub struct Config {
     pub keys: Keys,
     /// Which tenants there are, and their policies.
     pub tenants: Tenants,
+    /// Destinations to which nothing is sent.
+    pub sandboxes: Sandboxes,
     /// Who delivers codes.
     pub providers: Providers,
     /// The log.
@@ -75,11 +79,15 @@ impl Config {
         let requests = root.section("requests", Requests::read);
         let store = root.section("store", |section| Store::read(section, profile, &server));
         let keys = root.section("keys", |section| Keys::read(section, source, &store, profile, force));
-        let tenants = tenants::read(root, &requests, force.weak_policy);
+        let (tenants, sandboxes) = tenants::read(root, &requests, force.weak_policy);
+        if profile == Profile::Production && !force.sandbox && !sandboxes.is_empty() {
+            let refusal = "takes codes that are known; refused by profile production unless force.sandbox is set";
+            root.misfit("sandbox", refusal);
+        }
         let by_name = root.section("providers", |section| Providers::read(section, profile, force));
         let providers = Providers::routed(root, by_name);
         let log = root.section("log", Log::read);
-        Self { profile, force, server, operations, requests, store, keys, tenants, providers, log }
+        Self { profile, force, server, operations, requests, store, keys, tenants, sandboxes, providers, log }
     }
 
     /// What is allowed here but should not meet real people, one line each.
@@ -87,6 +95,9 @@ impl Config {
         let mut warnings = Vec::new();
         if self.providers.print_codes() {
             warnings.push("a console provider shows every code: fit for development only".to_owned());
+        }
+        if !self.sandboxes.is_empty() {
+            warnings.push("sandbox destinations take codes that are known, and are sent nothing".to_owned());
         }
         if self.keys == Keys::Generated {
             warnings.push("the master key is generated in the store's folder: records are lost with it".to_owned());

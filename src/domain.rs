@@ -11,6 +11,7 @@ pub mod outcome;
 pub mod policy;
 pub mod purpose;
 pub mod quota;
+pub mod route;
 pub mod rules;
 pub mod subject;
 pub mod time;

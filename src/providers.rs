@@ -3,6 +3,7 @@
 pub mod adapter;
 pub mod console;
 pub mod http;
+pub mod sandbox;
 
 use std::{fmt, io, sync::Arc};
 

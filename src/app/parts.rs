@@ -1,6 +1,6 @@
 //! Which adapters a configuration means.
 
-use std::{future::Future, path::Path, pin::Pin, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, future::Future, path::Path, pin::Pin, sync::Arc, time::Duration};
 
 use axum::Router;
 use tokio::net::TcpListener;
@@ -12,7 +12,8 @@ use tonic_health::{
 
 use super::{Cause, StartError};
 use crate::{
-    config::{Config, Keys},
+    config::{Config, Keys, Sandboxes},
+    domain::route::Scope,
     grpc::{
         call_log::NoObserver,
         server::{self, Backend, GrpcSettings},
@@ -24,6 +25,7 @@ use crate::{
         provider::Provider,
         store::Store,
     },
+    providers::sandbox::Sandbox,
     secret::Secret,
     service::{Otp, Ports, route::Routes},
     stores::{self, StoreConfig, StoreUrl},
@@ -67,7 +69,7 @@ pub async fn assemble(ground: Ground<'_>) -> Result<Parts, StartError> {
     let folder = url.directory().map(Path::to_owned);
     let store = open_store(config, url, Arc::clone(&clock)).await?;
     let keys = Arc::new(key_ring(config, folder.as_deref(), entropy.as_ref())?);
-    let routes = Routes::new(providers(config, &clock)?);
+    let routes = routes(config, &clock)?;
     let ports = Ports { store: Arc::clone(&store), keys, clock: Arc::clone(&clock), entropy, routes };
     let otp = Arc::new(Otp::new(ports, config.tenants.clone()));
     let backend = Backend { otp, clock, observer: Arc::new(NoObserver), tasks: ground.work };
@@ -102,13 +104,24 @@ fn key_ring(config: &Config, folder: Option<&Path>, entropy: &dyn Entropy) -> Re
     KeyRing::parse(&text, config.force.missing_lowest_key).map_err(|cause| failed(cause.into()))
 }
 
-fn providers(config: &Config, clock: &Arc<dyn Clock>) -> Result<Vec<Arc<dyn Provider>>, StartError> {
-    let named = config.providers.routes.iter().filter_map(|name| config.providers.by_name.get_key_value(name));
-    let built = named.map(|(name, provider)| {
+/// Every provider that is configured, the routes over them, and the sandbox before all.
+fn routes(config: &Config, clock: &Arc<dyn Clock>) -> Result<Routes, StartError> {
+    let mut by_name: BTreeMap<&str, Arc<dyn Provider>> = BTreeMap::new();
+    for (name, provider) in &config.providers.by_name {
         let built = provider.build(name, Arc::clone(clock));
-        built.map_err(|cause| StartError::Provider { name: name.clone(), cause: cause.into() })
-    });
-    built.collect()
+        let built = built.map_err(|cause| StartError::Provider { name: name.clone(), cause: cause.into() })?;
+        by_name.insert(name, built);
+    }
+    let route = |names: &[String]| names.iter().filter_map(|name| by_name.get(name.as_str()).cloned()).collect();
+    let scoped = config.providers.scoped.iter().map(|(scope, names)| (scope.clone(), route(names)));
+    let everything = (Scope::default(), route(&config.providers.routes));
+    let routes = Routes::scoped(by_name.values().cloned().collect(), scoped.chain([everything]).collect())
+        .resend_elsewhere(config.providers.resend_elsewhere);
+    if config.sandboxes.is_empty() {
+        return Ok(routes);
+    }
+    let Sandboxes { common, by_tenant } = config.sandboxes.clone();
+    Ok(routes.with_sandbox(Arc::new(Sandbox::new(common, by_tenant))))
 }
 
 fn grpc_settings(config: &Config) -> GrpcSettings {

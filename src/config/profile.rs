@@ -34,6 +34,8 @@ pub struct Force {
     pub console_provider: bool,
     /// A generated master key in production: it is lost with the store's folder.
     pub generated_keys: bool,
+    /// Sandbox destinations in production: whoever names one is verified with a known code.
+    pub sandbox: bool,
     /// Codes of 4 or 5 digits, and challenges of more than 10 minutes.
     pub weak_policy: bool,
     /// A key ring without the lowest-numbered key that the store was begun with: all records under it are lost.
@@ -45,6 +47,7 @@ impl Force {
         Self {
             console_provider: section.boolean("console_provider").unwrap_or(false),
             generated_keys: section.boolean("generated_keys").unwrap_or(false),
+            sandbox: section.boolean("sandbox").unwrap_or(false),
             weak_policy: section.boolean("weak_policy").unwrap_or(false),
             missing_lowest_key: section.boolean("missing_lowest_key").unwrap_or(false),
         }
@@ -55,6 +58,7 @@ impl Force {
         let all = [
             ("force.console_provider", self.console_provider),
             ("force.generated_keys", self.generated_keys),
+            ("force.sandbox", self.sandbox),
             ("force.weak_policy", self.weak_policy),
             ("force.missing_lowest_key", self.missing_lowest_key),
         ];

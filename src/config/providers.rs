@@ -6,11 +6,13 @@ use std::collections::BTreeMap;
 
 use super::profile::{Force, Profile};
 use crate::{
-    providers::{self, Configured, KINDS},
+    domain::{destination::Channel, ids::Tenant, purpose::Purpose, route::Scope},
+    providers::{self, Configured, KINDS, sandbox},
     settings::{Section, values},
 };
 
 const CONSOLE: &str = "console";
+const MAX_ROUTES: usize = 1000;
 
 /// The providers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +21,10 @@ pub struct Providers {
     pub by_name: BTreeMap<String, Configured>,
     /// Names in the order in which they are tried. Not empty; each is in `by_name`, and none is there twice.
     pub routes: Vec<String>,
+    /// The same for what has a route of its own.
+    pub scoped: Vec<(Scope, Vec<String>)>,
+    /// Whether a resend prefers another provider than the one whose message did not arrive.
+    pub resend_elsewhere: bool,
 }
 
 impl Providers {
@@ -51,20 +57,15 @@ impl Providers {
         by_name
     }
 
-    /// Reads `routes`, a key of the root.
+    /// Reads `routes`, `[route.NAME]` and `resend_elsewhere`, keys of the root.
     pub(super) fn routed(root: &mut Section<'_>, by_name: BTreeMap<String, Configured>) -> Self {
-        let routes = root.list("routes", 1..=100, |name| Ok(name.to_owned()));
-        let routes = routes.unwrap_or_else(|| by_name.keys().cloned().collect());
-        for (i, name) in routes.iter().enumerate() {
-            // The name of a provider that is wrong itself is no second mistake.
-            let missing = !by_name.contains_key(name) && !root.ledger().is_wrong_within(&format!("providers.{name}"));
-            if missing {
-                root.misfit("routes", format!("item {}: no provider of this name is configured", i + 1));
-            } else if routes.iter().take(i).any(|earlier| earlier == name) {
-                root.misfit("routes", format!("item {}: is there twice", i + 1));
-            }
-        }
-        Self { by_name, routes }
+        let all = read_order(root, "routes", &by_name).unwrap_or_else(|| by_name.keys().cloned().collect());
+        let scoped = root.section("route", |section| {
+            let named = section.names().into_iter().take(MAX_ROUTES);
+            named.filter_map(|name| section.section(&name, |section| read_route(section, &by_name))).collect()
+        });
+        let resend_elsewhere = root.boolean("resend_elsewhere").unwrap_or(true);
+        Self { by_name, routes: all, scoped, resend_elsewhere }
     }
 
     /// Whether any provider prints codes.
@@ -88,10 +89,52 @@ fn read_one(section: &mut Section<'_>, name: &str) -> Option<Configured> {
     providers::read(kind, section)
 }
 
+/// Reads a list of providers in their order.
+fn read_order(section: &mut Section<'_>, key: &str, by_name: &BTreeMap<String, Configured>) -> Option<Vec<String>> {
+    let names = section.list(key, 1..=100, |name| Ok(name.to_owned()))?;
+    for (i, name) in names.iter().enumerate() {
+        // The name of a provider that is wrong itself is no second mistake.
+        let missing = !by_name.contains_key(name) && !section.ledger().is_wrong_within(&format!("providers.{name}"));
+        if missing {
+            section.misfit(key, format!("item {}: no provider of this name is configured", i + 1));
+        } else if names.iter().take(i).any(|earlier| earlier == name) {
+            section.misfit(key, format!("item {}: is there twice", i + 1));
+        }
+    }
+    Some(names)
+}
+
+/// Reads one route.
+fn read_route(section: &mut Section<'_>, by_name: &BTreeMap<String, Configured>) -> Option<(Scope, Vec<String>)> {
+    let purposes = Purpose::ALL.map(|purpose| (purpose.name(), purpose));
+    let channels = Channel::ALL.map(|channel| (channel.name(), channel));
+    let scope = Scope {
+        tenant: section.optional_text("tenant", |text| Tenant::parse(text).map_err(|malformed| malformed.to_string())),
+        purpose: section.optional_text("purpose", values::word(&purposes)),
+        channel: section.optional_text("channel", values::word(&channels)),
+        prefix: section.optional_text("country_prefix", prefix).unwrap_or_default(),
+    };
+    let order = read_order(section, "providers", by_name);
+    if order.is_none() {
+        section.misfit("providers", "required: the names of providers in the order in which they are tried");
+    }
+    order.map(|order| (scope, order))
+}
+
+fn prefix(text: &str) -> Result<String, String> {
+    let digits = text.strip_prefix('+').filter(|digits| (1..=15).contains(&digits.len()));
+    let fits = digits.is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+    if fits { Ok(text.to_owned()) } else { Err("must be the beginning of a number, such as +91".to_owned()) }
+}
+
 fn check_name(name: &str) -> Result<(), String> {
     let letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'-');
     let fits = (1..=50).contains(&name.len()) && name.bytes().all(letter);
-    if fits { Ok(()) } else { Err("a provider's name must be 1 to 50 of [a-z0-9_-]".to_owned()) }
+    match fits {
+        _ if name == sandbox::NAME => Err("is the name of the built-in sandbox: choose another".to_owned()),
+        true => Ok(()),
+        false => Err("a provider's name must be 1 to 50 of [a-z0-9_-]".to_owned()),
+    }
 }
 
 fn refusal() -> String {

@@ -6,7 +6,11 @@
 
 use std::collections::BTreeMap;
 
-use super::{policy::Layer, server::Requests};
+use super::{
+    policy::Layer,
+    sandbox::{self, Sandboxes},
+    server::Requests,
+};
 use crate::domain::{
     ids::Tenant,
     policy::{Policies, Policy, Tenants},
@@ -58,9 +62,10 @@ impl Layers {
     }
 }
 
-/// Reads `[policy]` and `[tenants]`.
-pub(super) fn read(root: &mut Section<'_>, requests: &Requests, weak: bool) -> Tenants {
+/// Reads `[policy]`, `[tenants]` and their sandboxes.
+pub(super) fn read(root: &mut Section<'_>, requests: &Requests, weak: bool) -> (Tenants, Sandboxes) {
     let ledger = root.ledger();
+    let mut sandboxes = Sandboxes { common: root.section("sandbox", sandbox::read), ..Sandboxes::default() };
     let built_in = Policies { common: Policy::default(), by_purpose: BTreeMap::new() };
     let everyone = root.section("policy", |section| Layers::read(section, weak)).over(&built_in, ledger);
     let listed = root.section("tenants", |section| {
@@ -70,9 +75,14 @@ pub(super) fn read(root: &mut Section<'_>, requests: &Requests, weak: bool) -> T
             if let Err(malformed) = &tenant {
                 section.misfit(&name, format!("a tenant's name {malformed}"));
             }
-            let layers =
-                section.section(&name, |section| section.section("policy", |section| Layers::read(section, weak)));
-            listed.extend(tenant.map(|tenant| (tenant, layers.over(&everyone, ledger))));
+            let (layers, known) = section.section(&name, |section| {
+                let layers = section.section("policy", |section| Layers::read(section, weak));
+                (layers, section.section("sandbox", sandbox::read))
+            });
+            if let Ok(tenant) = tenant {
+                listed.insert(tenant.clone(), layers.over(&everyone, ledger));
+                sandboxes.by_tenant.insert(tenant, known);
+            }
         }
         listed
     });
@@ -80,5 +90,5 @@ pub(super) fn read(root: &mut Section<'_>, requests: &Requests, weak: bool) -> T
     if !accept_others && listed.is_empty() && !ledger.is_wrong_within("tenants") {
         ledger.add("requests.accept_unlisted_tenants", "no tenant would be accepted: list some as [tenants.NAME]");
     }
-    Tenants { others: accept_others.then_some(everyone), listed }
+    (Tenants { others: accept_others.then_some(everyone), listed }, sandboxes)
 }

@@ -224,6 +224,12 @@ pub trait Provider: Send + Sync {
         true
     }
 
+    /// Whether it is the sandbox of this destination: it is then chosen before any route, takes no quotas, and a success
+    /// with it forgives nobody's failures.
+    fn is_sandbox_for(&self, _tenant: &Tenant, _destination: &Destination) -> bool {
+        false
+    }
+
     /// Why a check cannot be asked: found out before an attempt is used up for it.
     fn unfit_check(&self, _check: &Check) -> Option<Unfit> {
         None

@@ -42,7 +42,11 @@ pub(super) struct CheckAsk {
 
 impl Otp {
     /// Asks, settles, and only then tells.
-    pub(super) async fn ask(&self, ask: Ask) -> Result<Verified, Error> {
+    pub(super) async fn ask(&self, mut ask: Ask) -> Result<Verified, Error> {
+        if self.routes.is_sandbox(&ask.asked.provider) {
+            // A code that everybody knows forgives no failure but the one charged for it.
+            ask.standing.through = 0;
+        }
         let result = self.ask_provider(&ask).await;
         let not_matched = result == CheckResult::NotMatched;
         let settle = SettleCheck { request: ask.identity, attempt: ask.asked.attempt, result, standing: ask.standing };

@@ -4,8 +4,9 @@ use super::{
     FINISH, Otp,
     challenges::ChallengeRef,
     error::{Error, Precondition},
+    quotas::NO_QUOTAS,
     records::{Held, Written, kept_until},
-    request::{Caller, CreateChallenge},
+    request::{Caller, CreateChallenge, Reach},
     send::SendAsk,
 };
 use crate::{
@@ -15,6 +16,7 @@ use crate::{
         outcome::{Created, Locked},
         policy::Policy,
         purpose::Purpose,
+        route::Goal,
         rules::{self, NewChallenge, OptionSpec, Recall},
     },
     ports::{
@@ -58,19 +60,21 @@ impl Otp {
             Some(held) if !held.value.is_forgotten(self.now()) => return repetition(held.value, &identity),
             forgotten => forgotten,
         };
-        if request.destinations.iter().any(|reach| self.routes.to(reach.channel, &reach.destination).is_empty()) {
+        let unserved = |reach: &Reach| {
+            let (purpose, channel, destination) = (request.purpose, reach.channel, &reach.destination);
+            self.routes.to(&Goal { tenant: &target.tenant, purpose, channel, destination }, None).is_empty()
+        };
+        if request.destinations.iter().any(unserved) {
             return Err(Error::Precondition(Precondition::NoProvider));
         }
         let challenge = self.new_challenge(target, identity, request, policy)?;
         if let Some(locked) = self.locked_out(target, &challenge, policy, caller.deadline).await? {
             return Ok(Opening::Refused(Created::AccountLocked(locked)));
         }
-        let quotas = self.creation_quotas(
-            &target.tenant,
-            &challenge.account,
-            &policy.quotas,
-            self.keys.creation_take_id(target.name),
-        );
+        let sandboxed = |reach: &Reach| self.routes.is_sandboxed(&target.tenant, &reach.destination);
+        let limits = if request.destinations.iter().all(sandboxed) { &NO_QUOTAS } else { &policy.quotas };
+        let take = self.keys.creation_take_id(target.name);
+        let quotas = self.creation_quotas(&target.tenant, &challenge.account, limits, take);
         if self.take(&quotas, caller.deadline).await? == Taken::Refused {
             return Ok(Opening::Refused(Created::RiskDeclined));
         }

@@ -13,6 +13,15 @@ use crate::{
     },
 };
 
+/// What applies to the sandbox.
+pub(super) const NO_QUOTAS: QuotaPolicy = QuotaPolicy {
+    destination_sends: Vec::new(),
+    account_sends: Vec::new(),
+    tenant_sends: Vec::new(),
+    account_creations: Vec::new(),
+    tenant_creations: Vec::new(),
+};
+
 /// Quotas that one send or creation takes.
 #[derive(Clone, Debug)]
 pub(super) struct Quotas {

@@ -5,7 +5,9 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     domain::{
         challenge::Maker,
-        destination::{Channel, Destination},
+        destination::Destination,
+        ids::Tenant,
+        route::{Goal, Scope, best},
         rules::Plan,
     },
     ports::provider::{Codes, Provider},
@@ -14,28 +16,73 @@ use crate::{
 /// What a lease adds to the time-outs of its route: for the store, and for clocks that differ.
 const LEASE_MARGIN: Duration = Duration::from_secs(5);
 
-/// The providers that there are, in order of preference.
-#[derive(Clone)]
-pub struct Routes(Vec<Arc<dyn Provider>>);
+/// Ways to providers, in order of preference.
+pub type Route = Vec<Arc<dyn Provider>>;
+
+/// Which providers there are, and which route each send takes.
+#[derive(Clone, Default)]
+pub struct Routes {
+    providers: Route,
+    by_scope: Vec<(Scope, Route)>,
+    sandbox: Option<Arc<dyn Provider>>,
+    resend_elsewhere: bool,
+}
 
 impl Routes {
-    /// Providers in order of preference.
-    pub fn new(providers: Vec<Arc<dyn Provider>>) -> Self {
-        Self(providers)
+    /// One route for everything: these providers, in this order.
+    pub fn new(providers: Route) -> Self {
+        Self { by_scope: vec![(Scope::default(), providers.clone())], providers, ..Self::default() }
     }
 
-    /// The providers that can deliver to a destination, in order of preference. Those that are not worth a call now come
-    /// last: they are only tried where no other is left.
-    pub fn to(&self, channel: Channel, destination: &Destination) -> Vec<Arc<dyn Provider>> {
-        let serves = |provider: &&Arc<dyn Provider>| provider.capabilities().serves(channel, destination);
-        let mut route: Vec<_> = self.0.iter().filter(serves).cloned().collect();
-        route.sort_by_key(|provider| !provider.is_ready());
+    /// Routes by scope, over all providers that there are.
+    pub fn scoped(providers: Route, by_scope: Vec<(Scope, Route)>) -> Self {
+        Self { providers, by_scope, ..Self::default() }
+    }
+
+    /// A sandbox, asked before any route.
+    #[must_use]
+    pub fn with_sandbox(self, sandbox: Arc<dyn Provider>) -> Self {
+        Self { sandbox: Some(sandbox), ..self }
+    }
+
+    /// Whether a resend prefers another provider than the one whose message did not arrive.
+    #[must_use]
+    pub fn resend_elsewhere(self, resend_elsewhere: bool) -> Self {
+        Self { resend_elsewhere, ..self }
+    }
+
+    /// The providers that can deliver, in order of preference. Those that are not worth a call now come last: they are only
+    /// tried where no other is left. `last` has delivered to this destination before.
+    pub fn to(&self, goal: &Goal<'_>, last: Option<&str>) -> Route {
+        if let Some(sandbox) = self.sandbox_for(goal.tenant, goal.destination) {
+            return vec![Arc::clone(sandbox)];
+        }
+        let serves = |provider: &&Arc<dyn Provider>| provider.capabilities().serves(goal.channel, goal.destination);
+        let route = best(&self.by_scope, goal).into_iter().flatten();
+        let mut route: Route = route.filter(serves).cloned().collect();
+        let last = last.filter(|_| self.resend_elsewhere);
+        route.sort_by_key(|provider| (!provider.is_ready(), last == Some(provider.name())));
         route
+    }
+
+    /// Whether nothing is ever sent to a destination.
+    pub fn is_sandboxed(&self, tenant: &Tenant, destination: &Destination) -> bool {
+        self.sandbox_for(tenant, destination).is_some()
+    }
+
+    /// Whether a provider of that name is the sandbox.
+    pub fn is_sandbox(&self, name: &str) -> bool {
+        self.sandbox.as_ref().is_some_and(|sandbox| sandbox.name() == name)
     }
 
     /// The provider of a name.
     pub fn named(&self, name: &str) -> Option<Arc<dyn Provider>> {
-        self.0.iter().find(|provider| provider.name() == name).cloned()
+        let all = self.providers.iter().chain(&self.sandbox);
+        all.into_iter().find(|provider| provider.name() == name).cloned()
+    }
+
+    fn sandbox_for(&self, tenant: &Tenant, destination: &Destination) -> Option<&Arc<dyn Provider>> {
+        self.sandbox.as_ref().filter(|sandbox| sandbox.is_sandbox_for(tenant, destination))
     }
 }
 

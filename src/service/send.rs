@@ -6,14 +6,17 @@ use super::{
     Otp,
     challenges::ChallengeRef,
     error::{Error, Precondition},
+    quotas::NO_QUOTAS,
     request::{Caller, SendOtp},
     route::{plan, send_lease},
 };
 use crate::{
     domain::{
         challenge::{Challenge, ChallengeOption, Target},
+        destination::Destination,
         ids::{OptionId, Request, RequestId},
         outcome::{Locked, Sent},
+        route::Goal,
         rules::{Dispatched, GiveBackSend, ReserveSend, SendStep},
         time::Timestamp,
     },
@@ -93,10 +96,15 @@ impl Otp {
         if !held.fresh && held.value.option(&ask.option).is_none() {
             held = self.reload(ask.target.name, deadline).await?;
         }
-        let Some((_, option)) = held.value.option(&ask.option) else { return Err(Error::InvalidIdentifier) };
+        let Some((index, option)) = held.value.option(&ask.option) else { return Err(Error::InvalidIdentifier) };
         let locked = self.lock_of(&ask.target, &held.value, option, deadline).await?;
         let route = match &option.target {
-            Target::Known(destination) => self.routes.to(option.channel, destination),
+            Target::Known(destination) => {
+                let (tenant, purpose, channel) = (&ask.target.tenant, held.value.purpose, option.channel);
+                let last =
+                    held.value.live_code().filter(|code| code.option == index).map(|code| code.provider.as_str());
+                self.routes.to(&Goal { tenant, purpose, channel, destination }, last)
+            }
             Target::Masked(_) => Vec::new(),
         };
         let lease = send_lease(&route);
@@ -132,10 +140,13 @@ impl Otp {
         let number = reserved.dispatched.number;
         let policy = self.tenants.of(&ask.target.tenant).ok_or(Error::Forbidden)?.of(reserved.challenge.purpose);
         let destination = destination_of(&reserved.challenge, &ask.option);
+        let sandboxed = destination.is_some_and(|known| self.routes.is_sandboxed(&ask.target.tenant, known));
+        let limits = if sandboxed { &NO_QUOTAS } else { &policy.quotas };
+        let destination = destination.and_then(Destination::canonical);
         let one = self.keys.challenge_tag(ask.target.name, reserved.challenge.created_at);
         let take = self.keys.send_take_id(one, number);
         let account = &reserved.challenge.account;
-        let quotas = self.send_quotas(&ask.target.tenant, account, destination.as_deref(), &policy.quotas, take);
+        let quotas = self.send_quotas(&ask.target.tenant, account, destination.as_deref(), limits, take);
         match self.take(&quotas, deadline).await {
             Ok(Taken::Done) => self.deliver(caller, ask, reserved, &quotas, deadline).await,
             Ok(Taken::Refused) => match self.change(&ask.target, &GiveBackSend { number }, deadline).await? {
@@ -161,9 +172,9 @@ enum Reservation {
     Reserved(Box<Reserved>),
 }
 
-fn destination_of(challenge: &Challenge, option: &OptionId) -> Option<String> {
+fn destination_of<'a>(challenge: &'a Challenge, option: &OptionId) -> Option<&'a Destination> {
     match &challenge.option(option)?.1.target {
-        Target::Known(destination) => destination.canonical(),
+        Target::Known(destination) => Some(destination),
         Target::Masked(_) => None,
     }
 }

@@ -1,0 +1,97 @@
+//! Which route a send takes: the one whose scope fits most exactly.
+
+use super::{
+    destination::{Channel, Destination},
+    ids::Tenant,
+    purpose::Purpose,
+};
+
+/// What is to be sent where.
+#[derive(Clone, Copy, Debug)]
+pub struct Goal<'a> {
+    /// For whom.
+    pub tenant: &'a Tenant,
+    /// What for.
+    pub purpose: Purpose,
+    /// How.
+    pub channel: Channel,
+    /// Where.
+    pub destination: &'a Destination,
+}
+
+/// What a route is for; what it does not say fits all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Scope {
+    /// One tenant.
+    pub tenant: Option<Tenant>,
+    /// One purpose.
+    pub purpose: Option<Purpose>,
+    /// One channel.
+    pub channel: Option<Channel>,
+    /// How phone numbers begin: a plus and digits, or empty.
+    pub prefix: String,
+}
+
+impl Scope {
+    /// How exactly it fits: the longer prefix wins, then the more it says. `None` where it does not fit.
+    pub fn fit(&self, goal: &Goal<'_>) -> Option<(usize, usize)> {
+        let number = match goal.destination {
+            Destination::Phone(number) => number.expose(),
+            Destination::Email(_) | Destination::OnFile => "",
+        };
+        let said = [
+            self.tenant.as_ref().map(|tenant| tenant == goal.tenant),
+            self.purpose.map(|purpose| purpose == goal.purpose),
+            self.channel.map(|channel| channel == goal.channel),
+        ];
+        let fits = number.starts_with(&self.prefix) && said.iter().flatten().all(|fits| *fits);
+        fits.then(|| (self.prefix.len(), said.iter().flatten().count()))
+    }
+}
+
+/// The value of the scope that fits best; of several that fit alike, the first.
+pub fn best<'a, T>(routes: &'a [(Scope, T)], goal: &Goal<'_>) -> Option<&'a T> {
+    let mut found: Option<((usize, usize), &T)> = None;
+    for (scope, value) in routes {
+        if let Some(fit) = scope.fit(goal)
+            && found.is_none_or(|(best, _)| fit > best)
+        {
+            found = Some((fit, value));
+        }
+    }
+    found.map(|(_, value)| value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::destination::PhoneNumber;
+
+    fn scope(tenant: &str, channel: Option<Channel>, prefix: &str) -> Scope {
+        Scope { tenant: Tenant::parse(tenant).ok(), purpose: None, channel, prefix: prefix.to_owned() }
+    }
+
+    #[test]
+    fn the_longest_prefix_wins_then_the_most_that_is_said() {
+        let routes = [
+            (scope("", None, ""), "any"),
+            (scope("", None, "+91"), "india"),
+            (scope("", None, "+9198"), "one operator"),
+            (scope("acme", None, "+91"), "india for acme"),
+            (scope("acme", Some(Channel::WhatsApp), "+91"), "whatsapp in india for acme"),
+            (scope("acme", None, "+91"), "never: the same as one before"),
+        ];
+        for (tenant, channel, number, expected) in [
+            ("other", Channel::Sms, "+14155550100", "any"),
+            ("other", Channel::Sms, "+917012345678", "india"),
+            ("acme", Channel::Sms, "+917012345678", "india for acme"),
+            ("acme", Channel::WhatsApp, "+917012345678", "whatsapp in india for acme"),
+            ("acme", Channel::WhatsApp, "+919876543210", "one operator"),
+        ] {
+            let tenant = Tenant::parse(tenant).expect("tenant");
+            let destination = Destination::Phone(PhoneNumber::parse(number).expect("number"));
+            let goal = Goal { tenant: &tenant, purpose: Purpose::Login, channel, destination: &destination };
+            assert_eq!(best(&routes, &goal), Some(&expected), "{number}");
+        }
+    }
+}
