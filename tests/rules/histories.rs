@@ -107,9 +107,7 @@ fn fit(step: &Step, sends: u32) -> Option<Step> {
     Some(match step {
         Step::Settle { number: any, how } => Step::Settle { number: number(*any)?, how: *how },
         Step::Decline { number: any } => Step::Decline { number: number(*any)? },
-        Step::Verify { id, code, locked } => {
-            Step::Verify { id: *id, code: code.and_then(number), locked: *locked }
-        }
+        Step::Verify { id, code, locked } => Step::Verify { id: *id, code: code.and_then(number), locked: *locked },
         other => other.clone(),
     })
 }
@@ -206,9 +204,8 @@ fn search(cases: u32, bug: Option<Bug>) -> Result<(), String> {
     let (config, seed) = config(cases);
     let shrink = if bug.is_some() { 0 } else { config.max_shrink_iters };
     let mut runner = TestRunner::new(Config { max_shrink_iters: shrink, ..config });
-    let found = runner.run(&(limits(), steps()), |(limits, steps)| {
-        play(&limits, &steps, bug).map_err(TestCaseError::fail)
-    });
+    let found =
+        runner.run(&(limits(), steps()), |(limits, steps)| play(&limits, &steps, bug).map_err(TestCaseError::fail));
     match found {
         Ok(()) => Ok(()),
         Err(TestError::Fail(_, (limits, steps))) => {

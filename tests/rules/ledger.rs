@@ -125,7 +125,10 @@ impl Ledger {
             Act::GiveBack(challenge, number) => {
                 let of = (*challenge, *number);
                 // Also where it was forgiven: asked about again, it counts again.
-                self.failures.iter_mut().filter(|(whose, _)| *whose == of).for_each(|(_, fate)| *fate = Fate::GivenBack);
+                self.failures
+                    .iter_mut()
+                    .filter(|(whose, _)| *whose == of)
+                    .for_each(|(_, fate)| *fate = Fate::GivenBack);
             }
             Act::Lock(span) => self.operator = Some(span.map(|span| now + span)),
             Act::Unlock => {
@@ -237,9 +240,7 @@ fn every_history_goes_as_the_ledger_says() {
 #[test]
 fn a_wrong_ledger_is_noticed() {
     use Bug::{ChargedAgain, LockEndsLate, LockOutlivesItsFailures, SuccessForgivesAll, SuccessLiftsOperatorsLock};
-    for bug in
-        [ChargedAgain, LockEndsLate, LockOutlivesItsFailures, SuccessForgivesAll, SuccessLiftsOperatorsLock]
-    {
+    for bug in [ChargedAgain, LockEndsLate, LockOutlivesItsFailures, SuccessForgivesAll, SuccessLiftsOperatorsLock] {
         assert!(search(20_000, Some(bug)).is_err(), "{bug:?} went unnoticed");
     }
 }
@@ -370,9 +371,8 @@ fn search_races(uncharged: bool) -> Result<(), String> {
     let (config, seed) = config(2_000);
     let guesses = vec((0..4_usize, prop::bool::weighted(0.05)), 2..30);
     let order = vec(0..1_000_usize, 0..120);
-    let found = TestRunner::new(config).run(&(guesses, order), |(guesses, order)| {
-        race(&guesses, &order, uncharged).map_err(TestCaseError::fail)
-    });
+    let found = TestRunner::new(config)
+        .run(&(guesses, order), |(guesses, order)| race(&guesses, &order, uncharged).map_err(TestCaseError::fail));
     found.map_err(|found| format!("PROPTEST_RNG_SEED={seed}\n{found}"))
 }
 

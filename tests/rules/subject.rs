@@ -113,7 +113,10 @@ fn the_ladder() {
             assert_eq!(person.locked_for(), None, "a lock has ended at its end");
             person.now = Timestamp::from_millis(end.as_millis() - 1);
             let refused = person.fail(200, u32::from(count));
-            assert_eq!(refused, Standing { locked: Some(Locked { until: Some(end) }), budget: 0, through: count.into() });
+            assert_eq!(
+                refused,
+                Standing { locked: Some(Locked { until: Some(end) }), budget: 0, through: count.into() }
+            );
             person.now = end;
         }
     }
@@ -239,7 +242,11 @@ fn a_failure_given_back_never_was() {
     person.give_back(60, 1);
     person.give_back(61, 1);
     assert_eq!(person.failures(), 9, "once, and only what was counted");
-    assert_eq!(person.fail(60, 1), Standing { locked: None, budget: 0, through: 11 }, "asked about again it counts again");
+    assert_eq!(
+        person.fail(60, 1),
+        Standing { locked: None, budget: 0, through: 11 },
+        "asked about again it counts again"
+    );
     assert_eq!(person.locked_for(), Some(Some(30 * MINUTE)));
 }
 

@@ -44,7 +44,8 @@ pub(crate) fn run(text: &str) -> Vec<String> {
             let [when, command, expected] = columns[..] else { panic!("line {number}: {line}") };
             let came = scenario.step(when, command);
             if came != expected {
-                mistakes.push(format!("  line {number}: {when} | {command}\n    expected {expected}\n    came     {came}"));
+                mistakes
+                    .push(format!("  line {number}: {when} | {command}\n    expected {expected}\n    came     {came}"));
             }
         }
     }
