@@ -127,7 +127,12 @@ fn variants_keep_their_numbers() {
         EventKind::CodeExpired,
     ];
     assert_eq!(kinds.map(|kind| first(encoded(&kind))), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
-    let ends = [Ended::Verified { attempt: 1 }, Ended::Cancelled, Ended::AttemptsExceeded { code_expires_at: at }, Ended::Expired];
+    let ends = [
+        Ended::Verified { attempt: 1 },
+        Ended::Cancelled,
+        Ended::AttemptsExceeded { code_expires_at: at },
+        Ended::Expired,
+    ];
     assert_eq!(ends.map(|end| first(encoded(&end))), [0, 1, 2, 3]);
     assert_eq!(Channel::ALL.map(|channel| first(encoded(&channel))), [0, 1, 2, 3]);
     assert_eq!(Purpose::ALL.map(|purpose| first(encoded(&purpose))), [0, 1, 2]);

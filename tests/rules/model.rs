@@ -261,9 +261,9 @@ impl Model {
         let place = usize::try_from(self.spent).unwrap().min(gaps.len().saturating_sub(1));
         let until = now + gaps.get(place).copied().unwrap_or(0);
         if self.has(Bug::GapPerOption) {
-            self.next[option] = until
+            self.next[option] = until;
         } else {
-            self.next = [until; 2]
+            self.next = [until; 2];
         }
         self.spent += 1;
         self.sends[option] += 1;
