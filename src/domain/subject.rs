@@ -202,7 +202,8 @@ impl Subject {
         }
     }
 
-    /// Counts a failure, once however often it is asked. What was given back counts anew.
+    /// Counts a failure, once however often it is asked. What was given back or forgiven meanwhile counts anew: whoever
+    /// charged it has not recorded the attempt.
     fn fail(&mut self, attempt: Attempt, now: Timestamp, policy: &LockPolicy) -> bool {
         if self.has_charged(attempt) {
             return true;
@@ -219,7 +220,7 @@ impl Subject {
     /// A charge that is not remembered any more was made before the later ones of its challenge.
     fn has_charged(&self, attempt: Attempt) -> bool {
         match self.charges.iter().find(|charge| charge.is_for(attempt)) {
-            Some(charge) => !charge.given_back,
+            Some(charge) => !charge.given_back && charge.failure > self.forgiven,
             None => self
                 .charges
                 .iter()
