@@ -64,6 +64,8 @@ pub(crate) struct Mail {
     pub(crate) parameters: Parameters,
     pub(crate) idempotency_key: String,
     pub(crate) code_life: Duration,
+    /// Nothing was sent, and the fake said so.
+    pub(crate) failed: bool,
 }
 
 /// One check that the fake was asked.
@@ -241,6 +243,8 @@ impl Provider for FakeProvider {
             if delivery.message.is_none() {
                 state.codes.insert(reference.clone(), Some(made));
             }
+            let scripted = state.deliveries.pop_front().or_else(|| state.always_deliver.clone());
+            let behaviour = scripted.unwrap_or(Deliver::Accept);
             state.outbox.push(Mail {
                 challenge: delivery.occasion.challenge.as_str().to_owned(),
                 destination,
@@ -250,9 +254,9 @@ impl Provider for FakeProvider {
                 parameters: delivery.occasion.parameters.clone(),
                 idempotency_key: delivery.idempotency_key.clone(),
                 code_life: delivery.code_life,
+                failed: matches!(behaviour, Deliver::Fail(_)),
             });
-            let scripted = state.deliveries.pop_front().or_else(|| state.always_deliver.clone());
-            (scripted.unwrap_or(Deliver::Accept), reference)
+            (behaviour, reference)
         };
         self.run_hook();
         loop {
