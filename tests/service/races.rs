@@ -1,7 +1,10 @@
 //! Many requests at once, on one replica and on several.
 
 use otpd::{
-    domain::outcome::{Sent, Verified},
+    domain::{
+        outcome::{Created, Sent, Verified},
+        quota::QuotaPolicy,
+    },
     service::error::Error,
 };
 
@@ -157,8 +160,7 @@ async fn one_request_id_creates_once() {
     let fine = |answer: &_| {
         matches!(
             answer,
-            Ok(otpd::domain::outcome::Created::Success { send: Some(Sent::Success(_)), .. })
-                | Err(Error::RequestInProgress { .. })
+            Ok(Created::Success { send: Some(Sent::Success(_)), .. }) | Err(Error::RequestInProgress { .. })
         )
     };
     assert_eq!(count(&answers, fine), 100, "{answers:?}");
@@ -171,7 +173,7 @@ async fn one_request_id_creates_once() {
 #[tokio::test(start_paused = true)]
 async fn parallel_challenges_buy_no_guesses() {
     for seed in 0..10 {
-        let world = World::new().policy(|policy| policy.quotas = Default::default()).interleaved(seed);
+        let world = World::new().policy(|policy| policy.quotas = QuotaPolicy::default()).interleaved(seed);
         let replicas = replicas(&world, 3);
         let mut codes = Vec::new();
         for number in 0..12 {
@@ -203,7 +205,7 @@ async fn parallel_challenges_buy_no_guesses() {
 
 #[tokio::test(start_paused = true)]
 async fn a_fresh_account_buys_no_guesses_at_a_registration() {
-    let world = World::new().policy(|policy| policy.quotas = Default::default());
+    let world = World::new().policy(|policy| policy.quotas = QuotaPolicy::default());
     let replica = world.replica();
     for number in 0..2 {
         let challenge = format!("c{number}");
@@ -215,9 +217,9 @@ async fn a_fresh_account_buys_no_guesses_at_a_registration() {
         }
     }
     let refused = replica.create("c2", register("fresh-2", "+14155550100")).await;
-    assert!(matches!(refused, Ok(otpd::domain::outcome::Created::AccountLocked(_))), "{refused:?}");
+    assert!(matches!(refused, Ok(Created::AccountLocked(_))), "{refused:?}");
     // Neither the accounts nor another destination are touched.
     assert_eq!(replica.account("fresh-0").await.failures, 0);
     let other = replica.create("c3", register("fresh-2", "+14155550101")).await;
-    assert!(matches!(other, Ok(otpd::domain::outcome::Created::Success { .. })), "{other:?}");
+    assert!(matches!(other, Ok(Created::Success { .. })), "{other:?}");
 }

@@ -10,6 +10,7 @@ use otpd::{
     domain::{
         outcome::{State, Verified},
         purpose::Purpose,
+        quota::QuotaPolicy,
     },
     service::{
         error::{Error, Precondition},
@@ -106,7 +107,7 @@ async fn another_account_purpose_or_transaction_is_no_attempt() {
 /// that it saw, and only those.
 #[tokio::test]
 async fn a_lost_success_is_told_again_after_a_lock_and_past_the_end() {
-    let world = World::new().policy(|policy| policy.quotas = Default::default());
+    let world = World::new().policy(|policy| policy.quotas = QuotaPolicy::default());
     let (replica, stale) = (world.replica(), world.replica());
     let code = world.sent(&stale, "c").await;
     for guess in 0..4 {
@@ -205,7 +206,7 @@ async fn a_clock_that_is_set_back_in_the_middle_skips_no_charge() {
     for index in 0..6 {
         let world = World::new();
         let code = world.sent(&world.replica(), "c").await;
-        world.clock.advance(Duration::from_millis(300_000));
+        world.clock.advance(Duration::from_secs(300));
         let replica = world.replica();
         let clock = world.clock.clone();
         world.faults.script(&[]);
