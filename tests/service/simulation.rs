@@ -37,7 +37,7 @@ use crate::{
 
 const CALLERS: u64 = 6;
 const STEPS: u64 = 80;
-const SEEDS: u64 = 40;
+const SEEDS: u64 = 25;
 /// The run is shorter than the first lock, so that a locked account stays locked.
 const LONGEST_RUN: Duration = Duration::from_secs(29 * 60);
 const LIMITS: Limits = Limits { attempts: 5, sends: 3, destination_sends: 12, failures: 10 };
@@ -317,9 +317,10 @@ fn seeds() -> Vec<u64> {
 #[tokio::test(start_paused = true)]
 async fn whatever_fails_the_contract_holds() {
     let (mut successes, mut failures, mut mails, mut questions) = (0, 0, 0, 0);
-    for seed in seeds() {
+    let seeds = seeds();
+    for seed in &seeds {
         println!("OTPD_SIM_SEED={seed}");
-        let (violations, history) = simulate(seed, false).await;
+        let (violations, history) = simulate(*seed, false).await;
         assert!(violations.is_empty(), "OTPD_SIM_SEED={seed}: {violations:#?}");
         successes += history.challenges.values().filter(|(_, state)| *state == State::Verified).count();
         failures += history.failures.values().sum::<u64>();
@@ -327,7 +328,7 @@ async fn whatever_fails_the_contract_holds() {
         questions += history.questions.len();
     }
     println!("{successes} verified, {failures} failures, {mails} messages, {questions} checks");
-    assert!(successes > 0 && failures > 0 && mails > 0, "the callers did something");
+    assert!(seeds.len() == 1 || successes > 0 && failures > 0 && mails > 0, "the callers did something");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,10 +1,6 @@
 //! Codes of ours: order of answers, repeated answers, and time that passes in the middle.
 
-use std::{
-    sync::Arc,
-    sync::atomic::{AtomicBool, Ordering},
-    time::Duration,
-};
+use std::time::Duration;
 
 use otpd::{
     domain::{
@@ -19,7 +15,7 @@ use otpd::{
 };
 
 use crate::{
-    faults::{Fault, Operation},
+    faults::Fault,
     world::{
         ACCOUNT, World, accepted, account_id, caller, create, is_not_matched, is_success, transaction, verify, wrong,
     },
@@ -114,12 +110,6 @@ async fn a_lost_success_is_told_again_after_a_lock_and_past_the_end() {
         assert!(is_not_matched(&stale.verify("c", &format!("g{guess}"), &wrong(&code)).await));
     }
     // The challenge is swapped, its answer is lost, and nothing is forgiven.
-    world.faults.script(&[]);
-    let swaps = Arc::new(AtomicBool::new(false));
-    let seen = swaps.clone();
-    world.faults.set_hook(move |_, operation| {
-        seen.store(matches!(operation, Operation::Swap(..)), Ordering::SeqCst);
-    });
     let index = {
         let probe = World::new();
         let other = probe.replica();
@@ -130,7 +120,6 @@ async fn a_lost_success_is_told_again_after_a_lock_and_past_the_end() {
         let log = probe.faults.log();
         log.iter().rposition(|name| *name == "swap").expect("a swap")
     };
-    world.faults.heal();
     let fresh = world.replica();
     // A success without failures ends with the swap of the challenge; with failures its forgiveness follows.
     let mut lost = false;
