@@ -1,9 +1,20 @@
 //! otpd: a gRPC one-time-password service.
+//!
+//! Data flows one way: `grpc -> service -> domain`, `service -> ports` and `keys`; `stores` and `providers` implement the
+//! ports; only `app` names concrete adapters. ARCHITECTURE.md has the map.
 
+pub mod app;
+pub mod cli;
+pub mod config;
 pub mod domain;
+pub mod grpc;
 pub mod keys;
+pub mod lifecycle;
+pub mod operations;
 pub mod ports;
 pub mod providers;
+pub mod readiness;
 pub mod secret;
 pub mod service;
 pub mod stores;
+pub mod telemetry;

@@ -56,3 +56,21 @@ impl Deadline {
         self.0
     }
 }
+
+/// Measures how long something took.
+#[derive(Clone, Copy, Debug)]
+pub struct Stopwatch(Instant);
+
+impl Stopwatch {
+    /// Starts.
+    #[expect(clippy::disallowed_methods, reason = "this is the port that the ban points to")]
+    pub fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    /// The time since the start.
+    #[expect(clippy::disallowed_methods, reason = "this is the port that the ban points to")]
+    pub fn elapsed(self) -> Duration {
+        Instant::now().saturating_duration_since(self.0)
+    }
+}

@@ -53,7 +53,8 @@ pub enum SendStep {
     Replay(Sent),
     /// A refusal that changes nothing.
     Refused(Sent),
-    /// This request's send, or another one's, is being delivered, or a code checked, until then at the latest.
+    /// This request's send, or another one's, is being delivered, or a provider is being asked about the live code, until
+    /// then at the latest.
     Busy {
         /// When the lease ends.
         until: Timestamp,
@@ -91,7 +92,7 @@ impl Command for ReserveSend {
         if let Some(send) = &challenge.pending_send {
             return SendStep::Busy { until: send.lease_until };
         }
-        // A new code would void the one that a provider is being asked about.
+        // What the provider will say is about the code that is live now, so that it stays until then.
         if let Some(check) = pending_check(challenge) {
             return SendStep::Busy { until: check.lease_until };
         }

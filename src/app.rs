@@ -1,0 +1,169 @@
+//! The composition root: a configuration becomes a running service. Only [`parts`] names adapters.
+
+mod health;
+pub mod parts;
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic_health::server::HealthReporter;
+
+use crate::{
+    config::Config,
+    lifecycle::{Draining, Patience},
+    operations,
+    ports::store::Store,
+    readiness::Readiness,
+};
+use health::Reported;
+use parts::{Ground, Parts};
+
+/// How long the operations server has to end its last answers.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
+
+/// Any cause of an error.
+pub type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+/// otpd could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// It cannot listen.
+    #[error("{setting}: cannot listen on {address}: {cause}")]
+    Listen {
+        /// Which listener.
+        setting: &'static str,
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        cause: io::Error,
+    },
+    /// The master keys cannot be read, made or used.
+    #[error("master keys: {0}")]
+    Keys(Cause),
+    /// The store cannot be opened.
+    #[error("store.url: {0}")]
+    Store(Cause),
+    /// A provider cannot be set up.
+    #[error("providers.{name}: {cause}")]
+    Provider {
+        /// Its name.
+        name: String,
+        /// Why not.
+        cause: Cause,
+    },
+}
+
+/// otpd could not go on by itself.
+#[derive(Debug, thiserror::Error)]
+#[error("the gRPC server ended by itself")]
+pub struct EndedByItself;
+
+/// Starts services.
+pub struct App;
+
+impl App {
+    /// Starts everything, with the adapters that the configuration names.
+    ///
+    /// # Errors
+    /// A listener, the keys, the store or a provider cannot be had. Nothing is left running.
+    pub async fn start(config: &Config) -> Result<RunningApp, StartError> {
+        Self::start_with(config, parts::assemble).await
+    }
+
+    /// Starts everything with other parts, as tests do.
+    ///
+    /// # Errors
+    /// As [`App::start`].
+    pub async fn start_with(
+        config: &Config,
+        assemble: impl AsyncFnOnce(Ground<'_>) -> Result<Parts, StartError>,
+    ) -> Result<RunningApp, StartError> {
+        // First of all, so that a second otpd by mistake ends here and does not touch what the first one keeps.
+        let (grpc, grpc_address) = listen("server.listen", config.server.listen).await?;
+        let (http, operations_address) = listen("operations.listen", config.operations.listen).await?;
+        let health = HealthReporter::new();
+        let readiness = Arc::new(Readiness::new(Reported(health.clone())).await);
+        let (work, tasks) = (TaskTracker::new(), TaskTracker::new());
+        let (stop_grpc, stop_operations) = (CancellationToken::new(), CancellationToken::new());
+
+        let parts = assemble(Ground { config, health, work: work.clone() }).await?;
+
+        let (following, store) = (Arc::clone(&readiness), Arc::clone(&parts.store));
+        tasks.spawn(async move { following.follow(&*store).await });
+        let router = operations::router(readiness.subscribe()).merge(parts.operations);
+        let operations = tasks.spawn(operations::serve(http, router, stop_operations.clone()));
+        let serving = (parts.serve)(grpc, stop_grpc.clone());
+        let grpc = tasks.spawn(async move {
+            if let Err(cause) = serving.await {
+                tracing::error!(%cause, "the gRPC server failed");
+            }
+        });
+        let patience = Patience { delay: config.server.drain_delay, timeout: config.server.drain_timeout };
+        let (store, stops) = (parts.store, Stops { grpc: stop_grpc, operations: stop_operations });
+        Ok(RunningApp { grpc_address, operations_address, readiness, work, store, grpc, operations, stops, patience })
+    }
+}
+
+async fn listen(setting: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let bound = async {
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
+        Ok((listener, address))
+    };
+    bound.await.map_err(|cause| StartError::Listen { setting, address, cause })
+}
+
+struct Stops {
+    grpc: CancellationToken,
+    operations: CancellationToken,
+}
+
+/// A service that runs.
+pub struct RunningApp {
+    grpc_address: SocketAddr,
+    operations_address: SocketAddr,
+    readiness: Arc<Readiness>,
+    work: TaskTracker,
+    store: Arc<dyn Store>,
+    grpc: JoinHandle<()>,
+    operations: JoinHandle<()>,
+    stops: Stops,
+    patience: Patience,
+}
+
+impl RunningApp {
+    /// Where gRPC is served.
+    pub fn grpc_address(&self) -> SocketAddr {
+        self.grpc_address
+    }
+
+    /// Where probes are answered.
+    pub fn operations_address(&self) -> SocketAddr {
+        self.operations_address
+    }
+
+    /// Whether it should get calls.
+    pub fn readiness(&self) -> &Readiness {
+        &self.readiness
+    }
+
+    /// Runs until asked to stop, and then stops everything in order.
+    ///
+    /// # Errors
+    /// The gRPC server ended before it was asked to. What is left has been stopped in order all the same.
+    pub async fn run_until(mut self, shutdown: impl Future<Output = ()>) -> Result<(), EndedByItself> {
+        let asked = tokio::select! {
+            () = shutdown => true,
+            _ = &mut self.grpc => false,
+        };
+        let grpc = asked.then_some(self.grpc);
+        let (readiness, store) = (&*self.readiness, &*self.store);
+        let draining = Draining { readiness, stop_grpc: &self.stops.grpc, grpc, work: &self.work, store };
+        draining.run(self.patience).await;
+        self.stops.operations.cancel();
+        // Whoever still asks then finds the process gone.
+        let _ = timeout(LAST_ANSWERS, self.operations).await;
+        if asked { Ok(()) } else { Err(EndedByItself) }
+    }
+}

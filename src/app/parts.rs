@@ -1,0 +1,138 @@
+//! Which adapters a configuration means.
+
+use std::{future::Future, path::Path, pin::Pin, sync::Arc, time::Duration};
+
+use axum::Router;
+use tokio::net::TcpListener;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic_health::{
+    pb::health_server::HealthServer,
+    server::{HealthReporter, HealthService},
+};
+
+use super::{Cause, StartError};
+use crate::{
+    config::{Config, Keys, ProviderKind},
+    grpc::{
+        call_log::NoObserver,
+        server::{self, Backend, GrpcSettings},
+    },
+    keys::{generate, ring::KeyRing},
+    ports::{
+        clock::{Clock, SystemClock},
+        entropy::{Entropy, SystemEntropy},
+        provider::Provider,
+        store::Store,
+    },
+    providers::console::Console,
+    secret::Secret,
+    service::{Otp, Ports, route::Routes},
+    stores::{self, StoreConfig, StoreUrl},
+};
+
+/// What parts are made from.
+pub struct Ground<'a> {
+    /// The settings.
+    pub config: &'a Config,
+    /// What the health service answers.
+    pub health: HealthReporter,
+    /// Tracks what calls leave behind: the process ends after it.
+    pub work: TaskTracker,
+}
+
+/// Serves gRPC on a listener until the token is cancelled and all calls have ended.
+pub type Serve = Box<dyn FnOnce(TcpListener, CancellationToken) -> Serving + Send>;
+
+/// A server that runs.
+pub type Serving = Pin<Box<dyn Future<Output = Result<(), Cause>> + Send>>;
+
+/// What runs.
+pub struct Parts {
+    /// Where state lives.
+    pub store: Arc<dyn Store>,
+    /// The gRPC server.
+    pub serve: Serve,
+    /// What the operations server offers besides probes.
+    pub operations: Router,
+}
+
+/// The parts that the configuration means.
+///
+/// # Errors
+/// The keys, the store or a provider cannot be had.
+pub async fn assemble(ground: Ground<'_>) -> Result<Parts, StartError> {
+    let config = ground.config;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
+    let url: StoreUrl = config.store.url.expose().parse().map_err(|cause| StartError::Store(Box::new(cause)))?;
+    let folder = url.directory().map(Path::to_owned);
+    let store = open_store(config, url, Arc::clone(&clock)).await?;
+    let keys = Arc::new(key_ring(config, folder.as_deref(), entropy.as_ref())?);
+    let routes = Routes::new(providers(config)?);
+    let ports = Ports { store: Arc::clone(&store), keys, clock: Arc::clone(&clock), entropy, routes };
+    let otp = Arc::new(Otp::new(ports, config.tenants.clone()));
+    let backend = Backend { otp, clock, observer: Arc::new(NoObserver), tasks: ground.work };
+    let settings = grpc_settings(config);
+    let health = HealthServer::new(HealthService::from_health_reporter(ground.health));
+    let serve: Serve = Box::new(move |listener, stop| {
+        Box::pin(async move {
+            server::serve(settings, backend, health, listener, stop.cancelled_owned()).await.map_err(Cause::from)
+        })
+    });
+    Ok(Parts { store, serve, operations: Router::new() })
+}
+
+async fn open_store(config: &Config, url: StoreUrl, clock: Arc<dyn Clock>) -> Result<Arc<dyn Store>, StartError> {
+    let store = StoreConfig {
+        url,
+        operation_timeout: config.store.timeout,
+        connect_timeout: config.store.connect_timeout,
+        require_noeviction: config.store.require_noeviction,
+    };
+    // A tracker of its own: the store's background work goes on until the store is closed, after all calls have ended.
+    stores::open(store, clock, &TaskTracker::new()).await.map_err(|cause| StartError::Store(Box::new(cause)))
+}
+
+fn key_ring(config: &Config, folder: Option<&Path>, entropy: &dyn Entropy) -> Result<KeyRing, StartError> {
+    let failed = |cause: Cause| StartError::Keys(cause);
+    let text = match (&config.keys, folder) {
+        (Keys::Generated, Some(folder)) => generate::kept_in(folder, entropy).map_err(|cause| failed(cause.into()))?,
+        (Keys::Generated, None) => return Err(failed("none is set, and only an embedded store keeps its own".into())),
+        (given, _) => given.text().map_err(|cause| failed(cause.into()))?.unwrap_or_else(|| Secret::new(String::new())),
+    };
+    KeyRing::parse(&text, config.force.missing_lowest_key).map_err(|cause| failed(cause.into()))
+}
+
+/// The one line of each kind of provider.
+fn providers(config: &Config) -> Result<Vec<Arc<dyn Provider>>, StartError> {
+    let named = config.providers.routes.iter().filter_map(|name| config.providers.by_name.get_key_value(name));
+    let built = named.map(|(name, kind)| {
+        let provider: Arc<dyn Provider> = match kind {
+            ProviderKind::Console { file } => Arc::new(
+                Console::new(name, file.as_deref())
+                    .map_err(|cause| StartError::Provider { name: name.clone(), cause: cause.into() })?,
+            ),
+        };
+        Ok(provider)
+    });
+    built.collect()
+}
+
+fn grpc_settings(config: &Config) -> GrpcSettings {
+    GrpcSettings {
+        max_in_flight: usize::try_from(config.server.max_in_flight).unwrap_or(usize::MAX),
+        default_request_time: config.server.request_timeout,
+        max_request_time: config.server.request_timeout,
+        max_timestamp_skew: config.requests.max_timestamp_skew,
+        max_connection_age: config.server.max_connection_age.map(jittered),
+        drain_time: config.server.drain_timeout,
+        reflection: config.server.reflection,
+        ..GrpcSettings::default()
+    }
+}
+
+/// Up to a tenth less, by process: replicas started together do not send their callers away together.
+fn jittered(age: Duration) -> Duration {
+    let share = std::process::id() % 1000;
+    age.saturating_sub(age / 10_000 * share)
+}

@@ -1,0 +1,85 @@
+//! The command line: what was asked for, and how it ended.
+//!
+//! Exit codes: 0 done, 1 the start or a health check failed, 64 wrong usage or configuration (`EX_USAGE` of sysexits).
+
+mod check_config;
+mod generate_key;
+mod health;
+mod output;
+mod serve;
+
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+
+use crate::config::{Config, Mistakes, Source};
+
+const FAILED: u8 = 1;
+const MISUSED: u8 = 64;
+
+/// Does what the arguments ask for.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    match command().try_get_matches_from(arguments) {
+        Ok(asked) => dispatch(&asked),
+        Err(answer) if !answer.use_stderr() => {
+            output::say(&answer.to_string());
+            ExitCode::SUCCESS
+        }
+        Err(mistake) => {
+            output::complain(&mistake.to_string());
+            ExitCode::from(MISUSED)
+        }
+    }
+}
+
+fn command() -> Command {
+    let config = Arg::new("config")
+        .long("config")
+        .value_name("FILE")
+        .value_parser(value_parser!(PathBuf))
+        .global(true)
+        .help("Settings in TOML; OTPD_CONFIG where this is not given. OTPD__SECTION__KEY overrides any setting");
+    let live = Arg::new("live")
+        .long("live")
+        .action(ArgAction::SetTrue)
+        .help("Ask whether the process is alive, not whether it should get calls");
+    let id = Arg::new("id")
+        .long("id")
+        .value_name("N")
+        .value_parser(value_parser!(u32).range(1..))
+        .default_value("1")
+        .help("The number of the key; a new one is higher than those in use");
+    Command::new("otpd")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("A gRPC one-time-password service. Without a command it serves.")
+        .arg(config)
+        .subcommand(
+            Command::new("serve").about("Serve until SIGTERM or SIGINT, then drain; a second signal ends at once"),
+        )
+        .subcommand(Command::new("check-config").about("Check the settings and list all mistakes at once"))
+        .subcommand(
+            Command::new("health").about("Ask the server on server.listen whether it serves, within 2 s").arg(live),
+        )
+        .subcommand(Command::new("generate-key").about("Print a new key in the form of OTPD_MASTER_KEYS").arg(id))
+}
+
+fn dispatch(asked: &ArgMatches) -> ExitCode {
+    match asked.subcommand() {
+        Some(("generate-key", asked)) => generate_key::run(asked.get_one("id").copied().unwrap_or(1)),
+        Some(("check-config", asked)) => configured(asked, |config| check_config::run(&config)),
+        Some(("health", asked)) => configured(asked, |config| health::run(&config, asked.get_flag("live"))),
+        Some((_, asked)) => configured(asked, |config| serve::run(&config)),
+        None => configured(asked, |config| serve::run(&config)),
+    }
+}
+
+fn configured(asked: &ArgMatches, run: impl FnOnce(Config) -> ExitCode) -> ExitCode {
+    let path = asked.get_one::<PathBuf>("config");
+    let loaded = Source::of_process(path.map(PathBuf::as_path)).and_then(|source| Config::load(&source));
+    loaded.map_or_else(|mistakes| refuse(&mistakes), run)
+}
+
+fn refuse(mistakes: &Mistakes) -> ExitCode {
+    output::complain(&format!("otpd: the configuration is wrong:\n{mistakes}\n"));
+    ExitCode::from(MISUSED)
+}

@@ -1,0 +1,123 @@
+//! Settings: read once at start, checked as a whole, and from then on plain values.
+//!
+//! [`Config::load`] is pure. It takes the text of the file and the variables, and gives back either a configuration in
+//! which every value and every relation is valid, or all that is wrong. `config.default.toml` describes every setting.
+//!
+//! To add a setting: read it in the file of its section, and describe it in `config.default.toml`; a test misses the
+//! second.
+
+mod mistake;
+mod policy;
+mod profile;
+mod providers;
+mod reader;
+mod server;
+mod source;
+mod store;
+mod telemetry;
+mod tenants;
+mod tree;
+mod values;
+
+pub use mistake::{Mistake, Mistakes};
+pub use profile::{Force, Profile};
+pub use providers::{ProviderKind, Providers};
+pub use server::{Operations, Requests, Server};
+pub use source::{FILE_VARIABLE, Source};
+pub use store::{KEYS_VARIABLE, Keys, Store};
+pub use telemetry::{Log, LogFormat};
+
+use reader::{Ledger, Section};
+
+use crate::domain::policy::Tenants;
+
+/// The file that describes every setting with its default.
+pub const DEFAULT_FILE: &str = include_str!("../config.default.toml");
+
+/// All settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// How careful otpd is.
+    pub profile: Profile,
+    /// What is let pass all the same.
+    pub force: Force,
+    /// The gRPC server.
+    pub server: Server,
+    /// The operations server.
+    pub operations: Operations,
+    /// What is asked of each request.
+    pub requests: Requests,
+    /// Where state lives.
+    pub store: Store,
+    /// What seals it.
+    pub keys: Keys,
+    /// Which tenants there are, and their policies.
+    pub tenants: Tenants,
+    /// Who delivers codes.
+    pub providers: Providers,
+    /// The log.
+    pub log: Log,
+}
+
+impl Config {
+    /// Reads all settings.
+    ///
+    /// # Errors
+    /// All that is wrong: unknown settings, wrong values, and values that do not fit together.
+    pub fn load(source: &Source) -> Result<Self, Mistakes> {
+        let mut ledger = Ledger::default();
+        let tree = source.tree(&mut ledger);
+        let config = Section::root(tree, &ledger, |root| Self::read(root, source));
+        ledger.finish(config)
+    }
+
+    fn read(root: &mut Section<'_>, source: &Source) -> Self {
+        let profile = root.text("profile", values::word(&Profile::WORDS)).unwrap_or_default();
+        let force = root.section("force", Force::read);
+        let server = root.section("server", |section| Server::read(section, profile));
+        let operations = root.section("operations", |section| Operations::read(section, &server));
+        let requests = root.section("requests", Requests::read);
+        let store = root.section("store", |section| Store::read(section, profile, &server));
+        let keys = root.section("keys", |section| Keys::read(section, source, &store, profile, force));
+        let tenants = tenants::read(root, &requests, force.weak_policy);
+        let by_name = root.section("providers", |section| Providers::read(section, profile, force));
+        let providers = Providers::routed(root, by_name);
+        let log = root.section("log", Log::read);
+        Self { profile, force, server, operations, requests, store, keys, tenants, providers, log }
+    }
+
+    /// What is allowed here but should not meet real people, one line each.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if self.providers.print_codes() {
+            warnings.push("a console provider shows every code: fit for development only".to_owned());
+        }
+        if self.keys == Keys::Generated {
+            warnings.push("the master key is generated in the store's folder: records are lost with it".to_owned());
+        }
+        warnings.extend(self.force.set().map(|name| format!("{name} lets pass what is refused by default")));
+        warnings
+    }
+
+    /// What matters most, one line each, without secrets.
+    pub fn summary(&self) -> Vec<String> {
+        let keys = match &self.keys {
+            Keys::Given(_) => format!("from {KEYS_VARIABLE}"),
+            Keys::File(path) => format!("from {}", path.display()),
+            Keys::Generated => "generated in the store's folder".to_owned(),
+        };
+        let others = if self.tenants.others.is_some() { "any other accepted" } else { "no other accepted" };
+        vec![
+            format!("profile: {}", self.profile.name()),
+            format!("server.listen: {}", self.server.listen),
+            format!("operations.listen: {}", self.operations.listen),
+            format!("store: {}", self.store.scheme()),
+            format!("master keys: {keys}"),
+            format!("tenants: {} listed, {others}", self.tenants.listed.len()),
+            format!("routes: {}", self.providers.routes.join(", ")),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,63 @@
+//! `profile` and `[force]`: what is fit for a developer's machine only, and what is let pass all the same.
+
+use super::reader::Section;
+
+/// How careful otpd is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Profile {
+    /// Conveniences that show codes or lose keys are allowed, with warnings.
+    #[default]
+    Development,
+    /// They are refused.
+    Production,
+}
+
+impl Profile {
+    /// The words of the setting.
+    pub(super) const WORDS: [(&'static str, Self); 2] =
+        [("development", Self::Development), ("production", Self::Production)];
+
+    /// The word of the setting.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Development => "development",
+            Self::Production => "production",
+        }
+    }
+}
+
+/// What is let pass although it is refused by default. Each is one the operator has to spell out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "four independent switches")]
+pub struct Force {
+    /// A console provider in production: codes appear on standard output.
+    pub console_provider: bool,
+    /// A generated master key in production: it is lost with the store's folder.
+    pub generated_keys: bool,
+    /// Codes of 4 or 5 digits, and challenges of more than 10 minutes.
+    pub weak_policy: bool,
+    /// A key ring without the lowest-numbered key that the store was begun with: all records under it are lost.
+    pub missing_lowest_key: bool,
+}
+
+impl Force {
+    pub(super) fn read(section: &mut Section<'_>) -> Self {
+        Self {
+            console_provider: section.boolean("console_provider").unwrap_or(false),
+            generated_keys: section.boolean("generated_keys").unwrap_or(false),
+            weak_policy: section.boolean("weak_policy").unwrap_or(false),
+            missing_lowest_key: section.boolean("missing_lowest_key").unwrap_or(false),
+        }
+    }
+
+    /// What is let pass, by setting.
+    pub(super) fn set(self) -> impl Iterator<Item = &'static str> {
+        let all = [
+            ("force.console_provider", self.console_provider),
+            ("force.generated_keys", self.generated_keys),
+            ("force.weak_policy", self.weak_policy),
+            ("force.missing_lowest_key", self.missing_lowest_key),
+        ];
+        all.into_iter().filter_map(|(name, set)| set.then_some(name))
+    }
+}

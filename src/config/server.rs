@@ -1,0 +1,95 @@
+//! `[server]`, `[operations]` and `[requests]`: where otpd listens, and how much and how long it takes on.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    time::Duration,
+};
+
+use super::{profile::Profile, reader::Section, values};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// The gRPC server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// Where it listens. Port 0: the operating system chooses.
+    pub listen: SocketAddr,
+    /// Calls worked on at once; more are refused before any work.
+    pub max_in_flight: u32,
+    /// How long a call may take at most, whatever the caller's own deadline.
+    pub request_timeout: Duration,
+    /// Whether reflection is served.
+    pub reflection: bool,
+    /// How long it keeps serving after health has turned, so that callers' load balancers see it first.
+    pub drain_delay: Duration,
+    /// How long calls and their work may then take to end.
+    pub drain_timeout: Duration,
+    /// When a connection is asked to go, so that callers spread again; `None`: never.
+    pub max_connection_age: Option<Duration>,
+}
+
+impl Server {
+    pub(super) fn read(section: &mut Section<'_>, profile: Profile) -> Self {
+        let drain_delay = match profile {
+            Profile::Development => Duration::ZERO,
+            Profile::Production => 5 * SECOND,
+        };
+        Self {
+            listen: section.text("listen", values::address).unwrap_or_else(|| local(50051)),
+            max_in_flight: section.integer("max_in_flight", 1..=1_000_000).unwrap_or(4096),
+            request_timeout: section.text("request_timeout", values::span(SECOND..=60 * SECOND)).unwrap_or(10 * SECOND),
+            reflection: section.boolean("reflection").unwrap_or(true),
+            drain_delay: section
+                .text("drain_delay", values::span(Duration::ZERO..=300 * SECOND))
+                .unwrap_or(drain_delay),
+            drain_timeout: section.text("drain_timeout", values::span(SECOND..=600 * SECOND)).unwrap_or(30 * SECOND),
+            max_connection_age: section
+                .optional_text("max_connection_age", values::span(10 * SECOND..=30 * 86_400 * SECOND)),
+        }
+    }
+}
+
+/// The operations server: plain HTTP for probes and metrics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Operations {
+    /// Where it listens. Port 0: the operating system chooses.
+    pub listen: SocketAddr,
+}
+
+impl Operations {
+    pub(super) fn read(section: &mut Section<'_>, server: &Server) -> Self {
+        let listen = section.text("listen", values::address).unwrap_or_else(|| local(9464));
+        if overlap(listen, server.listen) {
+            section.misfit("listen", "must differ from server.listen");
+        }
+        Self { listen }
+    }
+}
+
+/// What otpd asks of each request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Requests {
+    /// How far a request's timestamp may be from the clock; `None`: any.
+    pub max_timestamp_skew: Option<Duration>,
+    /// Whether tenants without a section of their own are accepted; `None`: only where no tenant has one.
+    pub accept_unlisted_tenants: Option<bool>,
+}
+
+impl Requests {
+    pub(super) fn read(section: &mut Section<'_>) -> Self {
+        Self {
+            max_timestamp_skew: section.optional_text("max_timestamp_skew", values::span(SECOND..=86_400 * SECOND)),
+            accept_unlisted_tenants: section.boolean("accept_unlisted_tenants"),
+        }
+    }
+}
+
+/// Unencrypted and without known callers, so the default is not to be reached from elsewhere.
+fn local(port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
+}
+
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let same_host = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
+    one.port() != 0 && one.port() == other.port() && same_host
+}

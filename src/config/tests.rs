@@ -1,0 +1,106 @@
+//! Tests of `config`.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use super::{reader::Section, *};
+use crate::domain::{ids::Tenant, purpose::Purpose};
+
+fn load(file: &str, environment: &[(&str, &str)]) -> Result<Config, Mistakes> {
+    Config::load(&source(file, environment))
+}
+
+fn source(file: &str, environment: &[(&str, &str)]) -> Source {
+    let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    Source { file: Some(("otpd.toml".to_owned(), file.to_owned())), environment }
+}
+
+/// The default file with all its examples made settings.
+fn with_examples() -> String {
+    let line = |line: &'static str| match line.strip_prefix('#') {
+        Some(example) if !example.is_empty() && !example.starts_with(' ') => example,
+        _ => line,
+    };
+    DEFAULT_FILE.lines().map(line).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn the_default_file_says_what_is_built_in() {
+    assert_eq!(load(DEFAULT_FILE, &[]), Config::load(&Source::default()));
+}
+
+#[test]
+fn the_examples_of_the_default_file_are_valid() {
+    let config = load(&with_examples(), &[]).unwrap();
+    assert_eq!(config.server.max_connection_age, Some(Duration::from_secs(1800)));
+}
+
+#[test]
+fn every_setting_is_in_the_default_file() {
+    let described = toml_settings(&with_examples().parse().unwrap(), "");
+    let source = source(&with_examples(), &[]);
+    let mut ledger = Ledger::default();
+    let tree = source.tree(&mut ledger);
+    Section::root(tree, &ledger, |root| Config::read(root, &source));
+    // A purpose and a tenant have the keys of [policy].
+    let plain = |path: String| path.replace("tenants.acme.", "").replace("purposes.transaction.", "");
+    let described: BTreeSet<String> = described.into_iter().map(plain).collect();
+    let known: BTreeSet<String> = ledger.known().into_iter().map(plain).collect();
+    assert_eq!(known, described);
+}
+
+fn toml_settings(table: &toml::Table, path: &str) -> Vec<String> {
+    let below = |(name, value): (&String, &toml::Value)| match value {
+        toml::Value::Table(table) => toml_settings(table, &format!("{path}{name}.")),
+        _ => vec![format!("{path}{name}")],
+    };
+    table.iter().flat_map(below).collect()
+}
+
+#[test]
+fn layers_of_policy_stack_up() {
+    let file = "
+        [policy]
+        code_digits = 7
+        [policy.purposes.login]
+        code_digits = 8
+        max_send_attempts = 1
+        [tenants.acme.policy]
+        max_verification_attempts = 3
+        [tenants.acme.policy.purposes.transaction]
+        code_digits = 9
+        [tenants.bold.policy]
+        code_digits = 10
+        [tenants.plain]
+    ";
+    let tenants = load(file, &[]).unwrap().tenants;
+    let digits = |tenant: &str, purpose| {
+        let policy = tenants.of(&Tenant::parse(tenant).unwrap()).unwrap().of(purpose).clone();
+        (policy.limits.code_digits, policy.limits.max_send_attempts, policy.limits.max_verification_attempts)
+    };
+    assert_eq!(digits("acme", Purpose::Registration), (7, 3, 3));
+    assert_eq!(digits("acme", Purpose::Login), (8, 1, 3));
+    assert_eq!(digits("acme", Purpose::Transaction), (9, 3, 3));
+    assert_eq!(digits("bold", Purpose::Login), (10, 1, 5));
+    assert_eq!(digits("plain", Purpose::Login), (8, 1, 5));
+    assert_eq!(tenants.of(&Tenant::parse("other").unwrap()), None);
+}
+
+#[test]
+fn a_shorter_challenge_shortens_its_codes() {
+    let config = load("[policy]\nchallenge_life = \"2m\"", &[]).unwrap();
+    assert_eq!(config.tenants.others.unwrap().common.limits.code_life, Duration::from_secs(120));
+}
+
+#[test]
+fn a_tenant_in_a_variable_keeps_its_case_unless_the_file_has_it() {
+    let variable = ("OTPD__TENANTS__ACME__POLICY__CODE_DIGITS", "8");
+    let named = |file| load(file, &[variable]).unwrap().tenants.listed.into_keys().next().unwrap();
+    assert_eq!(named("").as_str(), "ACME");
+    assert_eq!(named("[tenants.Acme]").as_str(), "Acme");
+}
+
+#[test]
+fn spans_are_shown_as_they_are_written() {
+    let shown = [0, 10, 1500, 60_000, 90_000, 3_600_000, 2_678_400_000].map(Duration::from_millis).map(values::show);
+    assert_eq!(shown, ["0s", "10ms", "1500ms", "1m", "90s", "1h", "31d"]);
+}

@@ -1,0 +1,92 @@
+//! Settings before they are read: the file's tables with the environment's values laid over them.
+
+use std::collections::BTreeMap;
+
+use super::reader::Ledger;
+
+/// A setting or a section of settings.
+pub(super) enum Node {
+    /// A section.
+    Table(Table),
+    /// A value of the file.
+    Value(toml::Value),
+    /// A variable's text: its type is whatever the setting wants.
+    Text(String),
+}
+
+/// The settings of one section.
+#[derive(Default)]
+pub(super) struct Table(pub(super) BTreeMap<String, Node>);
+
+impl Table {
+    /// Takes a table of the file.
+    pub(super) fn from_toml(table: toml::Table) -> Self {
+        let node = |value| match value {
+            toml::Value::Table(table) => Node::Table(Self::from_toml(table)),
+            value => Node::Value(value),
+        };
+        Self(table.into_iter().map(|(key, value)| (key, node(value))).collect())
+    }
+
+    /// Lays a variable's value over what is there.
+    ///
+    /// # Errors
+    /// The path of a value on the way that is not a section.
+    pub(super) fn put(
+        &mut self,
+        segments: &[&str],
+        variable: &str,
+        node: Node,
+        ledger: &mut Ledger,
+    ) -> Result<(), String> {
+        self.put_below("", segments, variable, node, ledger)
+    }
+
+    fn put_below(
+        &mut self,
+        path: &str,
+        segments: &[&str],
+        variable: &str,
+        node: Node,
+        ledger: &mut Ledger,
+    ) -> Result<(), String> {
+        let Some((first, rest)) = segments.split_first() else { return Ok(()) };
+        let key = self.key(path, first);
+        let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+        if rest.is_empty() {
+            if let Some(other) = ledger.set_variable(&path, variable) {
+                ledger.add(&path, format!("set twice in the environment, also by {other}"));
+            }
+            self.0.insert(key, node);
+            return Ok(());
+        }
+        let below = self.0.entry(key).or_insert_with(|| Node::Table(Self::default()));
+        if let Node::Text(text) = below {
+            *below = Node::Table(table_of(text).map_err(|_| path.clone())?);
+        }
+        match below {
+            Node::Table(table) => table.put_below(&path, rest, variable, node, ledger),
+            Node::Value(_) | Node::Text(_) => Err(path),
+        }
+    }
+
+    /// The key that a variable means: one of the file in whatever case, or else in lower case. Tenants are named by
+    /// callers, so their case is kept.
+    fn key(&self, path: &str, segment: &str) -> String {
+        let same = |key: &&String| key.eq_ignore_ascii_case(segment);
+        match self.0.keys().find(same) {
+            _ if self.0.contains_key(segment) => segment.to_owned(),
+            Some(key) => key.clone(),
+            None if path == "tenants" => segment.to_owned(),
+            None => segment.to_ascii_lowercase(),
+        }
+    }
+}
+
+/// The table that a variable holds in TOML syntax.
+pub(super) fn table_of(text: &str) -> Result<Table, String> {
+    match text.parse() {
+        Ok(toml::Value::Table(table)) => Ok(Table::from_toml(table)),
+        _ => Err("must be a table in TOML syntax, such as { key = \"value\" }".to_owned()),
+    }
+}

@@ -1,0 +1,37 @@
+//! The gRPC face: bytes to use cases and back. Knows the contract and the service, and no adapter.
+//!
+//! A call passes `front` (call log, shedding, deadline, rewriting of the framework's own statuses), then the generated
+//! code, then `otp` or `admin`: parse, one use case in a tracked task, render. `status` is the only place that makes a
+//! status.
+
+pub mod call_log;
+pub mod server;
+
+mod admin;
+mod call;
+mod deadline;
+mod front;
+mod listen;
+mod method;
+mod otp;
+mod parse;
+mod redacted;
+mod render;
+mod rewrite;
+mod shed;
+mod status;
+
+/// The generated code of `proto/otp/v1/otp.proto`.
+#[expect(
+    clippy::all,
+    clippy::pedantic,
+    clippy::allow_attributes,
+    clippy::allow_attributes_without_reason,
+    reason = "generated code keeps its generator's rules"
+)]
+pub mod proto {
+    tonic::include_proto!("otp.v1");
+
+    /// The compiled contract with its comments, for reflection.
+    pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/otp_v1_descriptor.bin"));
+}

@@ -1,0 +1,113 @@
+//! Until when an answer is of use: the caller's `grpc-timeout`, capped, less what it takes to say that it was missed.
+//!
+//! tonic enforces the same header around all our layers and answers CANCELLED, which meshes take as an invitation to
+//! retry. So ours must fire first.
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName};
+
+use crate::ports::clock::Deadline;
+
+const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+/// The specification allows at most 8 digits.
+const MAX_DIGITS: usize = 8;
+/// How much earlier than the caller's deadline we answer, at most.
+const MAX_MARGIN: Duration = Duration::from_millis(50);
+
+/// How long a call may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RequestTime {
+    /// Without `grpc-timeout`.
+    pub(crate) default: Duration,
+    /// However much `grpc-timeout` asks for.
+    pub(crate) max: Duration,
+}
+
+impl RequestTime {
+    /// When a call with these headers, arriving now, must have been answered.
+    pub(crate) fn deadline(self, headers: &HeaderMap) -> Deadline {
+        Deadline::after(self.budget(headers))
+    }
+
+    fn budget(self, headers: &HeaderMap) -> Duration {
+        let asked = headers.get(GRPC_TIMEOUT).and_then(|value| value.to_str().ok()).and_then(parse_timeout);
+        // A malformed value counts as absent, as it does for tonic: the two must not differ in what they enforce.
+        asked.map_or(self.default, before).min(self.max)
+    }
+}
+
+/// A little earlier: a twentieth, at least 1 ms and at most [`MAX_MARGIN`].
+fn before(timeout: Duration) -> Duration {
+    let margin = (timeout / 20).clamp(Duration::from_millis(1), MAX_MARGIN);
+    timeout.saturating_sub(margin)
+}
+
+/// Reads a `grpc-timeout`: up to 8 digits and a unit.
+fn parse_timeout(text: &str) -> Option<Duration> {
+    let mut digits = text.chars();
+    let unit = digits.next_back()?;
+    let digits = digits.as_str();
+    if digits.len() > MAX_DIGITS {
+        return None;
+    }
+    let amount: u64 = digits.parse().ok()?;
+    match unit {
+        'H' => Some(Duration::from_secs(amount * 3600)),
+        'M' => Some(Duration::from_secs(amount * 60)),
+        'S' => Some(Duration::from_secs(amount)),
+        'm' => Some(Duration::from_millis(amount)),
+        'u' => Some(Duration::from_micros(amount)),
+        'n' => Some(Duration::from_nanos(amount)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn timeouts_have_a_unit_and_at_most_8_digits() {
+        for (text, expected) in [
+            ("1H", Some(Duration::from_secs(3600))),
+            ("2M", Some(Duration::from_secs(120))),
+            ("3S", Some(Duration::from_secs(3))),
+            ("400m", Some(Duration::from_millis(400))),
+            ("500u", Some(Duration::from_micros(500))),
+            ("600n", Some(Duration::from_nanos(600))),
+            ("0m", Some(Duration::ZERO)),
+            ("99999999H", Some(Duration::from_secs(99_999_999 * 3600))),
+            ("123456789m", None),
+            ("", None),
+            ("S", None),
+            ("5", None),
+            ("5s", None),
+            ("5 S", None),
+            ("-5S", None),
+            ("1.5S", None),
+            ("5é", None),
+        ] {
+            assert_eq!(parse_timeout(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_budget_ends_before_the_callers_and_is_capped() {
+        let time = RequestTime { default: Duration::from_secs(10), max: Duration::from_secs(30) };
+        let budget = |value: Option<&'static str>| {
+            let mut headers = HeaderMap::new();
+            value.map(|value| headers.insert(GRPC_TIMEOUT, HeaderValue::from_static(value)));
+            time.budget(&headers)
+        };
+        assert_eq!(budget(None), Duration::from_secs(10));
+        assert_eq!(budget(Some("rubbish")), Duration::from_secs(10));
+        assert_eq!(budget(Some("1H")), Duration::from_secs(30));
+        assert_eq!(budget(Some("20S")), Duration::from_millis(19_950));
+        assert_eq!(budget(Some("200m")), Duration::from_millis(190));
+        assert_eq!(budget(Some("10m")), Duration::from_millis(9));
+        assert_eq!(budget(Some("1n")), Duration::ZERO);
+    }
+}

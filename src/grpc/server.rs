@@ -1,0 +1,199 @@
+//! The server: what is served, and within which bounds.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use tokio::{net::TcpListener, sync::oneshot};
+use tokio_util::task::TaskTracker;
+use tonic::{service::Routes, transport::Server};
+use tonic_health::pb::health_server::{Health, HealthServer};
+
+use super::{
+    call_log::CallObserver,
+    deadline::RequestTime,
+    front::FrontLayer,
+    listen::Incoming,
+    otp::Handlers,
+    proto::{
+        self,
+        otp_admin_service_server::{OtpAdminService, OtpAdminServiceServer},
+        otp_service_server::{OtpService, OtpServiceServer},
+    },
+    shed::Places,
+};
+use crate::{ports::clock::Clock, service::Otp};
+
+/// The largest answer: a described challenge with a full timeline has a tenth of it.
+const MAX_ANSWER_BYTES: usize = 256 * 1024;
+const MAX_HEADER_LIST_BYTES: u32 = 16 * 1024;
+const MAX_CONCURRENT_STREAMS: u32 = 1024;
+/// A peer that answers no ping for [`KEEPALIVE_TIMEOUT`] is dead. Clients of gRPC are told not to be pinged much more
+/// often.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(60);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// The bounds of the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GrpcSettings {
+    /// The largest request message, in bytes.
+    pub max_message_bytes: usize,
+    /// How many calls are worked on at once; more are shed. A cancel has as many places of its own.
+    pub max_in_flight: usize,
+    /// How many connections are open at once; more are closed as soon as they are accepted.
+    pub max_connections: usize,
+    /// How long a call without `grpc-timeout` may take.
+    pub default_request_time: Duration,
+    /// How long a call may take at most.
+    pub max_request_time: Duration,
+    /// How far `request_timestamp` may be from the clock; `None`: as far as it likes.
+    pub max_timestamp_skew: Option<Duration>,
+    /// When a connection is told to go away once its calls have ended, so that callers find new replicas; `None`:
+    /// never. Best jittered by the process, so that replicas started together do not lose their connections together.
+    pub max_connection_age: Option<Duration>,
+    /// How long connections may take to end after the shutdown, before they are left.
+    pub drain_time: Duration,
+    /// Whether reflection is served, v1 and v1alpha.
+    pub reflection: bool,
+}
+
+impl Default for GrpcSettings {
+    fn default() -> Self {
+        Self {
+            max_message_bytes: 64 * 1024,
+            max_in_flight: 1024,
+            max_connections: 4096,
+            default_request_time: Duration::from_secs(10),
+            max_request_time: Duration::from_secs(30),
+            max_timestamp_skew: None,
+            max_connection_age: None,
+            drain_time: Duration::from_secs(30),
+            reflection: true,
+        }
+    }
+}
+
+/// What the server works with.
+#[derive(Clone)]
+pub struct Backend {
+    /// The use cases.
+    pub otp: Arc<Otp>,
+    /// The time of day.
+    pub clock: Arc<dyn Clock>,
+    /// Sees every call at its end.
+    pub observer: Arc<dyn CallObserver>,
+    /// Runs the use cases. Work may go on in it after `serve` has returned: close it and wait for it then.
+    pub tasks: TaskTracker,
+}
+
+/// The server could not start or died.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The compiled contract cannot be served by reflection.
+    #[error("reflection: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    /// The transport failed.
+    #[error("transport: {0}")]
+    Transport(#[from] tonic::transport::Error),
+}
+
+/// Serves on a listener until `shutdown` ends. Then nothing is accepted any more, calls in flight are answered, and
+/// connections are given [`GrpcSettings::drain_time`] to end.
+///
+/// # Errors
+/// The server cannot start or died.
+pub async fn serve<H: Health>(
+    settings: GrpcSettings,
+    backend: Backend,
+    health: HealthServer<H>,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    let observer = Arc::clone(&backend.observer);
+    let Backend { otp, clock, tasks, .. } = backend;
+    let handlers = Handlers { otp, clock, tasks, max_skew: settings.max_timestamp_skew };
+    let routes = routes(settings, &handlers, &handlers, health)?;
+    serve_routes(settings, routes, observer, listener, shutdown).await
+}
+
+async fn serve_routes(
+    settings: GrpcSettings,
+    routes: Routes,
+    observer: Arc<dyn CallObserver>,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    let front = FrontLayer {
+        places: Places::new(settings.max_in_flight),
+        time: RequestTime { default: settings.default_request_time, max: settings.max_request_time },
+        max_message_bytes: settings.max_message_bytes,
+        observer,
+    };
+    let incoming = Incoming::new(listener, settings.max_connections);
+    let (ending, ended) = oneshot::channel();
+    let shutdown = async move {
+        shutdown.await;
+        // Nobody listens any more only when the server has ended by itself.
+        let _ = ending.send(());
+    };
+    let serving = builder(settings).layer(front).serve_with_incoming_shutdown(routes, incoming, shutdown);
+    tokio::select! {
+        result = serving => Ok(result?),
+        () = drained(ended, settings.drain_time) => {
+            tracing::warn!("connections were still open at the end of the drain time");
+            Ok(())
+        }
+    }
+}
+
+async fn drained(ended: oneshot::Receiver<()>, drain_time: Duration) {
+    // An error means that the server has ended by itself, which the other branch reports.
+    let _ = ended.await;
+    tokio::time::sleep(drain_time).await;
+}
+
+fn builder(settings: GrpcSettings) -> Server {
+    let server = Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
+        .http2_max_header_list_size(MAX_HEADER_LIST_BYTES);
+    match settings.max_connection_age {
+        // No grace: with one, tonic sends no GOAWAY at the age but cuts calls off at age and grace.
+        Some(age) => server.max_connection_age(age),
+        None => server,
+    }
+}
+
+fn routes<O, A, H>(
+    settings: GrpcSettings,
+    otp: &O,
+    admin: &A,
+    health: HealthServer<H>,
+) -> Result<Routes, tonic_reflection::server::Error>
+where
+    O: OtpService + Clone,
+    A: OtpAdminService + Clone,
+    H: Health,
+{
+    // No compression: messages are small, and a secret beside text of an attacker's choice must not be compressed.
+    let otp = OtpServiceServer::new(otp.clone())
+        .max_decoding_message_size(settings.max_message_bytes)
+        .max_encoding_message_size(MAX_ANSWER_BYTES);
+    let admin = OtpAdminServiceServer::new(admin.clone())
+        .max_decoding_message_size(settings.max_message_bytes)
+        .max_encoding_message_size(MAX_ANSWER_BYTES);
+    let routes = Routes::new(health).add_service(otp).add_service(admin);
+    if !settings.reflection {
+        return Ok(routes);
+    }
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            // So that grpcurl prints the details of a status and not their bytes.
+            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+    };
+    Ok(routes.add_service(reflection().build_v1()?).add_service(reflection().build_v1alpha()?))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,237 @@
+//! What the server makes of bad bytes, slow work and too much of everything, seen from outside.
+//!
+//! Goal: whatever a caller or the framework does, the answer is a status of the contract. Method: a real server on a
+//! free port, over a service of fixed behaviour, asked by a client that is bare HTTP/2.
+
+mod client;
+mod fake;
+
+use std::{net::SocketAddr, sync::Mutex};
+
+use client::{Anyhow, Ask, ask, connect, framed};
+use prost::Message;
+use tokio_util::sync::CancellationToken;
+use tonic::Code;
+
+use super::*;
+use crate::{grpc::call_log::CallSummary, ports::clock::Stopwatch};
+
+const VERIFY: &str = "/otp.v1.OtpService/VerifyOtp";
+const SEND: &str = "/otp.v1.OtpService/SendOtp";
+const GET: &str = "/otp.v1.OtpService/GetChallenge";
+const CANCEL: &str = "/otp.v1.OtpService/CancelChallenge";
+
+#[derive(Default)]
+struct Seen(Mutex<Vec<String>>);
+
+impl CallObserver for Seen {
+    fn call_ended(&self, call: &CallSummary<'_>) {
+        self.0.lock().unwrap().push(format!("{} {} {}", call.method, call.code, call.outcome));
+    }
+}
+
+struct Running {
+    address: SocketAddr,
+    seen: Arc<Seen>,
+    stop: CancellationToken,
+    serving: tokio::task::JoinHandle<Result<(), ServeError>>,
+    tasks: TaskTracker,
+}
+
+async fn start(settings: GrpcSettings) -> Anyhow<Running> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let address = listener.local_addr()?;
+    let (seen, stop, tasks) = (Arc::new(Seen::default()), CancellationToken::new(), TaskTracker::new());
+    let (_, health) = tonic_health::server::health_reporter();
+    let routes = routes(settings, &fake::Fake, &fake::Fake, health)?;
+    let observer: Arc<dyn CallObserver> = seen.clone();
+    let serving = tasks.spawn(serve_routes(settings, routes, observer, listener, stop.clone().cancelled_owned()));
+    Ok(Running { address, seen, stop, serving, tasks })
+}
+
+impl Running {
+    async fn ask(&self, asked: Ask) -> Anyhow<client::Answer> {
+        ask(&mut connect(self.address, &self.tasks).await?, asked).await
+    }
+}
+
+#[tokio::test]
+async fn a_slow_use_case_answers_deadline_exceeded_and_not_cancelled() -> Anyhow<()> {
+    let server = start(GrpcSettings::default()).await?;
+    let watch = Stopwatch::start();
+    for (header, value) in [("grpc-timeout", "200m"), ("grpc-timeout", "1m"), ("grpc-timeout", "0n")] {
+        let answer = server.ask(Ask { headers: vec![(header, value)], ..Ask::new(VERIFY, b"") }).await?;
+        assert_eq!((answer.code, answer.reason.as_str()), (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"), "{value}");
+    }
+    assert!(watch.elapsed() < Duration::from_secs(5));
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_deadline_covers_a_request_that_never_ends() -> Anyhow<()> {
+    let default_request_time = Duration::from_millis(100);
+    let server = start(GrpcSettings { default_request_time, ..Default::default() }).await?;
+    let answer = server.ask(Ask { end: false, body: vec![0, 0], ..Ask::new(SEND, b"") }).await?;
+    assert_eq!((answer.code, answer.reason.as_str()), (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"));
+    let max_request_time = Duration::from_millis(100);
+    let server = start(GrpcSettings { max_request_time, ..Default::default() }).await?;
+    let answer = server.ask(Ask { headers: vec![("grpc-timeout", "1H")], ..Ask::new(VERIFY, b"") }).await?;
+    assert_eq!((answer.code, answer.reason.as_str()), (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_the_framework_refuses_has_a_reason_of_ours() -> Anyhow<()> {
+    let server = start(GrpcSettings::default()).await?;
+    let invalid = (Code::InvalidArgument, "INVALID_FIELD_VALUE");
+    let unimplemented = (Code::Unimplemented, "UNIMPLEMENTED");
+    let gzip = vec![("grpc-encoding", "gzip")];
+    for (asked, expected) in [
+        (Ask::new(SEND, &vec![0; 5 * 1024 * 1024]), invalid),
+        (Ask::new(SEND, &vec![0; 64 * 1024 + 1]), invalid),
+        (Ask::new(SEND, b"\xff\xff\xff"), invalid),
+        (Ask { body: b"rubbish that is no frame".to_vec(), ..Ask::new(SEND, b"") }, invalid),
+        (Ask { body: framed(b"cut off")[..8].to_vec(), ..Ask::new(SEND, b"") }, invalid),
+        (Ask { body: Vec::new(), ..Ask::new(SEND, b"") }, invalid),
+        (
+            Ask { body: [framed(b""), framed(b"")].concat(), headers: gzip.clone(), ..Ask::new(SEND, b"") },
+            unimplemented,
+        ),
+        (Ask { headers: gzip, ..Ask::new(SEND, b"") }, unimplemented),
+        (Ask::new("/otp.v1.OtpService/Nope", b""), unimplemented),
+        (Ask::new("/nope.Nope/Nope", b""), unimplemented),
+        (Ask::new("/", b""), unimplemented),
+    ] {
+        let label = format!("{} {} bytes {:?}", asked.path, asked.body.len(), asked.headers);
+        let answer = server.ask(asked).await?;
+        assert_eq!((answer.code, answer.reason.as_str()), expected, "{label}");
+        let ours = [
+            "the message cannot be decoded",
+            "the message is too large",
+            "no such method, or an unsupported message encoding",
+        ];
+        assert!(ours.contains(&answer.message.as_str()), "{}", answer.message);
+        let refused_encoding = label.contains("gzip");
+        assert_eq!(answer.headers.contains_key("grpc-accept-encoding"), refused_encoding, "{label}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_answer_too_large_is_internal() -> Anyhow<()> {
+    let server = start(GrpcSettings::default()).await?;
+    let answer = server.ask(Ask::new(GET, b"")).await?;
+    assert_eq!((answer.code, answer.reason.as_str()), (Code::Internal, "INTERNAL"));
+    assert_eq!(answer.message, "internal error");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_full_house_sheds_all_but_cancels_and_health() -> Anyhow<()> {
+    let server = start(GrpcSettings { max_in_flight: 1, ..Default::default() }).await?;
+    let mut client = connect(server.address, &server.tasks).await?;
+    let mut busy = client.clone();
+    let slow = server.tasks.spawn(async move { ask(&mut busy, Ask::new(VERIFY, b"")).await.map(|_| ()) });
+    while ask(&mut client, Ask::new(SEND, b"")).await?.code == Code::Ok {
+        tokio::task::yield_now().await;
+    }
+    let shed = ask(&mut client, Ask::new(SEND, b"\xff")).await?;
+    assert_eq!((shed.code, shed.reason.as_str()), (Code::ResourceExhausted, "OVERLOADED"));
+    assert_eq!(ask(&mut client, Ask::new(CANCEL, b"")).await?.code, Code::Ok);
+    assert_eq!(ask(&mut client, Ask::new("/grpc.health.v1.Health/Check", b"")).await?.code, Code::Ok);
+    slow.abort();
+    Ok(())
+}
+
+#[tokio::test]
+async fn health_and_reflection_keep_their_own_statuses() -> Anyhow<()> {
+    let server = start(GrpcSettings::default()).await?;
+    let unknown = tonic_health::pb::HealthCheckRequest { service: "nope".to_owned() }.encode_to_vec();
+    let answer = server.ask(Ask::new("/grpc.health.v1.Health/Check", &unknown)).await?;
+    assert_eq!((answer.code, answer.reason.as_str()), (Code::NotFound, ""));
+    // ServerReflectionRequest { list_services: "" }
+    for version in ["/grpc.reflection.v1.ServerReflection", "/grpc.reflection.v1alpha.ServerReflection"] {
+        let path: &'static str = Box::leak(format!("{version}/ServerReflectionInfo").into_boxed_str());
+        let answer = server.ask(Ask::new(path, &[0x3a, 0x00])).await?;
+        assert_eq!(answer.code, Code::Ok);
+        let listed = String::from_utf8_lossy(&answer.data).into_owned();
+        assert!(listed.contains("otp.v1.OtpService") && listed.contains("otp.v1.OtpAdminService"), "{listed}");
+    }
+    // ServerReflectionRequest { file_containing_symbol: "google.rpc.ErrorInfo" }: grpcurl asks so to print a status.
+    let symbol = [&[0x22, 0x14], &b"google.rpc.ErrorInfo"[..]].concat();
+    let answer = server.ask(Ask::new("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", &symbol)).await?;
+    assert!(String::from_utf8_lossy(&answer.data).contains("error_details.proto"));
+    let server = start(GrpcSettings { reflection: false, ..Default::default() }).await?;
+    let answer =
+        server.ask(Ask::new("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", &[0x3a, 0x00])).await?;
+    assert_eq!(answer.code, Code::Unimplemented);
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_call_is_seen_once_and_names_nobody() -> Anyhow<()> {
+    let server = start(GrpcSettings::default()).await?;
+    let mut client = connect(server.address, &server.tasks).await?;
+    ask(&mut client, Ask::new(SEND, b"")).await?;
+    ask(&mut client, Ask::new("/jane.Doe/4155550100", b"")).await?;
+    ask(&mut client, Ask { headers: vec![("grpc-timeout", "20m")], ..Ask::new(VERIFY, b"") }).await?;
+    let hang_up = ask(&mut client, Ask::new(VERIFY, b""));
+    assert!(tokio::time::timeout(Duration::from_millis(50), hang_up).await.is_err());
+    drop(client);
+    let seen = || server.seen.0.lock().unwrap().clone();
+    while seen().len() < 4 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(
+        seen(),
+        [
+            "otp.v1.OtpService/SendOtp OK OK",
+            "_OTHER UNIMPLEMENTED UNIMPLEMENTED",
+            "otp.v1.OtpService/VerifyOtp DEADLINE_EXCEEDED DEADLINE_EXCEEDED",
+            "otp.v1.OtpService/VerifyOtp CANCELLED CANCELLED",
+        ]
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn connections_are_bounded_and_places_come_back() -> Anyhow<()> {
+    let server = start(GrpcSettings { max_connections: 1, ..Default::default() }).await?;
+    let tasks = TaskTracker::new();
+    let mut first = connect(server.address, &tasks).await?;
+    assert_eq!(ask(&mut first, Ask::new(SEND, b"")).await?.code, Code::Ok);
+    assert!(server.ask(Ask::new(SEND, b"")).await.is_err());
+    drop(first);
+    tasks.close();
+    tasks.wait().await;
+    while server.ask(Ask::new(SEND, b"")).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn shutdown_answers_what_is_in_flight_and_is_bounded() -> Anyhow<()> {
+    let drain_time = Duration::from_millis(300);
+    let server = start(GrpcSettings { drain_time, ..Default::default() }).await?;
+    let mut client = connect(server.address, &server.tasks).await?;
+    let mut slow = client.clone();
+    assert_eq!(ask(&mut client, Ask::new(SEND, b"")).await?.code, Code::Ok);
+    let in_flight = server.tasks.spawn(async move {
+        ask(&mut slow, Ask { headers: vec![("grpc-timeout", "150m")], ..Ask::new(VERIFY, b"") }).await
+    });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let stuck = TaskTracker::new();
+    let mut held = connect(server.address, &stuck).await?;
+    let watched = Ask { end: false, ..Ask::new("/grpc.health.v1.Health/Watch", b"") };
+    let watching = stuck.spawn(async move { ask(&mut held, watched).await.map(|_| ()) });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    server.stop.cancel();
+    assert_eq!(in_flight.await??.code, Code::DeadlineExceeded);
+    assert!(tokio::net::TcpStream::connect(server.address).await.is_err());
+    // The watch holds its connection open, which must not hold the process.
+    let result = tokio::time::timeout(Duration::from_secs(5), server.serving).await;
+    assert!(matches!(result, Ok(Ok(Ok(())))));
+    watching.abort();
+    Ok(())
+}

@@ -1,0 +1,211 @@
+//! The one table from "could not be decided" to a gRPC status. Every status of the process is made here, with fixed
+//! public texts: no cause, id or value of a request leaves through it.
+
+use std::{collections::HashMap, time::Duration};
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
+
+use super::{
+    parse::{FieldReason, Violations},
+    proto::Reason,
+};
+use crate::service::error::{Error, Precondition};
+
+/// The domain of every reason.
+pub(crate) const DOMAIN: &str = "otp.v1";
+/// When to try again after lost races: the winners are done by then.
+const AFTER_CONTENTION: Duration = Duration::from_millis(200);
+/// When to ask a provider again that did not answer.
+const AFTER_UNKNOWN: Duration = Duration::from_secs(2);
+/// When to try again while the store is away: not so soon that retries keep it down.
+const AFTER_STORE: Duration = Duration::from_secs(1);
+/// When to try again after being shed.
+const AFTER_SHED: Duration = Duration::from_secs(1);
+/// "At once" makes callers spin.
+const SHORTEST_RETRY: Duration = Duration::from_millis(1);
+
+/// One row of the table.
+struct Row {
+    code: Code,
+    reason: Reason,
+    message: &'static str,
+    retry_after: Option<Duration>,
+    metadata: Option<(&'static str, String)>,
+    violations: Vec<FieldViolation>,
+}
+
+impl Row {
+    fn new(code: Code, reason: Reason, message: &'static str) -> Self {
+        Self { code, reason, message, retry_after: None, metadata: None, violations: Vec::new() }
+    }
+
+    fn retry_after(self, span: Duration) -> Self {
+        Self { retry_after: Some(span.max(SHORTEST_RETRY)), ..self }
+    }
+
+    fn metadata(self, key: &'static str, value: impl Into<String>) -> Self {
+        Self { metadata: Some((key, value.into())), ..self }
+    }
+
+    fn into_status(self) -> Status {
+        let metadata: HashMap<String, String> =
+            self.metadata.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+        let mut details = ErrorDetails::with_error_info(reason_name(self.reason), DOMAIN, metadata);
+        if self.retry_after.is_some() {
+            details.set_retry_info(self.retry_after);
+        }
+        if !self.violations.is_empty() {
+            details.set_bad_request(self.violations);
+        }
+        Status::with_error_details(self.code, self.message, details)
+    }
+}
+
+/// A reason as `ErrorInfo` shows it.
+pub(crate) fn reason_name(reason: Reason) -> &'static str {
+    let name = reason.as_str_name();
+    name.strip_prefix("REASON_").unwrap_or(name)
+}
+
+/// A call that a use case could not decide.
+pub(crate) fn of_error(error: &Error) -> Status {
+    let row = match error {
+        Error::InvalidIdentifier => {
+            Row::new(Code::NotFound, Reason::InvalidIdentifier, "no such challenge or challenge option")
+        }
+        Error::IdempotencyViolation => Row::new(
+            Code::AlreadyExists,
+            Reason::IdempotencyViolation,
+            "the request_id was used for other content; nothing was counted",
+        ),
+        Error::RequestInProgress { retry_after } => Row::new(
+            Code::Aborted,
+            Reason::RequestInProgress,
+            "the request, or one that must end first, is being worked on; try again",
+        )
+        .retry_after(*retry_after),
+        Error::Contention => Row::new(
+            Code::Aborted,
+            Reason::Contention,
+            "too many others changed the challenge at the same time; try again",
+        )
+        .retry_after(AFTER_CONTENTION),
+        Error::ProviderUnavailable { retry_after } => Row::new(
+            Code::Aborted,
+            Reason::ProviderUnavailable,
+            "no provider could send; nothing was used up; try again with the same request_id",
+        )
+        .retry_after(*retry_after),
+        Error::VerificationOutcomeUnknown => Row::new(
+            Code::Aborted,
+            Reason::VerificationOutcomeUnknown,
+            "the verifying provider did not answer; the same request_id asks it again",
+        )
+        .retry_after(AFTER_UNKNOWN),
+        Error::Precondition(precondition) => of_precondition(*precondition),
+        Error::Forbidden => Row::new(Code::PermissionDenied, Reason::Forbidden, "the caller is not allowed to do this"),
+        Error::Store(_) => Row::new(Code::Unavailable, Reason::StoreUnavailable, "the store did not answer; try again")
+            .retry_after(AFTER_STORE),
+        Error::DeadlineExceeded => return deadline_exceeded(),
+        Error::Internal(_) => return internal(),
+    };
+    row.into_status()
+}
+
+fn of_precondition(precondition: Precondition) -> Row {
+    let (message, condition) = match precondition {
+        Precondition::NoProvider => ("no provider serves one of the destinations", "NO_PROVIDER"),
+        Precondition::NothingSent => ("no code has been sent", "NOTHING_SENT"),
+        Precondition::Verified => ("the challenge has been verified", "VERIFIED"),
+    };
+    Row::new(Code::FailedPrecondition, Reason::PreconditionViolation, message).metadata("condition", condition)
+}
+
+/// A request with fields at fault. All are listed; the reason is that of the gravest.
+pub(crate) fn of_violations(violations: Violations) -> Status {
+    let (reason, message) = match violations.gravest() {
+        FieldReason::InvalidApiVersion => {
+            (Reason::InvalidApiVersion, "the protocol version is not supported; see the field violations")
+        }
+        FieldReason::MissingRequiredField => {
+            (Reason::MissingRequiredField, "a required field is missing; see the field violations")
+        }
+        FieldReason::InvalidFieldValue => {
+            (Reason::InvalidFieldValue, "a field's value is not allowed; see the field violations")
+        }
+        FieldReason::RequestTimestampOutOfRange => (
+            Reason::RequestTimestampOutOfRange,
+            "the request timestamp is too far from the server's clock; see the field violations",
+        ),
+    };
+    let fields = violations.into_iter().map(|violation| FieldViolation::new(violation.field, violation.description));
+    let row = Row { violations: fields.collect(), ..Row::new(Code::InvalidArgument, reason, message) };
+    row.into_status()
+}
+
+/// The caller's time ran out.
+pub(crate) fn deadline_exceeded() -> Status {
+    Row::new(
+        Code::DeadlineExceeded,
+        Reason::DeadlineExceeded,
+        "the deadline passed; the work goes on, the same request_id asks for its outcome",
+    )
+    .into_status()
+}
+
+/// A broken invariant.
+pub(crate) fn internal() -> Status {
+    Row::new(Code::Internal, Reason::Internal, "internal error").into_status()
+}
+
+/// Shed before any work.
+pub(crate) fn overloaded() -> Status {
+    Row::new(Code::ResourceExhausted, Reason::Overloaded, "too many calls are in flight; try again")
+        .retry_after(AFTER_SHED)
+        .into_status()
+}
+
+/// No such method, or an encoding that is not known.
+pub(crate) fn unimplemented() -> Status {
+    Row::new(Code::Unimplemented, Reason::Unimplemented, "no such method, or an unsupported message encoding")
+        .into_status()
+}
+
+/// The bytes are not a message of the method.
+pub(crate) fn undecodable() -> Status {
+    Row::new(Code::InvalidArgument, Reason::InvalidFieldValue, "the message cannot be decoded").into_status()
+}
+
+/// The message is larger than is taken.
+pub(crate) fn too_large(max_bytes: usize) -> Status {
+    Row::new(Code::InvalidArgument, Reason::InvalidFieldValue, "the message is too large")
+        .metadata("max_bytes", max_bytes.to_string())
+        .into_status()
+}
+
+/// The name of a code, as logs and metrics show it.
+pub(crate) fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
+
+#[cfg(test)]
+mod tests;

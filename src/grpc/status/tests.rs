@@ -1,0 +1,96 @@
+//! Row by row: what each failure looks like from outside.
+
+use super::*;
+use crate::ports::store::StoreError;
+
+fn millis(count: u64) -> Duration {
+    Duration::from_millis(count)
+}
+
+fn seen(status: &Status) -> (Code, String, Option<Duration>) {
+    let details = status.get_error_details();
+    let info = details.error_info().expect("every status has ErrorInfo");
+    assert_eq!(info.domain, "otp.v1");
+    let retry = details.retry_info().and_then(|info| info.retry_delay);
+    (status.code(), info.reason.clone(), retry)
+}
+
+#[test]
+fn every_error_has_its_row() {
+    for (error, code, reason, retry) in [
+        (Error::InvalidIdentifier, Code::NotFound, "INVALID_IDENTIFIER", None),
+        (Error::IdempotencyViolation, Code::AlreadyExists, "IDEMPOTENCY_VIOLATION", None),
+        (
+            Error::RequestInProgress { retry_after: millis(700) },
+            Code::Aborted,
+            "REQUEST_IN_PROGRESS",
+            Some(millis(700)),
+        ),
+        (Error::RequestInProgress { retry_after: millis(0) }, Code::Aborted, "REQUEST_IN_PROGRESS", Some(millis(1))),
+        (Error::Contention, Code::Aborted, "CONTENTION", Some(millis(200))),
+        (
+            Error::ProviderUnavailable { retry_after: millis(30_000) },
+            Code::Aborted,
+            "PROVIDER_UNAVAILABLE",
+            Some(millis(30_000)),
+        ),
+        (Error::VerificationOutcomeUnknown, Code::Aborted, "VERIFICATION_OUTCOME_UNKNOWN", Some(millis(2000))),
+        (Error::Precondition(Precondition::NoProvider), Code::FailedPrecondition, "PRECONDITION_VIOLATION", None),
+        (Error::Precondition(Precondition::NothingSent), Code::FailedPrecondition, "PRECONDITION_VIOLATION", None),
+        (Error::Precondition(Precondition::Verified), Code::FailedPrecondition, "PRECONDITION_VIOLATION", None),
+        (Error::Forbidden, Code::PermissionDenied, "FORBIDDEN", None),
+        (
+            Error::Store(StoreError::new("load", "10.0.0.7 said no")),
+            Code::Unavailable,
+            "STORE_UNAVAILABLE",
+            Some(millis(1000)),
+        ),
+        (Error::DeadlineExceeded, Code::DeadlineExceeded, "DEADLINE_EXCEEDED", None),
+        (Error::Internal("record of jane is broken".to_owned()), Code::Internal, "INTERNAL", None),
+    ] {
+        let status = of_error(&error);
+        assert_eq!(seen(&status), (code, reason.to_owned(), retry), "{error:?}");
+        let printed = format!("{status:?}");
+        assert!(!printed.contains("10.0.0.7") && !printed.contains("jane"), "{printed}");
+    }
+}
+
+#[test]
+fn preconditions_are_told_apart_by_metadata() {
+    for (precondition, condition) in [
+        (Precondition::NoProvider, "NO_PROVIDER"),
+        (Precondition::NothingSent, "NOTHING_SENT"),
+        (Precondition::Verified, "VERIFIED"),
+    ] {
+        let details = of_error(&Error::Precondition(precondition)).get_error_details();
+        let info = details.error_info().expect("every status has ErrorInfo");
+        assert_eq!(info.metadata.get("condition").map(String::as_str), Some(condition));
+    }
+}
+
+#[test]
+fn the_frameworks_failures_have_their_rows() {
+    for (status, code, reason, retry) in [
+        (overloaded(), Code::ResourceExhausted, "OVERLOADED", Some(millis(1000))),
+        (unimplemented(), Code::Unimplemented, "UNIMPLEMENTED", None),
+        (undecodable(), Code::InvalidArgument, "INVALID_FIELD_VALUE", None),
+        (too_large(65_536), Code::InvalidArgument, "INVALID_FIELD_VALUE", None),
+        (deadline_exceeded(), Code::DeadlineExceeded, "DEADLINE_EXCEEDED", None),
+        (internal(), Code::Internal, "INTERNAL", None),
+    ] {
+        assert_eq!(seen(&status), (code, reason.to_owned(), retry));
+    }
+}
+
+#[test]
+fn violations_are_listed_under_the_gravest_reason() {
+    let mut violations = Violations::default();
+    violations.add("otp", FieldReason::InvalidFieldValue, "must be 1 to 16 of [0-9A-Za-z]");
+    violations.add("authenticate_request_id", FieldReason::MissingRequiredField, "is required");
+    let status = of_violations(violations);
+    assert_eq!(seen(&status), (Code::InvalidArgument, "MISSING_REQUIRED_FIELD".to_owned(), None));
+    let details = status.get_error_details();
+    let listed = details.bad_request().expect("listed").field_violations.iter();
+    let listed: Vec<_> = listed.map(|fault| (fault.field.as_str(), fault.description.as_str())).collect();
+    assert_eq!(listed, [("otp", "must be 1 to 16 of [0-9A-Za-z]"), ("authenticate_request_id", "is required")]);
+}

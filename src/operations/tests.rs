@@ -1,0 +1,42 @@
+//! Tests of `operations`.
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+use tokio_util::task::TaskTracker;
+
+use super::*;
+
+async fn get_path(port: u16, path: &str) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: otpd\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let status = answer.split(' ').nth(1).unwrap();
+    let body = answer.split("\r\n\r\n").nth(1).unwrap();
+    format!("{status} {body}").trim().to_owned()
+}
+
+#[tokio::test]
+async fn probes_tell_the_state() {
+    let (state, followed) = watch::channel(State::Starting);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let stop = CancellationToken::new();
+    let served = TaskTracker::new().spawn(serve(listener, router(followed), stop.clone()));
+
+    assert_eq!(get_path(port, "/livez").await, "200 alive");
+    assert_eq!(get_path(port, "/readyz").await, "503 starting");
+    state.send_replace(State::Serving);
+    assert_eq!(get_path(port, "/readyz").await, "200 serving");
+    state.send_replace(State::StoreTrouble);
+    assert_eq!(get_path(port, "/readyz").await, "503 store");
+    state.send_replace(State::Draining);
+    assert_eq!(get_path(port, "/readyz").await, "503 draining");
+    assert_eq!(get_path(port, "/").await, "404");
+
+    stop.cancel();
+    served.await.unwrap();
+}

@@ -1,0 +1,158 @@
+//! Whether otpd should get calls: follows the store, and ends with the drain.
+//!
+//! Three readers see the same state: gRPC health checks by way of [`Health`], `/readyz` by way of the channel, and the log. The process itself (`""`) serves as long as it does not drain; a store in trouble is no reason to restart it.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::{
+    sync::{Mutex, watch},
+    time::{MissedTickBehavior, interval, timeout},
+};
+
+use crate::ports::{clock::Deadline, store::Store};
+
+/// The services whose health follows the store.
+pub const SERVICES: [&str; 2] = ["otp.v1.OtpService", "otp.v1.OtpAdminService"];
+
+/// The process in health checks.
+pub const PROCESS: &str = "";
+
+/// How often the store is asked, and how long it may take.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long the store may be in trouble before calls go elsewhere: longer than a failover usually takes, because all
+/// replicas share the store, and turning away from all of them at once helps nobody.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Whether otpd should get calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// The store has not answered yet.
+    Starting,
+    /// Yes.
+    Serving,
+    /// The store has been in trouble for too long.
+    StoreTrouble,
+    /// The process is about to end. Never turns into another state.
+    Draining,
+}
+
+impl State {
+    /// One word for probes.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Serving => "serving",
+            Self::StoreTrouble => "store",
+            Self::Draining => "draining",
+        }
+    }
+}
+
+/// Where health checks get their answers from.
+#[async_trait]
+pub trait Health: Send + Sync {
+    /// From now on the service serves, or does not.
+    async fn set(&self, service: &'static str, serving: bool);
+
+    /// Ends the streams of those who watch the service. It is unknown from then on.
+    async fn end(&self, service: &'static str);
+}
+
+/// Holds the state and tells it.
+pub struct Readiness {
+    state: watch::Sender<State>,
+    health: Box<dyn Health>,
+    /// Health statuses are set one after the other: whole changes must not interleave.
+    change: Mutex<()>,
+}
+
+impl Readiness {
+    /// Begins as [`State::Starting`].
+    pub async fn new(health: impl Health + 'static) -> Self {
+        let health = Box::new(health);
+        let readiness = Self { state: watch::Sender::new(State::Starting), health, change: Mutex::new(()) };
+        readiness.report(State::Starting).await;
+        readiness
+    }
+
+    /// Follows the state.
+    pub fn subscribe(&self) -> watch::Receiver<State> {
+        self.state.subscribe()
+    }
+
+    /// From now on, and for good, no new calls are wanted.
+    pub async fn drain(&self) {
+        self.enter(State::Draining).await;
+    }
+
+    /// Ends the streams of those who watch health: they stay open for as long as a client lives, and a server that lets
+    /// all calls end would wait for them.
+    pub async fn end_watches(&self) {
+        for service in SERVICES.into_iter().chain([PROCESS]) {
+            self.health.end(service).await;
+        }
+    }
+
+    /// Asks the store again and again. Ends with the drain.
+    pub async fn follow(&self, store: &dyn Store) {
+        let mut draining = self.subscribe();
+        tokio::select! {
+            _ = draining.wait_for(|state| *state == State::Draining) => {}
+            () = self.ask_again_and_again(store) => {}
+        }
+    }
+
+    async fn ask_again_and_again(&self, store: &dyn Store) {
+        let mut ticks = interval(INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut trouble: Option<Deadline> = None;
+        loop {
+            ticks.tick().await;
+            let patience = Deadline::after(PATIENCE);
+            let asked = timeout(INTERVAL, store.check(Deadline::after(INTERVAL))).await;
+            let cause = match asked {
+                Ok(Ok(())) => {
+                    trouble = None;
+                    self.enter(State::Serving).await;
+                    continue;
+                }
+                Ok(Err(error)) => error.cause,
+                Err(_) => "it does not answer".to_owned(),
+            };
+            if trouble.is_none() {
+                tracing::warn!(cause, "the store is in trouble");
+            }
+            let since = *trouble.get_or_insert(patience);
+            // Before its first answer there is nothing to wait for.
+            if since.remaining().is_zero() && self.is(State::Serving) {
+                self.enter(State::StoreTrouble).await;
+            }
+        }
+    }
+
+    fn is(&self, state: State) -> bool {
+        *self.state.borrow() == state
+    }
+
+    async fn enter(&self, state: State) {
+        let _whole = self.change.lock().await;
+        let before = *self.state.borrow();
+        if before != state && before != State::Draining {
+            self.state.send_replace(state);
+            tracing::info!(from = before.word(), to = state.word(), "readiness");
+            self.report(state).await;
+        }
+    }
+
+    async fn report(&self, state: State) {
+        for service in SERVICES {
+            self.health.set(service, state == State::Serving).await;
+        }
+        self.health.set(PROCESS, state != State::Draining).await;
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,75 @@
+//! What an error of Redis means: for the connection, and in words that may be logged.
+
+use redis::{ErrorKind, RedisError, ServerErrorKind};
+
+/// What an error says about the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// The server answered; the connection is as good as before.
+    Healthy,
+    /// No answer in time. Once is nothing, several in a row are a server that hangs.
+    Slow,
+    /// The connection, or the server behind it, cannot serve: connect anew, maybe to another server.
+    Broken,
+}
+
+/// What an error says about the connection.
+pub(super) fn verdict(error: &RedisError) -> Verdict {
+    match error.kind() {
+        // A demoted, loading or orphaned server keeps the connection open, and would refuse for ever.
+        ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::BusyLoading | ServerErrorKind::MasterDown) => {
+            Verdict::Broken
+        }
+        ErrorKind::Server(_) | ErrorKind::Extension | ErrorKind::UnexpectedReturnType => Verdict::Healthy,
+        ErrorKind::Io if error.is_timeout() => Verdict::Slow,
+        _ => Verdict::Broken,
+    }
+}
+
+/// Codes whose text never quotes what was sent. Others do: an unknown command is echoed with its arguments.
+const PLAIN: [&str; 12] = [
+    "BUSY",
+    "CLUSTERDOWN",
+    "LOADING",
+    "MASTERDOWN",
+    "MISCONF",
+    "NOAUTH",
+    "NOPERM",
+    "NOREPLICAS",
+    "OOM",
+    "READONLY",
+    "WRONGPASS",
+    "WRONGTYPE",
+];
+
+/// The error in words that hold no record, no name and no password.
+pub(super) fn words(error: &RedisError) -> String {
+    match (error.code(), error.detail()) {
+        (Some(code), Some(detail)) if PLAIN.contains(&code) => format!("{code} {detail}"),
+        (Some(code), _) => format!("the server answered {code}"),
+        (None, _) if error.kind() == ErrorKind::AuthenticationFailed => "authentication failed".to_owned(),
+        (None, _) if error.is_timeout() => "no answer in time".to_owned(),
+        (None, _) if error.is_io_error() => error.to_string(),
+        (None, _) => error.category().to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_never_quote_arguments() {
+        let echo = redis::make_extension_error("ERR".to_owned(), Some("unknown command 'GET' 'otp:r:x'".to_owned()));
+        assert_eq!(words(&echo), "the server answered ERR");
+        let oom = redis::make_extension_error("OOM".to_owned(), Some("command not allowed".to_owned()));
+        assert_eq!((words(&oom), verdict(&oom)), ("OOM command not allowed".to_owned(), Verdict::Healthy));
+    }
+
+    #[test]
+    fn a_cut_connection_is_broken_and_a_late_answer_is_slow() {
+        let cut = RedisError::from(std::io::Error::from(std::io::ErrorKind::BrokenPipe));
+        let late = RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut));
+        assert_eq!((verdict(&cut), verdict(&late)), (Verdict::Broken, Verdict::Slow));
+    }
+}

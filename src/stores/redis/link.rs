@@ -1,0 +1,189 @@
+//! The connection, and the task that renews it.
+//!
+//! All operations share one multiplexed connection. When it breaks, operations fail at once while one task connects anew in
+//! the background, so that a server that is gone costs its callers no waiting and the server no storm of connections.
+//! No operation is repeated here: whether it was applied is not known.
+
+use std::{
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use redis::{AsyncConnectionConfig, Client, RedisError, RedisResult, aio::MultiplexedConnection};
+use tokio::{
+    sync::Notify,
+    time::{sleep, timeout_at},
+};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
+
+use super::{
+    fault::{self, Verdict},
+    keys,
+};
+use crate::ports::{clock::Deadline, store::StoreError};
+
+/// Requests under way on the connection; more wait for their turn within their deadlines.
+const IN_FLIGHT_MAX: usize = 1_024;
+/// So many late answers in a row, without one in time, and the connection is given up.
+const LATE_MAX: u32 = 3;
+/// A caller that gave an operation less time than this learns nothing about the server when it runs out.
+const LATE_AFTER: Duration = Duration::from_millis(100);
+const BACK_OFF_MIN: Duration = Duration::from_millis(50);
+const BACK_OFF_MAX: Duration = Duration::from_secs(1);
+
+/// The shared connection. Ends its task when dropped.
+pub(super) struct Link {
+    state: Arc<State>,
+    ended: CancellationToken,
+    operation_timeout: Duration,
+    _ends_on_drop: DropGuard,
+}
+
+/// One connection; the generation tells it from those before and after.
+#[derive(Clone)]
+pub(super) struct Live {
+    pub(super) connection: MultiplexedConnection,
+    pub(super) generation: u64,
+}
+
+#[derive(Default)]
+struct State {
+    live: RwLock<Option<Live>>,
+    broken: Notify,
+    late: AtomicU32,
+}
+
+/// How to connect.
+pub(super) struct Connector {
+    pub(super) client: Client,
+    pub(super) connect_timeout: Duration,
+    pub(super) operation_timeout: Duration,
+}
+
+impl Connector {
+    /// Connects, and makes sure that the server takes writes.
+    pub(super) async fn connect(&self) -> Result<MultiplexedConnection, RedisError> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(self.connect_timeout))
+            .set_response_timeout(Some(self.operation_timeout))
+            .set_pipeline_buffer_size(IN_FLIGHT_MAX)
+            .set_concurrency_limit(IN_FLIGHT_MAX);
+        let connecting = async {
+            let mut connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
+            match probe(&mut connection).await {
+                // A server that answers, if only to say that its memory is full, is the right server.
+                Err(error) if fault::verdict(&error) != Verdict::Healthy => Err(error),
+                _ => Ok(connection),
+            }
+        };
+        let late = |_| Err(RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut)));
+        timeout_at(Deadline::after(self.connect_timeout).instant(), connecting).await.unwrap_or_else(late)
+    }
+}
+
+/// Writes something that is gone soon: the only way to learn whether the server takes writes.
+pub(super) async fn probe(connection: &mut MultiplexedConnection) -> RedisResult<()> {
+    redis::cmd("SET").arg(keys::CHECK).arg("").arg("PX").arg(1_000).query_async(connection).await
+}
+
+impl Link {
+    /// Keeps up the connection, which is established, from now on.
+    pub(super) fn keep(connector: Connector, connection: MultiplexedConnection, tracker: &TaskTracker) -> Self {
+        let state = Arc::new(State::default());
+        state.set(Live { connection, generation: 0 });
+        let ended = CancellationToken::new();
+        let operation_timeout = connector.operation_timeout;
+        tracker.spawn(ended.clone().run_until_cancelled_owned(renew(connector, Arc::clone(&state))));
+        Self { state, operation_timeout, _ends_on_drop: ended.clone().drop_guard(), ended }
+    }
+
+    /// The connection, or an error at once while there is none.
+    pub(super) fn live(&self, operation: &'static str) -> Result<Live, StoreError> {
+        self.state.get().ok_or_else(|| StoreError::new(operation, "not connected to redis"))
+    }
+
+    /// Waits for an answer until the deadline, and draws conclusions about the connection.
+    pub(super) async fn bounded<T>(
+        &self,
+        operation: &'static str,
+        deadline: Deadline,
+        generation: u64,
+        asked: impl Future<Output = RedisResult<T>>,
+    ) -> Result<T, StoreError> {
+        let deadline = deadline.at_most(self.operation_timeout);
+        let patient = deadline.remaining() >= LATE_AFTER;
+        let Ok(answer) = timeout_at(deadline.instant(), asked).await else {
+            if patient {
+                self.state.note(Verdict::Slow, generation);
+            }
+            return Err(StoreError::timed_out(operation));
+        };
+        self.state.note(answer.as_ref().err().map_or(Verdict::Healthy, fault::verdict), generation);
+        answer.map_err(|error| StoreError::new(operation, fault::words(&error)))
+    }
+
+    /// Gives the connection up for good.
+    pub(super) fn close(&self) {
+        self.ended.cancel();
+        self.state.clear();
+    }
+}
+
+impl State {
+    fn get(&self) -> Option<Live> {
+        self.live.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, live: Live) {
+        self.late.store(0, Ordering::Relaxed);
+        *self.live.write().unwrap_or_else(PoisonError::into_inner) = Some(live);
+    }
+
+    fn clear(&self) {
+        *self.live.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Notes what an operation learnt about the connection of a generation.
+    fn note(&self, verdict: Verdict, generation: u64) {
+        match verdict {
+            Verdict::Healthy if self.late.load(Ordering::Relaxed) == 0 => {}
+            Verdict::Healthy => self.late.store(0, Ordering::Relaxed),
+            Verdict::Slow if self.late.fetch_add(1, Ordering::Relaxed) + 1 < LATE_MAX => {}
+            Verdict::Slow | Verdict::Broken => self.give_up(generation),
+        }
+    }
+
+    fn give_up(&self, generation: u64) {
+        let mut live = self.live.write().unwrap_or_else(PoisonError::into_inner);
+        // Later operations on the same connection find it given up already, or replaced.
+        if live.as_ref().is_some_and(|live| live.generation == generation) {
+            *live = None;
+            self.broken.notify_one();
+        }
+    }
+}
+
+/// Connects anew whenever the connection was given up.
+async fn renew(connector: Connector, state: Arc<State>) {
+    for generation in 1.. {
+        state.broken.notified().await;
+        tracing::warn!("the connection to redis is lost");
+        let mut back_off = BACK_OFF_MIN;
+        let connection = loop {
+            match connector.connect().await {
+                Ok(connection) => break connection,
+                Err(error) => tracing::warn!(cause = fault::words(&error), "cannot connect to redis"),
+            }
+            sleep(back_off).await;
+            back_off = (back_off * 2).min(BACK_OFF_MAX);
+        };
+        state.set(Live { connection, generation });
+        tracing::info!("connected to redis again");
+    }
+}

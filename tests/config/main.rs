@@ -1,0 +1,276 @@
+//! Configuration as an operator meets it: what is right, and how what is wrong is reported.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use otpd::config::{Config, Keys, LogFormat, Profile, ProviderKind, Source};
+
+fn load(file: &str, environment: &[(&str, &str)]) -> Result<Config, Vec<String>> {
+    let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let source = Source { file: Some(("otpd.toml".to_owned(), file.to_owned())), environment };
+    Config::load(&source).map_err(|mistakes| mistakes.0.iter().map(ToString::to_string).collect())
+}
+
+#[track_caller]
+fn refuses(file: &str, expected: &str) {
+    assert_eq!(load(file, &[]).err(), Some(vec![expected.to_owned()]), "{file}");
+}
+
+const KEY: (&str, &str) = ("OTPD_MASTER_KEYS", "1:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=");
+
+#[test]
+fn nothing_configured_is_a_development_server_on_loopback() {
+    let config = Config::load(&Source::default()).unwrap();
+    assert_eq!(config.profile, Profile::Development);
+    assert_eq!(config.server.listen, SocketAddr::from(([127, 0, 0, 1], 50051)));
+    assert_eq!(config.operations.listen, SocketAddr::from(([127, 0, 0, 1], 9464)));
+    assert_eq!(config.server.request_timeout, Duration::from_secs(10));
+    assert_eq!(config.server.drain_delay, Duration::ZERO);
+    assert_eq!(config.store.url.expose(), "embedded:./otpd-data");
+    assert_eq!(config.keys, Keys::Generated);
+    assert_eq!(config.providers.routes, ["console"]);
+    assert_eq!(config.providers.by_name["console"], ProviderKind::Console { file: None });
+    assert!(!config.store.require_noeviction);
+    assert!(config.tenants.others.is_some());
+    assert_eq!(config.warnings().len(), 2);
+}
+
+#[test]
+fn each_wrong_value_is_reported_with_its_path() {
+    for (file, expected) in [
+        ("profile = \"staging\"", "profile: must be development or production"),
+        (
+            "[server]\nlisten = \"localhost:1\"",
+            "server.listen: must be an IP address and a port, such as 127.0.0.1:50051",
+        ),
+        ("[server]\nmax_in_flight = 0", "server.max_in_flight: must be 1 to 1000000"),
+        ("[server]\nmax_in_flight = \"9\"", "server.max_in_flight: must be a whole number, 1 to 1000000"),
+        (
+            "[server]\nrequest_timeout = \"2m\"",
+            "server.request_timeout: must be a span of time with its unit, such as \"30s\", 1s to 1m",
+        ),
+        ("[server]\nrequest_timeout = 10", "server.request_timeout: must be a text in quotes"),
+        ("[server]\nreflection = \"yes\"", "server.reflection: must be true or false"),
+        ("server = 1", "server: must be a section: [server]"),
+        ("[keys]\nfile = 1", "keys.file: must be a text in quotes"),
+        ("[log]\nformat = \"xml\"", "log.format: must be text or json"),
+        ("[log]\nfilter = \"otpd=loud\"", "log.filter: must be a level or directives, such as info or info,otpd=debug"),
+        ("[policy]\ncode_digits = 4", "policy.code_digits: must be 6 to 10 (set force.weak_policy to allow 4 and 5)"),
+        (
+            "[policy]\nchallenge_life = \"11m\"",
+            "policy.challenge_life: must be a span of time with its unit, such as \"30s\", 30s to 10m \
+             (set force.weak_policy to allow more)",
+        ),
+        ("[policy]\nmax_verification_attempts = 21", "policy.max_verification_attempts: must be 1 to 20"),
+        ("[policy]\non_resend = \"again\"", "policy.on_resend: must be rotate or repeat"),
+        (
+            "[policy]\nresend_gaps = [\"1s\", \"2h\"]",
+            "policy.resend_gaps: item 2: must be a span of time with its unit, such as \"30s\", 0s to 1h",
+        ),
+        ("[policy.lock]\nspans = []", "policy.lock.spans: must hold 1 to 10, not 0"),
+        (
+            "[policy.quotas]\ntenant_sends = [\"0 per 1h\"]",
+            "policy.quotas.tenant_sends: item 1: must be like \"5 per 1h\": 1 to 10000 per 1s to 31d",
+        ),
+        (
+            "[policy.quotas]\ntenant_sends = \"1 per 1h\"",
+            "policy.quotas.tenant_sends: must be a list of texts, such as [\"…\", \"…\"]",
+        ),
+        ("[tenants.\"a b\"]", "tenants.a b: a tenant's name must be 1 to 100 of [a-zA-Z0-9:_-]"),
+        (
+            "[tenants.acme.policy.purposes.login.lock]\nfirst_after = 11",
+            "tenants.acme.policy.purposes.login.lock.first_after: must be 1 to 10",
+        ),
+        ("[providers.mine]", "providers.mine.kind: required: console"),
+        ("[providers.mine]\nkind = \"carrier-pigeon\"", "providers.mine.kind: must be console"),
+        ("[providers.Mine]\nkind = \"console\"", "providers.Mine: a provider's name must be 1 to 50 of [a-z0-9_-]"),
+    ] {
+        refuses(file, expected);
+    }
+}
+
+#[test]
+fn unknown_settings_are_mistakes_and_name_their_neighbours() {
+    refuses("[operations]\nport = 1", "operations.port: unknown setting; here are: listen");
+    refuses(
+        "[requests]\nmax_skew = \"1s\"",
+        "requests.max_skew: unknown setting; here are: accept_unlisted_tenants, max_timestamp_skew",
+    );
+    let mistakes = load("[sever]\nlisten = \"127.0.0.1:1\"\n[policy.purposes.payment]", &[]).unwrap_err();
+    assert!(mistakes[0].starts_with("policy.purposes.payment: unknown setting; here are: login,"), "{mistakes:?}");
+    assert!(mistakes[1].starts_with("sever.listen: unknown setting; here are: force,"), "{mistakes:?}");
+}
+
+#[test]
+fn values_that_do_not_fit_together_are_mistakes() {
+    for (file, expected) in [
+        (
+            "[policy]\ncode_life = \"5m\"\nchallenge_life = \"4m\"",
+            "policy.code_life: must be at most challenge_life, which is 4m",
+        ),
+        (
+            "[policy.purposes.login]\nchallenge_life = \"1m\"\n[tenants.acme.policy]\ncode_life = \"2m\"",
+            "tenants.acme.policy.code_life: must be at most challenge_life, which is 1m",
+        ),
+        ("[policy.lock]\nfor_good_after = 9", "policy.lock.for_good_after: must be at least first_after, which is 10"),
+        (
+            "[policy.lock]\nfirst_after = 5\nfor_good_after = 9\n[tenants.acme.policy.lock]\nfirst_after = 10",
+            "tenants.acme.policy.lock.first_after: must be at most for_good_after, which is 9",
+        ),
+        (
+            "[policy.quotas]\naccount_sends = [\"9 per 1d\", \"9 per 1h\"]",
+            "policy.quotas.account_sends: 9 per 1h and 9 per 1d do not fit: a longer span must allow more",
+        ),
+        ("[server]\nlisten = \"0.0.0.0:9464\"", "operations.listen: must differ from server.listen"),
+        ("[store]\ntimeout = \"20s\"", "store.timeout: must be at most server.request_timeout, which is 10s"),
+        (
+            "[requests]\naccept_unlisted_tenants = false",
+            "requests.accept_unlisted_tenants: no tenant would be accepted: list some as [tenants.NAME]",
+        ),
+        ("routes = [\"console\", \"other\"]", "routes: item 2: no provider of this name is configured"),
+        ("routes = [\"console\", \"console\"]", "routes: item 2: is there twice"),
+        (
+            "[store]\nurl = \"redis://localhost\"",
+            "OTPD_MASTER_KEYS: required where replicas share a store; make one with `otpd generate-key`, or set keys.file",
+        ),
+    ] {
+        refuses(file, expected);
+    }
+}
+
+#[test]
+fn everything_wrong_is_reported_at_once() {
+    let file = "
+        routes = [\"nobody\"]
+        [server]
+        listen = \"here\"
+        lisen = 1
+        [store]
+        url = \"mysql://root:hunter2@db\"
+        [policy]
+        code_digits = 3
+        [policy.lock]
+        first_after = 9
+        for_good_after = 8
+    ";
+    let environment = [("OTPD__LOG__FORMAT", "yaml"), ("OTPD__LOG__LEVEL", "info")];
+    let mistakes = load(file, &environment).unwrap_err();
+    let settings: Vec<&str> = mistakes.iter().map(|mistake| mistake.split(": ").next().unwrap()).collect();
+    assert_eq!(
+        settings,
+        [
+            "server.listen",
+            "server.lisen",
+            "store.url",
+            "policy.code_digits",
+            "policy.lock.for_good_after",
+            "routes",
+            "log.format (OTPD__LOG__FORMAT)",
+            "log.level (OTPD__LOG__LEVEL)",
+        ]
+    );
+    assert!(!mistakes.join("\n").contains("hunter2"), "{mistakes:?}");
+}
+
+#[test]
+fn a_file_that_is_not_toml_is_reported_without_quoting_it() {
+    let mistakes = load("[store]\nurl = redis://:hunter2@db\n", &[]).unwrap_err();
+    assert!(mistakes[0].starts_with("otpd.toml: line 2: not TOML: "), "{mistakes:?}");
+    assert!(!mistakes.join("\n").contains("hunter2"), "{mistakes:?}");
+}
+
+#[test]
+fn variables_override_the_file_by_the_type_the_setting_wants() {
+    let file = "[server]\nlisten = \"127.0.0.1:1\"\nmax_connection_age = \"1h\"\n[store]\nurl = \"embedded:/a\"";
+    let environment = [
+        ("OTPD__SERVER__LISTEN", "127.0.0.1:2"),
+        ("OTPD__server__Reflection", "false"),
+        ("OTPD__SERVER__MAX_IN_FLIGHT", "7"),
+        ("OTPD__SERVER__MAX_CONNECTION_AGE", ""),
+        ("OTPD__PROVIDERS__CONSOLE__FILE", "/tmp/codes"),
+        ("OTPD__STORE", "{ url = \"embedded:/b\", timeout = \"2s\" }"),
+        ("OTPD__STORE__TIMEOUT", "3s"),
+        ("OTPD__POLICY__RESEND_GAPS", "[\"1s\"]"),
+        ("OTPD__LOG__FORMAT", "json"),
+        ("OTPD_SERVICE_HOST", "10.0.0.1"),
+        ("PATH", "/bin"),
+    ];
+    let config = load(file, &environment).unwrap();
+    assert_eq!(config.server.listen.port(), 2);
+    assert!(!config.server.reflection);
+    assert_eq!(config.server.max_in_flight, 7);
+    assert_eq!(config.server.max_connection_age, None);
+    let console = ProviderKind::Console { file: Some(PathBuf::from("/tmp/codes")) };
+    assert_eq!(config.providers.by_name["console"], console);
+    assert_eq!(config.store.url.expose(), "embedded:/b");
+    assert_eq!(config.store.timeout, Duration::from_secs(3));
+    assert_eq!(config.tenants.others.unwrap().common.limits.resend_gaps, [Duration::from_secs(1)]);
+    assert_eq!(config.log.format, LogFormat::Json);
+}
+
+#[test]
+fn variables_that_are_no_settings_are_mistakes() {
+    for (name, value, expected) in [
+        ("OTPD_STORE__URL", "x", "OTPD_STORE__URL: not a setting: settings are named OTPD__SECTION__KEY"),
+        ("OTPD__STORE__", "x", "OTPD__STORE__: not a setting: a section or key is empty"),
+        ("OTPD__PROFILE__X", "x", "profile: is no section, but OTPD__PROFILE__X sets a key of it"),
+        (
+            "OTPD__SERVER__MAX_IN_FLIGHT",
+            "many",
+            "server.max_in_flight (OTPD__SERVER__MAX_IN_FLIGHT): must be a whole number, 1 to 1000000",
+        ),
+        ("OTPD__LOG", "x", "log (OTPD__LOG): must be a table in TOML syntax, such as { key = \"value\" }"),
+    ] {
+        assert_eq!(load("profile = \"development\"", &[(name, value)]).unwrap_err(), [expected]);
+    }
+    let twice = load("", &[("OTPD__STORE__TIMEOUT", "1s"), ("OTPD__store__timeout", "2s")]).unwrap_err();
+    assert_eq!(
+        twice,
+        ["store.timeout (OTPD__store__timeout): set twice in the environment, also by OTPD__STORE__TIMEOUT"]
+    );
+}
+
+#[test]
+fn production_refuses_what_shows_codes_or_loses_keys_unless_forced() {
+    let settings = |mistakes: Vec<String>| -> Vec<String> {
+        mistakes.iter().map(|mistake| mistake.split(": ").next().unwrap().to_owned()).collect()
+    };
+    let bare = load("profile = \"production\"", &[]).unwrap_err();
+    assert_eq!(settings(bare), ["OTPD_MASTER_KEYS", "providers"]);
+    let named = load("profile = \"production\"\n[providers.out]\nkind = \"console\"", &[KEY]).unwrap_err();
+    assert_eq!(settings(named), ["providers.out.kind"]);
+
+    let forced = "profile = \"production\"\n[force]\nconsole_provider = true\ngenerated_keys = true";
+    let config = load(forced, &[]).unwrap();
+    assert_eq!(config.warnings().len(), 4);
+    assert!(config.store.require_noeviction);
+    assert_eq!(config.server.drain_delay, Duration::from_secs(5));
+}
+
+#[test]
+fn weak_policies_can_be_forced() {
+    let file = "[force]\nweak_policy = true\n[policy]\ncode_digits = 4\nchallenge_life = \"1h\"";
+    let limits = load(file, &[]).unwrap().tenants.others.unwrap().common.limits;
+    assert_eq!((limits.code_digits, limits.challenge_life), (4, Duration::from_secs(3600)));
+}
+
+#[test]
+fn keys_come_from_the_variable_or_a_file_and_are_not_printed() {
+    let redis = "[store]\nurl = \"rediss://:hunter2@db\"";
+    let given = load(redis, &[KEY]).unwrap();
+    assert_eq!(given.keys.text().unwrap().unwrap().expose(), KEY.1);
+    let shown = format!("{given:?}{:?}", given.summary());
+    assert!(!shown.contains("AAAA") && !shown.contains("hunter2"), "{shown}");
+
+    let file = load(&format!("{redis}\n[keys]\nfile = \"/k\""), &[]).unwrap();
+    assert_eq!(file.keys, Keys::File(PathBuf::from("/k")));
+    let both = load("[keys]\nfile = \"/k\"", &[KEY]).unwrap_err();
+    assert_eq!(both, ["keys.file: OTPD_MASTER_KEYS is set too; set one of them"]);
+}
+
+#[test]
+fn listed_tenants_close_the_door_unless_it_is_held_open() {
+    let listed = load("[tenants.acme]", &[]).unwrap().tenants;
+    assert!(listed.others.is_none() && listed.listed.len() == 1);
+    let open = load("[requests]\naccept_unlisted_tenants = true\n[tenants.acme]", &[]).unwrap().tenants;
+    assert!(open.others.is_some());
+}

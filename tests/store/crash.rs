@@ -1,0 +1,155 @@
+//! The embedded store against the end of its process, and against a disk that fails.
+//!
+//! The tests start this very binary again as the process that suffers. What `kill -9` cannot show is whether writes were
+//! synced: the operating system keeps what was handed to it. That only a power cut would.
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    path::Path,
+    process::{Command, Stdio},
+    sync::Arc,
+};
+
+use otpd::{
+    ports::{
+        clock::SystemClock,
+        store::{Store, Swapped},
+    },
+    stores::embedded::Embedded,
+};
+use tokio_util::task::TaskTracker;
+
+use crate::harness::{Easy, HOUR, at, content, name, record, soon, take_id, version, window};
+
+const CHILD_DIRECTORY: &str = "OTPD_TEST_CHILD_DIRECTORY";
+const LANES: u64 = 8;
+
+/// Not a test of its own: the process that `kill_nine` kills. Each lane swaps its record onwards and says so.
+#[test]
+fn child() {
+    let Some(directory) = std::env::var_os(CHILD_DIRECTORY) else { return };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let tracker = TaskTracker::new();
+        let store = Arc::new(Embedded::open(Path::new(&directory), Arc::new(SystemClock), &tracker).await.unwrap());
+        let mut lanes = tokio::task::JoinSet::new();
+        for lane in 0..LANES {
+            let store = Arc::clone(&store);
+            lanes.spawn(async move {
+                let present = store.load(name(lane), soon()).await.unwrap();
+                let mut n = present.map_or(0, |record| content(&record));
+                if n == 0 {
+                    store.insert(name(lane), &record(0), HOUR, soon()).await.unwrap();
+                }
+                let quota = [window(10_000, HOUR)];
+                loop {
+                    store.take(name(lane), take_id(n + 1), &quota, at(n + 1), soon()).await.unwrap();
+                    let swapped = store.swap(name(lane), version(n), &record(n + 1), HOUR, soon()).await.unwrap();
+                    assert_eq!(swapped, Swapped::Done);
+                    n += 1;
+                    writeln!(std::io::stdout().lock(), "\nack {lane} {n}").unwrap();
+                }
+            });
+        }
+        lanes.join_next().await.unwrap().unwrap();
+    });
+}
+
+/// Kills a writing process again and again: what it said was written is there, whole, and at most one write more per lane.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kill_nine() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut acknowledged = vec![0; usize::try_from(LANES).unwrap()];
+    for round in 0..8 {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["crash::child", "--exact", "--nocapture"])
+            .env(CHILD_DIRECTORY, folder.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut note = |line: String| {
+            let mut words = line.split(' ');
+            if words.next() == Some("ack") {
+                let lane: usize = words.next().unwrap().parse().unwrap();
+                acknowledged[lane] = words.next().unwrap().parse().unwrap();
+                return true;
+            }
+            false
+        };
+        // A different moment each round, without a clock.
+        let mut wanted = 200 + round * 137;
+        while wanted > 0 {
+            let line = lines.next().expect("the child has ended by itself").unwrap();
+            wanted -= usize::from(note(line));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        // What it said before it died, the last line perhaps cut short.
+        let mut rest: Vec<String> = lines.map_while(Result::ok).collect();
+        rest.pop();
+        for line in rest {
+            note(line);
+        }
+
+        let tracker = TaskTracker::new();
+        let store = Embedded::open(folder.path(), Arc::new(SystemClock), &tracker).await.unwrap();
+        for lane in 0..LANES {
+            let known = acknowledged[usize::try_from(lane).unwrap()];
+            let present = content(&store.load(name(lane), soon()).await.unwrap().expect("an acknowledged insert"));
+            assert!((known..=known + 2).contains(&present), "round {round}: {present} stored, {known} acknowledged");
+        }
+        let census = store.census(soon()).await.unwrap();
+        assert_eq!((census.records, census.expiries), (LANES, LANES));
+        let sum: u64 = acknowledged.iter().sum();
+        assert!((sum..=sum + 2 * LANES).contains(&census.takes), "{} takes, {sum} acknowledged", census.takes);
+        store.close(soon()).await;
+    }
+}
+
+const FAILING_DIRECTORY: &str = "OTPD_TEST_FAILING_DIRECTORY";
+
+/// Not a test of its own: the process of `a_failed_write_is_final`, whose files may suddenly not grow any more.
+#[tokio::test]
+async fn failing_child() {
+    let Some(directory) = std::env::var_os(FAILING_DIRECTORY) else { return };
+    let store = Embedded::open(Path::new(&directory), Arc::new(SystemClock), &TaskTracker::new()).await.unwrap();
+    store.insert(name(1), &record(10), HOUR, soon()).await.unwrap();
+    let this = std::process::id().to_string();
+    let limit = |bytes: &str| {
+        let limited = Command::new("prlimit").args(["--pid", &this, &format!("--fsize={bytes}:")]).status().unwrap();
+        assert!(limited.success());
+    };
+    limit("1");
+    store.swap(name(1), version(10), &record(11), HOUR, soon()).await.unwrap_err();
+    // Even with room again: what the disk has is not known.
+    limit("unlimited");
+    store.load(name(1), soon()).await.unwrap_err();
+    store.insert(name(2), &record(20), HOUR, soon()).await.unwrap_err();
+    store.take(name(1), take_id(1), &[window(1, HOUR)], at(1), soon()).await.unwrap_err();
+    store.check(soon()).await.unwrap_err();
+    store.close(soon()).await;
+    writeln!(std::io::stdout(), "\nfailed as it should").unwrap();
+}
+
+/// A write that fails is never acknowledged, nor anything after it, until a restart reads what is there.
+#[tokio::test]
+async fn a_failed_write_is_final() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = Command::new("sh")
+        // A file at its limit then answers with an error instead of ending the process.
+        .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""])
+        .arg(std::env::current_exe().unwrap())
+        .args(["crash::failing_child", "--exact", "--nocapture"])
+        .env(FAILING_DIRECTORY, folder.path())
+        .output()
+        .unwrap();
+    let shown = String::from_utf8_lossy(&output.stdout);
+    assert!(shown.contains("failed as it should"), "{shown}{}", String::from_utf8_lossy(&output.stderr));
+    let store = Embedded::open(folder.path(), Arc::new(SystemClock), &TaskTracker::new()).await.unwrap();
+    let store = Easy(Arc::new(store));
+    assert!(matches!(store.load(1).await, Some(10 | 11)));
+    assert_eq!(store.load(2).await, None);
+    assert_eq!(store.insert(2, 20, HOUR).await, None);
+}
