@@ -97,7 +97,8 @@ impl Ledger {
         match act {
             Act::Fail(challenge, number) => {
                 let of = (*challenge, *number);
-                let charged = self.failures.iter().any(|(whose, fate)| *whose == of && *fate != Fate::GivenBack);
+                // Forgiven before it was recorded, it counts again: the guess comes after the success.
+                let charged = self.failures.iter().any(|(whose, fate)| *whose == of && *fate == Fate::Counts);
                 if charged && self.bug != Some(Bug::ChargedAgain) {
                     return true;
                 }
