@@ -1,0 +1,18 @@
+//! The binary as its callers meet it: over gRPC, on both stores, through kills, outages, races and rotations.
+//!
+//! `site` starts servers, `caller` calls them, `words` tells answers apart. The others are the tests, by theme.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+mod caller;
+mod flows;
+#[path = "../support/redis.rs"]
+mod redis_server;
+mod seeds;
+mod site;
+mod words;
