@@ -11,6 +11,8 @@
 
 mod caller;
 mod flows;
+mod hostile;
+mod races;
 #[path = "../support/redis.rs"]
 mod redis_server;
 mod seeds;
