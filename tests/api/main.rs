@@ -10,11 +10,14 @@
 )]
 
 mod caller;
+mod crash;
 mod flows;
 mod hostile;
+mod lifecycle;
 mod races;
 #[path = "../support/redis.rs"]
 mod redis_server;
+mod rotation;
 mod seeds;
 mod site;
 mod words;
