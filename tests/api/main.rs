@@ -14,10 +14,12 @@ mod crash;
 mod flows;
 mod hostile;
 mod lifecycle;
+mod outage;
 mod races;
 #[path = "../support/redis.rs"]
 mod redis_server;
 mod rotation;
+mod secrecy;
 mod seeds;
 mod site;
 mod words;
