@@ -1,4 +1,5 @@
 //! A caller: requests in few words, and the calls.
+#![expect(clippy::unnecessary_wraps, reason = "messages in messages are optional, and so are those made here")]
 
 use std::{collections::BTreeMap, time::Duration};
 

@@ -52,7 +52,7 @@ struct Heard {
 
 impl Heard {
     /// Notes an answer, and compares it with the one to the same request before. False: the server is gone.
-    fn hear(&self, walk: u64, step: &'static str, word: &str, detail: String) -> bool {
+    fn hear(&self, walk: u64, step: &'static str, word: &str, detail: &str) -> bool {
         if GONE.contains(&word) {
             return false;
         }
@@ -99,7 +99,7 @@ async fn walk(site: Arc<Site>, caller: Caller, heard: Arc<Heard>, walk: u64) -> 
     let request = CreateChallengeRequest { send_otp: true, ..login(&challenge, &account, &number) };
     let (word, told) = patiently(created, || caller.create(request.clone())).await;
     let result = told.as_ref().map(|response| format!("{:?}", response.result)).unwrap_or_default();
-    heard.hear(walk, "creation", &word, result).then_some(())?;
+    heard.hear(walk, "creation", &word, &result).then_some(())?;
     assert_eq!(word, "success with success", "{told:?}");
     let codes = site.codes(&number);
     assert!(codes.len() <= 1, "two messages for one send");
@@ -111,13 +111,13 @@ async fn walk(site: Arc<Site>, caller: Caller, heard: Arc<Heard>, walk: u64) -> 
         return Some(());
     };
     for (step, right) in [("wrong", false), ("right", true)] {
-        if right && walk % 2 == 0 {
+        if right && walk.is_multiple_of(2) {
             continue;
         }
         let typed = if right { code.clone() } else { wrong(code, 0) };
         let (word, told) = patiently(verified, || caller.verify(verify(step, &challenge, &typed))).await;
         let result = told.map(|response| format!("{:?}", response.result)).unwrap_or_default();
-        heard.hear(walk, step, &word, result).then_some(())?;
+        heard.hear(walk, step, &word, &result).then_some(())?;
         assert_eq!(word, if right { "success" } else { "otp_not_matched" });
     }
     Some(())
@@ -155,16 +155,16 @@ async fn killed_and_started_again(site: Site, seed: u64) {
     let caller = Caller::of(&server).await;
     for walk in 0..WALKS {
         let sent = site.codes(&number(walk)).len();
-        let seen = caller.challenge(&format!("c{walk}")).await.unwrap();
+        let shown = caller.challenge(&format!("c{walk}")).await.unwrap();
         let account = caller.account(&format!("person-{walk}")).await.unwrap();
         let expected = match (sent, walk % 2) {
             (0, _) => (ChallengeState::Sent, 0, 0),
             (_, 0) => (ChallengeState::Sent, 1, 1),
             _ => (ChallengeState::Verified, 2, 0),
         };
-        assert_eq!((seen.state(), seen.verification_attempts, account.failures), expected, "challenge {walk}");
-        assert_eq!(seen.options[0].sends, 1);
-        let count = |kind: EventKind| seen.timeline.iter().filter(|event| event.kind() == kind).count();
+        assert_eq!((shown.state(), shown.verification_attempts, account.failures), expected, "challenge {walk}");
+        assert_eq!(shown.options[0].sends, 1);
+        let count = |kind: EventKind| shown.timeline.iter().filter(|event| event.kind() == kind).count();
         assert_eq!(count(EventKind::SendReserved), 1);
         assert_eq!(count(EventKind::SendAccepted) + count(EventKind::SendUnconfirmed), 1);
     }

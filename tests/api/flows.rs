@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use otpd::grpc::proto::{
-    ChallengeState, CreateChallengeRequest, EventKind, Purpose, SendOtpResponse, SendOtpSuccess, VerifyOtpRequest,
-    create_challenge_result::Result as CreateResult, send_otp_result::Result as SendResult,
+    ChallengeState, CreateChallengeRequest, EventKind as Kind, Purpose, SendOtpResponse, SendOtpSuccess,
+    VerifyOtpRequest, create_challenge_result::Result as CreateResult, send_otp_result::Result as SendResult,
     verify_otp_result_code::VerifyOtpResultCode as VerifyResult,
 };
 
 use crate::{
     caller::{Caller, SMS, Told, at, email, header_of, login, now, payment, send, send_to, sms, verify, wrong},
-    site::Site,
+    site::{Site, until},
     words::{created, ended, failed, sent, verified},
 };
 
@@ -93,9 +93,8 @@ async fn a_challenge_from_creation_to_success() {
 
     let seen = caller.challenge("c").await.unwrap();
     assert_eq!((seen.state(), seen.verification_attempts), (ChallengeState::Verified, 2));
-    let kinds: Vec<EventKind> = seen.timeline.iter().map(|event| event.kind()).collect();
-    use EventKind::{Created, NotMatched, SendAccepted, SendReserved, Verified};
-    assert_eq!(kinds, [Created, SendReserved, SendAccepted, NotMatched, Verified]);
+    let kinds: Vec<Kind> = seen.timeline.iter().map(otpd::grpc::proto::ChallengeEvent::kind).collect();
+    assert_eq!(kinds, [Kind::Created, Kind::SendReserved, Kind::SendAccepted, Kind::NotMatched, Kind::Verified]);
     assert!(seen.timeline.iter().all(|event| event.timestamp.is_some()));
     assert_eq!(seen.next_send_timestamp, None);
     assert_eq!(site.messages().len(), 1);
@@ -330,4 +329,71 @@ async fn a_number_takes_so_many_messages_an_hour() {
     let mut request = CreateChallengeRequest { send_otp: true, ..login("c", "person", number) };
     request.request_header = header_of("another", "c");
     assert_eq!(created(&caller.create(request).await), "success with success");
+}
+
+/// The same code with the same expiry; another option gets a new one.
+#[tokio::test]
+async fn codes_can_be_repeated() {
+    let site = Site::embedded().with("OTPD__POLICY__RESEND_GAPS", "[]").with("OTPD__POLICY__ON_RESEND", "repeat");
+    let server = site.start();
+    let caller = Caller::of(&server).await;
+    let (number, other) = ("+14155550113", "+14155550114");
+    let mut request = login("c", "person", number);
+    request.destinations.push(sms(other, "other"));
+    assert_eq!(created(&caller.create(request).await), "success");
+    let first = send_success(caller.send(send("s1", "c")).await);
+    let second = send_success(caller.send(send("s2", "c")).await);
+    assert_eq!(first.expiration_timestamp, second.expiration_timestamp);
+    let codes = site.codes(number);
+    assert_eq!((codes.len(), &codes[0]), (2, &codes[1]));
+    assert_eq!(sent(&caller.send(send_to("s3", "c", "other")).await), "success");
+    assert_ne!(site.code(other), codes[0], "one time in a million");
+    assert_eq!(verified(&caller.verify(verify("v1", "c", &codes[0])).await), "otp_not_matched");
+    assert_eq!(verified(&caller.verify(verify("v2", "c", &site.code(other))).await), "success");
+}
+
+/// A lock ends by itself; a code that waited is still good, and a success forgives.
+#[tokio::test]
+async fn a_lock_ends() {
+    let site = Site::embedded()
+        .with("OTPD__POLICY__LOCK__FIRST_AFTER", "2")
+        .with("OTPD__POLICY__LOCK__AGAIN_AFTER", "1")
+        .with("OTPD__POLICY__LOCK__SPANS", r#"["1s", "2h"]"#);
+    let server = site.start();
+    let caller = Caller::of(&server).await;
+    let number = "+14155550115";
+    caller.sent("c", "person", number).await;
+    let code = site.code(number);
+    for (id, left) in [("w1", 1), ("w2", 0)] {
+        let answer = caller.verify(verify(id, "c", &wrong(&code, 0))).await.unwrap();
+        let Some(VerifyResult::OtpNotMatched(not)) = answer.result.unwrap().verify_otp_result_code else { panic!() };
+        // What the account has left is less than what the challenge has. The failure that locks is told as one.
+        assert_eq!(not.remaining_verification_attempts, Some(left));
+    }
+    assert_eq!(verified(&caller.verify(verify("v", "c", &code)).await), "account_locked");
+    until("the end of the lock", async || !caller.account("person").await.unwrap().locked).await;
+    assert_eq!(caller.account("person").await.unwrap().failures, 2);
+    assert_eq!(verified(&caller.verify(verify("w3", "c", &wrong(&code, 0))).await), "otp_not_matched");
+    let seen = caller.account("person").await.unwrap();
+    let locked_for = seen.unlock_timestamp.unwrap().epoch_millis - now();
+    assert!(seen.locked && (7_100_000..=7_200_000).contains(&locked_for), "{locked_for}");
+    assert!(!caller.unlock("person").await.unwrap().locked);
+    assert_eq!(verified(&caller.verify(verify("v", "c", &code)).await), "success");
+}
+
+#[tokio::test]
+async fn tenants_can_be_listed_and_differ() {
+    let site = Site::embedded().with("OTPD__TENANTS__acme__POLICY__CODE_DIGITS", "8");
+    let server = site.start();
+    let caller = Caller::of(&server).await;
+    let number = "+14155550116";
+    let request = CreateChallengeRequest { send_otp: true, ..login("c", "person", number) };
+    assert_eq!(created(&caller.create(request.clone()).await), "PermissionDenied FORBIDDEN");
+    assert_eq!(verified(&caller.verify(verify("v", "c", "123456")).await), "PermissionDenied FORBIDDEN");
+    assert_eq!(ended(&caller.account("person").await), "PermissionDenied FORBIDDEN");
+    let request = CreateChallengeRequest { request_header: header_of("acme", "c"), ..request };
+    assert_eq!(created(&caller.create(request).await), "success with success");
+    assert_eq!(site.code(number).len(), 8);
+    let request = VerifyOtpRequest { request_header: header_of("acme", "v"), ..verify("v", "c", &site.code(number)) };
+    assert_eq!(verified(&caller.verify(request).await), "success");
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use otpd::grpc::proto::{
     Amount, CancelChallengeRequest, ClientContext, CreateChallengeRequest, Destination, GetChallengeRequest,
     LockAccountRequest, ProtocolVersion, Purpose, RequestHeader, SendOtpRequest, Transaction, UnlockAccountRequest,
-    VerifyOtpRequest, destination::Destination as To,
+    VerifyOtpRequest,
 };
 use prost::Message as _;
 use tonic::{
@@ -82,6 +82,7 @@ const MISSING: &str = "InvalidArgument MISSING_REQUIRED_FIELD";
 const INVALID: &str = "InvalidArgument INVALID_FIELD_VALUE";
 const VERSION: &str = "InvalidArgument INVALID_API_VERSION";
 
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn wrong_creations() -> Vec<(&'static str, &'static [&'static str], CreateChallengeRequest)> {
     let right = || login("bad", "person", "+14155550100");
     let with_header = |change: fn(&mut RequestHeader)| {

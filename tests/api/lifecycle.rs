@@ -25,13 +25,13 @@ impl Gate {
     pub(crate) fn start(site: &Site) -> (Server, Self) {
         let (reader, writer) = pipe().unwrap();
         let mut filler = writer.try_clone().unwrap();
-        let (done, filled) = mpsc::channel();
+        let (done, full) = mpsc::channel();
         thread::spawn(move || {
             // What a pipe holds. Where one holds less, this waits until the gate opens.
-            let _ = filler.write_all(&[b'.'; 65_536]);
+            let _ = filler.write_all(&vec![b'.'; 65_536]);
             let _ = done.send(());
         });
-        let _ = filled.recv_timeout(Duration::from_secs(1));
+        let _ = full.recv_timeout(Duration::from_secs(1));
         (site.start_on(Stdio::from(writer)), Self(reader))
     }
 

@@ -6,7 +6,8 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "a test fails by panicking"
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and says then what it did"
 )]
 
 mod caller;
@@ -15,9 +16,11 @@ mod flows;
 mod hostile;
 mod lifecycle;
 mod outage;
+mod providers;
 mod races;
 #[path = "../support/redis.rs"]
 mod redis_server;
+mod replicas;
 mod rotation;
 mod secrecy;
 mod seeds;

@@ -128,15 +128,15 @@ async fn of_a_redis_that_hangs_and_of_one_that_is_killed() {
     let site = Arc::new(Site::on(&redis));
     let server = site.start();
     let caller = Caller::of(&server).await;
-    let serves = async || health(&caller, "otp.v1.OtpService").await == ServingStatus::Serving;
-    until("health", serves).await;
+    let healthy = async || health(&caller, "otp.v1.OtpService").await == ServingStatus::Serving;
+    until("health", healthy).await;
     let load = Arc::new(Load::default());
     let mut workers = load.start(&site, &caller);
     until("load", async || load.done() > 50).await;
 
     redis.pause();
     let trouble = Stopwatch::start();
-    until("health says so", async || !serves().await).await;
+    until("health says so", async || !healthy().await).await;
     let noticed = trouble.elapsed();
     assert!((Duration::from_secs(4)..Duration::from_secs(10)).contains(&noticed), "{noticed:?}");
     assert_eq!(health(&caller, "otp.v1.OtpAdminService").await, ServingStatus::NotServing);
@@ -145,7 +145,7 @@ async fn of_a_redis_that_hangs_and_of_one_that_is_killed() {
     assert_eq!(server.probe("/livez"), "200");
     assert!(load.troubles() > 0);
     redis.resume();
-    until("health after the pause", serves).await;
+    until("health after the pause", healthy).await;
     let before = load.done();
     until("load after the pause", async || load.done() > before + 50).await;
 
@@ -154,7 +154,7 @@ async fn of_a_redis_that_hangs_and_of_one_that_is_killed() {
     redis.kill();
     until("trouble", async || load.troubles() > before + 8).await;
     assert_eq!(ended(&caller.account("person").await), TROUBLE[0]);
-    assert!(serves().await);
+    assert!(healthy().await);
     redis.restart();
     let before = load.done();
     until("load after the kill", async || load.done() > before + 50).await;

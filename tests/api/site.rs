@@ -118,6 +118,12 @@ impl Site {
         self.folder.path().join(name)
     }
 
+    /// Where the store is.
+    pub(crate) fn store(&self) -> &str {
+        let store = self.environment.iter().find(|(name, _)| name == "OTPD__STORE__URL");
+        store.map(|(_, value)| value.as_str()).expect("each site has a store")
+    }
+
     /// The folder that all is in.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
