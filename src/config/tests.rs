@@ -1,3 +1,5 @@
+//! Tests of `config`.
+
 use std::{collections::BTreeSet, time::Duration};
 
 use super::{reader::Section, *};

@@ -55,7 +55,7 @@ pub struct Decision<T> {
     /// What it came to.
     pub outcome: T,
     /// An attempt that a provider never answered and whose lease has run out: its subject gets the failure back, once the
-    /// record is stored.
+    /// record is stored. Not where the provider is asked about it again at once, for then the failure is still relied on.
     pub abandoned_attempt: Option<u32>,
 }
 
@@ -68,6 +68,8 @@ pub fn decide<C: Command>(record: &Challenge, command: &C, now: Timestamp) -> De
     }
     let abandoned_attempt = if command.settles_check() { None } else { check::settle_overdue(&mut next, now) };
     let outcome = command.apply(&mut next, now);
+    let asked_again = verify::asked(&next);
+    let abandoned_attempt = abandoned_attempt.filter(|attempt| asked_again != Some(*attempt));
     if next != *record {
         next.latest_at = now;
     }

@@ -20,26 +20,28 @@ const KEPT_WITH_FAILURES: Duration = Duration::from_secs(400 * 86_400);
 const KEPT_LOCKED_FOR_GOOD: Duration = Duration::from_secs(3650 * 86_400);
 /// A subject that has only ever succeeded is kept this long: longer than any answer of a request in flight.
 const KEPT_CLEAN: Duration = Duration::from_secs(3600);
-/// How many challenges' charges are remembered. With more open at once the oldest is dropped: at worst an attempt that is
-/// asked about twice counts twice.
-pub const MAX_CHARGES: usize = 32;
+/// How many charges are remembered. With more the oldest is dropped: at worst an attempt that is asked about twice counts
+/// twice, and a failure is not given back.
+pub const MAX_CHARGES: usize = 64;
 
 /// Failures and locks of an account, or of a destination for registrations.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subject {
     /// The latest time at which anything was recorded.
     pub latest_at: Timestamp,
-    /// Failures ever counted.
+    /// Failures ever counted; also the number of the last one.
     failures: u64,
-    /// How many of those count no longer.
+    /// The number of the last failure that is forgiven, with all before it.
     forgiven: u64,
-    /// Locks set since the last success or unlock.
+    /// How many failures after that one were given back.
+    given_back: u64,
+    /// The highest rung of the ladder that the failures have reached.
     rungs: u32,
     /// The lock that failures have set.
     lock: Option<Lock>,
     /// The lock that an operator has set. A success does not lift it.
     operator_lock: Option<Lock>,
-    /// The last attempt asked about of each challenge, oldest first.
+    /// The attempts behind the last failures, oldest first.
     charges: Vec<Charge>,
 }
 
@@ -55,8 +57,15 @@ struct Lock {
 struct Charge {
     challenge: Tag,
     attempt: u32,
+    /// The number of the failure.
     failure: u64,
     given_back: bool,
+}
+
+impl Charge {
+    fn is_of(&self, attempt: Attempt) -> bool {
+        self.challenge == attempt.challenge && self.attempt == attempt.number && !self.given_back
+    }
 }
 
 /// What is asked of a subject.
@@ -138,6 +147,11 @@ impl Subject {
         AccountView { failures: self.consecutive(), locked: self.locked(now.max(self.latest_at)) }
     }
 
+    /// Whether forgiving this attempt, and all failures through that one, would change nothing, now or ever.
+    pub fn has_forgiven(&self, attempt: Attempt, through: u64) -> bool {
+        through <= self.forgiven && !self.charges.iter().any(|charge| charge.is_of(attempt))
+    }
+
     /// How long it is kept from now.
     pub fn kept_for(&self, now: Timestamp) -> Duration {
         let locks = [self.lock, self.operator_lock].into_iter().flatten();
@@ -147,7 +161,7 @@ impl Subject {
     }
 
     fn consecutive(&self) -> u64 {
-        self.failures.saturating_sub(self.forgiven)
+        self.failures.saturating_sub(self.forgiven).saturating_sub(self.given_back)
     }
 
     fn locked(&self, now: Timestamp) -> Option<Locked> {
@@ -156,10 +170,16 @@ impl Subject {
         locks.map(|lock| Locked { until: lock.until }).reduce(later)
     }
 
+    /// Failures up to and with the one that locks next.
     fn budget(&self, policy: &LockPolicy) -> u32 {
-        let next_lock = u64::from(policy.first_after) + u64::from(self.rungs) * u64::from(policy.again_after);
+        let count = self.consecutive();
+        let rung = rung(count, policy);
+        if rung > self.rungs {
+            return 1;
+        }
+        let next_lock = u64::from(policy.first_after) + u64::from(rung) * u64::from(policy.again_after);
         let next_lock = next_lock.min(u64::from(policy.for_good_after));
-        u32::try_from(next_lock.saturating_sub(self.consecutive()).max(1)).unwrap_or(u32::MAX)
+        u32::try_from(next_lock.saturating_sub(count).max(1)).unwrap_or(u32::MAX)
     }
 
     /// Whether the command may go ahead; what stands in the way is in the standing.
@@ -168,14 +188,16 @@ impl Subject {
             Command::Fail(attempt) => self.fail(*attempt, now, policy),
             Command::Pass(_) => self.locked(now).is_none(),
             Command::Succeed { attempt, through } => {
-                self.forgiven = self.forgiven.max((*through).min(self.failures));
+                let before = self.consecutive();
+                self.forgive(*through);
                 self.give_back(*attempt);
-                self.lift(policy);
+                self.lift(before, policy);
                 true
             }
             Command::GiveBack(attempt) => {
+                let before = self.consecutive();
                 self.give_back(*attempt);
-                self.lift(policy);
+                self.lift(before, policy);
                 true
             }
             Command::Lock { until } => {
@@ -183,9 +205,8 @@ impl Subject {
                 false
             }
             Command::Unlock => {
-                self.forgiven = self.failures;
-                self.operator_lock = None;
-                self.lift(policy);
+                self.forgive(self.failures);
+                (self.rungs, self.lock, self.operator_lock) = (0, None, None);
                 true
             }
         }
@@ -193,24 +214,20 @@ impl Subject {
 
     /// Counts a failure, once however often it is asked.
     fn fail(&mut self, attempt: Attempt, now: Timestamp, policy: &LockPolicy) -> bool {
-        if self.charge_of(attempt).is_some_and(|charge| charge.attempt >= attempt.number && !charge.given_back) {
+        if self.charges.iter().any(|charge| charge.is_of(attempt)) {
             return true;
         }
         if self.locked(now).is_some() {
             return false;
         }
+        let before = self.consecutive();
         self.failures += 1;
         self.remember(attempt);
-        self.lock_if_due(now, policy);
+        self.lock_if_due(before, now, policy);
         true
     }
 
-    fn charge_of(&mut self, attempt: Attempt) -> Option<&mut Charge> {
-        self.charges.iter_mut().find(|charge| charge.challenge == attempt.challenge)
-    }
-
     fn remember(&mut self, attempt: Attempt) {
-        self.charges.retain(|charge| charge.challenge != attempt.challenge);
         if self.charges.len() >= MAX_CHARGES {
             self.charges.remove(0);
         }
@@ -218,45 +235,56 @@ impl Subject {
         self.charges.push(Charge { challenge, attempt: number, failure: self.failures, given_back: false });
     }
 
-    fn give_back(&mut self, attempt: Attempt) {
-        let forgiven = self.forgiven;
-        let Some(charge) = self.charge_of(attempt) else { return };
-        if charge.attempt != attempt.number || charge.given_back {
-            return;
+    /// Forgives the failures through that number. What was given back among them is not taken off once more.
+    fn forgive(&mut self, through: u64) {
+        let through = through.min(self.failures);
+        if through > self.forgiven {
+            self.forgiven = through;
+            let later = self.charges.iter().filter(|charge| charge.given_back && charge.failure > through);
+            self.given_back = u64::try_from(later.count()).unwrap_or(u64::MAX);
         }
+    }
+
+    fn give_back(&mut self, attempt: Attempt) {
+        let Some(charge) = self.charges.iter_mut().find(|charge| charge.is_of(attempt)) else { return };
         charge.given_back = true;
         // A failure that a success has forgiven already is not given back a second time.
-        if charge.failure > forgiven {
-            self.forgiven += 1;
+        if charge.failure > self.forgiven {
+            self.given_back += 1;
         }
     }
 
-    fn rung(&self, policy: &LockPolicy) -> u32 {
-        let Some(past_first) = self.consecutive().checked_sub(u64::from(policy.first_after)) else { return 0 };
-        let further = past_first.checked_div(u64::from(policy.again_after)).unwrap_or(0);
-        u32::try_from(further + 1).unwrap_or(u32::MAX)
-    }
-
-    fn lock_if_due(&mut self, now: Timestamp, policy: &LockPolicy) {
-        let rung = self.rung(policy);
-        if self.consecutive() >= u64::from(policy.for_good_after) {
+    /// Locks where the count has reached a rung: of today's policy, which may be stricter than yesterday's, or laxer.
+    fn lock_if_due(&mut self, before: u64, now: Timestamp, policy: &LockPolicy) {
+        let count = self.consecutive();
+        let rung = rung(count, policy);
+        if count >= u64::from(policy.for_good_after) {
             self.lock = Some(Lock { until: None });
-        } else if rung > self.rungs {
-            let index = usize::try_from(rung - 1).unwrap_or(usize::MAX);
+        } else if rung > self.rungs || rung > self::rung(before, policy) {
+            let index = usize::try_from(rung.saturating_sub(1)).unwrap_or(usize::MAX);
             let span = policy.spans.get(index).or(policy.spans.last()).copied().unwrap_or(Duration::MAX);
             self.lock = Some(Lock { until: Some(now.plus(span)) });
         }
         self.rungs = self.rungs.max(rung);
     }
 
-    /// Takes back the locks that the remaining failures do not warrant.
-    fn lift(&mut self, policy: &LockPolicy) {
-        let rung = self.rung(policy);
-        if rung < self.rungs {
+    /// Takes back the lock that the remaining failures do not warrant, where there are fewer than `before`. Where there are
+    /// not, a policy laxer than the one that locked would lift it for nothing.
+    fn lift(&mut self, before: u64, policy: &LockPolicy) {
+        let rung = rung(self.consecutive(), policy);
+        if self.consecutive() < before && rung < self.rungs {
             self.rungs = rung;
             self.lock = None;
         }
     }
+}
+
+/// How many rungs of the ladder so many failures reach. The lock for good is the last one.
+fn rung(failures: u64, policy: &LockPolicy) -> u32 {
+    let Some(past_first) = failures.checked_sub(u64::from(policy.first_after)) else { return 0 };
+    let further = past_first.checked_div(u64::from(policy.again_after)).unwrap_or(0);
+    let for_good = u64::from(failures >= u64::from(policy.for_good_after));
+    u32::try_from(further + 1 + for_good).unwrap_or(u32::MAX)
 }
 
 fn later(one: Locked, other: Locked) -> Locked {

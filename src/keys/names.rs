@@ -5,6 +5,7 @@ use crate::{
     domain::{
         canonical::Canonical,
         ids::{AccountId, Fingerprint, OptionId, RequestId, Tag, Tenant},
+        time::Timestamp,
     },
     ports::store::{Name, TakeId},
 };
@@ -52,9 +53,22 @@ impl KeyRing {
         })
     }
 
-    /// Names the take of a quota by a challenge's send, or by its creation for number 0.
-    pub fn take_id(&self, challenge: Name, send_number: u32) -> TakeId {
-        let input = Canonical::new("take").bytes(&challenge.0).number(u64::from(send_number));
+    /// Names one challenge among all that its id has ever named: after retention an id can be used again, and what was
+    /// counted for the old challenge is not taken for the new one's.
+    pub fn challenge_tag(&self, challenge: Name, created_at: Timestamp) -> Tag {
+        let input = Canonical::new("one challenge").bytes(&challenge.0).number(created_at.as_millis());
+        Tag(self.names().tag(&input.finish()))
+    }
+
+    /// Names the take of a quota by the creation of a challenge.
+    pub fn creation_take_id(&self, challenge: Name) -> TakeId {
+        let input = Canonical::new("creation take").bytes(&challenge.0);
+        TakeId(self.names().tag(&input.finish()))
+    }
+
+    /// Names the take of a quota by a send of a challenge.
+    pub fn send_take_id(&self, challenge: Tag, send_number: u32) -> TakeId {
+        let input = Canonical::new("send take").bytes(&challenge.0).number(u64::from(send_number));
         TakeId(self.names().tag(&input.finish()))
     }
 

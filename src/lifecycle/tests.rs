@@ -1,3 +1,5 @@
+//! Tests of `lifecycle`.
+
 use std::future::pending;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Tests of `operations`.
+
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,

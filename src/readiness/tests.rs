@@ -1,3 +1,5 @@
+//! Tests of `readiness`.
+
 use std::{
     collections::BTreeMap,
     sync::{

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     domain::{
         challenge::{Challenge, Phase},
-        ids::{Tag, Tenant},
+        ids::Tenant,
         invariants,
         rules::{self, Command},
         subject::{self, Attempt},
@@ -26,20 +26,14 @@ pub(super) struct ChallengeRef {
     pub(super) tenant: Tenant,
 }
 
-impl ChallengeRef {
-    /// An attempt at the challenge, as its subject remembers it.
-    pub(super) fn attempt(&self, number: u32) -> Attempt {
-        Attempt { challenge: Tag(self.name.0), number }
-    }
-}
-
 impl Otp {
     /// The challenge, as remembered or as stored.
     ///
     /// # Errors
     /// There is none, or none any more.
     pub(super) async fn hold(&self, name: Name, deadline: Deadline) -> Result<Held<Challenge>, Error> {
-        match self.challenges.remembered(name) {
+        // Of a forgotten one the id may name another challenge by now.
+        match self.challenges.remembered(name).filter(|held| !held.value.is_forgotten(self.now())) {
             Some(held) => Ok(held),
             None => self.reload(name, deadline).await,
         }
@@ -101,12 +95,12 @@ impl Otp {
             self.challenges.forget(target.name);
         }
         if let Some(number) = abandoned_attempt {
-            self.give_failure_back(target, next, number).await?;
+            self.give_failure_back(target, &read.value, number).await?;
         }
         Ok(None)
     }
 
-    /// Gives the subject of a challenge's live code a failure back.
+    /// Gives the subject of a challenge's live code the failure of an attempt back.
     pub(super) async fn give_failure_back(
         &self,
         target: &ChallengeRef,
@@ -114,9 +108,14 @@ impl Otp {
         number: u32,
     ) -> Result<(), Error> {
         let Some(subject) = self.subject_of_attempt(target, challenge) else { return Ok(()) };
-        let command = subject::Command::GiveBack(target.attempt(number));
+        let command = subject::Command::GiveBack(self.attempt_of(target, challenge, number));
         self.change_subject(subject, &command, self.lock_policy(target, challenge)?, Deadline::after(FINISH)).await?;
         Ok(())
+    }
+
+    /// An attempt at a challenge, as its subject remembers it.
+    pub(super) fn attempt_of(&self, target: &ChallengeRef, challenge: &Challenge, number: u32) -> Attempt {
+        Attempt { challenge: self.keys.challenge_tag(target.name, challenge.created_at), number }
     }
 
     pub(super) fn now(&self) -> Timestamp {

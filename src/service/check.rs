@@ -41,9 +41,10 @@ impl Otp {
     /// Asks, settles, and only then tells.
     pub(super) async fn ask(&self, ask: Ask) -> Result<Verified, Error> {
         let result = self.ask_provider(&ask).await;
+        let not_matched = result == CheckResult::NotMatched;
         let settle = SettleCheck { request: ask.identity, attempt: ask.asked.attempt, result, standing: ask.standing };
         let (challenge, step) = self.change(&ask.target, &settle, Deadline::after(FINISH)).await?;
-        let attempt = ask.target.attempt(ask.asked.attempt);
+        let attempt = self.attempt_of(&ask.target, &challenge, ask.asked.attempt);
         match step {
             CheckStep::Answer { verdict, give_back } => {
                 if give_back {
@@ -58,7 +59,13 @@ impl Otp {
                 self.give_check_back(&ask, &challenge).await?;
                 Err(Error::VerificationOutcomeUnknown)
             }
-            CheckStep::Superseded(step) => self.superseded(&ask, &challenge, step).await,
+            CheckStep::Superseded(step) => {
+                // The challenge ended meanwhile: only a code that did not match was a failure.
+                if !not_matched {
+                    self.give_check_back(&ask, &challenge).await?;
+                }
+                self.superseded(&ask, &challenge, step).await
+            }
         }
     }
 
@@ -81,7 +88,7 @@ impl Otp {
     }
 
     async fn give_check_back(&self, ask: &Ask, challenge: &Challenge) -> Result<(), Error> {
-        let command = Command::GiveBack(ask.target.attempt(ask.asked.attempt));
+        let command = Command::GiveBack(self.attempt_of(&ask.target, challenge, ask.asked.attempt));
         let policy = self.lock_policy(&ask.target, challenge)?;
         self.change_subject(ask.subject, &command, policy, Deadline::after(FINISH)).await?;
         Ok(())

@@ -65,8 +65,12 @@ impl Otp {
         if let Some(locked) = self.locked_out(target, &challenge, policy, caller.deadline).await? {
             return Ok(Opening::Refused(Created::AccountLocked(locked)));
         }
-        let quotas =
-            self.creation_quotas(&target.tenant, &challenge.account, &policy.quotas, self.keys.take_id(target.name, 0));
+        let quotas = self.creation_quotas(
+            &target.tenant,
+            &challenge.account,
+            &policy.quotas,
+            self.keys.creation_take_id(target.name),
+        );
         if self.take(&quotas, caller.deadline).await? == Taken::Refused {
             return Ok(Opening::Refused(Created::RiskDeclined));
         }

@@ -75,6 +75,7 @@ impl<T: Clone + Serialize + DeserializeOwned> Records<T> {
         let sealed = self.seal(name, value)?;
         match self.store.insert(name, &sealed, ttl, deadline).await? {
             Inserted::Done => Ok(self.written(name, value, &sealed)),
+            Inserted::Exists(other) if is_same(&other, &sealed) => Ok(self.written(name, value, &sealed)),
             Inserted::Exists(other) => self.open(name, &other).map(Written::Lost),
         }
     }
@@ -96,6 +97,7 @@ impl<T: Clone + Serialize + DeserializeOwned> Records<T> {
         }
         match swapped? {
             Swapped::Done => Ok(self.written(name, value, &sealed)),
+            Swapped::Stale(other) if is_same(&other, &sealed) => Ok(self.written(name, value, &sealed)),
             Swapped::Stale(other) => self.open(name, &other).map(Written::Lost),
             Swapped::Missing => Ok(Written::Missing),
         }
@@ -123,6 +125,12 @@ impl<T: Clone + Serialize + DeserializeOwned> Records<T> {
             .map_err(|error| Error::Internal(format!("record does not decode: {error}")))?;
         Ok(Held { value, version: sealed.version(), fresh: true })
     }
+}
+
+/// Whether what is stored is this very write: a client below repeated it when its answer was lost. Nobody else can have
+/// written it, for its version is random.
+fn is_same(stored: &Sealed, written: &Sealed) -> bool {
+    stored.version() == written.version()
 }
 
 impl From<SealError> for Error {

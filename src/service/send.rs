@@ -89,7 +89,10 @@ impl Otp {
     }
 
     async fn reserve(&self, ask: &SendAsk, deadline: Deadline) -> Result<Reservation, Error> {
-        let held = self.hold(ask.target.name, deadline).await?;
+        let mut held = self.hold(ask.target.name, deadline).await?;
+        if !held.fresh && held.value.option(&ask.option).is_none() {
+            held = self.reload(ask.target.name, deadline).await?;
+        }
         let Some((_, option)) = held.value.option(&ask.option) else { return Err(Error::InvalidIdentifier) };
         let locked = self.lock_of(&ask.target, &held.value, option, deadline).await?;
         let route = match &option.target {
@@ -129,15 +132,17 @@ impl Otp {
         let number = reserved.dispatched.number;
         let policy = self.tenants.of(&ask.target.tenant).ok_or(Error::Forbidden)?.of(reserved.challenge.purpose);
         let destination = destination_of(&reserved.challenge, &ask.option);
-        let take = self.keys.take_id(ask.target.name, number);
+        let one = self.keys.challenge_tag(ask.target.name, reserved.challenge.created_at);
+        let take = self.keys.send_take_id(one, number);
         let account = &reserved.challenge.account;
         let quotas = self.send_quotas(&ask.target.tenant, account, destination.as_deref(), &policy.quotas, take);
         match self.take(&quotas, deadline).await {
             Ok(Taken::Done) => self.deliver(ask, reserved, &quotas, deadline).await,
-            Ok(Taken::Refused) => {
-                self.change(&ask.target, &GiveBackSend { number }, deadline).await?;
-                Ok(Sent::RiskDeclined)
-            }
+            Ok(Taken::Refused) => match self.change(&ask.target, &GiveBackSend { number }, deadline).await? {
+                (_, true) => Ok(Sent::RiskDeclined),
+                // It took so long that somebody has settled the send as unconfirmed: that is its answer.
+                (_, false) => Err(Error::RequestInProgress { retry_after: retry_after(Duration::ZERO) }),
+            },
             Err(error) => {
                 // Nothing was sent. Where the store is gone for longer, the lease settles it as unconfirmed.
                 if let Err(error) = self.change(&ask.target, &GiveBackSend { number }, deadline).await {

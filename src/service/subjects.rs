@@ -74,7 +74,7 @@ impl Otp {
             let (next, standing) = subject::decide(&before, command, now, policy);
             if !must_write(command, &before, &next, &standing) {
                 match &held {
-                    Some(known) if !known.fresh && !settled_for_good(command) => {
+                    Some(known) if !known.fresh && !is_settled(command, &known.value) => {
                         held = self.subjects.load(name, deadline).await?;
                         continue;
                     }
@@ -118,9 +118,9 @@ fn must_write(command: &Command, before: &Subject, next: &Subject, standing: &St
     next != before || (matches!(command, Command::Pass(_)) && standing.locked.is_none())
 }
 
-/// What is forgiven stays forgiven, so that even an old version tells that there is nothing to do.
-fn settled_for_good(command: &Command) -> bool {
-    matches!(command, Command::Succeed { .. } | Command::GiveBack(_))
+/// Forgiving what is forgiven changes nothing now or later, so that even an old version tells that there is nothing to do.
+fn is_settled(command: &Command, known: &Subject) -> bool {
+    matches!(command, Command::Succeed { attempt, through } if known.has_forgiven(*attempt, *through))
 }
 
 impl Challenge {

@@ -122,7 +122,12 @@ impl Otp {
         let Some(subject) = self.subject_of_attempt(&work.target, &held.value) else {
             return Err(Error::Internal("an attempt without a subject".to_owned()));
         };
-        let attempt = work.target.attempt(number);
+        let attempt = self.attempt_of(&work.target, &held.value, number);
+        // A resend has won the race, and the code that lives now belongs to another destination.
+        if work.charged.is_some_and(|(charged, _)| charged != subject) {
+            self.settle_charge(work, &held.value).await?;
+            work.charged = None;
+        }
         let command = if matched { Command::Pass(attempt) } else { Command::Fail(attempt) };
         let policy = self.lock_policy(&work.target, &held.value)?;
         let (_, standing) = self.change_subject(subject, &command, policy, Deadline::after(FINISH)).await?;
@@ -137,7 +142,13 @@ impl Otp {
             work.charged = Some((subject, number));
         }
         let decision = self.judge(work, &held.value, comparison, standing);
-        if let Some(other) = self.commit(&work.target, held, &decision.record, decision.abandoned_attempt).await? {
+        // Time has passed since it was first judged: a code may have expired meanwhile, and nothing is used up.
+        if !matches!(decision.outcome, VerifyStep::Attempt { .. } | VerifyStep::Ask(_)) {
+            return self.reload(work.target.name, work.caller.deadline).await.map(Round::again);
+        }
+        // An attempt that was abandoned and is asked about again stays charged.
+        let abandoned_attempt = decision.abandoned_attempt.filter(|abandoned| *abandoned != number);
+        if let Some(other) = self.commit(&work.target, held, &decision.record, abandoned_attempt).await? {
             return Ok(Round::again(other));
         }
         work.charged = None;
@@ -174,6 +185,10 @@ impl Otp {
             }
             _ => decision,
         };
+        // Time has passed since it was first judged: what stood in the way may be gone, and then is no refusal any more.
+        if matches!(decision.outcome, VerifyStep::Attempt { .. } | VerifyStep::Ask(_)) {
+            return self.reload(work.target.name, work.caller.deadline).await.map(Round::again);
+        }
         // Something overdue may have been settled on the way: that is stored before anything is told.
         if let Some(other) = self.commit(&work.target, held, &decision.record, decision.abandoned_attempt).await? {
             return Ok(Round::again(other));
@@ -207,7 +222,7 @@ impl Otp {
     ) -> Result<Proof, Error> {
         let account = || self.keys.account_name(&target.tenant, &challenge.account);
         let subject = subject.map_or_else(account, |destination| Name(destination.0));
-        self.forgive(target, challenge, subject, target.attempt(attempt), through).await?;
+        self.forgive(target, challenge, subject, self.attempt_of(target, challenge, attempt), through).await?;
         Ok(proof)
     }
 
@@ -231,7 +246,7 @@ impl Otp {
         let Some((subject, number)) = work.charged.filter(|(_, number)| !challenge.recorded_failure(*number)) else {
             return Ok(());
         };
-        let command = Command::GiveBack(work.target.attempt(number));
+        let command = Command::GiveBack(self.attempt_of(&work.target, challenge, number));
         let policy = self.lock_policy(&work.target, challenge)?;
         self.change_subject(subject, &command, policy, Deadline::after(FINISH)).await?;
         Ok(())

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     Command,
-    recall::{Recall, recall},
+    recall::{Recall, pending_check, recall},
 };
 use crate::domain::{
     challenge::{Challenge, EventKind, LiveCode, Maker, PendingSend, Phase, Reply},
@@ -53,7 +53,8 @@ pub enum SendStep {
     Replay(Sent),
     /// A refusal that changes nothing.
     Refused(Sent),
-    /// This request's send, or another one's, is being delivered until then at the latest.
+    /// This request's send, or another one's, is being delivered, or a provider is being asked about the live code, until
+    /// then at the latest.
     Busy {
         /// When the lease ends.
         until: Timestamp,
@@ -90,6 +91,10 @@ impl Command for ReserveSend {
         }
         if let Some(send) = &challenge.pending_send {
             return SendStep::Busy { until: send.lease_until };
+        }
+        // What the provider will say is about the code that is live now, so that it stays until then.
+        if let Some(check) = pending_check(challenge) {
+            return SendStep::Busy { until: check.lease_until };
         }
         match &self.plan {
             Some(plan) => SendStep::Deliver(self.reserve(challenge, index, plan, now)),

@@ -199,6 +199,8 @@ impl Command for NextProvider {
             code.digits = if is_ours { digits } else { 0 };
             code.expires_at = expires_at;
             code.key_id = self.plan.key_id;
+            // With a life of its own it is a code of its own, also where the send began by repeating one.
+            code.generation = self.number;
             (send.code_expires_at, send.code_digits) = (code.expires_at, code.digits);
         }
         self.plan.provider.clone_into(&mut code.provider);

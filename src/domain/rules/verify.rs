@@ -7,7 +7,7 @@ use super::{
     recall::{Recall, pending_check, recall},
 };
 use crate::domain::{
-    challenge::{Challenge, Ended, EventKind, LiveCode, Phase, Reply},
+    challenge::{Challenge, Ended, EventKind, LiveCode, Maker, Phase, Reply},
     ids::{AccountId, Request, Tag},
     outcome::{Proof, Verified},
     purpose::Purpose,
@@ -81,7 +81,7 @@ pub enum VerifyStep {
     Refused(Verified),
     /// No code has been sent.
     NothingSent,
-    /// A provider is being asked, about this attempt or another, until then at the latest.
+    /// A provider is being asked, about this attempt or another, or is still making the code, until then at the latest.
     Busy {
         /// When the lease ends.
         until: Timestamp,
@@ -133,8 +133,8 @@ impl Command for Verify {
             Ok(code) => code.clone(),
             Err(barrier) => return barrier.into(),
         };
-        if let Some(check) = pending_check(challenge) {
-            return VerifyStep::Busy { until: check.lease_until };
+        if let Some(until) = busy(challenge, &code) {
+            return VerifyStep::Busy { until };
         }
         if let Some((attempt, send_number)) = unanswered {
             return self.ask_again(challenge, &code, attempt, send_number, now);
@@ -144,6 +144,20 @@ impl Command for Verify {
         }
         self.attempt(challenge, &code, now)
     }
+}
+
+/// Until when a provider cannot be asked: it is being asked already, or has not yet said by what reference it knows the
+/// code. Without that it would answer "gone", and end what is about to begin.
+fn busy(challenge: &Challenge, code: &LiveCode) -> Option<Timestamp> {
+    let managed = matches!(code.maker, Maker::Provider { .. });
+    let unconfirmed = challenge.pending_send.as_ref().filter(|send| managed && send.number == code.send_number);
+    let asked = pending_check(challenge).map(|check| check.lease_until);
+    asked.or(unconfirmed.map(|send| send.lease_until))
+}
+
+/// The number of the attempt that a provider is being asked about.
+pub(super) fn asked(challenge: &Challenge) -> Option<u32> {
+    pending_check(challenge).map(|check| check.attempt)
 }
 
 /// Why there is no live code to compare with, in order of precedence.

@@ -1,0 +1,41 @@
+//! Tests of the rules: tables of commands and what they come to, the subject, histories against a model, and the bytes of
+//! records.
+//!
+//! A table is a text file beside this one; `language.rs` says how it reads. To add a case, add a line.
+
+// `cfg(test)` tells clippy that the helpers are tests too.
+#[cfg(test)]
+mod histories;
+#[cfg(test)]
+mod language;
+#[cfg(test)]
+mod ledger;
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod subject;
+#[cfg(test)]
+mod table;
+
+/// Runs every scenario of a table and reports all steps that came out otherwise.
+macro_rules! tables {
+    ($($name:ident),+) => {
+        $(
+            #[test]
+            fn $name() {
+                let mistakes = table::run(include_str!(concat!(stringify!($name), ".txt")));
+                assert!(mistakes.is_empty(), "{}.txt:\n{}", stringify!($name), mistakes.join("\n"));
+            }
+        )+
+    };
+}
+
+tables!(send, settle, verify, managed, ending);
+
+/// The canary of the tables: a step with a wrong expectation is reported.
+#[test]
+fn a_wrong_table_is_noticed() {
+    let mistakes = table::run("== t\nat 0s | send opt1 id=s1 | resend_too_soon next=30s\n");
+    assert_eq!(mistakes.len(), 1, "{mistakes:?}");
+    assert!(mistakes[0].contains("deliver 1 lease=15s"), "{mistakes:?}");
+}

@@ -1,0 +1,178 @@
+//! A process that dies in the middle of a use case: its future is dropped after every number of polls, and another
+//! replica goes on from what is stored.
+
+use std::time::Duration;
+
+use otpd::{
+    domain::outcome::{Sent, Verified},
+    service::error::Error,
+};
+
+use crate::{
+    fake::{Deliver, FakeProvider, Judge},
+    world::{World, accepted, is_not_matched, is_success, killed_after, killed_when, wrong},
+};
+
+/// Longer than any lease here: a time-out of 5 s and a margin of 5 s.
+const PAST_LEASE: Duration = Duration::from_secs(11);
+/// More polls than any use case here needs.
+const MOST_POLLS: usize = 200;
+
+#[tokio::test(start_paused = true)]
+async fn a_send_whose_process_dies_is_unconfirmed_after_its_lease() {
+    let mut unconfirmed = 0;
+    for polls in 0..MOST_POLLS {
+        let world = World::new().policy(|policy| policy.limits.resend_gaps.clear());
+        world.provider().always_deliver(Deliver::After(Duration::from_millis(1), Box::new(Deliver::Accept)));
+        world.replica().open("c").await;
+        world.faults.step();
+        let dying = world.replica();
+        let first = killed_after(polls, dying.send("c", "s")).await;
+        drop(dying);
+        let next = world.replica();
+        if let Err(error) = next.send("c", "s").await {
+            assert!(matches!(error, Error::RequestInProgress { .. }), "{polls} polls: {error:?}");
+            // Another request has to wait as well.
+            let other = next.send("c", "other").await;
+            assert!(matches!(other, Err(Error::RequestInProgress { .. })), "{polls} polls: {other:?}");
+            world.clock.advance(PAST_LEASE);
+        }
+        let last = next.send("c", "s").await;
+        let Ok(Sent::Success(dispatch)) = &last else { panic!("{polls} polls: {last:?}") };
+        unconfirmed += usize::from(!dispatch.confirmed);
+        assert!(world.messages() <= 1, "{polls} polls");
+        assert!(!dispatch.confirmed || world.messages() == 1, "{polls} polls");
+        assert_eq!(next.view("c").await.options[0].1, 1, "{polls} polls");
+        assert!(world.memory.takes() <= 2, "{polls} polls");
+        if world.messages() == 1 {
+            // The code that may be on its way works.
+            assert!(is_success(&next.verify("c", "v", &world.code()).await), "{polls} polls");
+        }
+        if first.is_some() {
+            assert!(unconfirmed > 3, "the send died between its reservation and its end");
+            return;
+        }
+    }
+    panic!("the send never ended");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_guess_whose_process_dies_counts_once() {
+    for right in [false, true] {
+        for same_id in [false, true] {
+            let mut ended = false;
+            for polls in 0..MOST_POLLS {
+                ended |= die_in_a_guess(polls, right, same_id).await;
+                if ended {
+                    break;
+                }
+            }
+            assert!(ended);
+        }
+    }
+}
+
+async fn die_in_a_guess(polls: usize, right: bool, same_id: bool) -> bool {
+    let case = format!("{polls} polls, right: {right}, same id: {same_id}");
+    let world = World::new();
+    let code = world.sent(&world.replica(), "c").await;
+    let otp = if right { code.clone() } else { wrong(&code) };
+    world.faults.step();
+    let dying = world.replica();
+    let first = killed_after(polls, dying.verify("c", "v", &otp)).await;
+    let next = world.replica();
+    let last = next.verify("c", if same_id { "v" } else { "w" }, &otp).await;
+    let view = next.view("c").await;
+    if right {
+        let fine = is_success(&last) || (!same_id && matches!(last, Ok(Verified::AlreadyUsed)));
+        assert!(fine, "{case}: {last:?}");
+        assert_eq!(view.attempts, 1, "{case}");
+        assert_eq!(next.failures().await, 0, "{case}");
+    } else {
+        assert!(is_not_matched(&last), "{case}: {last:?}");
+        assert_eq!(next.failures().await, u64::from(view.attempts), "{case}");
+        assert!(view.attempts == 1 || (!same_id && view.attempts == 2), "{case}");
+    }
+    first.is_some()
+}
+
+/// A provider's check: asked again under the same id, or a new attempt under another. What was never answered is no failure.
+#[tokio::test(start_paused = true)]
+async fn a_check_whose_process_dies_is_no_failure() {
+    for same_id in [false, true] {
+        for stale in [false, true] {
+            let mut ended = false;
+            for polls in 0..MOST_POLLS {
+                ended |= die_in_a_check(polls, same_id, stale).await;
+                if ended {
+                    break;
+                }
+            }
+            assert!(ended);
+        }
+    }
+}
+
+async fn die_in_a_check(polls: usize, same_id: bool, stale: bool) -> bool {
+    let case = format!("{polls} polls, same id: {same_id}, stale: {stale}");
+    let world = World::with(vec![FakeProvider::managed("managed", true)]);
+    let next = world.replica();
+    let code = world.sent(&next, "c").await;
+    if stale {
+        // The replica that goes on remembers the subject from an earlier challenge.
+        world.replica().open("earlier").await;
+        accepted(next.send("earlier", "earlier-send").await);
+        assert!(is_not_matched(&next.verify("earlier", "e", "000000").await));
+    }
+    let before = u64::from(stale);
+    world.faults.step();
+    world.provider().checks([Judge::After(Duration::from_millis(1), Box::new(Judge::Compare))]);
+    let dying = world.replica();
+    let first = killed_after(polls, dying.verify("c", "v", &wrong(&code))).await;
+    world.clock.advance(PAST_LEASE);
+    if same_id {
+        let last = next.verify("c", "v", &wrong(&code)).await;
+        assert!(is_not_matched(&last), "{case}: {last:?}");
+        assert_eq!(next.view("c").await.attempts, 1, "{case}");
+        assert_eq!(next.failures().await, before + 1, "{case}");
+    } else {
+        let last = next.verify("c", "w", &code).await;
+        assert!(is_success(&last), "{case}: {last:?}");
+        let attempts = next.view("c").await.attempts;
+        assert!((1..=2).contains(&attempts), "{case}");
+        assert_eq!(next.failures().await, 0, "{case}");
+    }
+    first.is_some()
+}
+
+/// The same, but the one that goes on cancels, so that no success covers up a failure that was not given back.
+#[tokio::test(start_paused = true)]
+async fn an_abandoned_check_is_given_back_by_whoever_finds_it() {
+    for stale in [false, true] {
+        let world = World::with(vec![FakeProvider::managed("managed", true)]);
+        let next = world.replica();
+        let code = world.sent(&next, "c").await;
+        if stale {
+            world.replica().open("earlier").await;
+            accepted(next.send("earlier", "earlier-send").await);
+            assert!(is_not_matched(&next.verify("earlier", "e", "000000").await));
+        }
+        let before = u64::from(stale);
+        world.provider().checks([Judge::Hang]);
+        let (dying, asked) = (world.replica(), 1 + usize::from(stale));
+        let happened = || world.provider().questions().len() == asked;
+        assert!(killed_when(happened, dying.verify("c", "v", &code)).await.is_none());
+        assert_eq!(next.failures().await, before + 1);
+        world.clock.advance(PAST_LEASE);
+        next.cancel("c", "x").await.unwrap();
+        assert_eq!(next.failures().await, before, "stale: {stale}");
+        // Another guess finds it as well, and counts by itself.
+        let code = world.sent(&next, "d").await;
+        world.provider().checks([Judge::Hang]);
+        let happened = || world.provider().questions().len() == asked + 1;
+        assert!(killed_when(happened, dying.verify("d", "v", &code)).await.is_none());
+        world.clock.advance(PAST_LEASE);
+        assert!(is_not_matched(&next.verify("d", "w", &wrong(&code)).await));
+        assert_eq!(next.failures().await, before + 1, "stale: {stale}");
+    }
+}

@@ -1,0 +1,28 @@
+//! The use cases over a store in memory and fake providers: races, lost answers, dead processes, and a simulation.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+mod accounts;
+#[path = "../support/clock.rs"]
+mod clock;
+mod deaths;
+#[path = "../support/entropy.rs"]
+mod entropy;
+#[path = "../support/fake.rs"]
+mod fake;
+#[path = "../support/faults.rs"]
+mod faults;
+mod lost_answers;
+mod managed;
+#[path = "../support/memory.rs"]
+mod memory;
+mod races;
+mod rotation;
+mod sends;
+mod verifications;
+mod world;

@@ -1,0 +1,316 @@
+//! A provider that does what the test says, and shows what it was given. Included with `#[path]`.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use otpd::{
+    domain::destination::{Channel, Destination},
+    ports::{
+        clock::Deadline,
+        provider::{Capabilities, Check, Checked, Codes, Delivered, Delivery, Evidence, Parameters, Provider, Receipt},
+    },
+};
+use tokio::sync::Semaphore;
+
+/// What one delivery comes to.
+#[derive(Clone, Debug)]
+pub(crate) enum Deliver {
+    Accept,
+    Reject,
+    Fail(Option<Duration>),
+    Unknown,
+    /// Answers nothing until long after the deadline.
+    Hang,
+    /// Accepts once the test lets it.
+    Hold,
+    /// Sleeps first.
+    After(Duration, Box<Deliver>),
+}
+
+/// What one check comes to.
+#[derive(Clone, Debug)]
+pub(crate) enum Judge {
+    /// Compares with the code that it made.
+    Compare,
+    Match,
+    NotMatch,
+    Gone,
+    Exceeded,
+    Used,
+    Unknown,
+    /// Answers nothing until long after the deadline, and has not compared.
+    Hang,
+    /// Compares, and the answer is lost.
+    CompareUnheard,
+    /// Compares once the test lets it.
+    Hold,
+    /// Sleeps first.
+    After(Duration, Box<Judge>),
+}
+
+/// One message that the fake was given.
+#[derive(Clone, Debug)]
+pub(crate) struct Mail {
+    pub(crate) challenge: String,
+    pub(crate) destination: String,
+    pub(crate) channel: Channel,
+    /// Ours, or the one that a managing fake made.
+    pub(crate) code: String,
+    pub(crate) text: String,
+    pub(crate) parameters: Parameters,
+    pub(crate) idempotency_key: String,
+    pub(crate) code_life: Duration,
+}
+
+/// One check that the fake was asked.
+#[derive(Clone, Debug)]
+pub(crate) struct Question {
+    pub(crate) otp: String,
+    pub(crate) reference: String,
+    pub(crate) repeated: bool,
+    pub(crate) parameters: Parameters,
+    pub(crate) idempotency_key: String,
+}
+
+/// The fake.
+pub(crate) struct FakeProvider {
+    name: String,
+    capabilities: Capabilities,
+    state: Mutex<State>,
+    gate: Semaphore,
+}
+
+#[derive(Default)]
+struct State {
+    deliveries: VecDeque<Deliver>,
+    always_deliver: Option<Deliver>,
+    checks: VecDeque<Judge>,
+    always_judge: Option<Judge>,
+    outbox: Vec<Mail>,
+    questions: Vec<Question>,
+    /// Codes of ours by reference; none once it has matched.
+    codes: HashMap<String, Option<String>>,
+    /// Answers by idempotency key, for a check that may be repeated.
+    answered: HashMap<String, Checked>,
+    hook: Option<Box<dyn FnMut() + Send>>,
+}
+
+impl FakeProvider {
+    /// Delivers our codes, on every channel.
+    pub(crate) fn ours(name: &str) -> Arc<Self> {
+        Self::new(name, Codes::Ours)
+    }
+
+    /// Makes and checks its own codes, on every channel.
+    pub(crate) fn managed(name: &str, check_repeatable: bool) -> Arc<Self> {
+        Self::new(name, Codes::Managed { check_repeatable })
+    }
+
+    fn new(name: &str, codes: Codes) -> Arc<Self> {
+        Self::with(
+            name,
+            Capabilities {
+                codes,
+                channels: Channel::ALL.to_vec(),
+                contact_on_file: matches!(codes, Codes::Managed { .. }),
+                timeout: Duration::from_secs(5),
+                code_life: None,
+            },
+        )
+    }
+
+    /// With these abilities.
+    pub(crate) fn with(name: &str, capabilities: Capabilities) -> Arc<Self> {
+        Arc::new(Self { name: name.to_owned(), capabilities, state: Mutex::default(), gate: Semaphore::new(0) })
+    }
+
+    /// The next deliveries, in order; after them what always happens.
+    pub(crate) fn deliveries(&self, next: impl IntoIterator<Item = Deliver>) {
+        self.state().deliveries = next.into_iter().collect();
+    }
+
+    /// What deliveries come to that are not scripted. Without this: accepted.
+    pub(crate) fn always_deliver(&self, deliver: Deliver) {
+        self.state().always_deliver = Some(deliver);
+    }
+
+    /// The next checks, in order; after them what always happens.
+    pub(crate) fn checks(&self, next: impl IntoIterator<Item = Judge>) {
+        self.state().checks = next.into_iter().collect();
+    }
+
+    /// What checks come to that are not scripted. Without this: compared.
+    pub(crate) fn always_judge(&self, judge: Judge) {
+        self.state().always_judge = Some(judge);
+    }
+
+    /// Lets one held call go on.
+    pub(crate) fn release(&self) {
+        self.gate.add_permits(1);
+    }
+
+    /// Called at the start of each call.
+    pub(crate) fn set_hook(&self, hook: impl FnMut() + Send + 'static) {
+        self.state().hook = Some(Box::new(hook));
+    }
+
+    /// All that was given to it, whatever it answered.
+    pub(crate) fn outbox(&self) -> Vec<Mail> {
+        self.state().outbox.clone()
+    }
+
+    /// How many deliveries it was asked for.
+    pub(crate) fn calls(&self) -> usize {
+        self.state().outbox.len()
+    }
+
+    /// The code of the last message.
+    pub(crate) fn last_code(&self) -> String {
+        self.state().outbox.last().expect("a message was sent").code.clone()
+    }
+
+    /// All that it was asked to check.
+    pub(crate) fn questions(&self) -> Vec<Question> {
+        self.state().questions.clone()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run_hook(&self) {
+        let hook = self.state().hook.take();
+        if let Some(mut hook) = hook {
+            hook();
+            self.state().hook = Some(hook);
+        }
+    }
+
+    async fn pass_gate(&self) {
+        self.gate.acquire().await.expect("the gate is never closed").forget();
+    }
+
+    fn compare(&self, check: &Check) -> Checked {
+        let repeatable = matches!(self.capabilities.codes, Codes::Managed { check_repeatable: true });
+        let mut state = self.state();
+        if let Some(known) = state.answered.get(&check.idempotency_key).filter(|_| repeatable) {
+            return known.clone();
+        }
+        let answer = match state.codes.get_mut(&check.reference) {
+            None | Some(None) => Checked::Gone,
+            Some(code) if code.as_deref() == Some(check.otp.expose().as_str()) => {
+                *code = None;
+                Checked::Matched(Evidence { eci: "05".to_owned(), verification_id: check.reference.clone() })
+            }
+            Some(_) => Checked::NotMatched,
+        };
+        state.answered.insert(check.idempotency_key.clone(), answer.clone());
+        answer
+    }
+}
+
+#[async_trait]
+impl Provider for FakeProvider {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    async fn deliver(&self, delivery: Delivery, _deadline: Deadline) -> Delivered {
+        let (mut behaviour, reference) = {
+            let mut state = self.state();
+            let number = state.outbox.len();
+            let reference = format!("{}-{number}", self.name);
+            let made = format!("{:06}", (number + 1) * 7919 % 1_000_000);
+            let destination = match &delivery.occasion.destination {
+                Destination::Phone(number) => number.expose().to_owned(),
+                Destination::Email(mailbox) => mailbox.expose().to_owned(),
+                Destination::OnFile => "on file".to_owned(),
+            };
+            let (code, text) = match &delivery.message {
+                Some(message) => (message.code.expose().clone(), message.text.expose().clone()),
+                None => (made.clone(), String::new()),
+            };
+            if delivery.message.is_none() {
+                state.codes.insert(reference.clone(), Some(made));
+            }
+            state.outbox.push(Mail {
+                challenge: delivery.occasion.challenge.as_str().to_owned(),
+                destination,
+                channel: delivery.occasion.channel,
+                code,
+                text,
+                parameters: delivery.occasion.parameters.clone(),
+                idempotency_key: delivery.idempotency_key.clone(),
+                code_life: delivery.code_life,
+            });
+            let scripted = state.deliveries.pop_front().or_else(|| state.always_deliver.clone());
+            (scripted.unwrap_or(Deliver::Accept), reference)
+        };
+        self.run_hook();
+        loop {
+            match behaviour {
+                Deliver::Accept => return Delivered::Accepted(Receipt { reference, ..Receipt::default() }),
+                Deliver::Reject => return Delivered::Rejected,
+                Deliver::Fail(retry_after) => return Delivered::Failed { retry_after },
+                Deliver::Unknown => return Delivered::Unknown,
+                Deliver::Hang => std::future::pending().await,
+                Deliver::Hold => {
+                    self.pass_gate().await;
+                    behaviour = Deliver::Accept;
+                }
+                Deliver::After(span, then) => {
+                    tokio::time::sleep(span).await;
+                    behaviour = *then;
+                }
+            }
+        }
+    }
+
+    async fn check(&self, check: Check, _deadline: Deadline) -> Checked {
+        let mut behaviour = {
+            let mut state = self.state();
+            state.questions.push(Question {
+                otp: check.otp.expose().clone(),
+                reference: check.reference.clone(),
+                repeated: check.repeated,
+                parameters: check.occasion.parameters.clone(),
+                idempotency_key: check.idempotency_key.clone(),
+            });
+            let scripted = state.checks.pop_front().or_else(|| state.always_judge.clone());
+            scripted.unwrap_or(Judge::Compare)
+        };
+        self.run_hook();
+        loop {
+            match behaviour {
+                Judge::Compare => return self.compare(&check),
+                Judge::Match => return Checked::Matched(Evidence::default()),
+                Judge::NotMatch => return Checked::NotMatched,
+                Judge::Gone => return Checked::Gone,
+                Judge::Exceeded => return Checked::AttemptsExceeded,
+                Judge::Used => return Checked::AlreadyUsed,
+                Judge::Unknown => return Checked::Unknown,
+                Judge::Hang => std::future::pending().await,
+                Judge::CompareUnheard => {
+                    drop(self.compare(&check));
+                    return Checked::Unknown;
+                }
+                Judge::Hold => {
+                    self.pass_gate().await;
+                    behaviour = Judge::Compare;
+                }
+                Judge::After(span, then) => {
+                    tokio::time::sleep(span).await;
+                    behaviour = *then;
+                }
+            }
+        }
+    }
+}
