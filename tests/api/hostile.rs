@@ -330,6 +330,43 @@ async fn what_is_no_message_or_no_method() {
     assert!(!server.log().contains("panicked"));
 }
 
+/// Clients take 8 KiB of headers by default: the longest list of faults must fit, or the caller sees none of them.
+#[tokio::test]
+async fn all_that_can_be_wrong_fits_into_a_status() {
+    let site = Site::embedded();
+    let server = site.start();
+    let caller = Caller::of(&server).await;
+    let mut request = login(&"é".repeat(101), &"é".repeat(101), "+14155550100");
+    let header = request.request_header.as_mut().unwrap();
+    header.protocol_version = Some(ProtocolVersion { major: -1, minor: -1, revision: -1 });
+    header.request_timestamp = at(-1);
+    header.payment_integrator_account_id = "é".repeat(101);
+    request.purpose = -1;
+    let amount = Some(Amount { amount_micros: -1, currency_code: "é".repeat(101) });
+    request.transaction = Some(Transaction { amount, payee: "é".repeat(101), reference: "é".repeat(101) });
+    let nowhere = Destination { channel: 99, challenge_option_id: "é".repeat(101), ..sms("é", "") };
+    request.destinations = vec![nowhere; 10];
+    request.locale = "é".repeat(101);
+    request.client_context = Some(ClientContext {
+        ip_address: "é".into(),
+        user_agent: "é".repeat(513),
+        device_id: "é".repeat(101),
+        lat_long: "é".into(),
+    });
+    request.provider_parameters = (0..33).map(|n| (format!("{n}{}", "é".repeat(101)), "é".repeat(1_001))).collect();
+    request.provider_parameters.insert(String::new(), String::new());
+    // Below the largest message, or that would be all that is wrong.
+    while request.encoded_len() > 60_000 {
+        request.provider_parameters.pop_last();
+    }
+    let status = caller.create(request).await.unwrap_err();
+    let (reason, fields) = faults(&status);
+    assert_eq!(reason, VERSION);
+    assert!(fields.len() > 40, "{fields:?}");
+    let encoded = status.details().len() * 4 / 3 + status.message().len();
+    assert!(encoded < 8_000, "{encoded} bytes");
+}
+
 /// Google asks for a minute.
 #[tokio::test]
 async fn a_clock_that_is_off_is_refused_where_configured() {
