@@ -147,6 +147,8 @@ pub enum Ended {
         /// When the last code expired: from then on the answer is "expired".
         code_expires_at: Timestamp,
     },
+    /// Past its time.
+    Expired,
 }
 
 /// The live code: all that is needed to make it again, never the code.

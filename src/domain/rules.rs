@@ -1,7 +1,7 @@
 //! The rules of a challenge, once: `decide(record, command, now) -> (record', outcome)`.
 //!
 //! Each command is a type with its own outcome; its file holds its precedence. [`decide`] does what all of them need: it
-//! keeps time from running backwards, and settles what a dead replica left open.
+//! keeps time from running backwards, settles what a dead replica left open, and ends what is past its time.
 
 mod cancel;
 mod check;
@@ -68,6 +68,7 @@ pub fn decide<C: Command>(record: &Challenge, command: &C, now: Timestamp) -> De
     }
     let abandoned_attempt = if command.settles_check() { None } else { check::settle_overdue(&mut next, now) };
     let outcome = command.apply(&mut next, now);
+    next.end_if_expired(now);
     let asked_again = verify::asked(&next);
     let abandoned_attempt = abandoned_attempt.filter(|attempt| asked_again != Some(*attempt));
     if next != *record {
@@ -96,6 +97,14 @@ impl Challenge {
         }
         if let Some(send) = &mut self.pending_send {
             send.previous = None;
+        }
+    }
+
+    /// Ends it once its time has run out, unless a provider is being asked about a code that was typed in time.
+    fn end_if_expired(&mut self, now: Timestamp) {
+        let open = matches!(&self.phase, Phase::Open(open) if open.pending_check.is_none());
+        if open && now >= self.expires_at() {
+            self.end(Ended::Expired);
         }
     }
 

@@ -212,9 +212,10 @@ impl Subject {
         }
     }
 
-    /// Counts a failure, once however often it is asked.
+    /// Counts a failure, once however often it is asked. One that was forgiven meanwhile counts anew: whoever charged it has
+    /// not recorded the attempt, so that the next guess under that number came after the success.
     fn fail(&mut self, attempt: Attempt, now: Timestamp, policy: &LockPolicy) -> bool {
-        if self.charges.iter().any(|charge| charge.is_of(attempt)) {
+        if self.charges.iter().any(|charge| charge.is_of(attempt) && charge.failure > self.forgiven) {
             return true;
         }
         if self.locked(now).is_some() {
@@ -228,6 +229,7 @@ impl Subject {
     }
 
     fn remember(&mut self, attempt: Attempt) {
+        self.charges.retain(|charge| !charge.is_of(attempt));
         if self.charges.len() >= MAX_CHARGES {
             self.charges.remove(0);
         }

@@ -67,8 +67,8 @@ impl Otp {
                 Err(Error::VerificationOutcomeUnknown)
             }
             CheckStep::Superseded(step) => {
-                // The challenge ended meanwhile: only a code that did not match was a failure.
-                if !not_matched {
+                // The challenge ended meanwhile, and no answer is on record: only a code that did not match was a failure.
+                if !not_matched && matches!(step, VerifyStep::Refused(_)) {
                     self.give_check_back(&ask, &challenge).await?;
                 }
                 self.superseded(&ask, &challenge, step).await

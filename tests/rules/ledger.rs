@@ -51,12 +51,15 @@ enum Bug {
     SuccessLiftsOperatorsLock,
 }
 
+/// The end of a lock that has none.
+const NEVER: u64 = u64::MAX;
+
 /// Every failure there ever was.
 struct Ledger {
     failures: Vec<((u8, u32), Fate)>,
     /// The count that locked, and until when.
-    lock: Option<(usize, Option<u64>)>,
-    operator: Option<Option<u64>>,
+    lock: Option<(usize, u64)>,
+    operator: Option<u64>,
     policy: LockPolicy,
     bug: Option<Bug>,
 }
@@ -68,21 +71,21 @@ impl Ledger {
 
     fn locked(&self, now: u64) -> bool {
         let late = self.bug == Some(Bug::LockEndsLate);
-        let holds = |until: Option<u64>| until.is_none_or(|until| now < until || (late && now == until));
+        let holds = |until: u64| now < until || (late && now == until);
         self.lock.is_some_and(|(_, until)| holds(until)) || self.operator.is_some_and(holds)
     }
 
-    /// Counts at which a lock is set, with its seconds; `None`: for good.
-    fn locks_at(&self, count: usize) -> Option<Option<u64>> {
+    /// For how many seconds that count locks.
+    fn locks_at(&self, count: usize) -> Option<u64> {
         let policy = &self.policy;
         if count >= usize::try_from(policy.for_good_after).unwrap() {
-            return Some(None);
+            return Some(NEVER);
         }
         let mut rung = usize::try_from(policy.first_after).unwrap();
         for index in 0.. {
             if rung >= count {
                 let span = policy.spans[index.min(policy.spans.len() - 1)].as_secs();
-                return (rung == count).then_some(Some(span));
+                return (rung == count).then_some(span);
             }
             rung += usize::try_from(policy.again_after).unwrap();
         }
@@ -94,7 +97,8 @@ impl Ledger {
         match act {
             Act::Fail(challenge, number) => {
                 let of = (*challenge, *number);
-                let charged = self.failures.iter().any(|(whose, fate)| *whose == of && *fate != Fate::GivenBack);
+                // Forgiven before it was recorded, it counts again: the guess comes after the success.
+                let charged = self.failures.iter().any(|(whose, fate)| *whose == of && *fate == Fate::Counts);
                 if charged && self.bug != Some(Bug::ChargedAgain) {
                     return true;
                 }
@@ -104,7 +108,7 @@ impl Ledger {
                 self.failures.push((of, Fate::Counts));
                 let count = self.count();
                 if let Some(span) = self.locks_at(count) {
-                    self.lock = Some((count, span.map(|span| now + span)));
+                    self.lock = Some((count, now.saturating_add(span)));
                 }
                 return true;
             }
@@ -130,7 +134,7 @@ impl Ledger {
                     .filter(|(whose, _)| *whose == of)
                     .for_each(|(_, fate)| *fate = Fate::GivenBack);
             }
-            Act::Lock(span) => self.operator = Some(span.map(|span| now + span)),
+            Act::Lock(span) => self.operator = Some(span.map_or(NEVER, |span| now + span)),
             Act::Unlock => {
                 self.failures.iter_mut().filter(|(_, fate)| counted(fate)).for_each(|(_, fate)| *fate = Fate::Forgiven);
                 self.operator = None;
@@ -209,7 +213,7 @@ fn play(policy: &LockPolicy, acts: &[Act], bug: Option<Bug>) -> Result<(), Strin
         if view.failures != u64::try_from(count).unwrap() || view.locked.is_some() != ledger.locked(seconds) {
             return Err(format!("step {index} {act:?}: {view:?}, in the ledger {count} and {:?}", ledger.lock));
         }
-        let budget = (1..).find(|more| ledger.locks_at(count + more).is_some()).unwrap_or_default();
+        let budget = (1..100).find(|more| ledger.locks_at(count + more).is_some()).unwrap_or_default();
         let budget = if view.locked.is_some() { 0 } else { budget };
         if usize::try_from(standing.budget) != Ok(budget) {
             return Err(format!("step {index} {act:?}: budget {}, in the ledger {budget}", standing.budget));
@@ -351,7 +355,9 @@ impl Race {
 
 fn race(guesses: &[(usize, bool)], order: &[usize], uncharged: bool) -> Result<(), String> {
     let mut race = Race::new(guesses, uncharged);
-    order.iter().for_each(|index| race.advance(index % guesses.len()));
+    for index in order {
+        race.advance(index % guesses.len());
+    }
     while let Some(unfinished) = race.guesses.iter().position(|guess| guess.told.is_none()) {
         race.advance(unfinished);
     }

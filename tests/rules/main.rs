@@ -5,6 +5,8 @@
 
 // `cfg(test)` tells clippy that the helpers are tests too.
 #[cfg(test)]
+mod format;
+#[cfg(test)]
 mod histories;
 #[cfg(test)]
 mod language;

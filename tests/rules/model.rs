@@ -109,6 +109,7 @@ enum End {
     Verified,
     Cancelled,
     OutOfAttempts { code_expires: u64 },
+    Expired,
 }
 
 /// The model.
@@ -184,6 +185,14 @@ impl Model {
             let how = if self.has(Bug::UnknownIsFailed) { How::Failed } else { How::Unknown };
             self.land(now, how);
         }
+        let answer = self.act(now, step);
+        if self.end.is_none() && self.past(now, self.limits.life) {
+            (self.end, self.latest) = (Some(End::Expired), now);
+        }
+        answer
+    }
+
+    fn act(&mut self, now: u64, step: &Step) -> String {
         match step {
             Step::Send { option: 2, .. } => "unknown_option".to_owned(),
             Step::Send { id, option, locked } => {
@@ -252,9 +261,9 @@ impl Model {
         let place = usize::try_from(self.spent).unwrap().min(gaps.len().saturating_sub(1));
         let until = now + gaps.get(place).copied().unwrap_or(0);
         if self.has(Bug::GapPerOption) {
-            self.next[option] = until
+            self.next[option] = until;
         } else {
-            self.next = [until; 2]
+            self.next = [until; 2];
         }
         self.spent += 1;
         self.sends[option] += 1;
@@ -376,6 +385,7 @@ impl Model {
             (Some(End::Cancelled), _) => "otp_expired",
             _ if self.past(now, self.limits.life) => "otp_expired",
             (Some(End::OutOfAttempts { code_expires }), _) if self.past(now, *code_expires) => "otp_expired",
+            (Some(End::Expired), _) => "otp_expired",
             (Some(End::OutOfAttempts { .. }), _) => "verification_attempts_exceeded",
             (None, None) => "nothing_sent",
             (None, Some(live)) if self.past(now, live.expires) => "otp_expired",
@@ -409,6 +419,7 @@ impl Model {
             Some(End::Verified) => "Verified",
             Some(End::Cancelled) => "Cancelled",
             Some(End::OutOfAttempts { .. }) => "AttemptsExceeded",
+            Some(End::Expired) => "Expired",
             None if self.past(now, self.limits.life) => "Expired",
             None if self.attempts >= self.limits.attempts => "AttemptsExceeded",
             None if live.is_some() => "Sent",

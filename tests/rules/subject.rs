@@ -17,6 +17,9 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// Later than any lock that ends.
 const LONG: Duration = Duration::from_secs(365 * 86_400);
 
+/// How long a lock lasts that does not end.
+const FOR_GOOD: Duration = Duration::MAX;
+
 /// One subject, as a caller sees it.
 struct Person {
     subject: Subject,
@@ -76,8 +79,9 @@ impl Person {
     }
 
     /// How long the lock still lasts; `None`: unlocked.
-    fn locked_for(&self) -> Option<Option<Duration>> {
-        self.subject.view(self.now).locked.map(|lock| lock.until.map(|until| until.since(self.now)))
+    fn locked_for(&self) -> Option<Duration> {
+        let lock = self.subject.view(self.now).locked?;
+        Some(lock.until.map_or(FOR_GOOD, |until| until.since(self.now)))
     }
 }
 
@@ -98,16 +102,16 @@ fn the_ladder() {
         let standing = person.fail(count, 1);
         assert_eq!(standing.locked, None, "failure {count} is allowed, even the one that locks");
         let expected = match count {
-            10 => Some(Some(30 * MINUTE)),
-            15 => Some(Some(2 * HOUR)),
-            20 => Some(Some(8 * HOUR)),
-            100 => Some(None),
-            _ if count > 20 && count.is_multiple_of(5) => Some(Some(24 * HOUR)),
+            10 => Some(30 * MINUTE),
+            15 => Some(2 * HOUR),
+            20 => Some(8 * HOUR),
+            100 => Some(FOR_GOOD),
+            _ if count > 20 && count.is_multiple_of(5) => Some(24 * HOUR),
             _ => None,
         };
         assert_eq!(person.locked_for(), expected, "after {count} failures");
         assert_eq!(person.failures(), u64::from(count));
-        if let Some(Some(span)) = expected {
+        if let Some(span) = expected.filter(|span| *span != FOR_GOOD) {
             let end = person.now.plus(span);
             person.now = end;
             assert_eq!(person.locked_for(), None, "a lock has ended at its end");
@@ -121,7 +125,7 @@ fn the_ladder() {
         }
     }
     person.now = person.now.plus(10 * LONG);
-    assert_eq!(person.locked_for(), Some(None), "for good");
+    assert_eq!(person.locked_for(), Some(FOR_GOOD), "for good");
     assert_eq!(person.fail(200, 1).locked, Some(Locked { until: None }));
     assert_eq!(person.failures(), 100, "what is refused does not count");
 }
@@ -132,11 +136,11 @@ fn a_lock_for_good_is_taken_back_with_its_failure() {
     let mut person = Person::new();
     person.policy = LockPolicy { for_good_after: 12, ..LockPolicy::default() };
     person.fail_times(12);
-    assert_eq!(person.locked_for(), Some(None));
+    assert_eq!(person.locked_for(), Some(FOR_GOOD));
     person.give_back_last();
     assert_eq!((person.failures(), person.locked_for()), (11, None));
     person.fail_times(1);
-    assert_eq!(person.locked_for(), Some(None));
+    assert_eq!(person.locked_for(), Some(FOR_GOOD));
 }
 
 #[test]
@@ -228,7 +232,7 @@ fn a_success_restarts_the_ladder() {
     assert_eq!(person.locked_for(), None);
     person.now = person.now.plus(DAY);
     person.fail(60, 1);
-    assert_eq!(person.locked_for(), Some(Some(30 * MINUTE)));
+    assert_eq!(person.locked_for(), Some(30 * MINUTE));
 }
 
 #[test]
@@ -247,7 +251,7 @@ fn a_failure_given_back_never_was() {
         Standing { locked: None, budget: 0, through: 11 },
         "asked about again it counts again"
     );
-    assert_eq!(person.locked_for(), Some(Some(30 * MINUTE)));
+    assert_eq!(person.locked_for(), Some(30 * MINUTE));
 }
 
 /// Whatever the order in which things are given back.
@@ -320,14 +324,14 @@ fn an_operators_lock_is_lifted_by_nothing_but_its_end_or_an_unlock() {
     assert_eq!(person.apply(&Command::Lock { until: Some(until) }).locked, Some(Locked { until: Some(until) }));
     person.succeed(50, 1, 1);
     person.give_back_last();
-    assert_eq!(person.locked_for(), Some(Some(HOUR)));
+    assert_eq!(person.locked_for(), Some(HOUR));
     assert_eq!(person.fail(60, 1).locked, Some(Locked { until: Some(until) }));
     assert_eq!(person.pass(60, 1).locked, Some(Locked { until: Some(until) }));
     person.now = until;
     assert_eq!(person.locked_for(), None);
     person.apply(&Command::Lock { until: None });
     person.now = person.now.plus(LONG);
-    assert_eq!(person.locked_for(), Some(None));
+    assert_eq!(person.locked_for(), Some(FOR_GOOD));
     person.apply(&Command::Unlock);
     assert_eq!((person.failures(), person.locked_for()), (0, None));
 }
@@ -337,11 +341,11 @@ fn of_two_locks_the_later_is_told() {
     let mut person = Person::new();
     person.fail_times(10);
     person.apply(&Command::Lock { until: Some(person.now.plus(MINUTE)) });
-    assert_eq!(person.locked_for(), Some(Some(30 * MINUTE)));
+    assert_eq!(person.locked_for(), Some(30 * MINUTE));
     person.apply(&Command::Lock { until: Some(person.now.plus(HOUR)) });
-    assert_eq!(person.locked_for(), Some(Some(HOUR)));
+    assert_eq!(person.locked_for(), Some(HOUR));
     person.apply(&Command::Lock { until: None });
-    assert_eq!(person.locked_for(), Some(None));
+    assert_eq!(person.locked_for(), Some(FOR_GOOD));
 }
 
 #[test]
@@ -355,7 +359,7 @@ fn an_unlock_forgives_all_and_restarts_the_ladder() {
     person.fail_times(9);
     assert_eq!((person.failures(), person.locked_for()), (9, None));
     person.fail(70, 1);
-    assert_eq!(person.locked_for(), Some(Some(30 * MINUTE)));
+    assert_eq!(person.locked_for(), Some(30 * MINUTE));
 }
 
 #[test]
@@ -366,7 +370,7 @@ fn a_stricter_policy_counts_from_the_next_failure_on() {
     assert_eq!(person.locked_for(), None);
     assert_eq!(person.subject.standing(person.now, &person.policy).budget, 1);
     person.fail(60, 1);
-    assert_eq!(person.locked_for(), Some(Some(30 * MINUTE)));
+    assert_eq!(person.locked_for(), Some(30 * MINUTE));
 }
 
 /// An account has one subject, and its purposes may have ladders of their own.
@@ -376,7 +380,7 @@ fn a_laxer_policy_lifts_no_lock_by_itself() {
     person.policy = strict();
     person.fail_times(5);
     let lock = person.locked_for();
-    assert_eq!(lock, Some(Some(30 * MINUTE)));
+    assert_eq!(lock, Some(30 * MINUTE));
     person.policy = LockPolicy::default();
     person.succeed(50, 1, 0);
     person.give_back(60, 1);
@@ -397,7 +401,7 @@ fn locks_of_a_stricter_policy_do_not_put_off_those_of_a_laxer_one() {
         assert_eq!(person.locked_for(), None);
     }
     person.fail(64, 1);
-    assert_eq!(person.locked_for(), Some(Some(30 * MINUTE)), "the tenth in a row");
+    assert_eq!(person.locked_for(), Some(30 * MINUTE), "the tenth in a row");
 }
 
 #[test]

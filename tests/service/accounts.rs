@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
-use otpd::domain::outcome::{Created, Sent, Verified};
+use otpd::domain::{
+    outcome::{Created, Sent, Verified},
+    quota::QuotaPolicy,
+};
 
 use crate::world::{ACCOUNT, Replica, World, accepted, create, is_not_matched, is_success, wrong};
 
 fn world() -> World {
     World::new().policy(|policy| {
-        policy.quotas = Default::default();
+        policy.quotas = QuotaPolicy::default();
         policy.limits.resend_gaps.clear();
     })
 }
@@ -21,7 +24,7 @@ async fn fail_until_locked(world: &World, replica: &Replica, prefix: &str) -> u3
             match replica.create(&challenge, create(ACCOUNT)).await.unwrap() {
                 Created::Success { .. } => {}
                 Created::AccountLocked(_) => return number,
-                other => panic!("{other:?}"),
+                Created::RiskDeclined => panic!("there is no quota"),
             }
             accepted(replica.send(&challenge, &format!("{challenge}-send")).await);
         }

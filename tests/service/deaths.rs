@@ -27,7 +27,7 @@ async fn a_send_whose_process_dies_is_unconfirmed_after_its_lease() {
         world.replica().open("c").await;
         world.faults.step();
         let dying = world.replica();
-        let first = killed_after(polls, dying.send("c", "s")).await;
+        let first = Box::pin(killed_after(polls, dying.send("c", "s"))).await;
         drop(dying);
         let next = world.replica();
         if let Err(error) = next.send("c", "s").await {

@@ -162,6 +162,24 @@ async fn lose_in_a_verification(index: usize, fault: Fault, again: Again, right:
     over
 }
 
+/// A guess was charged and not recorded; a success elsewhere forgives the charge. The next guess counts all the same.
+#[tokio::test(start_paused = true)]
+async fn a_charge_without_an_attempt_buys_no_guess() {
+    let world = World::new().policy(|policy| policy.limits.resend_gaps.clear());
+    let replica = world.replica();
+    let code = world.sent(&replica, "c").await;
+    world.faults.script(&[(1, Fault::Before)]);
+    let lost = replica.verify("c", "lost", &wrong(&code)).await;
+    assert!(matches!(lost, Err(Error::Store(_))), "{lost:?}");
+    world.faults.script(&[]);
+    assert_eq!((replica.failures().await, replica.view("c").await.attempts), (1, 0));
+    let other = world.sent(&replica, "d").await;
+    assert!(is_success(&replica.verify("d", "v", &other).await));
+    assert_eq!(replica.failures().await, 0);
+    assert!(is_not_matched(&replica.verify("c", "next", &wrong(&code)).await));
+    assert_eq!(replica.failures().await, 1);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_creation_survives_the_loss_of_any_answer() {
     for fault in FAULTS {

@@ -8,6 +8,7 @@
 )]
 
 mod accounts;
+mod checker;
 #[path = "../support/clock.rs"]
 mod clock;
 mod deaths;
@@ -23,6 +24,8 @@ mod managed;
 mod memory;
 mod races;
 mod rotation;
+mod secrecy;
 mod sends;
+mod simulation;
 mod verifications;
 mod world;

@@ -32,13 +32,26 @@ async fn the_provider_says_what_the_code_is_worth() {
     let Ok(Verified::Success(proof)) = replica.verify("c", "right", &code).await else { panic!("no success") };
     assert_eq!((proof.eci.as_str(), proof.verification_id.as_str()), ("05", "managed-0"));
     assert_eq!(replica.failures().await, 0);
-    assert_eq!(world.provider().questions().len(), 2);
+    let questions = world.provider().questions();
+    assert_eq!((questions[0].otp.clone(), questions[1].otp.clone()), (wrong(&code), code.clone()));
+    assert_eq!((questions[0].reference.as_str(), questions.len()), ("managed-0", 2));
     // Told again without asking.
     assert_eq!(replica.verify("c", "right", &code).await.unwrap(), Verified::Success(proof));
     assert!(is_not_matched(&replica.verify("c", "wrong", &wrong(&code)).await));
     assert_eq!(world.provider().questions().len(), 2);
     assert!(matches!(replica.verify("c", "third", &code).await, Ok(Verified::AlreadyUsed)));
     assert_eq!(world.provider().questions().len(), 2);
+}
+
+/// The provider's word decides, whatever was typed.
+#[tokio::test]
+async fn the_provider_has_the_last_word() {
+    let world = managed(false);
+    let replica = world.replica();
+    let code = world.sent(&replica, "c").await;
+    world.provider().checks([Judge::NotMatch, Judge::Match]);
+    assert!(is_not_matched(&replica.verify("c", "v", &code).await));
+    assert!(is_success(&replica.verify("c", "w", &wrong(&code)).await));
 }
 
 /// What a provider refuses to compare is no failure of the person.

@@ -1,13 +1,25 @@
 //! Many requests at once, on one replica and on several.
 
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
 use otpd::{
-    domain::outcome::{Sent, Verified},
+    domain::{
+        outcome::{Created, Sent, Verified},
+        quota::{QuotaPolicy, Window},
+        time::Timestamp,
+    },
+    ports::{
+        clock::Deadline,
+        store::{Inserted, Name, Sealed, Store, StoreError, Swapped, TakeId, Taken, Version},
+    },
     service::error::Error,
 };
 
 use crate::world::{
-    ACCOUNT, Replica, World, accepted, at_once, count, create, is_not_matched, is_success, register, wrong,
+    ACCOUNT, KEY_1, Replica, World, accepted, at_once, count, create, is_not_matched, is_success, register, wrong,
 };
+use crate::{faults::FaultyStore, memory::MemoryStore};
 
 fn replicas(world: &World, number: usize) -> Vec<Replica> {
     (0..number).map(|_| world.replica()).collect()
@@ -157,8 +169,7 @@ async fn one_request_id_creates_once() {
     let fine = |answer: &_| {
         matches!(
             answer,
-            Ok(otpd::domain::outcome::Created::Success { send: Some(Sent::Success(_)), .. })
-                | Err(Error::RequestInProgress { .. })
+            Ok(Created::Success { send: Some(Sent::Success(_)), .. }) | Err(Error::RequestInProgress { .. })
         )
     };
     assert_eq!(count(&answers, fine), 100, "{answers:?}");
@@ -171,7 +182,7 @@ async fn one_request_id_creates_once() {
 #[tokio::test(start_paused = true)]
 async fn parallel_challenges_buy_no_guesses() {
     for seed in 0..10 {
-        let world = World::new().policy(|policy| policy.quotas = Default::default()).interleaved(seed);
+        let world = World::new().policy(|policy| policy.quotas = QuotaPolicy::default()).interleaved(seed);
         let replicas = replicas(&world, 3);
         let mut codes = Vec::new();
         for number in 0..12 {
@@ -203,7 +214,7 @@ async fn parallel_challenges_buy_no_guesses() {
 
 #[tokio::test(start_paused = true)]
 async fn a_fresh_account_buys_no_guesses_at_a_registration() {
-    let world = World::new().policy(|policy| policy.quotas = Default::default());
+    let world = World::new().policy(|policy| policy.quotas = QuotaPolicy::default());
     let replica = world.replica();
     for number in 0..2 {
         let challenge = format!("c{number}");
@@ -215,9 +226,78 @@ async fn a_fresh_account_buys_no_guesses_at_a_registration() {
         }
     }
     let refused = replica.create("c2", register("fresh-2", "+14155550100")).await;
-    assert!(matches!(refused, Ok(otpd::domain::outcome::Created::AccountLocked(_))), "{refused:?}");
+    assert!(matches!(refused, Ok(Created::AccountLocked(_))), "{refused:?}");
     // Neither the accounts nor another destination are touched.
     assert_eq!(replica.account("fresh-0").await.failures, 0);
     let other = replica.create("c3", register("fresh-2", "+14155550101")).await;
-    assert!(matches!(other, Ok(otpd::domain::outcome::Created::Success { .. })), "{other:?}");
+    assert!(matches!(other, Ok(Created::Success { .. })), "{other:?}");
+}
+
+/// Somebody else is always first. A request gives up after 64 races, and has used nothing up.
+#[tokio::test(start_paused = true)]
+async fn a_request_gives_up_after_sixty_four_lost_races() {
+    let world = World::new().policy(|policy| policy.limits.resend_gaps.clear());
+    let code = world.sent(&world.replica(), "c").await;
+    let counting = Arc::new(FaultyStore::new(Arc::new(NeverSwaps(world.memory.clone()))));
+    let loser = world.replica_over(counting.clone(), KEY_1, world.clock.clone());
+    let sent = loser.send("c", "s").await;
+    assert!(matches!(sent, Err(Error::Contention)), "{sent:?}");
+    assert_eq!(count(&counting.log(), |name| *name == "swap"), 64);
+    for otp in [code.clone(), wrong(&code)] {
+        let verified = loser.verify("c", &format!("v-{otp}"), &otp).await;
+        assert!(matches!(verified, Err(Error::Contention)), "{verified:?}");
+    }
+    let replica = world.replica();
+    assert_eq!((replica.view("c").await.attempts, world.messages()), (0, 1));
+    assert!(is_success(&replica.verify("c", &format!("v-{code}"), &code).await));
+}
+
+/// Loses every swap.
+struct NeverSwaps(Arc<MemoryStore>);
+
+#[async_trait]
+impl Store for NeverSwaps {
+    async fn load(&self, name: Name, deadline: Deadline) -> Result<Option<Sealed>, StoreError> {
+        self.0.load(name, deadline).await
+    }
+
+    async fn insert(
+        &self,
+        name: Name,
+        record: &Sealed,
+        ttl: Duration,
+        deadline: Deadline,
+    ) -> Result<Inserted, StoreError> {
+        self.0.insert(name, record, ttl, deadline).await
+    }
+
+    async fn swap(
+        &self,
+        name: Name,
+        _read: Version,
+        _record: &Sealed,
+        _ttl: Duration,
+        deadline: Deadline,
+    ) -> Result<Swapped, StoreError> {
+        Ok(self.0.load(name, deadline).await?.map_or(Swapped::Missing, Swapped::Stale))
+    }
+
+    async fn take(
+        &self,
+        quota: Name,
+        take: TakeId,
+        windows: &[Window],
+        now: Timestamp,
+        deadline: Deadline,
+    ) -> Result<Taken, StoreError> {
+        self.0.take(quota, take, windows, now, deadline).await
+    }
+
+    async fn give_back(&self, quota: Name, take: TakeId, deadline: Deadline) -> Result<(), StoreError> {
+        self.0.give_back(quota, take, deadline).await
+    }
+
+    async fn check(&self, deadline: Deadline) -> Result<(), StoreError> {
+        self.0.check(deadline).await
+    }
 }

@@ -1,7 +1,10 @@
 //! Keys rotate while replicas run, one after the other.
 
 use otpd::{
-    domain::outcome::{Sent, Verified},
+    domain::{
+        outcome::{Sent, Verified},
+        quota::QuotaPolicy,
+    },
     service::error::Error,
 };
 
@@ -61,7 +64,7 @@ async fn nothing_is_lost_when_keys_rotate() {
 
 #[tokio::test]
 async fn a_lock_outlives_a_rotation() {
-    let world = World::new().policy(|policy| policy.quotas = Default::default());
+    let world = World::new().policy(|policy| policy.quotas = QuotaPolicy::default());
     let old = world.replica_of(KEY_1, world.clock.clone());
     for challenge in ["c", "d"] {
         let code = world.sent(&old, challenge).await;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use otpd::{
     domain::{
+        destination::Channel,
         outcome::{Created, Sent, Verified},
         quota::Window,
     },
@@ -220,6 +221,7 @@ async fn creations_are_counted_by_account() {
         assert_eq!(replica.create(&format!("c{number}"), create(ACCOUNT)).await.unwrap(), created);
     }
     assert_eq!(replica.create("c30", create(ACCOUNT)).await.unwrap(), Created::RiskDeclined);
+    assert_eq!(world.memory.records(), 30);
     let unknown = replica.send("c30", "s").await;
     assert!(matches!(unknown, Err(Error::InvalidIdentifier)), "nothing was created: {unknown:?}");
     assert!(matches!(replica.create("d", create("joe")).await, Ok(Created::Success { .. })));
@@ -273,6 +275,8 @@ async fn a_challenge_serves_several_destinations() {
     accepted(replica.send_to("c", "s2", "o2").await);
     let mails = world.provider().outbox();
     assert_eq!((mails[0].destination.as_str(), mails[1].destination.as_str()), ("+14155550100", "jane@example.com"));
+    assert_eq!((mails[0].channel, mails[1].channel), (Channel::Sms, Channel::Email));
+    assert_eq!(mails[0].code_life, Duration::from_secs(300));
     assert!(is_not_matched(&replica.verify("c", "v1", &first).await), "one live code");
     assert!(is_success(&replica.verify("c", "v2", &mails[1].code).await));
     assert!(matches!(replica.send_to("c", "s3", "o3").await, Err(Error::InvalidIdentifier)));

@@ -1,6 +1,13 @@
 //! One store, one clock, some providers, and as many replicas as a test wants.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use otpd::{
     domain::{
@@ -35,9 +42,6 @@ pub(crate) const KEY_2: &str = "2:AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=";
 pub(crate) const TENANT: &str = "acme";
 pub(crate) const ACCOUNT: &str = "jane";
 pub(crate) const NUMBER: &str = "+14155550100";
-/// Each replica's first random byte differs.
-static REPLICAS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
-
 /// Everything around the replicas.
 pub(crate) struct World {
     pub(crate) clock: TestClock,
@@ -45,6 +49,8 @@ pub(crate) struct World {
     pub(crate) faults: Arc<FaultyStore>,
     pub(crate) providers: Vec<Arc<FakeProvider>>,
     pub(crate) policy: Policy,
+    /// Each replica has randomness of its own.
+    replicas: AtomicU64,
 }
 
 impl World {
@@ -58,7 +64,7 @@ impl World {
         let clock = TestClock::new();
         let memory = Arc::new(MemoryStore::new(Arc::new(clock.clone())));
         let faults = Arc::new(FaultyStore::new(memory.clone()));
-        Self { clock, memory, faults, providers, policy: Policy::default() }
+        Self { clock, memory, faults, providers, policy: Policy::default(), replicas: AtomicU64::new(1) }
     }
 
     /// The default policy with changes.
@@ -85,7 +91,7 @@ impl World {
 
     /// A replica over another store.
     pub(crate) fn replica_over(&self, store: Arc<dyn Store>, ring: &str, clock: TestClock) -> Replica {
-        let seed = REPLICAS.fetch_add(1, std::sync::atomic::Ordering::Relaxed) << 32;
+        let seed = self.replicas.fetch_add(1, Ordering::Relaxed) << 32;
         let providers = self.providers.iter().map(|provider| provider.clone() as Arc<dyn Provider>);
         let ports = Ports {
             store,

@@ -64,6 +64,8 @@ pub(crate) struct Mail {
     pub(crate) parameters: Parameters,
     pub(crate) idempotency_key: String,
     pub(crate) code_life: Duration,
+    /// Nothing was sent, and the fake said so.
+    pub(crate) failed: bool,
 }
 
 /// One check that the fake was asked.
@@ -89,14 +91,12 @@ struct State {
     deliveries: VecDeque<Deliver>,
     always_deliver: Option<Deliver>,
     checks: VecDeque<Judge>,
-    always_judge: Option<Judge>,
     outbox: Vec<Mail>,
     questions: Vec<Question>,
     /// Codes of ours by reference; none once it has matched.
     codes: HashMap<String, Option<String>>,
     /// Answers by idempotency key, for a check that may be repeated.
     answered: HashMap<String, Checked>,
-    hook: Option<Box<dyn FnMut() + Send>>,
 }
 
 impl FakeProvider {
@@ -138,24 +138,14 @@ impl FakeProvider {
         self.state().always_deliver = Some(deliver);
     }
 
-    /// The next checks, in order; after them what always happens.
+    /// The next checks, in order; after them codes are compared.
     pub(crate) fn checks(&self, next: impl IntoIterator<Item = Judge>) {
         self.state().checks = next.into_iter().collect();
-    }
-
-    /// What checks come to that are not scripted. Without this: compared.
-    pub(crate) fn always_judge(&self, judge: Judge) {
-        self.state().always_judge = Some(judge);
     }
 
     /// Lets one held call go on.
     pub(crate) fn release(&self) {
         self.gate.add_permits(1);
-    }
-
-    /// Called at the start of each call.
-    pub(crate) fn set_hook(&self, hook: impl FnMut() + Send + 'static) {
-        self.state().hook = Some(Box::new(hook));
     }
 
     /// All that was given to it, whatever it answered.
@@ -180,14 +170,6 @@ impl FakeProvider {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn run_hook(&self) {
-        let hook = self.state().hook.take();
-        if let Some(mut hook) = hook {
-            hook();
-            self.state().hook = Some(hook);
-        }
     }
 
     async fn pass_gate(&self) {
@@ -241,6 +223,8 @@ impl Provider for FakeProvider {
             if delivery.message.is_none() {
                 state.codes.insert(reference.clone(), Some(made));
             }
+            let scripted = state.deliveries.pop_front().or_else(|| state.always_deliver.clone());
+            let behaviour = scripted.unwrap_or(Deliver::Accept);
             state.outbox.push(Mail {
                 challenge: delivery.occasion.challenge.as_str().to_owned(),
                 destination,
@@ -250,11 +234,10 @@ impl Provider for FakeProvider {
                 parameters: delivery.occasion.parameters.clone(),
                 idempotency_key: delivery.idempotency_key.clone(),
                 code_life: delivery.code_life,
+                failed: matches!(behaviour, Deliver::Fail(_)),
             });
-            let scripted = state.deliveries.pop_front().or_else(|| state.always_deliver.clone());
-            (scripted.unwrap_or(Deliver::Accept), reference)
+            (behaviour, reference)
         };
-        self.run_hook();
         loop {
             match behaviour {
                 Deliver::Accept => return Delivered::Accepted(Receipt { reference, ..Receipt::default() }),
@@ -284,10 +267,8 @@ impl Provider for FakeProvider {
                 parameters: check.occasion.parameters.clone(),
                 idempotency_key: check.idempotency_key.clone(),
             });
-            let scripted = state.checks.pop_front().or_else(|| state.always_judge.clone());
-            scripted.unwrap_or(Judge::Compare)
+            state.checks.pop_front().unwrap_or(Judge::Compare)
         };
-        self.run_hook();
         loop {
             match behaviour {
                 Judge::Compare => return self.compare(&check),

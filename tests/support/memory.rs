@@ -41,7 +41,9 @@ impl MemoryStore {
         let mut all = kept.written.clone();
         for (name, takes) in &kept.quotas {
             all.extend_from_slice(&name.0);
-            takes.iter().for_each(|(take, _)| all.extend_from_slice(&take.0));
+            for (take, _) in takes {
+                all.extend_from_slice(&take.0);
+            }
         }
         all
     }

@@ -182,7 +182,7 @@ impl From<Barrier> for VerifyStep {
 fn live_code(challenge: &Challenge, now: Timestamp) -> Result<&LiveCode, Barrier> {
     match &challenge.phase {
         Phase::Ended(Ended::Verified { .. }) => Err(Barrier::AlreadyUsed),
-        Phase::Ended(Ended::Cancelled) => Err(Barrier::Expired),
+        Phase::Ended(Ended::Cancelled | Ended::Expired) => Err(Barrier::Expired),
         _ if now >= challenge.expires_at() => Err(Barrier::Expired),
         Phase::Ended(Ended::AttemptsExceeded { code_expires_at }) if now >= *code_expires_at => Err(Barrier::Expired),
         Phase::Ended(Ended::AttemptsExceeded { .. }) => Err(Barrier::AttemptsExceeded),

@@ -32,6 +32,7 @@ fn state(challenge: &Challenge, now: Timestamp) -> State {
         Phase::Ended(Ended::Verified { .. }) => State::Verified,
         Phase::Ended(Ended::Cancelled) => State::Cancelled,
         Phase::Ended(Ended::AttemptsExceeded { .. }) => State::AttemptsExceeded,
+        Phase::Ended(Ended::Expired) => State::Expired,
         Phase::Open(_) if now >= challenge.expires_at() => State::Expired,
         Phase::Open(_) if challenge.is_over(now) => State::AttemptsExceeded,
         Phase::Open(_) if challenge.live_code().is_some() => State::Sent,

@@ -1,0 +1,28 @@
+//! The binary as its callers meet it: over gRPC, on both stores, through kills, outages, races and rotations.
+//!
+//! `site` starts servers, `caller` calls them, `words` tells answers apart. The others are the tests, by theme.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and says then what it did"
+)]
+
+mod caller;
+mod crash;
+mod flows;
+mod hostile;
+mod lifecycle;
+mod outage;
+mod providers;
+mod races;
+#[path = "../support/redis.rs"]
+mod redis_server;
+mod replicas;
+mod rotation;
+mod secrecy;
+mod seeds;
+mod site;
+mod words;
