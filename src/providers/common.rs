@@ -38,6 +38,12 @@ pub(super) fn secret(section: &mut Section<'_>, name: &str, what: &str) -> Optio
     required(section, name, what, |text| graphic(text).map(Secret::new))
 }
 
+/// Whether a setting is wrong in itself: then it says nothing about how it goes with others.
+pub(super) fn is_wrong(section: &Section<'_>, name: &str) -> bool {
+    let path = if section.path().is_empty() { name.to_owned() } else { format!("{}.{name}", section.path()) };
+    section.ledger().is_wrong(&path)
+}
+
 /// A text that can stand in a header: visible ASCII, not empty. Credentials and names at the provider are such.
 pub(super) fn graphic(text: &str) -> Result<String, String> {
     let fits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
@@ -55,7 +61,7 @@ pub(super) fn channels(section: &mut Section<'_>, known: &[Channel]) -> Vec<Chan
 pub(super) fn phone(delivery: &Delivery) -> Result<&str, Unfit> {
     match &delivery.occasion.destination {
         Destination::Phone(number) => Ok(number.expose()),
-        Destination::Email(_) | Destination::OnFile => Err(Unfit::Unsupported("destination")),
+        Destination::Email(_) | Destination::OnFile => Err(Unfit::Invalid("destination")),
     }
 }
 
@@ -63,7 +69,7 @@ pub(super) fn phone(delivery: &Delivery) -> Result<&str, Unfit> {
 pub(super) fn mailbox(delivery: &Delivery) -> Result<&str, Unfit> {
     match &delivery.occasion.destination {
         Destination::Email(mailbox) => Ok(mailbox.expose()),
-        Destination::Phone(_) | Destination::OnFile => Err(Unfit::Unsupported("destination")),
+        Destination::Phone(_) | Destination::OnFile => Err(Unfit::Invalid("destination")),
     }
 }
 
@@ -96,4 +102,58 @@ pub(super) fn throttled_until_reset(answer: &Inbound, now: Timestamp) -> Deliver
 pub(super) fn open_note(base_url: &BaseUrl) -> Vec<String> {
     let note = "base_url is plain http: codes and credentials can be read on the way";
     if base_url.is_open() { vec![note.to_owned()] } else { Vec::new() }
+}
+
+/// Changes one line of right settings after another, a name alone meaning that the line is left out, and wants one mistake.
+#[cfg(test)]
+pub(super) fn wrong_settings<A>(right: &str, read: fn(&mut Section<'_>) -> Option<A>, cases: &[(&str, &str)]) {
+    let mistakes = |settings: &str| {
+        let ledger = crate::settings::Ledger::default();
+        let table = crate::settings::tree::Table::from_toml(settings.parse().unwrap());
+        let found = Section::root(table, &ledger, read);
+        let found = ledger.finish(found).map_err(|mistakes| mistakes.to_string());
+        found.map(|found| assert!(found.is_some(), "not read, and no mistake was reported")).err().unwrap_or_default()
+    };
+    assert_eq!(mistakes(right), "");
+    for (change, expected) in cases {
+        let (key, value) = change.split_once(' ').unwrap_or((change, ""));
+        let kept = right.lines().filter(|line| line.split(' ').next() != Some(key));
+        let changed = if value.is_empty() { "" } else { *change };
+        let wrong = mistakes(&kept.chain([changed]).collect::<Vec<_>>().join("\n"));
+        assert!(wrong.starts_with(expected) && !wrong.contains('\n'), "{change}: {wrong}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderMap, HeaderValue};
+
+    use super::*;
+
+    #[test]
+    fn a_reset_is_a_time_in_seconds_or_milliseconds() {
+        let now = Timestamp::from_millis(1_481_899_949_606);
+        let wait = |reset: &str| {
+            let headers =
+                HeaderMap::from_iter([("x-ratelimit-reset".parse().unwrap(), HeaderValue::from_str(reset).unwrap())]);
+            match throttled_until_reset(&Inbound { status: 429, headers, body: Vec::new() }, now) {
+                Delivered::Failed { retry_after } => retry_after,
+                _ => None,
+            }
+        };
+        assert_eq!(wait("1481899951"), Some(Duration::from_millis(1394)));
+        assert_eq!(wait("1481899951606"), Some(Duration::from_secs(2)));
+        assert_eq!(wait("1481899900"), Some(Duration::ZERO));
+        assert_eq!(wait("99999999999"), Some(LONGEST_WAIT));
+        assert_eq!(wait("soon"), None);
+    }
+
+    #[test]
+    fn a_reference_that_is_too_long_is_left_out() {
+        let reference = |length| match accepted(&"x".repeat(length)) {
+            Delivered::Accepted(receipt) => receipt.reference.len(),
+            _ => usize::MAX,
+        };
+        assert_eq!((reference(MAX_REFERENCE), reference(MAX_REFERENCE + 1)), (MAX_REFERENCE, 0));
+    }
 }

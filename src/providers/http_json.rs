@@ -5,6 +5,8 @@
 
 mod rules;
 mod template;
+#[cfg(test)]
+mod tests;
 mod variables;
 
 use std::collections::BTreeSet;
@@ -60,7 +62,7 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<HttpJson> {
     let path = common::required(section, "path", "the path below base_url, such as /messages", path);
     let user = section.optional_text("user", user);
     let password = section.optional_text("password", |text| Ok(Secret::new(text.to_owned())));
-    if user.is_some() != password.is_some() {
+    if user.is_some() != password.is_some() && !common::is_wrong(section, "user") {
         section.misfit("password", "goes with user: set both or none");
     }
     let headers = section.section("headers", |section| templates(section, header));
@@ -165,7 +167,8 @@ impl Adapter for HttpJson {
         let values = Values::of(&self.variables, delivery)?;
         let path = self.path.fill_encoded(&values);
         if climbs(path.expose()) {
-            return Err(Unfit::Invalid("path"));
+            let climber = self.path.variables().find(|variable| values.get(*variable).starts_with('.'));
+            return Err(Unfit::Invalid(climber.map_or("path", Variable::name)));
         }
         let request = Outbound::new(self.method.clone(), self.base_url.join(path.expose()));
         let request = match &self.login {

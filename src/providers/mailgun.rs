@@ -100,3 +100,26 @@ impl Adapter for Mailgun {
         common::open_note(&self.base_url)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::providers::common::wrong_settings;
+
+    const RIGHT: &str = "domain = \"mail.acme.example\"\napi_key = \"k\"\nfrom = \"otp@acme.example\"";
+
+    #[test]
+    fn each_wrong_setting_is_reported_once() {
+        wrong_settings(
+            RIGHT,
+            read,
+            &[
+                ("domain", "domain: required"),
+                ("domain = \"a/b\"", "domain: must be a domain"),
+                ("domain = \"..\"", "domain: must be a domain"),
+                ("api_key", "api_key: required"),
+                ("from", "from: required"),
+            ],
+        );
+    }
+}

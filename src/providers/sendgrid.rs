@@ -136,3 +136,27 @@ impl Adapter for SendGrid {
         common::open_note(&self.base_url)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::providers::common::wrong_settings;
+
+    const RIGHT: &str = "api_key = \"k\"\nfrom = \"otp@acme.example\"\nfrom_name = \"Acme Ltd.\"";
+
+    #[test]
+    fn each_wrong_setting_is_reported_once() {
+        wrong_settings(
+            RIGHT,
+            read,
+            &[
+                ("api_key", "api_key: required"),
+                ("from", "from: required"),
+                ("from = \"Acme <otp@acme.example>\"", "from: must be one e-mail address"),
+                ("from_name = \"Acme \\\"x\\\"\"", "from_name: must be without quotes"),
+                ("subject = \"\"", "subject: must be one line"),
+                ("subject = \"a\\nb\"", "subject: must be one line"),
+            ],
+        );
+    }
+}

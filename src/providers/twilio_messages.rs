@@ -56,14 +56,16 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<TwilioMessages> {
     if whatsapp && from.as_ref().is_some_and(|from| !from.starts_with('+')) {
         section.misfit("from", "must be a number in E.164 where channels has whatsapp");
     }
-    if content_sid.is_some() && !whatsapp {
+    if content_sid.is_some() && !whatsapp && !common::is_wrong(section, "channels") {
         section.misfit("whatsapp_content_sid", "goes with whatsapp in channels");
     }
     let sender = match (from, service) {
         (Some(from), None) => Some(Sender::From(from)),
         (None, Some(service)) => Some(Sender::Service(service)),
         (Some(_), Some(_)) | (None, None) => {
-            section.misfit("from", "required: this or messaging_service_sid, and not both");
+            if !common::is_wrong(section, "messaging_service_sid") {
+                section.misfit("from", "required: this or messaging_service_sid, and not both");
+            }
             None
         }
     };
@@ -82,12 +84,14 @@ fn sid(kind: &'static str) -> impl Fn(&str) -> Result<String, String> {
     }
 }
 
-/// A number in E.164, a short code, or a name of at most 11 characters.
+/// A number in E.164, a short code, or a name of at most 11 characters with a letter among them.
 fn sender(text: &str) -> Result<String, String> {
     let digits = text.strip_prefix('+').unwrap_or(text);
     let number = digits.bytes().all(|byte| byte.is_ascii_digit()) && (3..=15).contains(&digits.len());
     let letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b' ' | b'+' | b'-' | b'_' | b'&');
-    let name = (1..=11).contains(&text.len()) && text.bytes().all(letter);
+    let name = (1..=11).contains(&text.len())
+        && text.bytes().all(letter)
+        && text.bytes().any(|byte| byte.is_ascii_alphabetic());
     if number || name {
         Ok(text.to_owned())
     } else {
@@ -191,5 +195,37 @@ impl Adapter for TwilioMessages {
         let mut notes = common::open_note(&self.base_url);
         notes.extend((!template).then(|| note.to_owned()));
         notes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::providers::common::wrong_settings;
+
+    const RIGHT: &str = "account_sid = \"AC0123456789abcdef0123456789abcdef\"\nauth_token = \"t\"\nfrom = \"+15005550006\"\nchannels = [\"sms\", \"whatsapp\"]\nwhatsapp_content_sid = \"HX0123456789abcdef0123456789abcdef\"";
+
+    #[test]
+    fn each_wrong_setting_is_reported_once() {
+        wrong_settings(
+            RIGHT,
+            read,
+            &[
+                ("account_sid = \"AC1\"", "account_sid: must be AC and 32"),
+                ("api_key_sid = \"AC0123456789abcdef0123456789abcdef\"", "api_key_sid: must be SK and 32"),
+                ("auth_token = \"\"", "auth_token: must be visible"),
+                ("auth_token", "auth_token: required"),
+                ("from", "from: required: this or messaging_service_sid"),
+                ("from = \"+1 500\"", "from: must be a number in E.164"),
+                ("from = \"Acme\"", "from: must be a number in E.164 where channels has whatsapp"),
+                (
+                    "messaging_service_sid = \"MG0123456789abcdef0123456789abcdef\"",
+                    "from: required: this or messaging_service_sid, and not both",
+                ),
+                ("channels = [\"voice\"]", "channels: item 1: must be sms or whatsapp"),
+                ("channels = [\"sms\"]", "whatsapp_content_sid: goes with whatsapp"),
+                ("base_url = \"ftp://x\"", "base_url: must be a URL"),
+            ],
+        );
     }
 }

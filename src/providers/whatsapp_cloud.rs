@@ -168,10 +168,12 @@ impl Adapter for WhatsAppCloud {
     }
 
     fn delivered(&self, _delivery: &Delivery, answer: &Inbound) -> Delivered {
-        if let Some(Refusal { error }) = answer.json() {
+        // An error inside a success is documented nowhere, so it proves nothing.
+        let refusal = answer.json().filter(|_| !answer.is_success());
+        if let Some(Refusal { error }) = refusal {
             return by_code(error.code, answer);
         }
-        let taken: Option<Taken> = answer.json().filter(|_| answer.is_success());
+        let taken: Option<Taken> = answer.json().filter(|_| answer.status == 200);
         match taken.and_then(|taken| taken.messages.into_iter().next()) {
             Some(Id { id }) if !id.is_empty() => common::accepted(&id),
             _ => delivered_by_status(answer),
@@ -180,5 +182,30 @@ impl Adapter for WhatsAppCloud {
 
     fn notes(&self) -> Vec<String> {
         common::open_note(&self.base_url)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::providers::common::wrong_settings;
+
+    const RIGHT: &str = "phone_number_id = \"1\"\naccess_token = \"t\"\ntemplate = \"otp\"\nlanguage = \"en_US\"";
+
+    #[test]
+    fn each_wrong_setting_is_reported_once() {
+        wrong_settings(
+            RIGHT,
+            read,
+            &[
+                ("version = \"23\"", "version: must be a version"),
+                ("version = \"v23.0/x\"", "version: must be a version"),
+                ("phone_number_id = \"a/b\"", "phone_number_id: must be digits"),
+                ("phone_number_id", "phone_number_id: required"),
+                ("access_token = \"a b\"", "access_token: must be visible"),
+                ("template", "template: required"),
+                ("language = \"en-US\"", "language: must be letters"),
+            ],
+        );
     }
 }

@@ -83,7 +83,8 @@ impl Rules {
         let success = section.list("success_status", 1..=20, Statuses::parse);
         let success_pointer = section.optional_text("success_pointer", pointer);
         let success_values = section.list("success_values", 1..=100, |text| Ok(text.to_owned()));
-        if success_pointer.is_some() != success_values.is_some() {
+        let half = success_pointer.is_some() != success_values.is_some();
+        if half && !common::is_wrong(section, "success_pointer") {
             section.misfit("success_values", "goes with success_pointer: set both or none");
         }
         let reference_pointer = section.optional_text("reference_pointer", pointer);

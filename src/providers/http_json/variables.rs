@@ -81,7 +81,7 @@ impl Variable {
             Self::To => match &occasion.destination {
                 Destination::Phone(number) => number.expose().to_owned(),
                 Destination::Email(mailbox) => mailbox.expose().to_owned(),
-                Destination::OnFile => return Err(Unfit::Unsupported("destination")),
+                Destination::OnFile => return Err(Unfit::Invalid("destination")),
             },
             Self::ToDigits => common::phone(delivery)?.trim_start_matches('+').to_owned(),
             Self::Channel => occasion.channel.name().to_owned(),
