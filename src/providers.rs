@@ -1,9 +1,16 @@
 //! The providers that there are. To add one: a file, a line in [`KINDS`], and a folder of fixtures.
 
 pub mod adapter;
+mod common;
 pub mod console;
 pub mod http;
+mod http_json;
+mod mail;
+mod mailgun;
 pub mod sandbox;
+mod sendgrid;
+mod twilio_messages;
+mod whatsapp_cloud;
 
 use std::{fmt, io, sync::Arc};
 
@@ -23,7 +30,14 @@ pub struct Kind {
 }
 
 /// One line for each kind.
-pub const KINDS: &[Kind] = &[Kind { name: "console", read: |section| Some(console::read(section)) }];
+pub const KINDS: &[Kind] = &[
+    Kind { name: "console", read: |section| Some(console::read(section)) },
+    Kind { name: "http-json", read: |section| Configured::http(section, http_json::read) },
+    Kind { name: "mailgun", read: |section| Configured::http(section, mailgun::read) },
+    Kind { name: "sendgrid", read: |section| Configured::http(section, sendgrid::read) },
+    Kind { name: "twilio-messages", read: |section| Configured::http(section, twilio_messages::read) },
+    Kind { name: "whatsapp-cloud", read: |section| Configured::http(section, whatsapp_cloud::read) },
+];
 
 /// Reads the settings of a provider of a kind. `None` where they are wrong, which the section has noted.
 pub fn read(kind: &str, section: &mut Section<'_>) -> Option<Configured> {

@@ -3,8 +3,11 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use super::*;
-use crate::domain::{ids::Tenant, purpose::Purpose};
-use crate::settings::Section;
+use crate::{
+    domain::{ids::Tenant, purpose::Purpose},
+    providers::http::HttpSettings,
+    settings::{Section, tree::Table},
+};
 
 fn load(file: &str, environment: &[(&str, &str)]) -> Result<Config, Mistakes> {
     Config::load(&source(file, environment))
@@ -37,14 +40,26 @@ fn the_examples_of_the_default_file_are_valid() {
 
 #[test]
 fn every_setting_is_in_the_default_file() {
-    let described = toml_settings(&with_examples().parse().unwrap(), "");
+    let examples: toml::Table = with_examples().parse().unwrap();
     let source = source(&with_examples(), &[]);
     let mut ledger = Ledger::default();
     let tree = source.tree(&mut ledger);
     Section::root(tree, &ledger, |root| Config::read(root, &source));
+    let shared = Ledger::default();
+    Section::root(Table::default(), &shared, HttpSettings::read);
+    let mut shared = shared.known();
+    shared.insert("kind".to_owned());
     // A purpose and a tenant have the keys of [policy].
-    let plain = |path: String| path.replace("tenants.acme.", "").replace("purposes.transaction.", "");
-    let described: BTreeSet<String> = described.into_iter().map(plain).collect();
+    let plain = |path: String| match path.strip_prefix("providers.").and_then(|rest| rest.split_once('.')) {
+        None => path.replace("tenants.acme.", "").replace("purposes.transaction.", ""),
+        // What many kinds have is described once, and what a kind has in one of its examples.
+        Some((_, key)) if shared.contains(key) => format!("providers.NAME.{key}"),
+        Some((name, key)) => {
+            let kind = examples["providers"][name].get("kind").and_then(toml::Value::as_str);
+            format!("providers.{}.{key}", kind.unwrap_or(name))
+        }
+    };
+    let described: BTreeSet<String> = toml_settings(&examples, "").into_iter().map(plain).collect();
     let known: BTreeSet<String> = ledger.known().into_iter().map(plain).collect();
     assert_eq!(known, described);
 }

@@ -2,7 +2,10 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use otpd::config::{Config, Keys, LogFormat, Profile, Source};
+use otpd::{
+    config::{Config, Keys, LogFormat, Profile, Source},
+    providers::KINDS,
+};
 
 fn load(file: &str, environment: &[(&str, &str)]) -> Result<Config, Vec<String>> {
     let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
@@ -80,12 +83,18 @@ fn each_wrong_value_is_reported_with_its_path() {
             "[tenants.acme.policy.purposes.login.lock]\nfirst_after = 11",
             "tenants.acme.policy.purposes.login.lock.first_after: must be 1 to 10",
         ),
-        ("[providers.mine]", "providers.mine.kind: required: console"),
-        ("[providers.mine]\nkind = \"carrier-pigeon\"", "providers.mine.kind: must be console"),
         ("[providers.Mine]\nkind = \"console\"", "providers.Mine: a provider's name must be 1 to 50 of [a-z0-9_-]"),
     ] {
         refuses(file, expected);
     }
+}
+
+#[test]
+fn a_provider_is_of_a_kind_that_there_is() {
+    let kinds: Vec<&str> = KINDS.iter().map(|kind| kind.name).collect();
+    let kinds = kinds.join(" or ");
+    refuses("[providers.mine]", &format!("providers.mine.kind: required: {kinds}"));
+    refuses("[providers.mine]\nkind = \"carrier-pigeon\"", &format!("providers.mine.kind: must be {kinds}"));
 }
 
 #[test]

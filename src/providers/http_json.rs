@@ -1,0 +1,198 @@
+//! `http-json`: any provider that takes a code of ours in one HTTP request, by configuration alone.
+//!
+//! There is no documentation of a format here: path, headers, body and the meaning of answers are settings. What the
+//! settings leave open is judged as for every other provider.
+
+mod rules;
+mod template;
+#[cfg(test)]
+mod tests;
+mod variables;
+
+use std::collections::BTreeSet;
+
+use http::{HeaderName, Method, Uri};
+
+use super::{
+    adapter::{Abilities, Adapter},
+    common,
+    http::{BaseUrl, Inbound, Outbound},
+};
+use crate::{
+    domain::destination::Channel,
+    ports::provider::{Codes, Delivered, Delivery, Unfit},
+    secret::Secret,
+    settings::{Section, values},
+};
+use rules::Rules;
+use template::{Filled, Json, Template};
+use variables::{Values, Variable};
+
+const METHODS: [(&str, &str); 4] = [("POST", "POST"), ("PUT", "PUT"), ("PATCH", "PATCH"), ("GET", "GET")];
+
+/// Headers that are ours to set: they say how the request is framed.
+const OURS: [&str; 6] = ["connection", "content-length", "content-type", "host", "te", "transfer-encoding"];
+
+/// A provider that the operator describes.
+#[derive(Clone)]
+pub(super) struct HttpJson {
+    base_url: BaseUrl,
+    channels: Vec<Channel>,
+    method: Method,
+    path: Template,
+    login: Option<(String, Secret<String>)>,
+    headers: Vec<(String, Template)>,
+    body: Body,
+    variables: BTreeSet<Variable>,
+    rules: Rules,
+}
+
+#[derive(Clone)]
+enum Body {
+    Empty,
+    Json(Json),
+    Form(Vec<(String, Template)>),
+}
+
+/// Reads the provider's settings.
+pub(super) fn read(section: &mut Section<'_>) -> Option<HttpJson> {
+    let base_url = BaseUrl::read(section, None);
+    let channels = common::channels(section, &Channel::ALL);
+    let method = section.text("method", method).unwrap_or(Method::POST);
+    let path = common::required(section, "path", "the path below base_url, such as /messages", path);
+    let user = section.optional_text("user", user);
+    let password = section.optional_text("password", |text| Ok(Secret::new(text.to_owned())));
+    if user.is_some() != password.is_some() && !common::is_wrong(section, "user") {
+        section.misfit("password", "goes with user: set both or none");
+    }
+    let headers = section.section("headers", |section| templates(section, header));
+    let json = section.optional_text("json", Json::parse);
+    let form = section.section("form", |section| templates(section, |_, text| Template::parse(text)));
+    if json.is_some() && !form.is_empty() {
+        section.misfit("json", "goes without form: a request has one body");
+    }
+    let rules = Rules::read(section);
+    let body = match json {
+        Some(json) => Body::Json(json),
+        None if form.is_empty() => Body::Empty,
+        None => Body::Form(form),
+    };
+    if method == Method::GET && !matches!(body, Body::Empty) {
+        section.misfit("method", "GET goes without json and form");
+    }
+    let (base_url, path) = (base_url?, path?);
+    let mut variables: BTreeSet<Variable> = path.variables().collect();
+    variables.extend(headers.iter().flat_map(|(_, template)| template.variables()));
+    match &body {
+        Body::Empty => {}
+        Body::Json(json) => json.collect(&mut variables),
+        Body::Form(pairs) => variables.extend(pairs.iter().flat_map(|(_, template)| template.variables())),
+    }
+    if variables.contains(&Variable::ToDigits) && channels.contains(&Channel::Email) {
+        section.misfit("channels", "email goes without {{to_digits}}, which a mailbox has not");
+    }
+    let login = user.zip(password);
+    Some(HttpJson { base_url, channels, method, path, login, headers, body, variables, rules })
+}
+
+fn method(text: &str) -> Result<Method, String> {
+    values::word(&METHODS)(text)?.parse().map_err(|_| "must be an HTTP method".to_owned())
+}
+
+/// A name for basic authorisation, which ends at the first colon (RFC 7617, 2).
+fn user(text: &str) -> Result<String, String> {
+    if text.contains(':') { Err("must be without a colon".to_owned()) } else { Ok(text.to_owned()) }
+}
+
+/// A path below `base_url`, a query included.
+fn path(text: &str) -> Result<Template, String> {
+    let template = Template::parse(text)?;
+    let sample = template.sample();
+    let uri: Option<Uri> = format!("http://localhost{}", sample.expose()).parse().ok();
+    let plain = text.starts_with('/') && !sample.expose().contains('#') && !climbs(sample.expose());
+    if uri.is_some() && plain {
+        Ok(template)
+    } else {
+        Err("must begin with a slash and be percent-encoded, without fragment, . and ..".to_owned())
+    }
+}
+
+/// Whether a path has a segment that names another place than where it stands (RFC 3986, 5.2.4).
+fn climbs(path: &str) -> bool {
+    let end = path.find('?').unwrap_or(path.len());
+    path.get(..end).unwrap_or_default().split('/').any(|segment| matches!(segment, "." | ".."))
+}
+
+fn header(name: &str, text: &str) -> Result<Template, String> {
+    let known = HeaderName::from_bytes(name.as_bytes()).is_ok();
+    if !known || OURS.iter().any(|ours| name.eq_ignore_ascii_case(ours)) {
+        return Err("is no header that can be set".to_owned());
+    }
+    let template = Template::parse(text)?;
+    if is_printable(template.sample().expose()) { Ok(template) } else { Err("must be printable ASCII".to_owned()) }
+}
+
+fn is_printable(text: &str) -> bool {
+    text.bytes().all(|byte| (b' '..=b'~').contains(&byte))
+}
+
+/// A section whose names the operator makes up.
+fn templates(
+    section: &mut Section<'_>,
+    parse: impl Fn(&str, &str) -> Result<Template, String>,
+) -> Vec<(String, Template)> {
+    let names = section.names();
+    let read = |name: String| section.text(&name, |text| parse(&name, text)).map(|template| (name, template));
+    names.into_iter().filter_map(read).collect()
+}
+
+impl HttpJson {
+    /// The headers. A value that could end a header is refused, since headers know no escape.
+    fn with_headers(&self, request: Outbound, values: &Values) -> Result<Outbound, Unfit> {
+        self.headers.iter().try_fold(request, |request, (name, template)| {
+            match template.variables().find(|variable| !is_printable(values.get(*variable))) {
+                Some(variable) => Err(Unfit::Invalid(variable.name())),
+                None => Ok(request.header(name, template.fill(values).expose())),
+            }
+        })
+    }
+}
+
+impl Adapter for HttpJson {
+    fn abilities(&self) -> Abilities {
+        Abilities { codes: Codes::Ours, channels: self.channels.clone(), contact_on_file: false, code_life: None }
+    }
+
+    fn deliver(&self, delivery: &Delivery) -> Result<Outbound, Unfit> {
+        let values = Values::of(&self.variables, delivery)?;
+        let path = self.path.fill_encoded(&values);
+        if climbs(path.expose()) {
+            let climber = self.path.variables().find(|variable| values.get(*variable).starts_with('.'));
+            return Err(Unfit::Invalid(climber.map_or("path", Variable::name)));
+        }
+        let request = Outbound::new(self.method.clone(), self.base_url.join(path.expose()));
+        let request = match &self.login {
+            Some((user, password)) => request.basic(user, password),
+            None => request,
+        };
+        let request = self.with_headers(request, &values)?;
+        Ok(match &self.body {
+            Body::Empty => request,
+            Body::Json(json) => request.json(&Filled(json, &values)),
+            Body::Form(pairs) => {
+                let filled: Vec<_> = pairs.iter().map(|(name, value)| (name, value.fill(&values))).collect();
+                let pairs: Vec<_> =
+                    filled.iter().map(|(name, value)| (name.as_str(), value.expose().as_str())).collect();
+                request.form(&pairs)
+            }
+        })
+    }
+
+    fn delivered(&self, _delivery: &Delivery, answer: &Inbound) -> Delivered {
+        self.rules.judge(answer)
+    }
+
+    fn notes(&self) -> Vec<String> {
+        common::open_note(&self.base_url)
+    }
+}

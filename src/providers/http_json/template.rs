@@ -1,0 +1,141 @@
+//! Texts with places to fill, `{{name}}`, and JSON made of them.
+//!
+//! A place is filled inside a part whose bounds are fixed already: a string of parsed JSON, a value of a form, a piece of a
+//! path. So what a value holds can never become structure.
+
+use std::collections::BTreeSet;
+
+use serde::{Serialize, Serializer};
+use serde_json::Value;
+
+use super::variables::{Values, Variable};
+use crate::secret::Secret;
+
+/// A text with places. What stands around them may be a credential.
+#[derive(Clone)]
+pub(super) struct Template(Vec<Piece>);
+
+#[derive(Clone)]
+enum Piece {
+    Literal(Secret<String>),
+    Place(Variable),
+}
+
+impl Template {
+    /// Takes a text.
+    ///
+    /// # Errors
+    /// A place is not closed, or names what there is not.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let mut pieces = Vec::new();
+        let mut rest = text;
+        while let Some((literal, after)) = rest.split_once("{{") {
+            let (name, after) = after.split_once("}}").ok_or("has a {{ without its }}")?;
+            pieces.push(Piece::Literal(Secret::new(literal.to_owned())));
+            pieces.push(Piece::Place(Variable::parse(name.trim())?));
+            rest = after;
+        }
+        pieces.push(Piece::Literal(Secret::new(rest.to_owned())));
+        Ok(Self(pieces))
+    }
+
+    /// What its places name.
+    pub(super) fn variables(&self) -> impl Iterator<Item = Variable> {
+        self.0.iter().filter_map(|piece| match piece {
+            Piece::Literal(_) => None,
+            Piece::Place(variable) => Some(*variable),
+        })
+    }
+
+    /// The text with each value put in as it is.
+    pub(super) fn fill(&self, values: &Values) -> Secret<String> {
+        self.fill_with(|variable| values.get(variable).to_owned())
+    }
+
+    /// The text with each value percent-encoded but for the unreserved characters (RFC 3986, 2.3) and the asterisk.
+    pub(super) fn fill_encoded(&self, values: &Values) -> Secret<String> {
+        // The plus is how forms write a space; one that is in the value is %2B by then.
+        let encode =
+            |value: &str| form_urlencoded::byte_serialize(value.as_bytes()).collect::<String>().replace('+', "%20");
+        self.fill_with(|variable| encode(values.get(variable)))
+    }
+
+    /// The text with the same in each place: what a text of this shape looks like.
+    pub(super) fn sample(&self) -> Secret<String> {
+        self.fill_with(|_| "0".to_owned())
+    }
+
+    fn fill_with(&self, value: impl Fn(Variable) -> String) -> Secret<String> {
+        let mut filled = String::new();
+        for piece in &self.0 {
+            match piece {
+                Piece::Literal(text) => filled.push_str(text.expose()),
+                Piece::Place(variable) => filled.push_str(Secret::new(value(*variable)).expose()),
+            }
+        }
+        Secret::new(filled)
+    }
+}
+
+/// JSON whose strings are templates.
+#[derive(Clone)]
+pub(super) enum Json {
+    Fixed(Value),
+    Text(Template),
+    List(Vec<Json>),
+    Object(Vec<(String, Json)>),
+}
+
+impl Json {
+    /// Takes a JSON text.
+    ///
+    /// # Errors
+    /// It is not JSON, or one of its strings is no template.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        // What the parser says of the text quotes nothing of it but single characters.
+        let value = serde_json::from_str(text).map_err(|error| format!("must be JSON: {error}"))?;
+        Self::of(value)
+    }
+
+    fn of(value: Value) -> Result<Self, String> {
+        Ok(match value {
+            Value::String(text) => Self::Text(Template::parse(&text)?),
+            Value::Array(list) => Self::List(list.into_iter().map(Self::of).collect::<Result<_, _>>()?),
+            Value::Object(map) if map.keys().any(|key| key.contains("{{")) => {
+                return Err("has a {{ in the name of a member: only values are filled".to_owned());
+            }
+            Value::Object(map) => {
+                let member = |(key, value)| Ok((key, Self::of(value)?));
+                Self::Object(map.into_iter().map(member).collect::<Result<_, String>>()?)
+            }
+            fixed => Self::Fixed(fixed),
+        })
+    }
+
+    /// Adds what its places name.
+    pub(super) fn collect(&self, variables: &mut BTreeSet<Variable>) {
+        match self {
+            Self::Fixed(_) => {}
+            Self::Text(template) => variables.extend(template.variables()),
+            Self::List(list) => list.iter().for_each(|item| item.collect(variables)),
+            Self::Object(members) => members.iter().for_each(|(_, value)| value.collect(variables)),
+        }
+    }
+}
+
+/// JSON with its places filled.
+pub(super) struct Filled<'a>(pub(super) &'a Json, pub(super) &'a Values);
+
+impl Serialize for Filled<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self(json, values) = self;
+        match json {
+            Json::Fixed(value) => value.serialize(serializer),
+            Json::Text(template) => serializer.serialize_str(template.fill(values).expose()),
+            Json::List(list) => serializer.collect_seq(list.iter().map(|item| Filled(item, values))),
+            Json::Object(members) => {
+                serializer.collect_map(members.iter().map(|(key, value)| (key, Filled(value, values))))
+            }
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! What a template can name, and what stands for it in one delivery.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    domain::destination::Destination,
+    ports::provider::{Delivery, Unfit},
+    providers::common,
+    secret::Secret,
+};
+
+/// What a place in a template stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Variable {
+    Code,
+    Text,
+    To,
+    ToDigits,
+    Channel,
+    Purpose,
+    Locale,
+    Minutes,
+    Tenant,
+    Reference,
+    IdempotencyKey,
+    Amount,
+    Currency,
+    Payee,
+    Parameter(&'static str),
+}
+
+const NAMES: &[(&str, Variable)] = &[
+    ("code", Variable::Code),
+    ("text", Variable::Text),
+    ("to", Variable::To),
+    ("to_digits", Variable::ToDigits),
+    ("channel", Variable::Channel),
+    ("purpose", Variable::Purpose),
+    ("locale", Variable::Locale),
+    ("minutes", Variable::Minutes),
+    ("tenant", Variable::Tenant),
+    ("reference", Variable::Reference),
+    ("idempotency_key", Variable::IdempotencyKey),
+    ("amount", Variable::Amount),
+    ("currency", Variable::Currency),
+    ("payee", Variable::Payee),
+];
+
+impl Variable {
+    /// Takes a name.
+    ///
+    /// # Errors
+    /// Nothing is called so.
+    pub(super) fn parse(name: &str) -> Result<Self, String> {
+        if let Some(parameter) = name.strip_prefix("parameters.").filter(|rest| !rest.is_empty()) {
+            // Decisions name what is missing by a text that lives on; there are as many as the operator wrote.
+            return Ok(Self::Parameter(String::leak(parameter.to_owned())));
+        }
+        let found = NAMES.iter().find(|(known, _)| *known == name);
+        found.map(|(_, variable)| *variable).ok_or_else(|| {
+            let names: Vec<&str> = NAMES.iter().map(|(name, _)| *name).collect();
+            format!("names what there is not; there are: {}, parameters.NAME", names.join(", "))
+        })
+    }
+
+    /// The name.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Parameter(name) => name,
+            _ => NAMES.iter().find(|(_, known)| *known == self).map_or("", |(name, _)| name),
+        }
+    }
+
+    fn value(self, delivery: &Delivery) -> Result<Secret<String>, Unfit> {
+        let occasion = &delivery.occasion;
+        let transaction = || occasion.transaction.as_ref().ok_or(Unfit::Missing("transaction"));
+        let text = match self {
+            Self::Code => return Ok(common::message(delivery)?.code.clone()),
+            Self::Text => return Ok(common::message(delivery)?.text.clone()),
+            Self::Parameter(name) => return occasion.parameters.get(name).cloned().ok_or(Unfit::Missing(name)),
+            Self::To => match &occasion.destination {
+                Destination::Phone(number) => number.expose().to_owned(),
+                Destination::Email(mailbox) => mailbox.expose().to_owned(),
+                Destination::OnFile => return Err(Unfit::Invalid("destination")),
+            },
+            Self::ToDigits => common::phone(delivery)?.trim_start_matches('+').to_owned(),
+            Self::Channel => occasion.channel.name().to_owned(),
+            Self::Purpose => occasion.purpose.name().to_owned(),
+            Self::Locale => occasion.locale.clone(),
+            Self::Minutes => delivery.code_life.as_secs().div_ceil(60).max(1).to_string(),
+            Self::Tenant => occasion.tenant.as_str().to_owned(),
+            Self::Reference => occasion.challenge.as_str().to_owned(),
+            Self::IdempotencyKey => delivery.idempotency_key.clone(),
+            Self::Amount => transaction()?.amount.decimal(),
+            Self::Currency => transaction()?.amount.currency.clone(),
+            Self::Payee => transaction()?.payee.clone(),
+        };
+        Ok(Secret::new(text))
+    }
+}
+
+/// What stands for each variable in one delivery.
+pub(super) struct Values(BTreeMap<Variable, Secret<String>>);
+
+impl Values {
+    /// The values of these variables.
+    ///
+    /// # Errors
+    /// The delivery has no such thing.
+    pub(super) fn of(variables: &BTreeSet<Variable>, delivery: &Delivery) -> Result<Self, Unfit> {
+        let value = |variable: &Variable| Ok((*variable, variable.value(delivery)?));
+        variables.iter().map(value).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// The value of one of them.
+    pub(super) fn get(&self, variable: Variable) -> &str {
+        self.0.get(&variable).map_or("", |value| value.expose())
+    }
+}

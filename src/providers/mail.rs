@@ -1,0 +1,46 @@
+//! What a mail has besides its text: the settings that the kinds for mail share.
+
+use super::common;
+use crate::{domain::destination::Mailbox, settings::Section};
+
+/// The longest line of a header that RFC 5322, 2.1.1 recommends.
+const MAX_LINE: usize = 78;
+
+/// Who writes, and about what. The subject does not hold the code: subjects are shown on locked screens.
+#[derive(Clone)]
+pub(super) struct Envelope {
+    /// The sender's mailbox.
+    pub(super) from: Mailbox,
+    /// The sender's name; may be empty.
+    pub(super) from_name: String,
+    /// The subject.
+    pub(super) subject: String,
+}
+
+impl Envelope {
+    /// Reads `from`, `from_name` and `subject`.
+    pub(super) fn read(section: &mut Section<'_>) -> Option<Self> {
+        let mailbox = |text: &str| Mailbox::parse(text).map_err(|error| error.to_string());
+        let from = common::required(section, "from", "the mailbox that the provider may send from", mailbox);
+        let from_name = section.optional_text("from_name", name).unwrap_or_default();
+        let subject = section.text("subject", line).unwrap_or_else(|| "Your verification code".to_owned());
+        Some(Self { from: from?, from_name, subject })
+    }
+
+    /// The sender as a header has it (RFC 5322, 3.4): `"Name" <mailbox>`, or the mailbox alone.
+    pub(super) fn sender(&self) -> String {
+        let from = self.from.expose();
+        if self.from_name.is_empty() { from.to_owned() } else { format!("\"{}\" <{from}>", self.from_name) }
+    }
+}
+
+/// One line of a header.
+fn line(text: &str) -> Result<String, String> {
+    let fits = (1..=MAX_LINE).contains(&text.chars().count()) && !text.chars().any(char::is_control);
+    if fits { Ok(text.to_owned()) } else { Err(format!("must be one line of 1 to {MAX_LINE} characters")) }
+}
+
+/// A name that can stand in quotes as it is.
+fn name(text: &str) -> Result<String, String> {
+    if text.contains(['"', '\\']) { Err("must be without quotes and backslashes".to_owned()) } else { line(text) }
+}

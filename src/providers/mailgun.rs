@@ -1,0 +1,125 @@
+//! `mailgun`: mails a code of ours with Mailgun's messages API v3.
+//!
+//! Format: documentation.mailgun.com, "Messages" (`POST /v3/{domain}/messages`) and "Rate limits". The message of a 400
+//! for a bad address is what the API answers in practice; no error codes are documented.
+
+use serde::Deserialize;
+
+use super::{
+    adapter::{Abilities, Adapter, delivered_by_status},
+    common,
+    http::{BaseUrl, Inbound, Outbound},
+    mail::Envelope,
+};
+use crate::{
+    domain::destination::Channel,
+    ports::provider::{Codes, Delivered, Delivery, Unfit},
+    secret::Secret,
+    settings::Section,
+};
+
+/// What a 400 begins with where the destination is no address; the parameter's name stands in quotes or not.
+const BAD_ADDRESS: &str = "to parameter is not a valid address";
+
+/// A domain at Mailgun.
+#[derive(Clone)]
+pub(super) struct Mailgun {
+    base_url: BaseUrl,
+    domain: String,
+    api_key: Secret<String>,
+    envelope: Envelope,
+}
+
+/// Reads the domain.
+pub(super) fn read(section: &mut Section<'_>) -> Option<Mailgun> {
+    let base_url = BaseUrl::read(section, Some("https://api.mailgun.net"));
+    let name = common::required(section, "domain", "the domain that is set up at Mailgun", domain);
+    let api_key = common::secret(section, "api_key", "a sending key of the domain, or an API key");
+    let envelope = Envelope::read(section);
+    Some(Mailgun { base_url: base_url?, domain: name?, api_key: api_key?, envelope: envelope? })
+}
+
+/// A domain, which is put into the path as it is.
+fn domain(text: &str) -> Result<String, String> {
+    let letters = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-'));
+    let fits = letters && (1..=253).contains(&text.len()) && text.split('.').all(|label| !label.is_empty());
+    if fits { Ok(text.to_owned()) } else { Err("must be a domain such as mail.example.com".to_owned()) }
+}
+
+#[derive(Deserialize)]
+struct Taken {
+    /// The message's id, as in its header: `<…@domain>`.
+    id: String,
+}
+
+#[derive(Deserialize)]
+struct Refusal {
+    message: String,
+}
+
+impl Refusal {
+    fn is_about_the_destination(&self) -> bool {
+        self.message.replace(['\'', '"'], "").to_ascii_lowercase().starts_with(BAD_ADDRESS)
+    }
+}
+
+impl Adapter for Mailgun {
+    fn abilities(&self) -> Abilities {
+        Abilities { codes: Codes::Ours, channels: vec![Channel::Email], contact_on_file: false, code_life: None }
+    }
+
+    fn deliver(&self, delivery: &Delivery) -> Result<Outbound, Unfit> {
+        let (from, to) = (self.envelope.sender(), common::mailbox(delivery)?);
+        let form = [
+            ("from", from.as_str()),
+            ("to", to),
+            ("subject", &self.envelope.subject),
+            ("text", common::message(delivery)?.text.expose()),
+            // Tracking rewrites links and adds an image: neither belongs in a mail with a code.
+            ("o:tracking", "no"),
+        ];
+        let url = self.base_url.join(&format!("/v3/{}/messages", self.domain));
+        Ok(Outbound::post(url).basic("api", &self.api_key).form(&form))
+    }
+
+    fn delivered(&self, delivery: &Delivery, answer: &Inbound) -> Delivered {
+        match answer.status {
+            200 => match answer.json() {
+                Some(Taken { id }) if !id.is_empty() => common::accepted(&id),
+                _ => Delivered::Unknown,
+            },
+            400 if answer.json().is_some_and(|refusal: Refusal| refusal.is_about_the_destination()) => {
+                Delivered::Rejected
+            }
+            429 => common::throttled_until_reset(answer, delivery.occasion.now),
+            _ => delivered_by_status(answer),
+        }
+    }
+
+    fn notes(&self) -> Vec<String> {
+        common::open_note(&self.base_url)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::providers::common::wrong_settings;
+
+    const RIGHT: &str = "domain = \"mail.acme.example\"\napi_key = \"k\"\nfrom = \"otp@acme.example\"";
+
+    #[test]
+    fn each_wrong_setting_is_reported_once() {
+        wrong_settings(
+            RIGHT,
+            read,
+            &[
+                ("domain", "domain: required"),
+                ("domain = \"a/b\"", "domain: must be a domain"),
+                ("domain = \"..\"", "domain: must be a domain"),
+                ("api_key", "api_key: required"),
+                ("from", "from: required"),
+            ],
+        );
+    }
+}

@@ -1,0 +1,231 @@
+//! `twilio-messages`: a code of ours as an SMS or a WhatsApp message with Twilio's Messages resource, 2010-04-01.
+//!
+//! Format: twilio.com/docs, "Messages resource"; codes: "Error and warning dictionary"; on WhatsApp, "Content API,
+//! whatsapp/authentication". Twilio takes no idempotency key here. Its answer repeats the message, code and all.
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    adapter::{Abilities, Adapter, delivered_by_status},
+    common,
+    http::{BaseUrl, Inbound, Outbound},
+};
+use crate::{
+    domain::destination::Channel,
+    ports::provider::{Codes, Delivered, Delivery, Message, Unfit},
+    secret::Secret,
+    settings::Section,
+};
+
+/// The longest text that one message takes, in characters.
+const MAX_TEXT: usize = 1600;
+
+/// The longest code that an authentication template of WhatsApp takes, in characters.
+const MAX_CODE: usize = 15;
+
+/// An account at Twilio.
+#[derive(Clone)]
+pub(super) struct TwilioMessages {
+    base_url: BaseUrl,
+    channels: Vec<Channel>,
+    account_sid: String,
+    user: String,
+    password: Secret<String>,
+    sender: Sender,
+    content_sid: Option<String>,
+}
+
+/// Who a message comes from.
+#[derive(Clone)]
+enum Sender {
+    From(String),
+    Service(String),
+}
+
+/// Reads the account.
+pub(super) fn read(section: &mut Section<'_>) -> Option<TwilioMessages> {
+    let base_url = BaseUrl::read(section, Some("https://api.twilio.com"));
+    let channels = common::channels(section, &[Channel::Sms, Channel::WhatsApp]);
+    let account_sid = common::required(section, "account_sid", "the account, AC and 32 digits", sid("AC"));
+    let api_key_sid = section.optional_text("api_key_sid", sid("SK"));
+    let password = common::secret(section, "auth_token", "the account's token, or the secret of api_key_sid");
+    let from = section.optional_text("from", sender);
+    let service = section.optional_text("messaging_service_sid", sid("MG"));
+    let content_sid = section.optional_text("whatsapp_content_sid", sid("HX"));
+    let whatsapp = channels.contains(&Channel::WhatsApp);
+    if whatsapp && from.as_ref().is_some_and(|from| !from.starts_with('+')) {
+        section.misfit("from", "must be a number in E.164 where channels has whatsapp");
+    }
+    if content_sid.is_some() && !whatsapp && !common::is_wrong(section, "channels") {
+        section.misfit("whatsapp_content_sid", "goes with whatsapp in channels");
+    }
+    let sender = match (from, service) {
+        (Some(from), None) => Some(Sender::From(from)),
+        (None, Some(service)) => Some(Sender::Service(service)),
+        (Some(_), Some(_)) | (None, None) => {
+            if !common::is_wrong(section, "messaging_service_sid") {
+                section.misfit("from", "required: this or messaging_service_sid, and not both");
+            }
+            None
+        }
+    };
+    let account_sid = account_sid?;
+    let user = api_key_sid.unwrap_or_else(|| account_sid.clone());
+    let (base_url, password, sender) = (base_url?, password?, sender?);
+    Some(TwilioMessages { base_url, channels, account_sid, user, password, sender, content_sid })
+}
+
+/// A name of something at Twilio: two letters and 32 hexadecimal digits.
+fn sid(kind: &'static str) -> impl Fn(&str) -> Result<String, String> {
+    move |text| {
+        let rest = text.strip_prefix(kind);
+        let fits = rest.is_some_and(|rest| rest.len() == 32 && rest.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        if fits { Ok(text.to_owned()) } else { Err(format!("must be {kind} and 32 hexadecimal digits")) }
+    }
+}
+
+/// A number in E.164, a short code, or a name of at most 11 characters with a letter among them.
+fn sender(text: &str) -> Result<String, String> {
+    let digits = text.strip_prefix('+').unwrap_or(text);
+    let number = digits.bytes().all(|byte| byte.is_ascii_digit()) && (3..=15).contains(&digits.len());
+    let letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b' ' | b'+' | b'-' | b'_' | b'&');
+    let name = (1..=11).contains(&text.len())
+        && text.bytes().all(letter)
+        && text.bytes().any(|byte| byte.is_ascii_alphabetic());
+    if number || name {
+        Ok(text.to_owned())
+    } else {
+        Err("must be a number in E.164, a short code, or a name of at most 11 letters".to_owned())
+    }
+}
+
+/// A message as Twilio has it.
+#[derive(Deserialize)]
+struct Taken {
+    sid: String,
+    status: String,
+    error_code: Option<u32>,
+}
+
+#[derive(Deserialize)]
+struct Refusal {
+    code: u32,
+}
+
+/// The variables of an authentication template: it has one, the code.
+#[derive(Serialize)]
+struct Variables<'a> {
+    #[serde(rename = "1")]
+    code: &'a str,
+}
+
+/// Whether a code says that the destination does not exist or takes no messages.
+///
+/// 21211 is no number; 21217 does not look like one; 21265 a short code; 21610 has unsubscribed; 21614 is no mobile, 21635
+/// a landline. 30003 to 30006 are unreachable, blocked, unknown, and a landline or a carrier that cannot be reached. 63003
+/// and 63024 are the same on WhatsApp.
+fn is_bad_destination(code: u32) -> bool {
+    matches!(code, 21_211 | 21_217 | 21_265 | 21_610 | 21_614 | 21_635 | 30_003..=30_006 | 63_003 | 63_024)
+}
+
+impl TwilioMessages {
+    /// What is said: words, or on WhatsApp the template that was approved for codes.
+    fn content<'a>(&'a self, whatsapp: bool, message: &'a Message) -> Result<Vec<(&'a str, Secret<String>)>, Unfit> {
+        let Some(content_sid) = self.content_sid.as_ref().filter(|_| whatsapp) else {
+            let fits = message.text.expose().chars().count() <= MAX_TEXT;
+            return if fits { Ok(vec![("Body", message.text.clone())]) } else { Err(Unfit::Invalid("text")) };
+        };
+        let code = message.code.expose();
+        if code.chars().count() > MAX_CODE {
+            return Err(Unfit::Invalid("code"));
+        }
+        // One text in a map: that cannot fail.
+        let variables = serde_json::to_string(&Variables { code }).unwrap_or_default();
+        Ok(vec![("ContentSid", Secret::new(content_sid.clone())), ("ContentVariables", Secret::new(variables))])
+    }
+}
+
+impl Adapter for TwilioMessages {
+    fn abilities(&self) -> Abilities {
+        Abilities { codes: Codes::Ours, channels: self.channels.clone(), contact_on_file: false, code_life: None }
+    }
+
+    fn deliver(&self, delivery: &Delivery) -> Result<Outbound, Unfit> {
+        let whatsapp = delivery.occasion.channel == Channel::WhatsApp;
+        let scheme = if whatsapp { "whatsapp:" } else { "" };
+        let to = format!("{scheme}{}", common::phone(delivery)?);
+        let (sender, from) = match &self.sender {
+            Sender::From(from) => ("From", format!("{scheme}{from}")),
+            Sender::Service(service) => ("MessagingServiceSid", service.clone()),
+        };
+        let content = self.content(whatsapp, common::message(delivery)?)?;
+        let mut form = vec![("To", to.as_str()), (sender, from.as_str())];
+        form.extend(content.iter().map(|(name, value)| (*name, value.expose().as_str())));
+        let url = self.base_url.join(&format!("/2010-04-01/Accounts/{}/Messages.json", self.account_sid));
+        Ok(Outbound::post(url).basic(&self.user, &self.password).form(&form))
+    }
+
+    fn delivered(&self, _delivery: &Delivery, answer: &Inbound) -> Delivered {
+        if answer.status == 201 {
+            return match answer.json() {
+                Some(Taken { status, error_code, .. }) if matches!(status.as_str(), "failed" | "undelivered") => {
+                    // Failed is what could not be sent; undelivered is what a carrier was given.
+                    match error_code {
+                        Some(code) if is_bad_destination(code) => Delivered::Rejected,
+                        _ if status == "failed" => Delivered::Failed { retry_after: None },
+                        _ => Delivered::Unknown,
+                    }
+                }
+                Some(Taken { sid, .. }) if !sid.is_empty() => common::accepted(&sid),
+                _ => Delivered::Unknown,
+            };
+        }
+        let refusal: Option<Refusal> = answer.json().filter(|_| (400..500).contains(&answer.status));
+        match refusal {
+            Some(Refusal { code }) if is_bad_destination(code) => Delivered::Rejected,
+            Some(Refusal { code: 20_429 }) => common::throttled(answer),
+            _ => delivered_by_status(answer),
+        }
+    }
+
+    fn notes(&self) -> Vec<String> {
+        let template = self.content_sid.is_some() || !self.channels.contains(&Channel::WhatsApp);
+        let note = "WhatsApp takes free text only within a day of the person's own last message; \
+                    set whatsapp_content_sid to a template";
+        let mut notes = common::open_note(&self.base_url);
+        notes.extend((!template).then(|| note.to_owned()));
+        notes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::providers::common::wrong_settings;
+
+    const RIGHT: &str = "account_sid = \"AC0123456789abcdef0123456789abcdef\"\nauth_token = \"t\"\nfrom = \"+15005550006\"\nchannels = [\"sms\", \"whatsapp\"]\nwhatsapp_content_sid = \"HX0123456789abcdef0123456789abcdef\"";
+
+    #[test]
+    fn each_wrong_setting_is_reported_once() {
+        wrong_settings(
+            RIGHT,
+            read,
+            &[
+                ("account_sid = \"AC1\"", "account_sid: must be AC and 32"),
+                ("api_key_sid = \"AC0123456789abcdef0123456789abcdef\"", "api_key_sid: must be SK and 32"),
+                ("auth_token = \"\"", "auth_token: must be visible"),
+                ("auth_token", "auth_token: required"),
+                ("from", "from: required: this or messaging_service_sid"),
+                ("from = \"+1 500\"", "from: must be a number in E.164"),
+                ("from = \"Acme\"", "from: must be a number in E.164 where channels has whatsapp"),
+                (
+                    "messaging_service_sid = \"MG0123456789abcdef0123456789abcdef\"",
+                    "from: required: this or messaging_service_sid, and not both",
+                ),
+                ("channels = [\"voice\"]", "channels: item 1: must be sms or whatsapp"),
+                ("channels = [\"sms\"]", "whatsapp_content_sid: goes with whatsapp"),
+                ("base_url = \"ftp://x\"", "base_url: must be a URL"),
+            ],
+        );
+    }
+}

@@ -1,0 +1,211 @@
+//! `whatsapp-cloud`: a code of ours in an authentication template of Meta's WhatsApp Cloud API.
+//!
+//! Format: developers.facebook.com/docs/whatsapp, "Authentication templates" (the code stands in the body and in the
+//! button), "Messages" and "Error codes".
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    adapter::{Abilities, Adapter, delivered_by_status},
+    common,
+    http::{BaseUrl, Inbound, Outbound},
+};
+use crate::{
+    domain::destination::Channel,
+    ports::provider::{Codes, Delivered, Delivery, Unfit},
+    secret::Secret,
+    settings::Section,
+};
+
+/// The longest code that an authentication template takes, in characters.
+const MAX_CODE: usize = 15;
+
+/// A number of a WhatsApp business account.
+#[derive(Clone)]
+pub(super) struct WhatsAppCloud {
+    base_url: BaseUrl,
+    version: String,
+    phone_number_id: String,
+    access_token: Secret<String>,
+    template: String,
+    language: String,
+}
+
+/// Reads the account, and the template that was approved for it.
+pub(super) fn read(section: &mut Section<'_>) -> Option<WhatsAppCloud> {
+    let base_url = BaseUrl::read(section, Some("https://graph.facebook.com"));
+    let graph = section.text("version", version).unwrap_or_else(|| "v23.0".to_owned());
+    let phone_number_id = common::required(section, "phone_number_id", "the id of the sending number", digits);
+    let access_token = common::secret(section, "access_token", "a token of a system user");
+    let template = common::required(section, "template", "the name of the authentication template", word);
+    let language = section.text("language", word).unwrap_or_else(|| "en_US".to_owned());
+    Some(WhatsAppCloud {
+        base_url: base_url?,
+        version: graph,
+        phone_number_id: phone_number_id?,
+        access_token: access_token?,
+        template: template?,
+        language,
+    })
+}
+
+/// A version of the Graph API.
+fn version(text: &str) -> Result<String, String> {
+    let number = text.strip_prefix('v').and_then(|rest| rest.split_once('.'));
+    let fits = number.is_some_and(|(major, minor)| digits(major).is_ok() && digits(minor).is_ok());
+    if fits { Ok(text.to_owned()) } else { Err("must be a version of the Graph API such as v23.0".to_owned()) }
+}
+
+fn digits(text: &str) -> Result<String, String> {
+    let fits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if fits { Ok(text.to_owned()) } else { Err("must be digits".to_owned()) }
+}
+
+fn word(text: &str) -> Result<String, String> {
+    let fits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    if fits { Ok(text.to_owned()) } else { Err("must be letters, digits and underscores".to_owned()) }
+}
+
+#[derive(Serialize)]
+struct Send<'a> {
+    messaging_product: &'a str,
+    recipient_type: &'a str,
+    to: &'a str,
+    r#type: &'a str,
+    template: Template<'a>,
+}
+
+#[derive(Serialize)]
+struct Template<'a> {
+    name: &'a str,
+    language: Language<'a>,
+    components: [Component<'a>; 2],
+}
+
+#[derive(Serialize)]
+struct Language<'a> {
+    code: &'a str,
+}
+
+#[derive(Serialize)]
+struct Component<'a> {
+    r#type: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sub_type: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    index: Option<&'a str>,
+    parameters: [Parameter<'a>; 1],
+}
+
+#[derive(Serialize, Clone, Copy)]
+struct Parameter<'a> {
+    r#type: &'a str,
+    text: &'a str,
+}
+
+#[derive(Deserialize)]
+struct Taken {
+    messages: Vec<Id>,
+}
+
+#[derive(Deserialize)]
+struct Id {
+    id: String,
+}
+
+#[derive(Deserialize)]
+struct Refusal {
+    error: Fault,
+}
+
+#[derive(Deserialize)]
+struct Fault {
+    code: i64,
+}
+
+/// What an error code says. Those that are not here are judged by their status: refusals of the request (account, template,
+/// permission) come as 4xx, trouble at Meta (1, 2, 131000, 131016) as 5xx, after which nobody knows.
+fn by_code(code: i64, answer: &Inbound) -> Delivered {
+    match code {
+        // Undeliverable: not on WhatsApp, or has not accepted its terms, or too old a version.
+        131_026 => Delivered::Rejected,
+        // Limits of the app, the account and the throughput; too much that was taken for spam; too many to this person.
+        4 | 80_007 | 130_429 | 131_048 | 131_056 => common::throttled(answer),
+        // The sender is the destination; not among the numbers that a test account may write to; the business account is
+        // being moved. The message was refused, and the destination may still be good for another provider.
+        131_021 | 131_030 | 131_057 => Delivered::Failed { retry_after: None },
+        _ => delivered_by_status(answer),
+    }
+}
+
+impl Adapter for WhatsAppCloud {
+    fn abilities(&self) -> Abilities {
+        Abilities { codes: Codes::Ours, channels: vec![Channel::WhatsApp], contact_on_file: false, code_life: None }
+    }
+
+    fn deliver(&self, delivery: &Delivery) -> Result<Outbound, Unfit> {
+        let code = common::message(delivery)?.code.expose();
+        if code.chars().count() > MAX_CODE {
+            return Err(Unfit::Invalid("code"));
+        }
+        let parameters = [Parameter { r#type: "text", text: code }];
+        let body = Send {
+            messaging_product: "whatsapp",
+            recipient_type: "individual",
+            to: common::phone(delivery)?,
+            r#type: "template",
+            template: Template {
+                name: &self.template,
+                language: Language { code: &self.language },
+                components: [
+                    Component { r#type: "body", sub_type: None, index: None, parameters },
+                    Component { r#type: "button", sub_type: Some("url"), index: Some("0"), parameters },
+                ],
+            },
+        };
+        let url = self.base_url.join(&format!("/{}/{}/messages", self.version, self.phone_number_id));
+        Ok(Outbound::post(url).bearer(&self.access_token).json(&body))
+    }
+
+    fn delivered(&self, _delivery: &Delivery, answer: &Inbound) -> Delivered {
+        // An error inside a success is documented nowhere, so it proves nothing.
+        let refusal = answer.json().filter(|_| !answer.is_success());
+        if let Some(Refusal { error }) = refusal {
+            return by_code(error.code, answer);
+        }
+        let taken: Option<Taken> = answer.json().filter(|_| answer.status == 200);
+        match taken.and_then(|taken| taken.messages.into_iter().next()) {
+            Some(Id { id }) if !id.is_empty() => common::accepted(&id),
+            _ => delivered_by_status(answer),
+        }
+    }
+
+    fn notes(&self) -> Vec<String> {
+        common::open_note(&self.base_url)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::providers::common::wrong_settings;
+
+    const RIGHT: &str = "phone_number_id = \"1\"\naccess_token = \"t\"\ntemplate = \"otp\"\nlanguage = \"en_US\"";
+
+    #[test]
+    fn each_wrong_setting_is_reported_once() {
+        wrong_settings(
+            RIGHT,
+            read,
+            &[
+                ("version = \"23\"", "version: must be a version"),
+                ("version = \"v23.0/x\"", "version: must be a version"),
+                ("phone_number_id = \"a/b\"", "phone_number_id: must be digits"),
+                ("phone_number_id", "phone_number_id: required"),
+                ("access_token = \"a b\"", "access_token: must be visible"),
+                ("template", "template: required"),
+                ("language = \"en-US\"", "language: must be letters"),
+            ],
+        );
+    }
+}
