@@ -2,7 +2,12 @@
 
 pub mod adapter;
 pub mod console;
+mod fields;
 pub mod http;
+mod infobip_2fa;
+mod msg91;
+mod twilio_verify;
+mod vonage_verify;
 
 use std::{fmt, io, sync::Arc};
 
@@ -22,7 +27,13 @@ pub struct Kind {
 }
 
 /// One line for each kind.
-pub const KINDS: &[Kind] = &[Kind { name: "console", read: |section| Some(console::read(section)) }];
+pub const KINDS: &[Kind] = &[
+    Kind { name: "console", read: |section| Some(console::read(section)) },
+    Kind { name: "infobip-2fa", read: |section| Configured::http(section, infobip_2fa::read) },
+    Kind { name: "msg91", read: |section| Configured::http(section, msg91::read) },
+    Kind { name: "twilio-verify", read: |section| Configured::http(section, twilio_verify::read) },
+    Kind { name: "vonage-verify", read: |section| Configured::http(section, vonage_verify::read) },
+];
 
 /// Reads the settings of a provider of a kind. `None` where they are wrong, which the section has noted.
 pub fn read(kind: &str, section: &mut Section<'_>) -> Option<Configured> {
