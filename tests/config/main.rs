@@ -80,12 +80,37 @@ fn each_wrong_value_is_reported_with_its_path() {
             "[tenants.acme.policy.purposes.login.lock]\nfirst_after = 11",
             "tenants.acme.policy.purposes.login.lock.first_after: must be 1 to 10",
         ),
-        ("[providers.mine]", "providers.mine.kind: required: console"),
-        ("[providers.mine]\nkind = \"carrier-pigeon\"", "providers.mine.kind: must be console"),
         ("[providers.Mine]\nkind = \"console\"", "providers.Mine: a provider's name must be 1 to 50 of [a-z0-9_-]"),
     ] {
         refuses(file, expected);
     }
+}
+
+#[test]
+fn a_provider_of_no_kind_is_told_the_kinds() {
+    let kinds: Vec<&str> = otpd::providers::KINDS.iter().map(|kind| kind.name).collect();
+    let kinds = kinds.join(" or ");
+    refuses("[providers.mine]", &format!("providers.mine.kind: required: {kinds}"));
+    refuses("[providers.mine]\nkind = \"carrier-pigeon\"", &format!("providers.mine.kind: must be {kinds}"));
+}
+
+#[test]
+fn what_a_provider_lacks_is_reported_at_once_and_unquoted() {
+    let file = "[providers.twilio-verify]\nauth_token = \"hunter 2\"\nservice_sid = \"AC1\"\ncode_length = 3";
+    let mistakes = load(file, &[]).unwrap_err();
+    assert_eq!(
+        mistakes,
+        [
+            "providers.twilio-verify.account_sid: required: the account's SID, or that of an API key",
+            "providers.twilio-verify.auth_token: must be 1 to 200 printable characters without spaces",
+            "providers.twilio-verify.service_sid: must be VA and 32 hexadecimal digits",
+            "providers.twilio-verify.code_length: must be 4 to 10",
+        ]
+    );
+    refuses(
+        "[providers.infobip-2fa]\napi_key = \"K\"\napplication_id = \"A\"\nmessage_id = \"M\"",
+        "providers.infobip-2fa.base_url: required: the URL of the provider's API",
+    );
 }
 
 #[test]
