@@ -3,13 +3,18 @@
 pub mod adapter;
 mod common;
 pub mod console;
+mod fields;
 pub mod http;
 mod http_json;
+mod infobip_2fa;
 mod mail;
 mod mailgun;
+mod msg91;
 pub mod sandbox;
 mod sendgrid;
 mod twilio_messages;
+mod twilio_verify;
+mod vonage_verify;
 mod whatsapp_cloud;
 
 use std::{fmt, io, sync::Arc};
@@ -37,6 +42,10 @@ pub const KINDS: &[Kind] = &[
     Kind { name: "sendgrid", read: |section| Configured::http(section, sendgrid::read) },
     Kind { name: "twilio-messages", read: |section| Configured::http(section, twilio_messages::read) },
     Kind { name: "whatsapp-cloud", read: |section| Configured::http(section, whatsapp_cloud::read) },
+    Kind { name: "infobip-2fa", read: |section| Configured::http(section, infobip_2fa::read) },
+    Kind { name: "msg91", read: |section| Configured::http(section, msg91::read) },
+    Kind { name: "twilio-verify", read: |section| Configured::http(section, twilio_verify::read) },
+    Kind { name: "vonage-verify", read: |section| Configured::http(section, vonage_verify::read) },
 ];
 
 /// Reads the settings of a provider of a kind. `None` where they are wrong, which the section has noted.

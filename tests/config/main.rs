@@ -98,6 +98,25 @@ fn a_provider_is_of_a_kind_that_there_is() {
 }
 
 #[test]
+fn what_a_provider_lacks_is_reported_at_once_and_unquoted() {
+    let file = "[providers.twilio-verify]\nauth_token = \"hunter 2\"\nservice_sid = \"AC1\"\ncode_length = 3";
+    let mistakes = load(file, &[]).unwrap_err();
+    assert_eq!(
+        mistakes,
+        [
+            "providers.twilio-verify.account_sid: required: the account's SID, or that of an API key",
+            "providers.twilio-verify.auth_token: must be 1 to 200 printable characters without spaces",
+            "providers.twilio-verify.service_sid: must be VA and 32 hexadecimal digits",
+            "providers.twilio-verify.code_length: must be 4 to 10",
+        ]
+    );
+    refuses(
+        "[providers.infobip-2fa]\napi_key = \"K\"\napplication_id = \"A\"\nmessage_id = \"M\"",
+        "providers.infobip-2fa.base_url: required: the URL of the provider's API",
+    );
+}
+
+#[test]
 fn unknown_settings_are_mistakes_and_name_their_neighbours() {
     refuses("[operations]\nport = 1", "operations.port: unknown setting; here are: listen");
     refuses(

@@ -1,0 +1,213 @@
+//! Infobip 2FA: makes, delivers and checks its own PINs, as an application and a message template set up there say.
+//!
+//! Formats: <https://www.infobip.com/docs/api/platform/2fa> and Infobip's client libraries; the values of `pinError` and of
+//! `ncStatus` are known from public clients only.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    adapter::{Abilities, Adapter, delivered_by_status},
+    fields,
+    http::{BaseUrl, Inbound, Outbound},
+};
+use crate::{
+    domain::destination::Channel,
+    ports::provider::{Check, Checked, Codes, Delivered, Delivery, Evidence, Receipt, Unfit},
+    secret::Secret,
+    settings::{Section, values},
+};
+
+/// One application and its templates.
+#[derive(Clone)]
+pub(super) struct Infobip2fa {
+    base_url: BaseUrl,
+    api_key: Secret<String>,
+    application_id: String,
+    message_id: String,
+    email_message_id: Option<String>,
+    from: Option<String>,
+    code_length: u8,
+    code_life: Duration,
+}
+
+/// Reads the settings.
+pub(super) fn read(section: &mut Section<'_>) -> Option<Infobip2fa> {
+    let base_url = BaseUrl::read(section, None);
+    let api_key = fields::required(section, "api_key", "an API key that may use 2FA", fields::secret);
+    let application_id = fields::required(section, "application_id", "the 2FA application", fields::word);
+    let message_id = fields::required(section, "message_id", "the application's message template", fields::word);
+    let email_message_id = section.optional_text("email_message_id", fields::word);
+    let from = section.optional_text("from", fields::word);
+    let code_length = section.integer("code_length", 1..=16).unwrap_or(6);
+    let code_life = section.text("code_life", values::span(Duration::from_secs(30)..=Duration::from_secs(86_400)));
+    Some(Infobip2fa {
+        base_url: base_url?,
+        api_key: api_key?,
+        application_id: application_id?,
+        message_id: message_id?,
+        email_message_id,
+        from,
+        code_length,
+        code_life: code_life.unwrap_or(Duration::from_secs(300)),
+    })
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Send<'a> {
+    application_id: &'a str,
+    message_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from: Option<&'a str>,
+    to: &'a str,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    placeholders: BTreeMap<&'static str, String>,
+}
+
+/// One of the three states is there, by channel.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Sent {
+    pin_id: Option<String>,
+    nc_status: Option<String>,
+    sms_status: Option<String>,
+    call_status: Option<String>,
+    email_status: Option<EmailStatus>,
+}
+
+#[derive(Deserialize)]
+struct EmailStatus {
+    name: String,
+}
+
+#[derive(Serialize)]
+struct Typed<'a> {
+    pin: &'a str,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Verdict {
+    pin_id: Option<String>,
+    verified: bool,
+    pin_error: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Problem {
+    request_error: RequestError,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RequestError {
+    service_exception: ServiceException,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ServiceException {
+    #[serde(default)]
+    validation_errors: serde_json::Value,
+}
+
+impl Infobip2fa {
+    fn post(&self, path: &str) -> Outbound {
+        let authorization = Secret::new(format!("App {}", self.api_key.expose()));
+        Outbound::post(self.base_url.join(path)).header("authorization", authorization.expose())
+    }
+}
+
+impl Adapter for Infobip2fa {
+    fn abilities(&self) -> Abilities {
+        let mut channels = vec![Channel::Sms, Channel::Voice];
+        channels.extend(self.email_message_id.is_some().then_some(Channel::Email));
+        Abilities {
+            // Whether a PIN verifies twice is up to the application (allowMultiplePinVerifications), which is not seen from
+            // here; and each time uses up one of its attempts.
+            codes: Codes::Managed { check_repeatable: false },
+            channels,
+            contact_on_file: false,
+            code_life: Some(self.code_life),
+        }
+    }
+
+    fn deliver(&self, delivery: &Delivery) -> Result<Outbound, Unfit> {
+        let occasion = &delivery.occasion;
+        let (path, message_id, to) = match (occasion.channel, &self.email_message_id) {
+            (Channel::Sms, _) => ("/2fa/2/pin", &self.message_id, fields::digits(occasion)?),
+            (Channel::Voice, _) => ("/2fa/2/pin/voice", &self.message_id, fields::digits(occasion)?),
+            (Channel::Email, Some(template)) => ("/2fa/2/pin/email", template, fields::mailbox(occasion)?),
+            _ => return Err(Unfit::Unsupported("channel")),
+        };
+        let mut placeholders = BTreeMap::new();
+        if let Some(transaction) = &occasion.transaction {
+            placeholders.insert("amount", fields::amount(transaction));
+            placeholders.insert("payee", transaction.payee.clone());
+        }
+        // The sender of texts and calls; mails come from where their template says.
+        let from = self.from.as_deref().filter(|_| occasion.channel != Channel::Email);
+        let send = Send { application_id: &self.application_id, message_id, from, to, placeholders };
+        Ok(self.post(path).json(&send))
+    }
+
+    fn delivered(&self, _delivery: &Delivery, answer: &Inbound) -> Delivered {
+        if answer.status == 400 {
+            let problem = answer.json::<Problem>().map(|it| it.request_error.service_exception.validation_errors);
+            let destination = problem.is_some_and(|errors| errors.get("to").is_some());
+            return if destination { Delivered::Rejected } else { delivered_by_status(answer) };
+        }
+        if answer.status != 200 {
+            return delivered_by_status(answer);
+        }
+        let Some(sent) = answer.json::<Sent>() else { return Delivered::Unknown };
+        let email_status = sent.email_status.map(|status| status.name);
+        let state = sent.sms_status.or(sent.call_status).or(email_status).unwrap_or_default();
+        if state == "MESSAGE_NOT_SENT" || state.starts_with("REJECTED_") {
+            let nobody = ["NC_DESTINATION_UNKNOWN", "NC_DESTINATION_NOT_REACHABLE"];
+            let nobody = sent.nc_status.is_some_and(|status| nobody.contains(&status.as_str()));
+            return if nobody { Delivered::Rejected } else { Delivered::Failed { retry_after: None } };
+        }
+        let taken = state == "MESSAGE_SENT" || state.starts_with("PENDING_");
+        let reference = sent.pin_id.filter(|pin_id| taken && fields::is_reference(pin_id));
+        reference.map_or(Delivered::Unknown, |reference| {
+            let (code_life, code_length) = (Some(self.code_life), Some(self.code_length));
+            Delivered::Accepted(Receipt { reference, code_life, code_length })
+        })
+    }
+
+    fn check(&self, check: &Check) -> Result<Outbound, Unfit> {
+        // Only the answer to the send names the PIN.
+        if !fields::is_reference(&check.reference) {
+            return Err(Unfit::Unsupported("check"));
+        }
+        Ok(self.post(&format!("/2fa/2/pin/{}/verify", check.reference)).json(&Typed { pin: check.otp.expose() }))
+    }
+
+    fn checked(&self, check: &Check, answer: &Inbound) -> Checked {
+        if answer.status == 404 && answer.json::<Problem>().is_some() {
+            return Checked::Gone;
+        }
+        let verdict = answer.json::<Verdict>().filter(|_| answer.status == 200);
+        // An answer about another PIN answers nothing.
+        let Some(verdict) = verdict.filter(|it| it.pin_id.as_ref().is_none_or(|pin_id| *pin_id == check.reference))
+        else {
+            return Checked::Unknown;
+        };
+        match (verdict.verified, verdict.pin_error.as_deref().unwrap_or_default()) {
+            (true, "" | "NO_ERROR") => Checked::Matched(Evidence::default()),
+            // Not verified, and nothing else is the reason: wrong. The reason may be left out.
+            (false, "WRONG_PIN" | "") => Checked::NotMatched,
+            (false, "TTL_EXPIRED") => Checked::Gone,
+            (false, "NO_MORE_PIN_ATTEMPTS") => Checked::AttemptsExceeded,
+            _ => Checked::Unknown,
+        }
+    }
+
+    fn notes(&self) -> Vec<String> {
+        fields::open_note(&self.base_url).into_iter().collect()
+    }
+}

@@ -1,0 +1,181 @@
+//! MSG91 SendOTP v5: makes, delivers and checks its own codes, one for each phone number.
+//!
+//! Formats: MSG91's client packages on npm (`msg91-api`, `@msg91comm/otp`) and <https://world.msg91.com/apidoc/otp/otp.php>.
+//! Failures are answered with 200, too; their causes are texts, known from public clients of MSG91, some of which see
+//! underscores for spaces.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde::Deserialize;
+
+use super::{
+    adapter::{Abilities, Adapter, delivered_by_status},
+    fields,
+    http::{BaseUrl, Inbound, Outbound},
+};
+use crate::{
+    domain::{challenge::Decline, destination::Channel},
+    ports::provider::{Check, Checked, Codes, Delivered, Delivery, Evidence, Receipt, Unfit},
+    secret::Secret,
+    settings::Section,
+};
+
+/// A day, the longest that MSG91 keeps a code, in minutes.
+const LONGEST: u64 = 1440;
+
+/// One account and template.
+#[derive(Clone)]
+pub(super) struct Msg91 {
+    base_url: BaseUrl,
+    authkey: Secret<String>,
+    template_id: String,
+    otp_length: u8,
+    otp_expiry: Duration,
+    voice_retry: bool,
+    transactions: bool,
+}
+
+/// Reads the settings.
+pub(super) fn read(section: &mut Section<'_>) -> Option<Msg91> {
+    let base_url = BaseUrl::read(section, Some("https://control.msg91.com"));
+    let authkey = fields::required(section, "authkey", "the account's authkey", fields::secret);
+    let template_id = fields::required(section, "template_id", "the template of the messages", fields::word);
+    let otp_length = section.integer("otp_length", 4..=9).unwrap_or(6);
+    let otp_expiry = section.text("otp_expiry", |text| fields::minutes(text, LONGEST));
+    let voice_retry = section.boolean("voice_retry").unwrap_or(false);
+    let transactions = section.boolean("transactions").unwrap_or(false);
+    Some(Msg91 {
+        base_url: base_url?,
+        authkey: authkey?,
+        template_id: template_id?,
+        otp_length,
+        otp_expiry: otp_expiry.unwrap_or(Duration::from_secs(300)),
+        voice_retry,
+        transactions,
+    })
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(default)]
+    message: String,
+    request_id: Option<String>,
+}
+
+impl Answer {
+    fn text(&self) -> String {
+        self.message.to_ascii_lowercase().replace('_', " ")
+    }
+}
+
+impl Msg91 {
+    /// Whether the transaction, if there is one, may go out.
+    fn admits(&self, delivery: &Delivery) -> Result<(), Unfit> {
+        let refused = delivery.occasion.transaction.is_some() && !self.transactions;
+        if refused { Err(Unfit::Unsupported("transaction")) } else { Ok(()) }
+    }
+}
+
+impl Adapter for Msg91 {
+    fn abilities(&self) -> Abilities {
+        let mut channels = vec![Channel::Sms];
+        channels.extend(self.voice_retry.then_some(Channel::Voice));
+        Abilities {
+            // A code that was verified is answered with "already verified".
+            codes: Codes::Managed { check_repeatable: false },
+            channels,
+            contact_on_file: false,
+            code_life: Some(self.otp_expiry),
+        }
+    }
+
+    fn deliver(&self, delivery: &Delivery) -> Result<Outbound, Unfit> {
+        self.admits(delivery)?;
+        let occasion = &delivery.occasion;
+        let mobile = fields::digits(occasion)?;
+        match occasion.channel {
+            Channel::Sms => {
+                let length = self.otp_length.to_string();
+                let expiry = (self.otp_expiry.as_secs() / 60).to_string();
+                let mut query = vec![("template_id", self.template_id.as_str()), ("mobile", mobile)];
+                query.extend([("otp_length", length.as_str()), ("otp_expiry", expiry.as_str())]);
+                if !occasion.client.ip_address.is_empty() {
+                    query.push(("userip", &occasion.client.ip_address));
+                }
+                // The body holds the variables of the template.
+                let mut variables = BTreeMap::new();
+                if let Some(transaction) = &occasion.transaction {
+                    variables.insert("amount", fields::amount(transaction));
+                    variables.insert("payee", transaction.payee.clone());
+                }
+                let request = Outbound::post(self.base_url.join("/api/v5/otp")).query(&query);
+                Ok(request.header("authkey", self.authkey.expose()).json(&variables))
+            }
+            // There is no other way to a call: the code of the text before is read out.
+            Channel::Voice if self.voice_retry => {
+                let request = Outbound::get(self.base_url.join("/api/v5/otp/retry"));
+                let request = request.query(&[("mobile", mobile), ("retrytype", "voice")]);
+                Ok(request.header("authkey", self.authkey.expose()))
+            }
+            _ => Err(Unfit::Unsupported("channel")),
+        }
+    }
+
+    fn delivered(&self, _delivery: &Delivery, answer: &Inbound) -> Delivered {
+        let known = answer.is_success() || (400..=499).contains(&answer.status);
+        let Some(said) = answer.json::<Answer>().filter(|_| known && answer.status != 429) else {
+            return delivered_by_status(answer);
+        };
+        match said.kind.as_str() {
+            "success" if answer.is_success() => {
+                // Checks go by the number; the id is for the operator's questions to MSG91.
+                let reference = said.request_id.filter(|id| fields::is_reference(id)).unwrap_or_default();
+                let (code_life, code_length) = (Some(self.otp_expiry), Some(self.otp_length));
+                Delivered::Accepted(Receipt { reference, code_life, code_length })
+            }
+            "error" => match said.text().as_str() {
+                "please enter atleast one number to send sms."
+                | "mobile no. empty or not numeric"
+                | "mobile number empty or not numeric"
+                | "invalid mobile number" => Delivered::Rejected,
+                "otp retry count maxed out" => Delivered::Declined(Decline::SendLimitExceeded),
+                _ => Delivered::Failed { retry_after: answer.retry_after() },
+            },
+            _ => delivered_by_status(answer),
+        }
+    }
+
+    fn check(&self, check: &Check) -> Result<Outbound, Unfit> {
+        let mobile = fields::digits(&check.occasion)?;
+        let request = Outbound::get(self.base_url.join("/api/v5/otp/verify"));
+        let request = request.query(&[("otp", check.otp.expose()), ("mobile", mobile)]);
+        Ok(request.header("authkey", self.authkey.expose()))
+    }
+
+    fn checked(&self, _check: &Check, answer: &Inbound) -> Checked {
+        let known = answer.is_success() || matches!(answer.status, 400 | 404);
+        let Some(said) = answer.json::<Answer>().filter(|_| known) else { return Checked::Unknown };
+        match (said.kind.as_str(), said.text().as_str()) {
+            ("success", "otp verified success" | "otp verified" | "number verified successfully")
+                if answer.is_success() =>
+            {
+                Checked::Matched(Evidence::default())
+            }
+            ("error", "otp not match" | "otp not verified") => Checked::NotMatched,
+            ("error", "otp expired" | "mobile no. not found") => Checked::Gone,
+            ("error", "max limit reached for this otp verification") => Checked::AttemptsExceeded,
+            ("error", "mobile no. already verified" | "otp already verified" | "already verified") => {
+                Checked::AlreadyUsed
+            }
+            _ => Checked::Unknown,
+        }
+    }
+
+    fn notes(&self) -> Vec<String> {
+        let shared = "one phone number has one code at MSG91, so a code is not bound to its transaction";
+        let shared = self.transactions.then(|| shared.to_owned());
+        fields::open_note(&self.base_url).into_iter().chain(shared).collect()
+    }
+}

@@ -1,0 +1,211 @@
+//! Twilio Verify v2: makes, delivers and checks its own codes.
+//!
+//! Formats: <https://www.twilio.com/docs/verify/api/verification>, <https://www.twilio.com/docs/verify/api/verification-check>
+//! and Twilio's OpenAPI description `twilio_verify_v2`; codes of errors: <https://www.twilio.com/docs/api/errors>.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::{
+    adapter::{Abilities, Adapter, delivered_by_status},
+    fields,
+    http::{BaseUrl, Inbound, Outbound},
+};
+use crate::{
+    domain::{
+        challenge::Decline,
+        destination::{Channel, Destination},
+    },
+    ports::provider::{Check, Checked, Codes, Delivered, Delivery, Evidence, Occasion, Receipt, Unfit},
+    secret::Secret,
+    settings::{Section, values},
+};
+
+/// <https://www.twilio.com/docs/verify/supported-languages>. Any other is answered with 404, and nothing is sent.
+const LANGUAGES: [&str; 43] = [
+    "en", "en-GB", "af", "ar", "ca", "cs", "da", "de", "el", "es", "et", "fi", "fr", "he", "hi", "hr", "hu", "id",
+    "it", "ja", "kn", "ko", "lt", "ms", "mr", "nb", "nl", "pl", "pt", "pt-BR", "ro", "ru", "sk", "sv", "te", "th",
+    "tl", "tr", "uk", "vi", "zh", "zh-CN", "zh-HK",
+];
+
+/// One Verify service.
+#[derive(Clone)]
+pub(super) struct TwilioVerify {
+    base_url: BaseUrl,
+    account_sid: String,
+    auth_token: Secret<String>,
+    service_sid: String,
+    code_length: u8,
+    code_life: Duration,
+}
+
+/// Reads the settings.
+pub(super) fn read(section: &mut Section<'_>) -> Option<TwilioVerify> {
+    let base_url = BaseUrl::read(section, Some("https://verify.twilio.com"));
+    let account_sid =
+        fields::required(section, "account_sid", "the account's SID, or that of an API key", fields::word);
+    let auth_token = fields::required(section, "auth_token", "the token or secret that goes with it", fields::secret);
+    let service_sid = fields::required(section, "service_sid", "the SID of the Verify service, VA…", service_sid);
+    let code_length = section.integer("code_length", 4..=10).unwrap_or(6);
+    let code_life = section.text("code_life", values::span(Duration::from_secs(120)..=Duration::from_secs(86_400)));
+    Some(TwilioVerify {
+        base_url: base_url?,
+        account_sid: account_sid?,
+        auth_token: auth_token?,
+        service_sid: service_sid?,
+        code_length,
+        code_life: code_life.unwrap_or(Duration::from_secs(600)),
+    })
+}
+
+fn service_sid(text: &str) -> Result<String, String> {
+    let hex = text.strip_prefix("VA").filter(|rest| rest.len() == 32 && rest.bytes().all(|b| b.is_ascii_hexdigit()));
+    hex.map(|_| text.to_owned()).ok_or_else(|| "must be VA and 32 hexadecimal digits".to_owned())
+}
+
+/// A verification, or the answer to a check of one.
+#[derive(Deserialize)]
+struct Verification {
+    sid: String,
+    status: String,
+    valid: Option<bool>,
+}
+
+/// What an error's body says.
+#[derive(Deserialize)]
+struct Problem {
+    code: u32,
+    #[serde(default)]
+    message: String,
+}
+
+impl Problem {
+    /// The name in `Invalid parameter: NAME`, in whatever quotes.
+    fn parameter(&self) -> Option<&str> {
+        let rest = self.message.strip_prefix("Invalid parameter")?;
+        rest.split(|c: char| !c.is_ascii_alphanumeric()).find(|word| !word.is_empty())
+    }
+}
+
+impl TwilioVerify {
+    fn post(&self, resource: &str, pairs: &[(&str, &str)]) -> Outbound {
+        let url = self.base_url.join(&format!("/v2/Services/{}/{resource}", self.service_sid));
+        Outbound::post(url).basic(&self.account_sid, &self.auth_token).form(pairs)
+    }
+}
+
+fn to(occasion: &Occasion) -> Result<&str, Unfit> {
+    match occasion.channel {
+        Channel::Email => fields::mailbox(occasion),
+        _ => fields::phone(occasion),
+    }
+}
+
+impl Adapter for TwilioVerify {
+    fn abilities(&self) -> Abilities {
+        Abilities {
+            // A verification that was approved is deleted: a second check answers 404.
+            codes: Codes::Managed { check_repeatable: false },
+            channels: Channel::ALL.to_vec(),
+            contact_on_file: false,
+            code_life: Some(self.code_life),
+        }
+    }
+
+    fn deliver(&self, delivery: &Delivery) -> Result<Outbound, Unfit> {
+        let occasion = &delivery.occasion;
+        let channel = match occasion.channel {
+            Channel::Sms => "sms",
+            Channel::Voice => "call",
+            Channel::WhatsApp => "whatsapp",
+            Channel::Email => "email",
+        };
+        let mut pairs = vec![("To", to(occasion)?), ("Channel", channel)];
+        // Mails have no languages.
+        let language = fields::language(&LANGUAGES, &occasion.locale).filter(|_| occasion.channel != Channel::Email);
+        pairs.extend(language.map(|language| ("Locale", language)));
+        let amount = occasion.transaction.as_ref().map(fields::amount);
+        if let (Some(amount), Some(transaction)) = (&amount, &occasion.transaction) {
+            pairs.extend([("Amount", amount.as_str()), ("Payee", transaction.payee.as_str())]);
+        }
+        if !occasion.client.ip_address.is_empty() {
+            pairs.push(("DeviceIp", &occasion.client.ip_address));
+        }
+        Ok(self.post("Verifications", &pairs))
+    }
+
+    fn delivered(&self, _delivery: &Delivery, answer: &Inbound) -> Delivered {
+        if answer.is_success() {
+            let started = answer.json::<Verification>();
+            let started = started.filter(|it| it.status == "pending" && fields::is_reference(&it.sid));
+            return started.map_or(Delivered::Unknown, |it| {
+                let code_length = Some(self.code_length);
+                Delivered::Accepted(Receipt { reference: it.sid, code_life: Some(self.code_life), code_length })
+            });
+        }
+        let problem = answer.json::<Problem>().filter(|_| (400..=499).contains(&answer.status));
+        match problem.as_ref().map(|problem| (problem.code, problem.parameter())) {
+            // Not a number that exists; a landline; a parameter of that name.
+            Some((60_006 | 60_205, _) | (60_200, Some("To"))) => Delivered::Rejected,
+            // Sent five times without a check that succeeded.
+            Some((60_203, _)) => Delivered::Declined(Decline::SendLimitExceeded),
+            // Blocked by review, by Fraud Guard, by device intelligence, by geo permissions.
+            Some((60_238 | 60_410 | 60_413 | 60_605, _)) => Delivered::Declined(Decline::Risk),
+            Some((20_429 | 60_207 | 60_212, _)) => Delivered::Failed { retry_after: answer.retry_after() },
+            _ => delivered_by_status(answer),
+        }
+    }
+
+    fn check(&self, check: &Check) -> Result<Outbound, Unfit> {
+        let occasion = &check.occasion;
+        let mut pairs = vec![("Code", check.otp.expose().as_str())];
+        // Where nobody knows whether the code was sent, there is no SID; the destination names the verification as well.
+        pairs.push(match &occasion.destination {
+            _ if fields::is_reference(&check.reference) => ("VerificationSid", check.reference.as_str()),
+            Destination::OnFile => return Err(Unfit::Unsupported("check")),
+            _ => ("To", to(occasion)?),
+        });
+        let amount = occasion.transaction.as_ref().map(fields::amount);
+        if let (Some(amount), Some(transaction)) = (&amount, &occasion.transaction) {
+            pairs.extend([("Amount", amount.as_str()), ("Payee", transaction.payee.as_str())]);
+        }
+        Ok(self.post("VerificationCheck", &pairs))
+    }
+
+    fn checked(&self, check: &Check, answer: &Inbound) -> Checked {
+        if !answer.is_success() {
+            return match (answer.status, answer.json::<Problem>()) {
+                (404, Some(_)) => Checked::Gone,
+                (400..=499, Some(Problem { code: 60_202, .. })) => Checked::AttemptsExceeded,
+                // No code of ours is like what was typed: too short, too long.
+                (400, Some(problem)) if problem.code == 60_200 && problem.parameter() == Some("Code") => {
+                    Checked::NotMatched
+                }
+                _ => Checked::Unknown,
+            };
+        }
+        let Some(checked) = answer.json::<Verification>() else { return Checked::Unknown };
+        if !check.reference.is_empty() && checked.sid != check.reference {
+            return Checked::Unknown;
+        }
+        match (checked.status.as_str(), checked.valid) {
+            ("approved", Some(true)) => {
+                Checked::Matched(Evidence { eci: String::new(), verification_id: evidence(checked.sid) })
+            }
+            ("pending", Some(false)) => Checked::NotMatched,
+            ("max_attempts_reached", Some(false) | None) => Checked::AttemptsExceeded,
+            ("canceled" | "deleted" | "expired" | "failed", Some(false) | None) => Checked::Gone,
+            _ => Checked::Unknown,
+        }
+    }
+
+    fn notes(&self) -> Vec<String> {
+        fields::open_note(&self.base_url).into_iter().collect()
+    }
+}
+
+/// A SID has 34 characters; what is longer than evidence may be is none.
+fn evidence(sid: String) -> String {
+    if sid.len() <= 100 { sid } else { String::new() }
+}

@@ -1,0 +1,222 @@
+//! Vonage Verify v2: makes, delivers and checks its own codes. Authorised with key and secret; not with JWT.
+//!
+//! Formats: <https://developer.vonage.com/en/api/verify.v2>; errors: <https://developer.vonage.com/en/api-errors/verify-v2>.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    adapter::{Abilities, Adapter, delivered_by_status},
+    fields,
+    http::{BaseUrl, Inbound, Outbound},
+};
+use crate::{
+    domain::destination::Channel,
+    ports::provider::{Check, Checked, Codes, Delivered, Delivery, Evidence, Receipt, Unfit},
+    secret::Secret,
+    settings::{Section, values},
+};
+
+/// The locales of Vonage's own client libraries; of a language, the first is the one that stands for it.
+const LOCALES: [&str; 13] = [
+    "en-us", "en-gb", "es-es", "es-mx", "es-us", "it-it", "fr-fr", "de-de", "ru-ru", "hi-in", "pt-br", "pt-pt", "id-id",
+];
+
+/// The shortest time that a step of a workflow may take.
+const SHORTEST: Duration = Duration::from_secs(15);
+
+/// One account and brand.
+#[derive(Clone)]
+pub(super) struct VonageVerify {
+    base_url: BaseUrl,
+    api_key: String,
+    api_secret: Secret<String>,
+    brand: String,
+    code_length: u8,
+    channel_timeout: Duration,
+    sms_from: Option<String>,
+    whatsapp_from: Option<String>,
+    email_from: Option<String>,
+}
+
+/// Reads the settings.
+pub(super) fn read(section: &mut Section<'_>) -> Option<VonageVerify> {
+    let base_url = BaseUrl::read(section, Some("https://api.nexmo.com"));
+    let api_key = fields::required(section, "api_key", "the account's API key", fields::word);
+    let api_secret = fields::required(section, "api_secret", "the account's API secret", fields::secret);
+    let brand = fields::required(section, "brand", "the name that messages show", brand);
+    let code_length = section.integer("code_length", 4..=10).unwrap_or(6);
+    let channel_timeout = section.text("channel_timeout", values::span(SHORTEST..=Duration::from_secs(900)));
+    let sms_from = section.optional_text("sms_from", fields::word);
+    let whatsapp_from = section.optional_text("whatsapp_from", fields::word);
+    let email_from = section.optional_text("email_from", fields::word);
+    Some(VonageVerify {
+        base_url: base_url?,
+        api_key: api_key?,
+        api_secret: api_secret?,
+        brand: brand?,
+        code_length,
+        channel_timeout: channel_timeout.unwrap_or(Duration::from_secs(180)),
+        sms_from,
+        whatsapp_from,
+        email_from,
+    })
+}
+
+fn brand(text: &str) -> Result<String, String> {
+    let fits = (1..=15).contains(&text.chars().count()) && !text.chars().any(char::is_control);
+    if fits { Ok(text.to_owned()) } else { Err("must be 1 to 15 characters".to_owned()) }
+}
+
+#[derive(Serialize)]
+struct Start<'a> {
+    brand: &'a str,
+    workflow: [Step<'a>; 1],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    locale: Option<&'a str>,
+    channel_timeout: u64,
+    code_length: u8,
+}
+
+#[derive(Serialize)]
+struct Step<'a> {
+    channel: &'a str,
+    to: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from: Option<&'a str>,
+}
+
+#[derive(Deserialize)]
+struct Started {
+    request_id: String,
+}
+
+#[derive(Serialize)]
+struct Typed<'a> {
+    code: &'a str,
+}
+
+#[derive(Deserialize)]
+struct Completed {
+    request_id: String,
+    status: String,
+}
+
+/// An error (RFC 7807).
+#[derive(Deserialize)]
+struct Problem {
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(default)]
+    invalid_parameters: Vec<Parameter>,
+}
+
+#[derive(Deserialize)]
+struct Parameter {
+    #[serde(default)]
+    name: String,
+}
+
+impl Problem {
+    /// What stands behind the `#` of its type.
+    fn name(&self) -> &str {
+        self.kind.rsplit_once('#').map_or("", |(_, name)| name)
+    }
+
+    /// Whether a step's destination is what is wrong, as in `workflow[0].to`.
+    fn blames_destination(&self) -> bool {
+        self.invalid_parameters.iter().any(|it| it.name.rsplit(['.', '/']).next() == Some("to"))
+    }
+}
+
+impl VonageVerify {
+    /// How long the one step takes. The code dies with it.
+    fn step(&self, delivery: &Delivery) -> Duration {
+        let span = self.channel_timeout.min(delivery.code_life).max(SHORTEST);
+        Duration::from_secs(span.as_secs())
+    }
+}
+
+impl Adapter for VonageVerify {
+    fn abilities(&self) -> Abilities {
+        let mut channels = vec![Channel::Sms, Channel::Voice, Channel::Email];
+        channels.extend(self.whatsapp_from.is_some().then_some(Channel::WhatsApp));
+        Abilities {
+            // A request that was completed is not found any more.
+            codes: Codes::Managed { check_repeatable: false },
+            channels,
+            contact_on_file: false,
+            code_life: Some(self.channel_timeout),
+        }
+    }
+
+    fn deliver(&self, delivery: &Delivery) -> Result<Outbound, Unfit> {
+        let occasion = &delivery.occasion;
+        let step = match occasion.channel {
+            Channel::Sms => Step { channel: "sms", to: fields::digits(occasion)?, from: self.sms_from.as_deref() },
+            Channel::Voice => Step { channel: "voice", to: fields::digits(occasion)?, from: None },
+            Channel::WhatsApp => {
+                Step { channel: "whatsapp", to: fields::digits(occasion)?, from: self.whatsapp_from.as_deref() }
+            }
+            Channel::Email => {
+                Step { channel: "email", to: fields::mailbox(occasion)?, from: self.email_from.as_deref() }
+            }
+        };
+        let start = Start {
+            brand: &self.brand,
+            workflow: [step],
+            locale: fields::language(&LOCALES, &occasion.locale),
+            channel_timeout: self.step(delivery).as_secs(),
+            code_length: self.code_length,
+        };
+        let url = self.base_url.join("/v2/verify/");
+        Ok(Outbound::post(url).basic(&self.api_key, &self.api_secret).json(&start))
+    }
+
+    fn delivered(&self, delivery: &Delivery, answer: &Inbound) -> Delivered {
+        match (answer.status, answer.json::<Problem>()) {
+            (202, _) => {
+                let started = answer.json::<Started>().filter(|it| fields::is_reference(&it.request_id));
+                started.map_or(Delivered::Unknown, |it| {
+                    let (code_life, code_length) = (Some(self.step(delivery)), Some(self.code_length));
+                    Delivered::Accepted(Receipt { reference: it.request_id, code_life, code_length })
+                })
+            }
+            (400 | 422, Some(problem)) if problem.blames_destination() => Delivered::Rejected,
+            // 409 as well: another verification of the number is under way. Its request_id stands in the answer, and must
+            // not be taken: its code was sent for something else.
+            _ => delivered_by_status(answer),
+        }
+    }
+
+    fn check(&self, check: &Check) -> Result<Outbound, Unfit> {
+        // Only the answer to the start names the request.
+        if !fields::is_reference(&check.reference) {
+            return Err(Unfit::Unsupported("check"));
+        }
+        let url = self.base_url.join(&format!("/v2/verify/{}", check.reference));
+        Ok(Outbound::post(url).basic(&self.api_key, &self.api_secret).json(&Typed { code: check.otp.expose() }))
+    }
+
+    fn checked(&self, check: &Check, answer: &Inbound) -> Checked {
+        if answer.status == 200 {
+            let completed = answer.json::<Completed>().filter(|it| {
+                it.request_id == check.reference && matches!(it.status.as_str(), "completed" | "complete")
+            });
+            return completed.map_or(Checked::Unknown, |_| Checked::Matched(Evidence::default()));
+        }
+        let problem = answer.json::<Problem>();
+        match (answer.status, problem.as_ref().map(Problem::name)) {
+            (400, Some("invalid-code")) => Checked::NotMatched,
+            (404, Some("not-found")) => Checked::Gone,
+            // "An incorrect code has been provided too many times. Workflow terminated."
+            (410, Some("expired")) => Checked::AttemptsExceeded,
+            _ => Checked::Unknown,
+        }
+    }
+
+    fn notes(&self) -> Vec<String> {
+        fields::open_note(&self.base_url).into_iter().collect()
+    }
+}
