@@ -2,7 +2,11 @@
 
 pub mod adapter;
 pub mod console;
+mod google_payment_integrator;
 pub mod http;
+mod iserveu;
+mod texts;
+mod wibmo_rupay;
 
 use std::{fmt, io, sync::Arc};
 
@@ -22,7 +26,15 @@ pub struct Kind {
 }
 
 /// One line for each kind.
-pub const KINDS: &[Kind] = &[Kind { name: "console", read: |section| Some(console::read(section)) }];
+pub const KINDS: &[Kind] = &[
+    Kind { name: "console", read: |section| Some(console::read(section)) },
+    Kind {
+        name: "google-payment-integrator",
+        read: |section| Configured::http(section, google_payment_integrator::read),
+    },
+    Kind { name: "iserveu", read: |section| Configured::http(section, iserveu::read) },
+    Kind { name: "wibmo-rupay", read: |section| Configured::http(section, wibmo_rupay::read) },
+];
 
 /// Reads the settings of a provider of a kind. `None` where they are wrong, which the section has noted.
 pub fn read(kind: &str, section: &mut Section<'_>) -> Option<Configured> {
