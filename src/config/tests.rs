@@ -43,10 +43,29 @@ fn every_setting_is_in_the_default_file() {
     let tree = source.tree(&mut ledger);
     Section::root(tree, &ledger, |root| Config::read(root, &source));
     // A purpose and a tenant have the keys of [policy].
-    let plain = |path: String| path.replace("tenants.acme.", "").replace("purposes.transaction.", "");
+    let plain = |path: String| shared(path.replace("tenants.acme.", "").replace("purposes.transaction.", ""));
     let described: BTreeSet<String> = described.into_iter().map(plain).collect();
     let known: BTreeSet<String> = ledger.known().into_iter().map(plain).collect();
     assert_eq!(known, described);
+}
+
+/// What every provider over HTTP has is described once.
+fn shared(path: String) -> String {
+    const SHARED: [&str; 8] = [
+        "timeout",
+        "connect_timeout",
+        "max_in_flight",
+        "breaker_failures",
+        "breaker_pause",
+        "ca_file",
+        "client_certificate_file",
+        "client_key_file",
+    ];
+    let shared = path.strip_prefix("providers.").and_then(|path| path.split_once('.'));
+    match shared {
+        Some((_, name)) if SHARED.contains(&name) => format!("providers.NAME.{name}"),
+        _ => path,
+    }
 }
 
 fn toml_settings(table: &toml::Table, path: &str) -> Vec<String> {

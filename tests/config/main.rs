@@ -80,12 +80,18 @@ fn each_wrong_value_is_reported_with_its_path() {
             "[tenants.acme.policy.purposes.login.lock]\nfirst_after = 11",
             "tenants.acme.policy.purposes.login.lock.first_after: must be 1 to 10",
         ),
-        ("[providers.mine]", "providers.mine.kind: required: console"),
-        ("[providers.mine]\nkind = \"carrier-pigeon\"", "providers.mine.kind: must be console"),
         ("[providers.Mine]\nkind = \"console\"", "providers.Mine: a provider's name must be 1 to 50 of [a-z0-9_-]"),
     ] {
         refuses(file, expected);
     }
+}
+
+#[test]
+fn a_provider_of_no_kind_is_told_the_kinds() {
+    let kinds: Vec<&str> = otpd::providers::KINDS.iter().map(|kind| kind.name).collect();
+    let kinds = kinds.join(" or ");
+    refuses("[providers.mine]", &format!("providers.mine.kind: required: {kinds}"));
+    refuses("[providers.mine]\nkind = \"carrier-pigeon\"", &format!("providers.mine.kind: must be {kinds}"));
 }
 
 #[test]
