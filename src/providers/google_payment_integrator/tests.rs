@@ -1,7 +1,10 @@
-//! What no fixture shows: settings, ids in an account that tenants share, and alarms.
+//! What no fixture shows: the documentation's example of `sendOtp` to the letter, settings, ids in an account that tenants
+//! share, and alarms.
+
+use std::time::Duration;
 
 use http::HeaderMap;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::{
@@ -39,6 +42,28 @@ fn header(settings: &str, tenant: &str) -> (String, String) {
     let body: Value = serde_json::from_slice(request.content().expose()).unwrap();
     let text = |name: &str| body["requestHeader"][name].as_str().unwrap().to_owned();
     (text("paymentIntegratorAccountId"), text("requestId"))
+}
+
+#[test]
+fn a_tenant_sends_the_documented_example() {
+    let mut occasion = check("abcdef123456").occasion;
+    let parameters = [("enrollment_request_id", "SFLKJS23542ALFJ"), ("challenge_option_id", "G1MQ0YERJ0Q7LPM")];
+    occasion.parameters = parameters.map(|(name, id)| (name.to_owned(), Secret::new(id.to_owned()))).into();
+    let (code_life, idempotency_key) = (Duration::from_secs(300), "BKD0GF23KSD8S23".to_owned());
+    let delivery = Delivery { occasion, message: None, code_life, idempotency_key };
+    let request = adapter("base_url = 'https://integrator.example'").unwrap().deliver(&delivery).unwrap();
+    let expected = json!({
+        "requestHeader": {
+            "protocolVersion": { "major": 1 },
+            "requestId": "BKD0GF23KSD8S23",
+            "requestTimestamp": { "epochMillis": "1481899949606" },
+            "paymentIntegratorAccountId": "abcdef123456"
+        },
+        "enrollmentRequestId": "SFLKJS23542ALFJ",
+        "challengeOptionId": "G1MQ0YERJ0Q7LPM"
+    });
+    assert_eq!(serde_json::from_slice::<Value>(request.content().expose()).unwrap(), expected);
+    assert_eq!(request.url().expose(), "https://integrator.example/virtual-cards-v1/sendOtp");
 }
 
 #[test]
