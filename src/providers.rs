@@ -4,18 +4,23 @@ pub mod adapter;
 mod common;
 pub mod console;
 mod fields;
+mod google_payment_integrator;
+pub mod http;
 pub mod http;
 mod http_json;
 mod infobip_2fa;
+mod iserveu;
 mod mail;
 mod mailgun;
 mod msg91;
 pub mod sandbox;
 mod sendgrid;
+mod texts;
 mod twilio_messages;
 mod twilio_verify;
 mod vonage_verify;
 mod whatsapp_cloud;
+mod wibmo_rupay;
 
 use std::{fmt, io, sync::Arc};
 
@@ -46,6 +51,12 @@ pub const KINDS: &[Kind] = &[
     Kind { name: "msg91", read: |section| Configured::http(section, msg91::read) },
     Kind { name: "twilio-verify", read: |section| Configured::http(section, twilio_verify::read) },
     Kind { name: "vonage-verify", read: |section| Configured::http(section, vonage_verify::read) },
+    Kind {
+        name: "google-payment-integrator",
+        read: |section| Configured::http(section, google_payment_integrator::read),
+    },
+    Kind { name: "iserveu", read: |section| Configured::http(section, iserveu::read) },
+    Kind { name: "wibmo-rupay", read: |section| Configured::http(section, wibmo_rupay::read) },
 ];
 
 /// Reads the settings of a provider of a kind. `None` where they are wrong, which the section has noted.

@@ -48,6 +48,12 @@ pub trait Adapter: Send + Sync {
         Checked::Unknown
     }
 
+    /// What of an answer the operator must mend, as a fixed word for the log: that our credentials, address or requests are
+    /// refused, where the status alone does not say so.
+    fn alarm(&self, _answer: &Inbound) -> Option<&'static str> {
+        None
+    }
+
     /// What `check-config` should tell the operator about this provider, one line each.
     fn notes(&self) -> Vec<String> {
         Vec::new()

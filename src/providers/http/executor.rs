@@ -102,6 +102,8 @@ impl HttpProvider {
         let (provider, duration_ms) = (self.name.as_str(), millis(took));
         if matches!(status, 401 | 403 | 407) {
             tracing::error!(provider, operation, status, "the provider refuses our credentials");
+        } else if let Some(alarm) = exchanged.as_ref().ok().and_then(|answer| self.adapter.alarm(answer)) {
+            tracing::error!(provider, operation, status, alarm, "the provider refuses what we are or what we ask");
         } else if failed {
             tracing::warn!(provider, operation, status, failure, duration_ms, "the provider failed");
         } else {

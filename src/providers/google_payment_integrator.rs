@@ -1,0 +1,216 @@
+//! `google-payment-integrator`: an integrator that speaks Google's payment-integrator protocol makes, sends and checks its
+//! own codes.
+//!
+//! Sources: `sendOtp` of virtual-cards-v1, `resendOtp`, `verifyOtp`, `RequestHeader` and `ErrorResponse` of india-cards-v1
+//! (developers.google.com/pay/virtual-cards-v1, …/pay/india-cards-v1), and the rules of idempotency that they share
+//! (developers.google.com/standard-payments/reference/idempotency). Bodies are plain JSON, for a gateway that authenticates
+//! us itself; the PGP and JWE envelopes are not made here.
+
+mod wire;
+
+#[cfg(test)]
+mod tests;
+
+use serde::Serialize;
+
+use super::{
+    adapter::{Abilities, Adapter, delivered_by_status},
+    http::{BaseUrl, Inbound, Outbound},
+    texts::{derived_id, header_text, parameter, url_path},
+};
+use crate::{
+    domain::{
+        challenge::Decline,
+        destination::Channel,
+        ids::{RequestId, Tenant},
+    },
+    ports::provider::{Check, Checked, Codes, Delivered, Delivery, Evidence, Occasion, Receipt, Unfit},
+    secret::Secret,
+    settings::Section,
+};
+use wire::{Call, EpochMillis, ErrorCode, ErrorResponse, RequestHeader, ResendOtp, SendOtp, Sent, VerifyOtp, Version};
+use wire::{ResendOtpResult, SendOtpResult, Verified, VerifyOtpResultCode};
+
+const SEND_PATH: &str = "/virtual-cards-v1/sendOtp";
+const RESEND_PATH: &str = "/v1/payment-integrator-authenticated-card-fop-api/resendOtp";
+const VERIFY_PATH: &str = "/v1/payment-integrator-authenticated-card-fop-api/verifyOtp";
+
+/// The caller's parameters. A virtual card's option chooses `sendOtp`; without one, an authentication chooses `resendOtp`.
+const ENROLLMENT: &str = "enrollment_request_id";
+const OPTION: &str = "challenge_option_id";
+const AUTHENTICATION: &str = "authenticate_request_id";
+
+/// The longest text of an [`Evidence`].
+const MAX_EVIDENCE: usize = 100;
+
+/// An integrator and how it knows us.
+#[derive(Clone)]
+pub(super) struct GooglePaymentIntegrator {
+    base: BaseUrl,
+    send_path: String,
+    resend_path: String,
+    verify_path: String,
+    /// `None`: each tenant is an account there, by its own name.
+    account: Option<Tenant>,
+    authorization: Option<Secret<String>>,
+}
+
+/// Reads `base_url`, the three paths, `account_id` and `authorization`.
+pub(super) fn read(section: &mut Section<'_>) -> Option<GooglePaymentIntegrator> {
+    let base = BaseUrl::read(section, None);
+    let mut path = |name, default: &str| section.text(name, url_path).unwrap_or_else(|| default.to_owned());
+    let (send_path, resend_path) = (path("send_path", SEND_PATH), path("resend_path", RESEND_PATH));
+    let verify_path = path("verify_path", VERIFY_PATH);
+    let account = section.optional_text("account_id", |text| Tenant::parse(text).map_err(|error| error.to_string()));
+    let authorization = section.optional_text("authorization", header_text).map(Secret::new);
+    Some(GooglePaymentIntegrator { base: base?, send_path, resend_path, verify_path, account, authorization })
+}
+
+impl GooglePaymentIntegrator {
+    fn call(&self, path: &str, occasion: &Occasion, key: &str, body: impl Serialize) -> Outbound {
+        let request_header = RequestHeader {
+            protocol_version: Version { major: 1 },
+            request_id: self.request_id(occasion, key),
+            request_timestamp: EpochMillis { epoch_millis: occasion.now.as_millis().to_string() },
+            payment_integrator_account_id: self.account.as_ref().unwrap_or(&occasion.tenant).as_str(),
+        };
+        let request = Outbound::post(self.base.join(path)).json(&Call { request_header, body });
+        match &self.authorization {
+            Some(value) => request.header("authorization", value.expose()),
+            None => request,
+        }
+    }
+
+    /// Our key, which is the same each time that one send or attempt is asked about: the integrator then answers as before,
+    /// and does nothing twice. Ids are the account's there, so where tenants share one, theirs are told apart.
+    fn request_id(&self, occasion: &Occasion, key: &str) -> String {
+        let own = self.account.as_ref().is_none_or(|account| *account == occasion.tenant);
+        if own && RequestId::parse(key).is_ok() { key.to_owned() } else { derived_id(&occasion.tenant, key) }
+    }
+}
+
+/// An id of an earlier call that the caller made there: 1 to 100 of `[a-zA-Z0-9:_-]`, as every id of the protocol.
+fn id<'a>(occasion: &'a Occasion, name: &'static str) -> Result<Option<&'a str>, Unfit> {
+    let given = parameter(&occasion.parameters, name);
+    match given.map(RequestId::parse) {
+        Some(Err(_)) => Err(Unfit::Invalid(name)),
+        _ => Ok(given),
+    }
+}
+
+impl Adapter for GooglePaymentIntegrator {
+    fn abilities(&self) -> Abilities {
+        Abilities {
+            // The same request id is answered as before for 30 days.
+            codes: Codes::Managed { check_repeatable: true },
+            // The option says which contact: what we are told of the destination is not sent.
+            channels: Channel::ALL.to_vec(),
+            contact_on_file: true,
+            code_life: None,
+        }
+    }
+
+    fn deliver(&self, delivery: &Delivery) -> Result<Outbound, Unfit> {
+        let (occasion, key) = (&delivery.occasion, delivery.idempotency_key.as_str());
+        if let Some(challenge_option_id) = id(occasion, OPTION)? {
+            let enrollment_request_id = id(occasion, ENROLLMENT)?.unwrap_or(occasion.challenge.as_str());
+            let body = SendOtp { enrollment_request_id, challenge_option_id };
+            return Ok(self.call(&self.send_path, occasion, key, body));
+        }
+        let authenticate_request_id = id(occasion, AUTHENTICATION)?.ok_or(Unfit::Missing(OPTION))?;
+        Ok(self.call(&self.resend_path, occasion, key, ResendOtp { authenticate_request_id }))
+    }
+
+    fn delivered(&self, delivery: &Delivery, answer: &Inbound) -> Delivered {
+        if answer.status != 200 {
+            return refused(answer);
+        }
+        let occasion = &delivery.occasion;
+        let reference = self.request_id(occasion, &delivery.idempotency_key);
+        if parameter(&occasion.parameters, OPTION).is_some() {
+            let Some(sent) = answer.json::<Sent<SendOtpResult>>() else { return Delivered::Unknown };
+            let now = occasion.now.as_millis();
+            match sent.result {
+                SendOtpResult::Success(success) => match success.code_life(sent.response_header.as_ref(), now) {
+                    Some(life) => Delivered::Accepted(Receipt { reference, code_life: Some(life), code_length: None }),
+                    None => Delivered::Unknown,
+                },
+                SendOtpResult::ChallengeOptionExpired(_) => Delivered::Declined(Decline::OptionExpired),
+                SendOtpResult::SendLimitExceeded(_) => Delivered::Declined(Decline::SendLimitExceeded),
+                SendOtpResult::AccountLocked(_) => Delivered::Declined(Decline::AccountLocked),
+                SendOtpResult::RiskDeclined(_) => Delivered::Declined(Decline::Risk),
+            }
+        } else {
+            match answer.json::<Sent<ResendOtpResult>>().map(|sent| sent.result) {
+                Some(ResendOtpResult::Success(_)) => Delivered::Accepted(Receipt { reference, ..Receipt::default() }),
+                Some(ResendOtpResult::RequestExpired(_)) => Delivered::Declined(Decline::OptionExpired),
+                Some(ResendOtpResult::OtpRequestLimitReached(_)) => Delivered::Declined(Decline::SendLimitExceeded),
+                None => Delivered::Unknown,
+            }
+        }
+    }
+
+    fn check(&self, check: &Check) -> Result<Outbound, Unfit> {
+        let occasion = &check.occasion;
+        let authenticate_request_id = id(occasion, AUTHENTICATION)?.unwrap_or(occasion.challenge.as_str());
+        let body = VerifyOtp { authenticate_request_id, otp: check.otp.expose() };
+        Ok(self.call(&self.verify_path, occasion, &check.idempotency_key, body))
+    }
+
+    fn checked(&self, _check: &Check, answer: &Inbound) -> Checked {
+        match (answer.status, error(answer)) {
+            (200, _) => {}
+            // No page says how an expired code or too many attempts are answered. What is left for them is a state in which
+            // no retry can help, or an authentication that is not known any more.
+            (400, Some(ErrorCode::PreconditionViolation)) | (404, Some(ErrorCode::InvalidIdentifier)) => {
+                return Checked::Gone;
+            }
+            _ => return Checked::Unknown,
+        }
+        let Some(verified) = answer.json::<Verified>() else { return Checked::Unknown };
+        match verified.result {
+            VerifyOtpResultCode::Success(_) => Checked::Matched(Evidence {
+                eci: evidence(verified.eci),
+                verification_id: evidence(verified.payment_integrator_verify_otp_id),
+            }),
+            VerifyOtpResultCode::OtpNotMatched(_) => Checked::NotMatched,
+            VerifyOtpResultCode::OtpAlreadyUsed(_) => Checked::AlreadyUsed,
+        }
+    }
+
+    fn alarm(&self, answer: &Inbound) -> Option<&'static str> {
+        error(answer).and_then(ErrorCode::alarm)
+    }
+
+    fn notes(&self) -> Vec<String> {
+        let open = self.base.is_open();
+        open.then(|| "base_url is not https: codes could be read on the way".to_owned()).into_iter().collect()
+    }
+}
+
+/// What the error of an answer is; `None` for a success, and for a body that is none of the protocol's.
+fn error(answer: &Inbound) -> Option<ErrorCode> {
+    if answer.status < 400 {
+        return None;
+    }
+    answer.json::<ErrorResponse>().and_then(|error| error.code())
+}
+
+/// Any status but 200 says that the request was not processed, with some exceptions.
+fn refused(answer: &Inbound) -> Delivered {
+    match (answer.status, error(answer)) {
+        // Another call with this request id came first, or ours was cut off: that one may have sent a code.
+        (_, Some(ErrorCode::IdempotencyViolation)) | (409 | 412 | 499, _) => Delivered::Unknown,
+        (400..=499, Some(ErrorCode::UserActionInProgress)) | (423, _) => {
+            Delivered::Failed { retry_after: answer.retry_after() }
+        }
+        // No such method there.
+        (501, _) => Delivered::Failed { retry_after: None },
+        _ => delivered_by_status(answer),
+    }
+}
+
+/// One that is longer than we keep is left out rather than cut: half an id names something else.
+fn evidence(text: String) -> String {
+    if text.chars().count() <= MAX_EVIDENCE { text } else { String::new() }
+}

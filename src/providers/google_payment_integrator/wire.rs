@@ -1,0 +1,210 @@
+//! The messages of Google's payment-integrator protocol, as their pages show them.
+//!
+//! Results are unions of which exactly one member is set. They are read as such: two members, none, or one that is not known
+//! here make an answer that says nothing.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::providers::texts::lenient;
+
+/// `RequestHeader` and what a method adds.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Call<'a, B> {
+    pub(super) request_header: RequestHeader<'a>,
+    #[serde(flatten)]
+    pub(super) body: B,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct RequestHeader<'a> {
+    pub(super) protocol_version: Version,
+    pub(super) request_id: String,
+    pub(super) request_timestamp: EpochMillis,
+    pub(super) payment_integrator_account_id: &'a str,
+}
+
+#[derive(Serialize)]
+pub(super) struct Version {
+    pub(super) major: u32,
+}
+
+/// Milliseconds, as a text: so the canonical JSON of 64-bit numbers.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct EpochMillis {
+    #[serde(deserialize_with = "lenient")]
+    pub(super) epoch_millis: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct SendOtp<'a> {
+    pub(super) enrollment_request_id: &'a str,
+    pub(super) challenge_option_id: &'a str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ResendOtp<'a> {
+    pub(super) authenticate_request_id: &'a str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct VerifyOtp<'a> {
+    pub(super) authenticate_request_id: &'a str,
+    pub(super) otp: &'a str,
+}
+
+/// A content that says nothing but that it is there.
+#[derive(Deserialize)]
+pub(super) struct Empty {}
+
+/// The answer to `sendOtp` or `resendOtp`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Sent<R> {
+    pub(super) response_header: Option<ResponseHeader>,
+    pub(super) result: R,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ResponseHeader {
+    pub(super) response_timestamp: Option<EpochMillis>,
+}
+
+/// `SendOtpResult` of virtual-cards-v1.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) enum SendOtpResult {
+    Success(SendOtpSuccess),
+    ChallengeOptionExpired(Empty),
+    SendLimitExceeded(Empty),
+    AccountLocked(Empty),
+    RiskDeclined(Empty),
+}
+
+/// All three are required there.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct SendOtpSuccess {
+    #[serde(deserialize_with = "lenient")]
+    pub(super) max_verification_attempts: String,
+    #[serde(deserialize_with = "lenient")]
+    pub(super) max_send_attempts: String,
+    pub(super) expiration_timestamp: EpochMillis,
+}
+
+impl SendOtpSuccess {
+    /// How long the code is valid by the clock of whoever answered, which is also the clock that will judge it; `now` where
+    /// the answer does not tell its time. Whole seconds, downwards. `None` where a field is not a number.
+    pub(super) fn code_life(&self, answered: Option<&ResponseHeader>, now: u64) -> Option<Duration> {
+        let numbers: Result<(u64, u64), _> =
+            self.max_verification_attempts.parse().and_then(|checks| Ok((checks, self.max_send_attempts.parse()?)));
+        numbers.ok()?;
+        let expires: u64 = self.expiration_timestamp.epoch_millis.parse().ok()?;
+        let told = answered.and_then(|header| header.response_timestamp.as_ref()?.epoch_millis.parse().ok());
+        Some(Duration::from_secs(expires.saturating_sub(told.unwrap_or(now)) / 1000))
+    }
+}
+
+/// The results of `resendOtp` of india-cards-v1.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) enum ResendOtpResult {
+    Success(Empty),
+    RequestExpired(Empty),
+    OtpRequestLimitReached(Empty),
+}
+
+/// The answer to `verifyOtp`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Verified {
+    #[serde(default, deserialize_with = "lenient")]
+    pub(super) payment_integrator_verify_otp_id: String,
+    #[serde(default, deserialize_with = "lenient")]
+    pub(super) eci: String,
+    pub(super) result: VerifyOtpResultCode,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) enum VerifyOtpResultCode {
+    Success(Empty),
+    OtpNotMatched(Empty),
+    OtpAlreadyUsed(Empty),
+}
+
+/// `ErrorResponse`: with an enum, or in newer products with a union of the same names.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ErrorResponse {
+    error_response_code: Option<ErrorCode>,
+    #[serde(default)]
+    error_response_result: BTreeMap<ErrorCode, Value>,
+}
+
+impl ErrorResponse {
+    /// What it says.
+    pub(super) fn code(&self) -> Option<ErrorCode> {
+        self.error_response_code.or_else(|| self.error_response_result.keys().next().copied())
+    }
+}
+
+/// `ErrorResponseCode`. What only the union has (`internalError`, `unimplemented`, `unavailable`, `gatewayTimeout`) says no
+/// more than the status, and is `Other`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub(super) enum ErrorCode {
+    #[serde(alias = "invalidApiVersion")]
+    InvalidApiVersion,
+    #[serde(alias = "invalidPayloadSignature")]
+    InvalidPayloadSignature,
+    #[serde(alias = "invalidPayloadEncryption")]
+    InvalidPayloadEncryption,
+    #[serde(alias = "requestTimestampOutOfRange")]
+    RequestTimestampOutOfRange,
+    #[serde(alias = "invalidIdentifier")]
+    InvalidIdentifier,
+    #[serde(alias = "idempotencyViolation")]
+    IdempotencyViolation,
+    #[serde(alias = "invalidFieldValue")]
+    InvalidFieldValue,
+    #[serde(alias = "missingRequiredField")]
+    MissingRequiredField,
+    #[serde(alias = "preconditionViolation")]
+    PreconditionViolation,
+    #[serde(alias = "userActionInProgress")]
+    UserActionInProgress,
+    #[serde(alias = "invalidDecryptedRequest")]
+    InvalidDecryptedRequest,
+    #[serde(alias = "forbidden")]
+    Forbidden,
+    #[serde(other)]
+    Other,
+}
+
+impl ErrorCode {
+    /// What the operator must mend: our settings, our clock or our requests are wrong, and no call will succeed until then.
+    pub(super) fn alarm(self) -> Option<&'static str> {
+        match self {
+            Self::InvalidApiVersion => Some("INVALID_API_VERSION"),
+            Self::InvalidPayloadSignature => Some("INVALID_PAYLOAD_SIGNATURE"),
+            Self::InvalidPayloadEncryption => Some("INVALID_PAYLOAD_ENCRYPTION"),
+            Self::InvalidDecryptedRequest => Some("INVALID_DECRYPTED_REQUEST"),
+            Self::RequestTimestampOutOfRange => Some("REQUEST_TIMESTAMP_OUT_OF_RANGE"),
+            Self::IdempotencyViolation => Some("IDEMPOTENCY_VIOLATION"),
+            Self::InvalidFieldValue => Some("INVALID_FIELD_VALUE"),
+            Self::MissingRequiredField => Some("MISSING_REQUIRED_FIELD"),
+            Self::Forbidden => Some("FORBIDDEN"),
+            Self::InvalidIdentifier | Self::PreconditionViolation | Self::UserActionInProgress | Self::Other => None,
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! What no fixture shows: settings, units of amounts, notes.
+
+use super::*;
+use crate::settings::{Ledger, Mistakes, tree::Table};
+
+const GOOD: &str = "client_id = 'a'\nclient_secret = 'b'\nusername = 'c'\n";
+
+fn adapter(settings: &str) -> Result<IServeU, Mistakes> {
+    let table: toml::Table = settings.parse().unwrap();
+    let ledger = Ledger::default();
+    let adapter = Section::root(Table::from_toml(table), &ledger, read);
+    ledger.finish(()).map(|()| adapter.unwrap())
+}
+
+#[test]
+fn settings_that_are_wrong_are_all_reported() {
+    let wrong = "base_url = 'http://iserveu.example'\nsend_path = 'x'\nregistration_path = 'y'\namount_unit = 'lakh'";
+    let mistakes = adapter(wrong).err().unwrap().0;
+    let settings: Vec<&str> = mistakes.iter().map(|mistake| mistake.setting.as_str()).collect();
+    let expected =
+        ["base_url", "send_path", "registration_path", "client_id", "client_secret", "username", "amount_unit"];
+    assert_eq!(settings, expected);
+}
+
+#[test]
+fn amounts_are_whole_in_their_unit() {
+    let amount = |micros| Amount { micros, currency: "INR".to_owned() };
+    assert_eq!(whole(&amount(1_001_000_000), Unit::Rupees), Ok("1001".to_owned()));
+    assert_eq!(whole(&amount(1_001_000_000), Unit::Paise), Ok("100100".to_owned()));
+    assert_eq!(whole(&amount(1_500_000), Unit::Paise), Ok("150".to_owned()));
+    for (micros, unit) in [(1_500_000, Unit::Rupees), (1_000_001, Unit::Paise), (0, Unit::Paise)] {
+        assert_eq!(whole(&amount(micros), unit), Err(Unfit::Invalid("transaction.amount.amount_micros")));
+    }
+}
+
+#[test]
+fn notes_tell_what_cannot_be_verified_and_the_development_host() {
+    assert_eq!(adapter(GOOD).unwrap().notes().len(), 2);
+    let live = adapter(&format!("{GOOD}base_url = 'https://iserveu.example'")).unwrap();
+    assert!(live.notes().concat().contains("transactions") && live.notes().len() == 1);
+}

@@ -1,0 +1,134 @@
+//! The messages of iServeU's calls, spelt as their pages spell them: `latLong` in one, `latlong` in the other.
+
+use serde::{Deserialize, Serialize};
+
+use crate::providers::texts::lenient;
+
+/// The body of `otp/send`.
+#[derive(Serialize)]
+pub(super) struct Send<'a> {
+    #[serde(rename = "customerMobileNumber")]
+    pub(super) mobile: &'a str,
+    #[serde(rename = "externalRefNumber")]
+    pub(super) reference: String,
+    #[serde(rename = "requestedAmount", skip_serializing_if = "Option::is_none")]
+    pub(super) amount: Option<String>,
+    pub(super) username: &'a str,
+    #[serde(rename = "otpType")]
+    pub(super) otp_type: &'static str,
+    #[serde(rename = "latLong", skip_serializing_if = "Option::is_none")]
+    pub(super) lat_long: Option<&'a str>,
+    #[serde(rename = "publicIP", skip_serializing_if = "Option::is_none")]
+    pub(super) public_ip: Option<&'a str>,
+    #[serde(flatten)]
+    pub(super) document: Document<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) pid: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) email: Option<&'a str>,
+    #[serde(flatten)]
+    pub(super) free: Free<'a>,
+}
+
+/// The body of `process-customer-registration`.
+#[derive(Serialize)]
+pub(super) struct Registration<'a> {
+    #[serde(rename = "mobileNumber")]
+    pub(super) mobile: &'a str,
+    pub(super) name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) address: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) pincode: Option<&'a str>,
+    #[serde(flatten)]
+    pub(super) document: Document<'a>,
+    pub(super) otp: &'a str,
+    pub(super) username: &'a str,
+    #[serde(rename = "latlong")]
+    pub(super) lat_long: &'a str,
+    #[serde(rename = "publicIP")]
+    pub(super) public_ip: &'a str,
+    #[serde(flatten)]
+    pub(super) free: Free<'a>,
+}
+
+/// The document that says who the person is.
+#[derive(Serialize)]
+pub(super) struct Document<'a> {
+    #[serde(rename = "ovdType", skip_serializing_if = "Option::is_none")]
+    pub(super) ovd_type: Option<&'a str>,
+    #[serde(rename = "ovdData", skip_serializing_if = "Option::is_none")]
+    pub(super) ovd_data: Option<&'a str>,
+}
+
+/// "To be used as per client requirement".
+#[derive(Serialize)]
+pub(super) struct Free<'a> {
+    #[serde(rename = "paramA", skip_serializing_if = "Option::is_none")]
+    pub(super) a: Option<&'a str>,
+    #[serde(rename = "paramB", skip_serializing_if = "Option::is_none")]
+    pub(super) b: Option<&'a str>,
+    #[serde(rename = "paramC", skip_serializing_if = "Option::is_none")]
+    pub(super) c: Option<&'a str>,
+}
+
+/// The answer to both calls.
+#[derive(Deserialize)]
+pub(super) struct Answer {
+    status: String,
+    #[serde(rename = "statusCode", deserialize_with = "lenient")]
+    pub(super) code: String,
+    #[serde(rename = "statusDesc", default, deserialize_with = "lenient")]
+    description: String,
+}
+
+const EXPIRED: &[&str] = &["otp expired", "otp is expired", "otp has expired", "expired otp"];
+
+const WRONG: &[&str] = &[
+    "invalid otp",
+    "incorrect otp",
+    "wrong otp",
+    "otp invalid",
+    "otp is invalid",
+    "otp incorrect",
+    "otp is incorrect",
+    "otp mismatch",
+    "otp not matched",
+    "otp did not match",
+    "otp does not match",
+];
+
+/// What a description says of the typed code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Complaint {
+    WrongOtp,
+    ExpiredOtp,
+}
+
+impl Answer {
+    pub(super) fn succeeded(&self) -> bool {
+        self.status == "SUCCESS"
+    }
+
+    pub(super) fn failed(&self) -> bool {
+        self.status == "FAILED"
+    }
+
+    /// What a failure says of the typed code; `None` where it speaks of something else. Only whole phrases count: "invalid
+    /// mobile number for OTP" is no word about the code.
+    pub(super) fn complaint(&self) -> Option<Complaint> {
+        let words: Vec<&str> =
+            self.description.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty()).collect();
+        let description = format!(" {} ", words.join(" ").to_ascii_lowercase());
+        let says = |phrases: &[&str]| phrases.iter().any(|phrase| description.contains(&format!(" {phrase} ")));
+        if !self.failed() {
+            None
+        } else if says(EXPIRED) {
+            Some(Complaint::ExpiredOtp)
+        } else if says(WRONG) {
+            Some(Complaint::WrongOtp)
+        } else {
+            None
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! `wibmo-rupay`: the issuer of a RuPay card makes, sends and checks the code, over Wibmo's seamless flow.
+//!
+//! Sources: developer.wibmo.com/reference, pages generate-otp-rupay-card-api, resend-otp-rupay-card-api (the same call) and
+//! verify-otp-rupay-card-api. The spellings `currencCode` and `merchantRefernceNo` are theirs. Errors come inside an HTTP 200.
+//!
+//! Card data is only ever what the caller hands to one call: nothing of it is kept, and the reference of a delivery is the
+//! provider's own number.
+
+mod wire;
+
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use super::{
+    adapter::{Abilities, Adapter, delivered_by_status},
+    http::{BaseUrl, Inbound, Outbound},
+    texts::{derived_hex, digits, indian_mobile, needed, parameter, required, said, url_path},
+};
+use crate::{
+    domain::{
+        challenge::Decline,
+        destination::{Channel, Destination},
+        transaction::Amount,
+    },
+    ports::provider::{Check, Checked, Codes, Delivered, Delivery, Evidence, Occasion, Receipt, Unfit},
+    secret::Secret,
+    settings::Section,
+};
+use wire::{Answer, Call, Code, Generate, Header, Verify};
+
+const GENERATE_PATH: &str = "/authentication/api/v1/generateOtp";
+const VERIFY_PATH: &str = "/authentication/api/v1/verifyOtp";
+
+/// Of the header in the body, in all samples.
+const VERSION: &str = "1.0.0.0";
+
+/// In the sample; the page does not say which others there are.
+const CARD_HOLDER_STATUS: &str = "NW";
+
+/// ISO 4217, in numbers: the only currency of the pages, and RuPay's own.
+const RUPEE: &str = "356";
+
+/// The longest merchant reference that a sibling page of the same provider allows.
+const MAX_REFERENCE: usize = 20;
+
+/// The longest that a code is valid, in minutes.
+const MAX_VALIDITY: u64 = 30;
+
+/// An instance of the payment gateway and how it knows us.
+#[derive(Clone)]
+pub(super) struct WibmoRupay {
+    base: BaseUrl,
+    generate_path: String,
+    verify_path: String,
+    instance: String,
+    /// The samples' HTTP header names another instance than their bodies.
+    header_instance: String,
+    merchant: String,
+    api_key: Secret<String>,
+}
+
+/// Reads `base_url`, the two paths, `pg_instance_id`, `header_pg_instance_id`, `merchant_id` and `api_key`.
+pub(super) fn read(section: &mut Section<'_>) -> Option<WibmoRupay> {
+    let base = BaseUrl::read(section, None);
+    if base.as_ref().is_some_and(BaseUrl::is_open) {
+        section.misfit("base_url", "must be https: card numbers are sent there");
+    }
+    let generate_path = section.text("generate_path", url_path).unwrap_or_else(|| GENERATE_PATH.to_owned());
+    let verify_path = section.text("verify_path", url_path).unwrap_or_else(|| VERIFY_PATH.to_owned());
+    let instance = required(section, "pg_instance_id", "the id of the gateway's instance");
+    let header_instance = section.optional_text("header_pg_instance_id", super::texts::header_text);
+    let merchant = required(section, "merchant_id", "the merchant's id there");
+    let api_key = required(section, "api_key", "the x-api-key").map(Secret::new);
+    let instance = instance?;
+    Some(WibmoRupay {
+        base: base?,
+        generate_path,
+        verify_path,
+        header_instance: header_instance.unwrap_or_else(|| instance.clone()),
+        instance,
+        merchant: merchant?,
+        api_key: api_key?,
+    })
+}
+
+impl WibmoRupay {
+    fn call(&self, path: &str, body: impl serde::Serialize) -> Outbound {
+        let header = Header { version: VERSION, instance: &self.instance, api_key: self.api_key.expose() };
+        Outbound::post(self.base.join(path)).header("pgInstanceId", &self.header_instance).json(&Call { header, body })
+    }
+}
+
+impl Adapter for WibmoRupay {
+    fn abilities(&self) -> Abilities {
+        Abilities {
+            // A second question about one code may count as a second attempt.
+            codes: Codes::Managed { check_repeatable: false },
+            channels: vec![Channel::Sms],
+            // The issuer sends to the number that it has on file for the card.
+            contact_on_file: true,
+            code_life: None,
+        }
+    }
+
+    fn deliver(&self, delivery: &Delivery) -> Result<Outbound, Unfit> {
+        let occasion = &delivery.occasion;
+        let given = |name| parameter(&occasion.parameters, name);
+        let transaction = occasion.transaction.as_ref().ok_or(Unfit::Missing("transaction"))?;
+        let amount = paise(&transaction.amount)?;
+        let reference = merchant_reference(occasion);
+        let body = Generate {
+            instance: &self.instance,
+            merchant: &self.merchant,
+            card: card(occasion)?,
+            email: given("email"),
+            currency: RUPEE,
+            amount: &amount,
+            merchant_reference: &reference,
+            order_description: given("orderDesc").unwrap_or(&transaction.payee),
+            mobile_number: mobile(occasion),
+            card_holder_status: given("cardHolderStatus").unwrap_or(CARD_HOLDER_STATUS),
+            http_accept: given("http_accept"),
+            browser_user_agent: said(&occasion.client.user_agent).or_else(|| given("browser_user_agent")),
+            customer_ip_address: said(&occasion.client.ip_address).or_else(|| given("customerIpAddress")),
+            ext1: given("ext1"),
+            ext2: given("ext2"),
+            amount_in_inr: given("amountInINR"),
+            original_amount: given("originalAmount"),
+            purpose_of_authentication: given("purposeOfAuthentication"),
+            token_authentication_value: given("tokenAuthenticationValue"),
+        };
+        Ok(self.call(&self.generate_path, body))
+    }
+
+    fn delivered(&self, _delivery: &Delivery, answer: &Inbound) -> Delivered {
+        if !answer.is_success() {
+            return delivered_by_status(answer);
+        }
+        let Some(answer) = answer.json::<Answer>() else { return Delivered::Unknown };
+        match answer.code() {
+            // Without its number the code could never be checked.
+            Code::Success if (1..=200).contains(&answer.transaction.len()) => Delivered::Accepted(Receipt {
+                code_life: code_life(&answer.validity),
+                reference: answer.transaction,
+                code_length: None,
+            }),
+            Code::Malformed | Code::Credentials => Delivered::Failed { retry_after: None },
+            // "User must initiate a new transaction."
+            Code::Exhausted => Delivered::Declined(Decline::OptionExpired),
+            // The card or its issuer does not allow what was asked for: that is a judgement, not a failure.
+            Code::Ineligible => Delivered::Declined(Decline::Risk),
+            Code::Success | Code::WrongOtp | Code::Expired | Code::Other => Delivered::Unknown,
+        }
+    }
+
+    fn check(&self, check: &Check) -> Result<Outbound, Unfit> {
+        let transaction = match said(&check.reference) {
+            Some(reference) => reference,
+            // Where the answer to the send was lost, the caller may know the number from elsewhere.
+            None => needed(&check.occasion.parameters, "pgTransactionId")?,
+        };
+        let body = Verify {
+            instance: &self.instance,
+            merchant: &self.merchant,
+            merchant_reference: &merchant_reference(&check.occasion),
+            otp: check.otp.expose(),
+            transaction,
+        };
+        Ok(self.call(&self.verify_path, body))
+    }
+
+    fn checked(&self, _check: &Check, answer: &Inbound) -> Checked {
+        let Some(answer) = answer.json::<Answer>().filter(|_| answer.is_success()) else { return Checked::Unknown };
+        match answer.code() {
+            Code::Success if answer.is_authenticated() => {
+                // What the bank wants to see again when the payment is authorised.
+                let verification_id = Some(answer.context).filter(|id| id.len() <= 100).unwrap_or_default();
+                Checked::Matched(Evidence { eci: String::new(), verification_id })
+            }
+            Code::WrongOtp => Checked::NotMatched,
+            Code::Expired => Checked::Gone,
+            Code::Exhausted => Checked::AttemptsExceeded,
+            Code::Success | Code::Malformed | Code::Credentials | Code::Ineligible | Code::Other => Checked::Unknown,
+        }
+    }
+
+    fn alarm(&self, answer: &Inbound) -> Option<&'static str> {
+        answer.json::<Answer>()?.alarm()
+    }
+}
+
+fn card(occasion: &Occasion) -> Result<wire::Card<'_>, Unfit> {
+    let shaped = |name, fits: fn(&str) -> bool| {
+        let value = needed(&occasion.parameters, name)?;
+        if fits(value) { Ok(value) } else { Err(Unfit::Invalid(name)) }
+    };
+    Ok(wire::Card {
+        // ISO/IEC 7812: at most 19 digits.
+        pan: shaped("pan", |text| digits(text, 12..=19))?,
+        expiry: shaped("expDate", is_month)?,
+        cvd2: shaped("cvd2", |text| digits(text, 3..=4))?,
+        name: shaped("nameOnCard", |text| text.chars().count() <= 100 && !text.chars().any(char::is_control))?,
+    })
+}
+
+/// MMYYYY.
+fn is_month(text: &str) -> bool {
+    digits(text, 6..=6) && text.get(..2).is_some_and(|month| ("01"..="12").contains(&month))
+}
+
+/// The amount in hundredths without a point, as a sibling page of the same provider says.
+fn paise(amount: &Amount) -> Result<String, Unfit> {
+    if amount.currency != "INR" {
+        return Err(Unfit::Invalid("transaction.amount.currency_code"));
+    }
+    let paise = amount.micros / 10_000;
+    let whole = amount.micros % 10_000 == 0 && digits(&paise.to_string(), 1..=12);
+    if whole { Ok(paise.to_string()) } else { Err(Unfit::Invalid("transaction.amount.amount_micros")) }
+}
+
+/// The same for all sends of a challenge, so that a new code makes the old one void, and for its checks. In this order: the
+/// caller's parameter, the transaction's reference, a name made from the challenge's.
+fn merchant_reference(occasion: &Occasion) -> String {
+    let reference = occasion.transaction.as_ref().and_then(|transaction| said(&transaction.reference));
+    match parameter(&occasion.parameters, "merchantReferenceNo").or(reference) {
+        Some(reference) => reference.to_owned(),
+        None => derived_hex(&occasion.tenant, occasion.challenge.as_str(), MAX_REFERENCE),
+    }
+}
+
+/// The ten digits of an Indian number, as in the sample; those of any other without its plus. A number that the caller only
+/// hands over as a parameter is taken where the contact is on file.
+fn mobile(occasion: &Occasion) -> Option<&str> {
+    match &occasion.destination {
+        Destination::Phone(number) => {
+            let number = number.expose();
+            indian_mobile(number).or_else(|| number.strip_prefix('+'))
+        }
+        Destination::Email(_) | Destination::OnFile => parameter(&occasion.parameters, "mobileNumber"),
+    }
+}
+
+/// Two digits of minutes, at most 30; 00 says nothing.
+fn code_life(minutes: &str) -> Option<Duration> {
+    let minutes: u64 = minutes.parse().ok().filter(|minutes| (1..=MAX_VALIDITY).contains(minutes))?;
+    Some(Duration::from_secs(minutes * 60))
+}
