@@ -10,19 +10,17 @@ use otpd::{
     },
     providers::{
         adapter::{Abilities, Adapter, delivered_by_status},
-        http::{HttpProvider, HttpSettings, Inbound, Outbound},
+        http::{HttpProvider, Inbound, Outbound},
     },
     secret::Secret,
-    settings::{Ledger, Section, tree::Table},
 };
 use serde_json::{Value, json};
 
-use super::{logs, play::play, scenario::Scenario, server::Server};
+use super::{logs, play::play, probe::http_settings, scenario::Scenario, server::Server};
 
 /// The smallest adapter that uses every part of a request.
-#[derive(Clone)]
-pub(crate) struct Tiny {
-    pub(crate) base: String,
+struct Tiny {
+    base: String,
 }
 
 impl Adapter for Tiny {
@@ -52,14 +50,6 @@ impl Adapter for Tiny {
     fn checked(&self, _: &Check, answer: &Inbound) -> Checked {
         if answer.is_success() { Checked::Matched(Evidence::default()) } else { Checked::Unknown }
     }
-}
-
-/// Settings as a provider's section gives them.
-pub(crate) fn settings(text: &str) -> HttpSettings {
-    let ledger = Ledger::default();
-    let table = Table::from_toml(text.parse().unwrap());
-    let settings = Section::root(table, &ledger, HttpSettings::read);
-    ledger.finish(settings).unwrap()
 }
 
 fn deliver() -> Value {
@@ -104,7 +94,7 @@ fn throttled() -> Value {
 async fn complaints(server: &Server, scenario: &Value) -> Vec<String> {
     let scenario: Scenario = serde_json::from_value(scenario.clone()).unwrap();
     let adapter = Box::new(Tiny { base: server.url() });
-    let provider = HttpProvider::new("tiny", adapter, &settings(""), Arc::new(SystemClock)).unwrap();
+    let provider = HttpProvider::new("tiny", adapter, &http_settings(""), Arc::new(SystemClock)).unwrap();
     play(&provider, &scenario, server).await
 }
 

@@ -4,12 +4,16 @@
 //! has the format.
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
+mod breaker;
 mod canary;
+mod executor;
 mod fixtures;
 mod logs;
 mod play;
+mod probe;
 mod scenario;
 mod server;
+mod tls;
 
 use std::collections::BTreeSet;
 

@@ -14,9 +14,11 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpListener,
+    sync::Notify,
     task::JoinSet,
-    time::timeout,
+    time::{sleep, timeout},
 };
+use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
 
 /// No test takes longer over one connection.
 const LONGEST_CONNECTION: Duration = Duration::from_secs(30);
@@ -28,6 +30,16 @@ const LONGEST_BODY: usize = 1024 * 1024;
 pub(crate) enum Act {
     /// Sends this, and keeps the connection.
     Send(Vec<u8>),
+    /// Sends this, and closes.
+    Last(Vec<u8>),
+    /// Sends these with a pause before each, and keeps the connection.
+    Slowly(Duration, Vec<Vec<u8>>),
+    /// Sends the first, then the second again and again until the client has enough.
+    Endless(Vec<u8>, Vec<u8>),
+    /// Says nothing until the client goes.
+    Silence,
+    /// Closes at once.
+    Close,
 }
 
 /// A request as it arrived.
@@ -57,18 +69,29 @@ pub(crate) struct Server {
 #[derive(Default)]
 struct State {
     script: Mutex<VecDeque<Act>>,
+    otherwise: Mutex<Option<Act>>,
     seen: Mutex<Vec<Request>>,
     connections: AtomicUsize,
+    closed: Notify,
 }
 
 impl Server {
     /// A server on a free port of the loopback.
     pub(crate) async fn start() -> Self {
+        Self::start_with(None).await
+    }
+
+    /// The same behind TLS.
+    pub(crate) async fn start_tls(config: ServerConfig) -> Self {
+        Self::start_with(Some(TlsAcceptor::from(Arc::new(config)))).await
+    }
+
+    async fn start_with(tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
         let address = listener.local_addr().expect("its address");
         let state = Arc::new(State::default());
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(listener, Arc::clone(&state)));
+        tasks.spawn(accept(listener, tls, Arc::clone(&state)));
         Self { address, state, _tasks: tasks }
     }
 
@@ -76,9 +99,28 @@ impl Server {
         format!("http://{}", self.address)
     }
 
+    pub(crate) fn port(&self) -> u16 {
+        self.address.port()
+    }
+
     /// What to do with the next requests, one each. A request beyond is answered by closing the connection.
     pub(crate) fn script(&self, acts: impl IntoIterator<Item = Act>) {
         *self.state.script.lock().unwrap() = acts.into_iter().collect();
+    }
+
+    /// What to do with all requests that are not in the script.
+    pub(crate) fn otherwise(&self, act: Act) {
+        *self.state.otherwise.lock().unwrap() = Some(act);
+    }
+
+    /// How many connections there have been.
+    pub(crate) fn connections(&self) -> usize {
+        self.state.connections.load(Ordering::SeqCst)
+    }
+
+    /// Waits until a connection has ended; an end that nobody waited for counts once.
+    pub(crate) async fn closed(&self) {
+        timeout(LONGEST_CONNECTION, self.state.closed.notified()).await.expect("a connection ends");
     }
 
     /// The requests since this was last asked.
@@ -87,14 +129,21 @@ impl Server {
     }
 }
 
-async fn accept(listener: TcpListener, state: Arc<State>) {
+async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, state: Arc<State>) {
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
         state.connections.fetch_add(1, Ordering::SeqCst);
-        let state = Arc::clone(&state);
+        let (tls, state) = (tls.clone(), Arc::clone(&state));
         connections.spawn(async move {
+            let work = async {
+                match tls {
+                    Some(tls) => serve(tls.accept(stream).await?, &state).await,
+                    None => serve(stream, &state).await,
+                }
+            };
             // Clients that break off are part of the tests.
-            let _ = timeout(LONGEST_CONNECTION, serve(stream, &state)).await;
+            let _ = timeout(LONGEST_CONNECTION, work).await;
+            state.closed.notify_one();
         });
     }
 }
@@ -102,10 +151,32 @@ async fn accept(listener: TcpListener, state: Arc<State>) {
 async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, state: &State) -> io::Result<()> {
     while let Some(request) = read(&mut stream).await? {
         state.seen.lock().unwrap().push(request);
-        let act = state.script.lock().unwrap().pop_front();
+        let scripted = state.script.lock().unwrap().pop_front();
+        let act = scripted.or_else(|| state.otherwise.lock().unwrap().clone()).unwrap_or(Act::Close);
         match act {
-            Some(Act::Send(bytes)) => stream.write_all(&bytes).await?,
-            None => break,
+            Act::Send(bytes) => stream.write_all(&bytes).await?,
+            Act::Slowly(pause, pieces) => {
+                for piece in pieces {
+                    sleep(pause).await;
+                    stream.write_all(&piece).await?;
+                }
+            }
+            Act::Last(bytes) => {
+                stream.write_all(&bytes).await?;
+                return stream.shutdown().await;
+            }
+            Act::Endless(first, again) => {
+                stream.write_all(&first).await?;
+                loop {
+                    stream.write_all(&again).await?;
+                }
+            }
+            Act::Silence => {
+                let mut rest = [0];
+                while stream.read(&mut rest).await? > 0 {}
+                return Ok(());
+            }
+            Act::Close => return stream.shutdown().await,
         }
     }
     Ok(())
