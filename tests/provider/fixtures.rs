@@ -24,7 +24,7 @@ const SERVER: &str = "{server}";
 const FOLDER: &str = "{folder}";
 
 /// Settings that are no secret, whatever their text.
-const OPEN_SETTINGS: [&str; 4] = ["kind", "base_url", "timeout", "connect_timeout"];
+const OPEN_SETTINGS: [&str; 5] = ["kind", "base_url", "timeout", "connect_timeout", "channels"];
 
 /// The fixtures of one kind.
 pub(crate) struct Fixture {
