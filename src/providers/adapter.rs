@@ -67,6 +67,8 @@ pub trait Adapter: Send + Sync {
 pub fn delivered_by_status(answer: &Inbound) -> Delivered {
     match answer.status {
         429 | 503 => Delivered::Failed { retry_after: answer.retry_after() },
+        // See Other: it was worked on, and elsewhere stands what came of it (RFC 9110, 15.4.4).
+        303 => Delivered::Unknown,
         300..=499 => Delivered::Failed { retry_after: None },
         _ => Delivered::Unknown,
     }

@@ -3,7 +3,10 @@
 //! Our own, because the kept crates read their own clock and let every waiting call through at once when the pause ends.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -18,6 +21,7 @@ pub(super) struct Breaker {
     failures_to_open: u32,
     first_pause: Duration,
     state: Mutex<State>,
+    trials: AtomicU64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -27,7 +31,16 @@ enum State {
     /// None does, until then.
     Open { until: Timestamp, pause: Duration },
     /// One is on trial; where it never ends, another is let through then.
-    Trial { until: Timestamp, pause: Duration },
+    Trial { until: Timestamp, pause: Duration, call: u64 },
+}
+
+/// Lets one call through, and says at its end which call it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pass {
+    /// One of many.
+    Usual,
+    /// The one on trial. Only its end decides: calls from before the breaker opened may still be under way.
+    Trial(u64),
 }
 
 /// What a call's end did to the breaker, for the operator's log.
@@ -44,7 +57,12 @@ pub(super) enum Turn {
 impl Breaker {
     /// Opens after so many failures in a row, at first for so long.
     pub(super) fn new(failures_to_open: u32, first_pause: Duration) -> Self {
-        Self { failures_to_open, first_pause, state: Mutex::new(State::Closed { failures: 0 }) }
+        Self {
+            failures_to_open,
+            first_pause,
+            state: Mutex::new(State::Closed { failures: 0 }),
+            trials: AtomicU64::new(0),
+        }
     }
 
     /// Whether a call would be let through now.
@@ -56,35 +74,35 @@ impl Breaker {
     }
 
     /// Lets a call through, or says how long to stay away. Of those that come when a trial is due, one is let through.
-    pub(super) fn admit(&self, now: Timestamp) -> Result<(), Duration> {
+    pub(super) fn admit(&self, now: Timestamp) -> Result<Pass, Duration> {
         self.with(|state| match *state {
-            State::Closed { .. } => Ok(()),
+            State::Closed { .. } => Ok(Pass::Usual),
             State::Open { until, .. } | State::Trial { until, .. } if now < until => Err(until.since(now)),
             State::Open { pause, .. } | State::Trial { pause, .. } => {
-                *state = State::Trial { until: now.plus(pause), pause };
-                Ok(())
+                let call = self.trials.fetch_add(1, Ordering::Relaxed);
+                *state = State::Trial { until: now.plus(pause), pause, call };
+                Ok(Pass::Trial(call))
             }
         })
     }
 
     /// A call has ended well.
-    pub(super) fn succeeded(&self) -> Turn {
+    pub(super) fn succeeded(&self, pass: Pass) -> Turn {
         self.with(|state| match *state {
             State::Closed { .. } => {
                 *state = State::Closed { failures: 0 };
                 Turn::None
             }
-            // One that was under way when it opened: the trial is to decide.
-            State::Open { .. } => Turn::None,
-            State::Trial { .. } => {
+            State::Trial { call, .. } if pass == Pass::Trial(call) => {
                 *state = State::Closed { failures: 0 };
                 Turn::Closed
             }
+            State::Open { .. } | State::Trial { .. } => Turn::None,
         })
     }
 
     /// A call has failed.
-    pub(super) fn failed(&self, now: Timestamp) -> Turn {
+    pub(super) fn failed(&self, pass: Pass, now: Timestamp) -> Turn {
         self.with(|state| match *state {
             State::Closed { failures } if failures + 1 < self.failures_to_open => {
                 *state = State::Closed { failures: failures + 1 };
@@ -94,12 +112,12 @@ impl Breaker {
                 *state = State::Open { until: now.plus(self.first_pause), pause: self.first_pause };
                 Turn::Opened
             }
-            State::Open { .. } => Turn::None,
-            State::Trial { pause, .. } => {
+            State::Trial { pause, call, .. } if pass == Pass::Trial(call) => {
                 let pause = (pause * 2).min(LONGEST_PAUSE);
                 *state = State::Open { until: now.plus(pause), pause };
                 Turn::None
             }
+            State::Open { .. } | State::Trial { .. } => Turn::None,
         })
     }
 
@@ -121,38 +139,45 @@ mod tests {
     #[test]
     fn failures_in_a_row_open_it_and_one_trial_closes_it() {
         let breaker = Breaker::new(3, PAUSE);
-        assert_eq!(breaker.failed(at(0)), Turn::None);
-        assert_eq!(breaker.succeeded(), Turn::None);
-        assert_eq!((breaker.failed(at(0)), breaker.failed(at(0))), (Turn::None, Turn::None));
-        assert_eq!(breaker.failed(at(1)), Turn::Opened);
-        assert_eq!(breaker.failed(at(1)), Turn::None, "calls that were under way");
+        let fail = |seconds| breaker.failed(Pass::Usual, at(seconds));
+        assert_eq!(fail(0), Turn::None);
+        assert_eq!(breaker.succeeded(Pass::Usual), Turn::None);
+        assert_eq!((fail(0), fail(0)), (Turn::None, Turn::None));
+        assert_eq!(fail(1), Turn::Opened);
+        assert_eq!(fail(1), Turn::None, "calls that were under way");
         assert_eq!(breaker.admit(at(2)), Err(Duration::from_secs(4)));
         assert!(!breaker.would_admit(at(5)) && breaker.would_admit(at(6)));
-        assert_eq!(breaker.admit(at(6)), Ok(()));
+        let trial = breaker.admit(at(6)).unwrap();
         assert!(breaker.admit(at(6)).is_err(), "one trial at a time");
-        assert_eq!(breaker.succeeded(), Turn::Closed);
-        assert_eq!(breaker.admit(at(6)), Ok(()));
+        assert_eq!(breaker.succeeded(trial), Turn::Closed);
+        assert_eq!(breaker.admit(at(6)), Ok(Pass::Usual));
     }
 
     #[test]
     fn each_failed_trial_doubles_the_pause_up_to_a_minute() {
         let breaker = Breaker::new(1, PAUSE);
-        breaker.failed(at(0));
+        breaker.failed(Pass::Usual, at(0));
         let mut now = 5;
         for pause in [10, 20, 40, 60, 60] {
-            assert_eq!(breaker.admit(at(now)), Ok(()));
-            breaker.failed(at(now));
+            let trial = breaker.admit(at(now)).unwrap();
+            breaker.failed(trial, at(now));
             assert_eq!(breaker.admit(at(now)), Err(Duration::from_secs(pause)));
             now += pause;
         }
     }
 
     #[test]
-    fn a_trial_that_never_ends_is_followed_by_another() {
+    fn a_trial_that_never_ends_is_followed_by_another_and_only_that_one_decides() {
         let breaker = Breaker::new(1, PAUSE);
-        breaker.failed(at(0));
-        assert_eq!(breaker.admit(at(5)), Ok(()));
+        breaker.failed(Pass::Usual, at(0));
+        let first = breaker.admit(at(5)).unwrap();
         assert!(breaker.admit(at(9)).is_err());
-        assert_eq!(breaker.admit(at(10)), Ok(()));
+        let second = breaker.admit(at(10)).unwrap();
+        for late in [Pass::Usual, first] {
+            assert_eq!(breaker.succeeded(late), Turn::None);
+            assert_eq!(breaker.failed(late, at(10)), Turn::None);
+        }
+        assert_eq!(breaker.admit(at(11)), Err(Duration::from_secs(4)), "still on trial, with its pause");
+        assert_eq!(breaker.succeeded(second), Turn::Closed);
     }
 }

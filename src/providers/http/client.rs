@@ -4,19 +4,22 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicU8, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, header};
+use http::{HeaderValue, Method, Request, header};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
-    client::legacy::{Client as Pool, connect::HttpConnector},
+    client::legacy::{
+        Client as Pool,
+        connect::{CaptureConnection, HttpConnector, capture_connection},
+    },
     rt::{TokioExecutor, TokioTimer},
 };
 use tokio::time::timeout_at;
@@ -42,41 +45,44 @@ pub(super) struct Client {
     connect_timeout: Duration,
 }
 
+/// A request that can be sent, and whether it has left.
+pub(super) struct Prepared {
+    request: Request<Watched>,
+    trace: Trace,
+}
+
 impl Client {
     pub(super) fn new(tls: rustls::ClientConfig, connect_timeout: Duration, max_idle: usize) -> Self {
         let mut http = HttpConnector::new();
         http.set_nodelay(true);
         http.enforce_http(false);
+        // Shared out among the addresses of a name, so that one that is dead leaves time for the next.
+        http.set_connect_timeout(Some(connect_timeout));
         let connector =
             HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(http);
         let pool = Pool::builder(TokioExecutor::new())
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(max_idle)
             .pool_timer(TokioTimer::new())
+            .http1_max_buf_size(Inbound::MAX_BODY)
             .build(connector);
         Self { pool, connect_timeout }
     }
 
     /// Sends a request and reads the whole answer, until the deadline.
-    pub(super) async fn exchange(&self, outbound: &Outbound, deadline: Deadline) -> Result<Inbound, Failure> {
-        let left = Arc::new(AtomicBool::new(false));
-        let request = request(outbound, &left).ok_or(Failure::NothingSent("the request is malformed"))?;
-        let fate = |reason| {
-            if left.load(Ordering::Acquire) || outbound.body.expose().is_empty() {
-                Failure::Unknown(reason)
-            } else {
-                Failure::NothingSent(reason)
-            }
-        };
+    pub(super) async fn exchange(&self, prepared: Prepared, deadline: Deadline) -> Result<Inbound, Failure> {
+        let Prepared { request, trace } = prepared;
         let mut asking = self.pool.request(request);
         let connect_by = deadline.at_most(self.connect_timeout);
         let answered = match timeout_at(connect_by.instant(), &mut asking).await {
             Ok(answered) => answered,
-            Err(_) if !left.load(Ordering::Acquire) => return Err(Failure::NothingSent("no connection in time")),
-            Err(_) => timeout_at(deadline.instant(), asking).await.map_err(|_| fate("no answer in time"))?,
+            // It is not polled again, so it gets no connection any more.
+            Err(_) if !trace.is_connected() => return Err(Failure::NothingSent("no connection in time")),
+            Err(_) => timeout_at(deadline.instant(), asking).await.map_err(|_| trace.fate("no answer in time"))?,
         };
         let answer = answered.map_err(|error| {
-            if error.is_connect() { Failure::NothingSent("no connection") } else { fate("the connection broke") }
+            // Of a request that is tried again on a fresh connection, the pool knows that it was not begun on the old one.
+            if error.is_connect() { Failure::NothingSent("no connection") } else { trace.fate("the connection broke") }
         })?;
         let (head, body) = answer.into_parts();
         let read = timeout_at(deadline.instant(), Limited::new(body, Inbound::MAX_BODY).collect()).await;
@@ -86,40 +92,142 @@ impl Client {
     }
 }
 
-fn request(outbound: &Outbound, left: &Arc<AtomicBool>) -> Option<Request<Watched>> {
-    let mut request = Request::builder().method(&outbound.method).uri(outbound.url.expose());
-    let agent = concat!("otpd/", env!("CARGO_PKG_VERSION"));
-    request = request.header(header::USER_AGENT, agent).header(header::ACCEPT, "application/json, */*;q=0.1");
-    for (name, value) in &outbound.headers {
-        let mut value = HeaderValue::from_str(value.expose()).ok()?;
-        value.set_sensitive(true);
-        request = request.header(name, value);
+impl Prepared {
+    /// `None` where a header or the URL cannot be sent.
+    pub(super) fn new(outbound: &Outbound) -> Option<Self> {
+        let mut request = Request::builder().method(&outbound.method).uri(outbound.url.expose());
+        let agent = concat!("otpd/", env!("CARGO_PKG_VERSION"));
+        request = request.header(header::USER_AGENT, agent).header(header::ACCEPT, "application/json, */*;q=0.1");
+        for (name, value) in &outbound.headers {
+            let mut value = HeaderValue::from_str(value.expose()).ok()?;
+            value.set_sensitive(true);
+            request = request.header(name, value);
+        }
+        let body = Bytes::copy_from_slice(outbound.body.expose());
+        let is_bare = body.is_empty();
+        if is_bare && matches!(outbound.method, Method::POST | Method::PUT | Method::PATCH) {
+            // hyper leaves it out, and some servers refuse a POST without it (RFC 9110, 8.6).
+            request = request.header(header::CONTENT_LENGTH, 0);
+        }
+        let departure = Arc::new(Departure::default());
+        let mut request =
+            request.body(Watched { length: body.len(), body: Some(body), departure: Arc::clone(&departure) }).ok()?;
+        let connection = capture_connection(&mut request);
+        Some(Self { request, trace: Trace { departure, connection, is_bare } })
     }
-    let body = Bytes::copy_from_slice(outbound.body.expose());
-    request.body(Watched { body: Some(body), left: Arc::clone(left) }).ok()
 }
 
-/// A body that notes when it leaves: from then on nobody can prove that nothing was sent.
+/// How far a request has come.
+struct Trace {
+    departure: Arc<Departure>,
+    connection: CaptureConnection,
+    /// Whether it has no body whose leaving could be seen: then a connection is enough for it to have left.
+    is_bare: bool,
+}
+
+impl Trace {
+    /// Whether it has been given a connection, new or kept.
+    fn is_connected(&self) -> bool {
+        self.connection.connection_metadata().is_some()
+    }
+
+    /// What a failure means for a request that is given up now.
+    fn fate(&self, reason: &'static str) -> Failure {
+        let stayed = if self.is_bare { !self.is_connected() } else { self.departure.give_up() };
+        if stayed { Failure::NothingSent(reason) } else { Failure::Unknown(reason) }
+    }
+}
+
+/// Whether a body has left or never will: decided once, by whoever comes first. A connection works on a task of its own, so
+/// it could otherwise send a body just after the request was declared unsent.
+#[derive(Default)]
+struct Departure(AtomicU8);
+
+impl Departure {
+    const WAITING: u8 = 0;
+    const LEFT: u8 = 1;
+    const GIVEN_UP: u8 = 2;
+
+    /// Whether the body may leave. From then on nobody can prove that nothing was sent.
+    fn leave(&self) -> bool {
+        self.decide(Self::LEFT)
+    }
+
+    /// Whether the body stays here for good.
+    fn give_up(&self) -> bool {
+        self.decide(Self::GIVEN_UP)
+    }
+
+    fn decide(&self, wanted: u8) -> bool {
+        match self.0.compare_exchange(Self::WAITING, wanted, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => true,
+            Err(decided) => decided == wanted,
+        }
+    }
+}
+
+/// A body that notes when it leaves, and leaves once.
 struct Watched {
     body: Option<Bytes>,
-    left: Arc<AtomicBool>,
+    /// Of the whole body, also once it has left: a second sending would be too short, and break off.
+    length: usize,
+    departure: Arc<Departure>,
 }
+
+/// The request was given up before its body left, or its body is to leave again.
+#[derive(Debug, thiserror::Error)]
+#[error("the request was given up")]
+struct GivenUp;
 
 impl Body for Watched {
     type Data = Bytes;
-    type Error = std::convert::Infallible;
+    type Error = GivenUp;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        self.left.store(true, Ordering::Release);
-        let body = self.body.take().filter(|body| !body.is_empty());
-        Poll::Ready(body.map(|body| Ok(Frame::data(body))))
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, GivenUp>>> {
+        if !self.departure.leave() {
+            return Poll::Ready(Some(Err(GivenUp)));
+        }
+        Poll::Ready(self.body.take().filter(|body| !body.is_empty()).map(|body| Ok(Frame::data(body))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.as_ref().is_none_or(Bytes::is_empty)
+        self.length == 0
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.body.as_ref().map_or(0, |body| u64::try_from(body.len()).unwrap_or(u64::MAX)))
+        SizeHint::with_exact(u64::try_from(self.length).unwrap_or(u64::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn body(text: &'static str) -> (Watched, Arc<Departure>) {
+        let departure = Arc::new(Departure::default());
+        (Watched { body: Some(Bytes::from(text)), length: text.len(), departure: Arc::clone(&departure) }, departure)
+    }
+
+    fn poll(body: &mut Watched) -> Option<Result<Bytes, ()>> {
+        match Pin::new(body).poll_frame(&mut Context::from_waker(std::task::Waker::noop())) {
+            Poll::Ready(frame) => frame.map(|frame| frame.map_err(drop).map(|frame| frame.into_data().unwrap())),
+            Poll::Pending => None,
+        }
+    }
+
+    #[test]
+    fn what_was_given_up_does_not_leave() {
+        let (mut body, departure) = body("code");
+        assert!(departure.give_up() && departure.give_up());
+        assert_eq!(poll(&mut body), Some(Err(())));
+    }
+
+    #[test]
+    fn what_has_left_cannot_be_given_up_and_leaves_once() {
+        let (mut body, departure) = body("code");
+        assert_eq!(poll(&mut body), Some(Ok(Bytes::from("code"))));
+        assert!(!departure.give_up());
+        assert_eq!(poll(&mut body), None);
+        assert!(!body.is_end_stream() && body.size_hint().exact() == Some(4), "a second sending is too short");
     }
 }

@@ -7,8 +7,8 @@ use tokio::sync::Semaphore;
 
 use super::{
     HttpSettings, Inbound, Outbound,
-    breaker::{Breaker, Turn},
-    client::{Client, Failure},
+    breaker::{Breaker, Pass, Turn},
+    client::{Client, Failure, Prepared},
 };
 use crate::{
     domain::time::millis,
@@ -74,16 +74,27 @@ impl HttpProvider {
     }
 
     async fn call(&self, operation: &'static str, request: &Outbound, deadline: Deadline) -> Called {
+        let Some(prepared) = Prepared::new(request) else {
+            // What callers give us cannot make the breaker open for others.
+            tracing::error!(provider = self.name, operation, "the request cannot be sent: malformed URL or header");
+            return Called::NothingSent { retry_after: None };
+        };
+        let deadline = deadline.at_most(self.capabilities.timeout);
+        if deadline.remaining().is_zero() {
+            tracing::warn!(provider = self.name, operation, "no time is left to ask the provider");
+            return Called::NothingSent { retry_after: None };
+        }
         let Ok(_place) = self.places.try_acquire() else {
             tracing::warn!(provider = self.name, operation, "all places of the provider are taken");
             return Called::NothingSent { retry_after: Some(CROWDED) };
         };
-        if let Err(pause) = self.breaker.admit(self.clock.now()) {
-            return Called::NothingSent { retry_after: Some(pause) };
-        }
+        let pass = match self.breaker.admit(self.clock.now()) {
+            Ok(pass) => pass,
+            Err(pause) => return Called::NothingSent { retry_after: Some(pause) },
+        };
         let watch = Stopwatch::start();
-        let exchanged = self.client.exchange(request, deadline).await;
-        self.record(operation, &exchanged, watch.elapsed());
+        let exchanged = self.client.exchange(prepared, deadline).await;
+        self.record(operation, pass, &exchanged, watch.elapsed());
         match exchanged {
             Ok(answer) => Called::Answered(answer),
             Err(Failure::NothingSent(_)) => Called::NothingSent { retry_after: None },
@@ -92,13 +103,13 @@ impl HttpProvider {
     }
 
     /// Tells the breaker and the operator. Nothing of request or answer but the status is told.
-    fn record(&self, operation: &'static str, exchanged: &Result<Inbound, Failure>, took: Duration) {
+    fn record(&self, operation: &'static str, pass: Pass, exchanged: &Result<Inbound, Failure>, took: Duration) {
         let (status, failure) = match exchanged {
             Ok(answer) => (answer.status, ""),
             Err(Failure::NothingSent(reason) | Failure::Unknown(reason)) => (0, *reason),
         };
         let failed = exchanged.as_ref().map_or(true, |answer| answer.status >= 500 || answer.status == 429);
-        let turn = if failed { self.breaker.failed(self.clock.now()) } else { self.breaker.succeeded() };
+        let turn = if failed { self.breaker.failed(pass, self.clock.now()) } else { self.breaker.succeeded(pass) };
         let (provider, duration_ms) = (self.name.as_str(), millis(took));
         if matches!(status, 401 | 403 | 407) {
             tracing::error!(provider, operation, status, "the provider refuses our credentials");

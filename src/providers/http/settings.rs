@@ -118,7 +118,8 @@ impl BaseUrl {
         let wrong = || "must be a URL such as https://api.example.com, without a query".to_owned();
         let uri: Uri = text.trim().parse().map_err(|_| wrong())?;
         let scheme = matches!(uri.scheme_str(), Some("http" | "https"));
-        let plain = uri.host().is_some() && uri.query().is_none() && !text.contains('@');
+        let host = uri.host().is_some_and(|host| !host.is_empty());
+        let plain = host && uri.query().is_none() && !text.contains(['@', '#']);
         if scheme && plain { Ok(Self(text.trim().trim_end_matches('/').to_owned())) } else { Err(wrong()) }
     }
 
@@ -131,6 +132,47 @@ impl BaseUrl {
     pub fn is_open(&self) -> bool {
         let uri: Option<Uri> = self.0.parse().ok();
         let host = uri.as_ref().and_then(Uri::host).unwrap_or_default();
-        self.0.starts_with("http://") && !matches!(host, "localhost" | "127.0.0.1" | "[::1]")
+        let plain = uri.as_ref().and_then(Uri::scheme_str) == Some("http");
+        plain && !matches!(host, "localhost" | "127.0.0.1" | "[::1]")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_base_url_has_a_scheme_a_host_and_perhaps_a_path() {
+        for good in ["https://api.example.com", "http://127.0.0.1:8080/v1/", " https://[::1]/ ", "HTTPS://Example.com"]
+        {
+            assert!(BaseUrl::parse(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "api.example.com",
+            "ftp://a",
+            "https://",
+            "https://:443",
+            "https://a?b",
+            "https://a#b",
+            "https://u:p@a",
+        ] {
+            assert!(BaseUrl::parse(bad).is_err(), "{bad}");
+        }
+        assert_eq!(BaseUrl::parse("https://a/v1/").unwrap().join("/x"), "https://a/v1/x");
+    }
+
+    #[test]
+    fn plain_http_is_open_but_for_this_machine() {
+        for (text, open) in [
+            ("http://a", true),
+            ("HTTP://a", true),
+            ("https://a", false),
+            ("http://127.0.0.1:1", false),
+            ("http://localhost", false),
+            ("http://[::1]:1", false),
+        ] {
+            assert_eq!(BaseUrl::parse(text).unwrap().is_open(), open, "{text}");
+        }
     }
 }

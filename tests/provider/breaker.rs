@@ -1,0 +1,124 @@
+//! The breaker and the bulkhead around calls.
+
+use std::time::Duration;
+
+use otpd::ports::provider::{Delivered, Provider};
+use tokio::task::JoinSet;
+
+use super::{
+    executor::{timed, unresolvable},
+    probe::{FAILED, Probe, accepted, answer, success},
+    server::{Act, Server},
+};
+
+const THREE: &str = "breaker_failures = 3\nbreaker_pause = \"5s\"\ntimeout = \"20s\"\nconnect_timeout = \"10s\"";
+
+fn away(seconds: u64) -> Delivered {
+    Delivered::Failed { retry_after: Some(Duration::from_secs(seconds)) }
+}
+
+#[tokio::test]
+async fn failures_in_a_row_open_it_and_one_trial_closes_it() {
+    let server = Server::start().await;
+    let probe = Probe::new(&server.url(), THREE);
+    server.script([answer(503, ""), answer(429, ""), success("between"), answer(500, "")].map(Act::Send));
+    assert_eq!(probe.deliver().await, FAILED);
+    assert_eq!(probe.deliver().await, FAILED);
+    assert_eq!(probe.deliver().await, accepted("between"));
+    assert_eq!(probe.deliver().await, Delivered::Unknown);
+    assert!(probe.provider.is_ready());
+    // A close and a time-out count as failed answers do.
+    server.script([Act::Close]);
+    assert_eq!(probe.deliver().await, Delivered::Unknown);
+    server.script([Act::Silence]);
+    assert_eq!(probe.deliver_within(Duration::from_millis(100)).await, Delivered::Unknown);
+    assert!(!probe.provider.is_ready());
+    assert_eq!(server.seen().len(), 6);
+
+    assert_eq!(probe.deliver().await, away(5));
+    probe.clock.pass(Duration::from_secs(4));
+    assert_eq!(probe.deliver().await, away(1));
+    assert!(server.seen().is_empty(), "it is left alone");
+
+    probe.clock.pass(Duration::from_secs(1));
+    assert!(probe.provider.is_ready());
+    server.script([Act::Send(answer(503, ""))]);
+    assert_eq!(probe.deliver().await, FAILED);
+    assert_eq!(probe.deliver().await, away(10), "the pause has doubled");
+    assert_eq!(server.seen().len(), 1);
+
+    probe.clock.pass(Duration::from_secs(10));
+    server.script([Act::Slowly(Duration::from_millis(200), vec![success("trial")])]);
+    let (trial, others) = tokio::join!(probe.deliver(), async {
+        let mut others = Vec::new();
+        for _ in 0..10 {
+            others.push(probe.deliver().await);
+        }
+        others
+    });
+    assert_eq!(trial, accepted("trial"));
+    assert!(others.iter().all(|other| *other == away(10)), "one trial at a time");
+    assert_eq!(server.seen().len(), 1);
+    assert!(probe.provider.is_ready());
+    server.script([Act::Send(success("closed"))]);
+    assert_eq!(probe.deliver().await, accepted("closed"));
+}
+
+#[tokio::test]
+async fn refusals_of_one_call_do_not_open_it() {
+    let server = Server::start().await;
+    let probe = Probe::new(&server.url(), "breaker_failures = 1");
+    for status in [400, 401, 403, 404, 422] {
+        server.script([Act::Send(answer(status, ""))]);
+        assert_eq!(probe.deliver().await, FAILED);
+        assert!(probe.provider.is_ready(), "{status}");
+    }
+}
+
+#[tokio::test]
+async fn no_connection_opens_it() {
+    let probe = Probe::new(&unresolvable(), THREE);
+    for _ in 0..3 {
+        assert_eq!(probe.deliver().await, FAILED);
+    }
+    assert_eq!(probe.deliver().await, away(5));
+}
+
+#[tokio::test]
+async fn a_trial_that_was_dropped_is_followed_by_another() {
+    let server = Server::start().await;
+    let probe = Probe::new(&server.url(), "breaker_failures = 1\nbreaker_pause = \"5s\"");
+    server.script([Act::Send(answer(503, ""))]);
+    assert_eq!(probe.deliver().await, FAILED);
+    probe.clock.pass(Duration::from_secs(5));
+    server.script([Act::Silence]);
+    let dropped = tokio::time::timeout(Duration::from_millis(100), probe.deliver()).await;
+    assert!(dropped.is_err());
+    assert_eq!(probe.deliver().await, away(5));
+    probe.clock.pass(Duration::from_secs(5));
+    server.script([Act::Send(success("second"))]);
+    assert_eq!(probe.deliver().await, accepted("second"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_calls_against_a_failing_server_end_soon_and_most_never_reach_it() {
+    let server = Server::start().await;
+    server.otherwise(Act::Send(answer(503, "")));
+    let probe = Probe::new(&server.url(), "max_in_flight = 20\nbreaker_failures = 5");
+    let storm = async {
+        let mut calls = JoinSet::new();
+        for _ in 0..500 {
+            let probe = probe.clone();
+            calls.spawn(async move { probe.deliver().await });
+        }
+        calls.join_all().await
+    };
+    let (delivered, took) = timed(storm).await;
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    assert_eq!(delivered.len(), 500);
+    assert!(delivered.iter().all(|delivered| matches!(delivered, Delivered::Failed { .. })));
+    assert!(!probe.provider.is_ready());
+    let reached = server.seen().len();
+    assert!((5..=25).contains(&reached), "{reached} calls reached the server");
+    assert!(server.connections() <= 25);
+}

@@ -1,0 +1,177 @@
+//! A provider for tests of the executor: the smallest adapter, and calls that hold secrets.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use http::Method;
+use otpd::{
+    domain::{destination::Channel, time::Timestamp},
+    ports::{
+        clock::{Clock, Deadline},
+        provider::{Check, Checked, Codes, Delivered, Delivery, Evidence, Provider, Receipt, Unfit},
+    },
+    providers::{
+        adapter::{Abilities, Adapter, delivered_by_status},
+        http::{HttpProvider, HttpSettings, Inbound, Outbound},
+    },
+    secret::Secret,
+    settings::{Ledger, Section, tree::Table},
+};
+use serde_json::json;
+
+use super::scenario::Given;
+
+/// What every call of the probe holds and no log may show.
+pub(crate) const SECRETS: [&str; 5] = ["918273", "4155550100", "parameter-secret", "token-secret", "answer-secret"];
+
+/// Longer than any call of these tests may take.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A success, with a reference that tells answers apart.
+pub(crate) fn success(reference: &str) -> Vec<u8> {
+    answer(200, reference)
+}
+
+pub(crate) fn answer(status: u16, body: &str) -> Vec<u8> {
+    format!("HTTP/1.1 {status} Probe\r\ncontent-length: {}\r\n\r\n{body}", body.len()).into_bytes()
+}
+
+/// A clock that stands still until it is moved.
+#[derive(Default)]
+pub(crate) struct ManualClock(AtomicU64);
+
+impl ManualClock {
+    pub(crate) fn pass(&self, span: Duration) {
+        self.0.fetch_add(u64::try_from(span.as_millis()).unwrap(), Ordering::SeqCst);
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(1_700_000_000_000 + self.0.load(Ordering::SeqCst))
+    }
+}
+
+/// Sends the code and the parameters in every place that a request has. The body of a success is its reference.
+struct Adaptation {
+    url: String,
+    method: Method,
+    bare: bool,
+}
+
+impl Adaptation {
+    fn request(&self, code: &str, parameter: &str) -> Outbound {
+        let outbound = Outbound::new(self.method.clone(), format!("{}/send", self.url))
+            .query(&[("code", code), ("p", parameter)])
+            .bearer(&Secret::new("token-secret".to_owned()))
+            .header("x-parameter", parameter);
+        if self.bare { outbound } else { outbound.json(&json!({"code": code, "parameter": parameter})) }
+    }
+}
+
+impl Adapter for Adaptation {
+    fn abilities(&self) -> Abilities {
+        let codes = Codes::Managed { check_repeatable: true };
+        Abilities { codes, channels: vec![Channel::Sms], contact_on_file: false, code_life: None }
+    }
+
+    fn deliver(&self, delivery: &Delivery) -> Result<Outbound, Unfit> {
+        let code = &delivery.message.as_ref().ok_or(Unfit::Missing("code"))?.code;
+        let parameter = delivery.occasion.parameters.get("p").ok_or(Unfit::Missing("p"))?;
+        Ok(self.request(code.expose(), parameter.expose()))
+    }
+
+    fn delivered(&self, _: &Delivery, answer: &Inbound) -> Delivered {
+        if answer.is_success() {
+            let reference = String::from_utf8_lossy(&answer.body).into_owned();
+            Delivered::Accepted(Receipt { reference, ..Receipt::default() })
+        } else {
+            delivered_by_status(answer)
+        }
+    }
+
+    fn check(&self, check: &Check) -> Result<Outbound, Unfit> {
+        Ok(self.request(check.otp.expose(), "parameter-secret"))
+    }
+
+    fn checked(&self, _: &Check, answer: &Inbound) -> Checked {
+        if answer.is_success() { Checked::Matched(Evidence::default()) } else { Checked::Unknown }
+    }
+}
+
+/// A provider under test.
+#[derive(Clone)]
+pub(crate) struct Probe {
+    pub(crate) provider: Arc<HttpProvider>,
+    pub(crate) clock: Arc<ManualClock>,
+}
+
+impl Probe {
+    /// POSTs with a body to this URL, with settings in TOML.
+    pub(crate) fn new(url: &str, settings: &str) -> Self {
+        Self::with(url, settings, Method::POST, false)
+    }
+
+    /// Sends requests without a body.
+    pub(crate) fn bare(url: &str, settings: &str, method: Method) -> Self {
+        Self::with(url, settings, method, true)
+    }
+
+    fn with(url: &str, settings: &str, method: Method, bare: bool) -> Self {
+        let clock = Arc::new(ManualClock::default());
+        let adapter = Box::new(Adaptation { url: url.to_owned(), method, bare });
+        let provider = HttpProvider::new("probe", adapter, &http_settings(settings), clock.clone());
+        Self { provider: Arc::new(provider.unwrap()), clock }
+    }
+
+    /// Whether a provider can be built.
+    pub(crate) fn try_new(url: &str, settings: &HttpSettings) -> io::Result<()> {
+        let adapter = Box::new(Adaptation { url: url.to_owned(), method: Method::POST, bare: false });
+        HttpProvider::new("probe", adapter, settings, Arc::new(ManualClock::default())).map(drop)
+    }
+
+    pub(crate) async fn deliver(&self) -> Delivered {
+        self.deliver_within(PATIENCE).await
+    }
+
+    pub(crate) async fn deliver_within(&self, span: Duration) -> Delivered {
+        self.provider.deliver(delivery("parameter-secret"), Deadline::after(span)).await
+    }
+
+    pub(crate) async fn check(&self) -> Checked {
+        self.provider.check(given("").check().unwrap(), Deadline::after(PATIENCE)).await
+    }
+}
+
+/// Settings as a provider's section gives them.
+pub(crate) fn http_settings(text: &str) -> HttpSettings {
+    let ledger = Ledger::default();
+    let table = Table::from_toml(text.parse().unwrap());
+    let settings = Section::root(table, &ledger, HttpSettings::read);
+    ledger.finish(settings).unwrap()
+}
+
+pub(crate) fn delivery(parameter: &str) -> Delivery {
+    given(parameter).delivery().unwrap()
+}
+
+fn given(parameter: &str) -> Given {
+    let given = json!({
+        "channel": "sms", "destination": {"phone": "+14155550100"}, "code": "918273", "otp": "918273",
+        "parameters": {"p": parameter}
+    });
+    serde_json::from_value(given).unwrap()
+}
+
+pub(crate) fn accepted(reference: &str) -> Delivered {
+    Delivered::Accepted(Receipt { reference: reference.to_owned(), ..Receipt::default() })
+}
+
+/// Definitely not sent, and nothing said about when to come again.
+pub(crate) const FAILED: Delivered = Delivered::Failed { retry_after: None };
