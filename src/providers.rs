@@ -6,7 +6,6 @@ pub mod console;
 mod fields;
 mod google_payment_integrator;
 pub mod http;
-pub mod http;
 mod http_json;
 mod infobip_2fa;
 mod iserveu;
@@ -42,20 +41,20 @@ pub struct Kind {
 /// One line for each kind.
 pub const KINDS: &[Kind] = &[
     Kind { name: "console", read: |section| Some(console::read(section)) },
-    Kind { name: "http-json", read: |section| Configured::http(section, http_json::read) },
-    Kind { name: "mailgun", read: |section| Configured::http(section, mailgun::read) },
-    Kind { name: "sendgrid", read: |section| Configured::http(section, sendgrid::read) },
-    Kind { name: "twilio-messages", read: |section| Configured::http(section, twilio_messages::read) },
-    Kind { name: "whatsapp-cloud", read: |section| Configured::http(section, whatsapp_cloud::read) },
-    Kind { name: "infobip-2fa", read: |section| Configured::http(section, infobip_2fa::read) },
-    Kind { name: "msg91", read: |section| Configured::http(section, msg91::read) },
-    Kind { name: "twilio-verify", read: |section| Configured::http(section, twilio_verify::read) },
-    Kind { name: "vonage-verify", read: |section| Configured::http(section, vonage_verify::read) },
     Kind {
         name: "google-payment-integrator",
         read: |section| Configured::http(section, google_payment_integrator::read),
     },
+    Kind { name: "http-json", read: |section| Configured::http(section, http_json::read) },
+    Kind { name: "infobip-2fa", read: |section| Configured::http(section, infobip_2fa::read) },
     Kind { name: "iserveu", read: |section| Configured::http(section, iserveu::read) },
+    Kind { name: "mailgun", read: |section| Configured::http(section, mailgun::read) },
+    Kind { name: "msg91", read: |section| Configured::http(section, msg91::read) },
+    Kind { name: "sendgrid", read: |section| Configured::http(section, sendgrid::read) },
+    Kind { name: "twilio-messages", read: |section| Configured::http(section, twilio_messages::read) },
+    Kind { name: "twilio-verify", read: |section| Configured::http(section, twilio_verify::read) },
+    Kind { name: "vonage-verify", read: |section| Configured::http(section, vonage_verify::read) },
+    Kind { name: "whatsapp-cloud", read: |section| Configured::http(section, whatsapp_cloud::read) },
     Kind { name: "wibmo-rupay", read: |section| Configured::http(section, wibmo_rupay::read) },
 ];
 
