@@ -109,8 +109,9 @@ fn variants_keep_their_numbers() {
         Reply::AttemptsExceeded,
         Reply::AlreadyUsed,
         Reply::CheckUnanswered { attempt: 0, send_number: 0 },
+        Reply::SendFailed { number: 0 },
     ];
-    assert_eq!(replies.map(|reply| first(encoded(&reply))), [0, 1, 2, 3, 4, 5, 6, 7]);
+    assert_eq!(replies.map(|reply| first(encoded(&reply))), [0, 1, 2, 3, 4, 5, 6, 7, 8]);
     let kinds = [
         EventKind::Created,
         EventKind::SendReserved,

@@ -308,6 +308,6 @@ pub(super) fn replay(challenge: &Challenge, reply: &Reply) -> VerifyStep {
         Reply::CodeExpired | Reply::CheckUnanswered { .. } => VerifyStep::Replay(Verified::Expired),
         Reply::AttemptsExceeded => VerifyStep::Replay(Verified::AttemptsExceeded),
         Reply::AlreadyUsed => VerifyStep::Replay(Verified::AlreadyUsed),
-        Reply::Sent { .. } | Reply::DestinationRejected => VerifyStep::Conflict,
+        Reply::Sent { .. } | Reply::DestinationRejected | Reply::SendFailed { .. } => VerifyStep::Conflict,
     }
 }
