@@ -64,25 +64,6 @@ fn every_setting_is_in_the_default_file() {
     assert_eq!(known, described);
 }
 
-/// What every provider over HTTP has is described once.
-fn shared(path: String) -> String {
-    const SHARED: [&str; 8] = [
-        "timeout",
-        "connect_timeout",
-        "max_in_flight",
-        "breaker_failures",
-        "breaker_pause",
-        "ca_file",
-        "client_certificate_file",
-        "client_key_file",
-    ];
-    let shared = path.strip_prefix("providers.").and_then(|path| path.split_once('.'));
-    match shared {
-        Some((_, name)) if SHARED.contains(&name) => format!("providers.NAME.{name}"),
-        _ => path,
-    }
-}
-
 fn toml_settings(table: &toml::Table, path: &str) -> Vec<String> {
     let below = |(name, value): (&String, &toml::Value)| match value {
         toml::Value::Table(table) => toml_settings(table, &format!("{path}{name}.")),

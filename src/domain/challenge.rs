@@ -280,6 +280,11 @@ pub enum Reply {
         /// The send whose code was checked.
         send_number: u32,
     },
+    /// A send that definitely failed, but was not given back any more; the same request tries again and is not charged.
+    SendFailed {
+        /// The number of the send.
+        number: u32,
+    },
     /// A send that the provider declined.
     Declined(Decline),
 }

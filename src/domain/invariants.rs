@@ -78,7 +78,8 @@ fn same_matter(before: &Challenge, after: &Challenge) -> bool {
         && before.transaction == after.transaction
 }
 
-/// All but those of providers that did not answer: the same request asks again.
+/// All but those of providers that did not answer, or failed: the same request asks again.
 fn final_answers(challenge: &Challenge) -> impl Iterator<Item = &Answer> {
-    challenge.answers.iter().filter(|answer| !matches!(answer.reply, Reply::CheckUnanswered { .. }))
+    let is_final = |reply: &Reply| !matches!(reply, Reply::CheckUnanswered { .. } | Reply::SendFailed { .. });
+    challenge.answers.iter().filter(move |answer| is_final(&answer.reply))
 }

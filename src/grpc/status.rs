@@ -98,7 +98,7 @@ pub(crate) fn of_error(error: &Error) -> Status {
         Error::ProviderUnavailable { retry_after } => Row::new(
             Code::Aborted,
             Reason::ProviderUnavailable,
-            "no provider could send; nothing was used up; try again with the same request_id",
+            "no provider could send; nothing was sent; try again with the same request_id",
         )
         .retry_after(*retry_after),
         Error::Unfit(unfit) => of_unfit(*unfit),

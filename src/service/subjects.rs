@@ -61,6 +61,19 @@ impl Otp {
         policy: &LockPolicy,
         deadline: Deadline,
     ) -> Result<(Subject, Standing), Error> {
+        self.change_subject_in(MAX_RACES, name, command, policy, deadline).await
+    }
+
+    /// Applies a command to a subject, or gives up with [`Error::Contention`] after so many lost races: nothing has
+    /// changed then.
+    pub(super) async fn change_subject_in(
+        &self,
+        races: usize,
+        name: Name,
+        command: &Command,
+        policy: &LockPolicy,
+        deadline: Deadline,
+    ) -> Result<(Subject, Standing), Error> {
         let mut held = self.subjects.remembered(name);
         if held.is_none() && !may_insert_unseen(command) {
             held = self.subjects.load(name, deadline).await?;
@@ -68,7 +81,7 @@ impl Otp {
                 return Ok(subject::decide(&Subject::default(), command, self.now(), policy));
             }
         }
-        for _ in 0..MAX_RACES {
+        for _ in 0..races {
             let before = held.as_ref().map(|held| held.value.clone()).unwrap_or_default();
             let now = self.now();
             let (next, standing) = subject::decide(&before, command, now, policy);

@@ -23,6 +23,9 @@ use crate::{
     ports::{clock::Deadline, store::Name},
 };
 
+/// Races for the subject that an attempt loses before it looks at its challenge again.
+const CHARGE_RACES: usize = 3;
+
 /// One VerifyOtp at work.
 struct Work {
     caller: Caller,
@@ -136,7 +139,14 @@ impl Otp {
         }
         let command = if matched { Command::Pass(attempt) } else { Command::Fail(attempt) };
         let policy = self.lock_policy(&work.target, &held.value)?;
-        let (_, standing) = self.change_subject(subject, &command, policy, Deadline::after(FINISH)).await?;
+        let finish = Deadline::after(FINISH);
+        let (_, standing) = match self.change_subject_in(CHARGE_RACES, subject, &command, policy, finish).await {
+            // Whoever was first there may have ended the challenge, and then there is nothing left to charge.
+            Err(Error::Contention) => {
+                return self.reload(work.target.name, work.caller.deadline).await.map(Round::again);
+            }
+            charged => charged?,
+        };
         if let Some(locked) = standing.locked {
             // Not used up. What was judged from memory might be out of date, and then be answered otherwise.
             if !held.fresh {

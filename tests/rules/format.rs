@@ -10,8 +10,8 @@ use std::fmt::Write;
 use otpd::{
     domain::{
         challenge::{
-            Answer, Challenge, ChallengeOption, Ended, Event, EventKind, LiveCode, MAX_EVENTS, MAX_OPTIONS, Maker,
-            Open, PendingCheck, PendingSend, Phase, Reply, Target,
+            Answer, Challenge, ChallengeOption, Decline, Ended, Event, EventKind, LiveCode, MAX_EVENTS, MAX_OPTIONS,
+            Maker, Open, PendingCheck, PendingSend, Phase, Reply, Target,
         },
         destination::{Channel, Destination, Mailbox},
         ids::{AccountId, Fingerprint, OptionId, Request, Tag},
@@ -109,8 +109,10 @@ fn variants_keep_their_numbers() {
         Reply::AttemptsExceeded,
         Reply::AlreadyUsed,
         Reply::CheckUnanswered { attempt: 0, send_number: 0 },
+        Reply::SendFailed { number: 0 },
+        Reply::Declined(Decline::Risk),
     ];
-    assert_eq!(replies.map(|reply| first(encoded(&reply))), [0, 1, 2, 3, 4, 5, 6, 7]);
+    assert_eq!(replies.map(|reply| first(encoded(&reply))), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
     let kinds = [
         EventKind::Created,
         EventKind::SendReserved,

@@ -8,7 +8,7 @@ use std::{
     hash::{BuildHasher, RandomState},
 };
 
-use otpd::domain::challenge::{Challenge, Reply};
+use otpd::domain::challenge::{Answer, Challenge, Reply};
 use proptest::{
     collection::vec,
     prelude::*,
@@ -172,7 +172,8 @@ impl Totals {
         self.compared += u32::from(came.starts_with("attempt"));
         self.succeeded += u32::from(came.starts_with("attempt") && came.contains("success"));
         let matched = after.answers.iter().filter(|answer| matches!(answer.reply, Reply::Matched { .. })).count();
-        let kept = before.answers.iter().all(|answer| after.answers.contains(answer));
+        let failed = |answer: &Answer| matches!(answer.reply, Reply::SendFailed { .. });
+        let kept = before.answers.iter().all(|answer| failed(answer) || after.answers.contains(answer));
         let mut ids: Vec<_> = after.answers.iter().map(|answer| answer.request.id.0).collect();
         ids.extend(after.pending_send.iter().map(|send| send.request.id.0));
         ids.sort_unstable();

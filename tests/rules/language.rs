@@ -223,6 +223,7 @@ fn name(id: [u8; 16], reply: &Reply) -> String {
     let name = String::from_utf8_lossy(&id).trim_end_matches('\0').to_owned();
     let kind = match reply {
         Reply::CheckUnanswered { .. } => "?",
+        Reply::SendFailed { .. } => "!",
         _ => "",
     };
     format!("{name}{kind}")

@@ -130,6 +130,8 @@ pub(crate) struct Model {
     codes: BTreeMap<u32, u32>,
     requests: BTreeMap<u32, (String, Content)>,
     answers: BTreeMap<String, (Content, String)>,
+    /// Sends that failed and stayed spent, by their ids: tried again they are not charged again.
+    failed: BTreeMap<String, (Content, u32)>,
 }
 
 fn time(quarters: u64) -> String {
@@ -155,6 +157,7 @@ impl Model {
             codes: BTreeMap::new(),
             requests: BTreeMap::new(),
             answers: BTreeMap::new(),
+            failed: BTreeMap::new(),
         }
     }
 
@@ -209,6 +212,9 @@ impl Model {
     /// What is remembered of a request: a conflict, its answer, or that it is in flight.
     fn remembered(&self, id: &str, content: &Content) -> Option<String> {
         let differs = |other: &Content| other != content && !self.has(Bug::ContentIgnored);
+        if self.failed.get(id).is_some_and(|(other, _)| other != content) {
+            return Some("conflict".to_owned());
+        }
         if let Some((other, answer)) = self.answers.get(id) {
             let same_rpc = std::mem::discriminant(other) == std::mem::discriminant(content);
             return Some(if differs(other) || !same_rpc { "conflict".to_owned() } else { format!("again {answer}") });
@@ -228,14 +234,15 @@ impl Model {
         if let Some(answer) = self.remembered(&id, &content) {
             return answer;
         }
+        let charged = self.failed.get(&id).map(|(_, number)| *number);
         let gap = if self.has(Bug::GapPerOption) { self.next[option] } else { *self.next.iter().max().unwrap() };
         if locked {
             "account_locked".to_owned()
         } else if self.over(now) {
             "challenge_option_expired".to_owned()
-        } else if self.sends[option] >= self.limits.sends {
+        } else if charged.is_none() && self.sends[option] >= self.limits.sends {
             "send_limit_exceeded".to_owned()
-        } else if now < gap {
+        } else if charged.is_none() && now < gap {
             format!("resend_too_soon next={}", time(gap))
         } else if let Some(flight) = &self.flight {
             format!("busy until={}", time(flight.lease))
@@ -245,8 +252,9 @@ impl Model {
     }
 
     fn take_off(&mut self, now: u64, id: String, content: Content, option: usize, next_before: u64) -> String {
-        self.numbers += 1;
-        let number = self.numbers;
+        let charged = self.failed.remove(&id).map(|(_, number)| number);
+        self.numbers += u32::from(charged.is_none());
+        let number = charged.unwrap_or(self.numbers);
         let before = self.live.take();
         let repeated = before.clone().filter(|live| self.limits.repeat && live.option == option && now < live.expires);
         let expires = (now + self.limits.code_life).min(self.limits.life);
@@ -257,6 +265,14 @@ impl Model {
         self.requests.insert(number, (id.clone(), content.clone()));
         let lease = now + LEASE;
         self.flight = Some(Flight { id, content, number, option, lease, expires, before, next_before });
+        self.latest = now;
+        if charged.is_none() {
+            self.spend(now, option);
+        }
+        format!("deliver {number} lease={}", time(lease))
+    }
+
+    fn spend(&mut self, now: u64, option: usize) {
         let gaps = &self.limits.gaps;
         let place = usize::try_from(self.spent).unwrap().min(gaps.len().saturating_sub(1));
         let until = now + gaps.get(place).copied().unwrap_or(0);
@@ -270,8 +286,6 @@ impl Model {
         if self.has(Bug::ResendForgivesAttempts) {
             self.attempts = 0;
         }
-        self.latest = now;
-        format!("deliver {number} lease={}", time(lease))
     }
 
     /// Ends the flight.
@@ -299,6 +313,7 @@ impl Model {
                     self.undo(flight);
                 } else {
                     self.live = flight.before.filter(|_| self.end.is_none());
+                    self.failed.insert(flight.id, (flight.content, flight.number));
                 }
                 return format!("failed {}", if gives_back { "given_back" } else { "spent" });
             }

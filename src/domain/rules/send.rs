@@ -80,13 +80,15 @@ impl Command for ReserveSend {
     fn apply(&self, challenge: &mut Challenge, now: Timestamp) -> SendStep {
         let Some((index, option)) = challenge.option(&self.option) else { return SendStep::UnknownOption };
         let sends = option.sends;
+        let mut charged = None;
         match recall(challenge, &self.request) {
             Recall::New | Recall::Creation => {}
             Recall::Conflict | Recall::Checking(_) => return SendStep::Conflict,
             Recall::Sending(send) => return SendStep::Busy { until: send.lease_until },
+            Recall::Reply(Reply::SendFailed { number }) => charged = Some(number),
             Recall::Reply(reply) => return replay(challenge, &reply).map_or(SendStep::Conflict, SendStep::Replay),
         }
-        if let Some(refusal) = self.refusal(challenge, sends, now) {
+        if let Some(refusal) = self.refusal(challenge, sends, charged, now) {
             return SendStep::Refused(refusal);
         }
         if let Some(send) = &challenge.pending_send {
@@ -97,7 +99,7 @@ impl Command for ReserveSend {
             return SendStep::Busy { until: check.lease_until };
         }
         match &self.plan {
-            Some(plan) => SendStep::Deliver(self.reserve(challenge, index, plan, now)),
+            Some(plan) => SendStep::Deliver(self.reserve(challenge, index, plan, charged, now)),
             None => SendStep::NoProvider,
         }
     }
@@ -105,11 +107,14 @@ impl Command for ReserveSend {
 
 impl ReserveSend {
     /// In order of precedence.
-    fn refusal(&self, challenge: &Challenge, sends: u32, now: Timestamp) -> Option<Sent> {
+    fn refusal(&self, challenge: &Challenge, sends: u32, charged: Option<u32>, now: Timestamp) -> Option<Sent> {
         if let Some(locked) = self.locked {
             Some(Sent::AccountLocked(locked))
         } else if challenge.is_over(now) {
             Some(Sent::ChallengeOptionExpired)
+        } else if charged.is_some() {
+            // It has used up its send and waited its gap already.
+            None
         } else if sends >= challenge.limits.max_send_attempts {
             Some(Sent::SendLimitExceeded)
         } else if now < challenge.next_send_at {
@@ -119,8 +124,15 @@ impl ReserveSend {
         }
     }
 
-    fn reserve(&self, challenge: &mut Challenge, index: u8, plan: &Plan, now: Timestamp) -> Dispatched {
-        let number = challenge.send_number + 1;
+    fn reserve(
+        &self,
+        challenge: &mut Challenge,
+        index: u8,
+        plan: &Plan,
+        charged: Option<u32>,
+        now: Timestamp,
+    ) -> Dispatched {
+        let number = charged.unwrap_or(challenge.send_number + 1);
         let code = next_code(challenge, plan, index, number, now);
         let lease_until = now.plus(self.lease);
         let (code_expires_at, code_digits) = (code.expires_at, code.digits);
@@ -138,14 +150,22 @@ impl ReserveSend {
             previous,
             previous_next_send_at: challenge.next_send_at,
         });
-        challenge.send_number = number;
-        challenge.sends_spent += 1;
-        challenge.next_send_at = now.plus(gap(challenge));
-        if let Some(option) = challenge.options.get_mut(usize::from(index)) {
-            option.sends += 1;
+        if charged.is_some() {
+            challenge.answers.retain(|answer| answer.request != self.request);
+        } else {
+            spend(challenge, index, number, now);
         }
         challenge.log(now, EventKind::SendReserved, Some(index), &plan.provider);
         Dispatched { number, lease_until }
+    }
+}
+
+fn spend(challenge: &mut Challenge, index: u8, number: u32, now: Timestamp) {
+    challenge.send_number = number;
+    challenge.sends_spent += 1;
+    challenge.next_send_at = now.plus(gap(challenge));
+    if let Some(option) = challenge.options.get_mut(usize::from(index)) {
+        option.sends += 1;
     }
 }
 
@@ -214,6 +234,7 @@ pub(super) fn replay(challenge: &Challenge, reply: &Reply) -> Option<Sent> {
         | Reply::CodeExpired
         | Reply::AttemptsExceeded
         | Reply::AlreadyUsed
-        | Reply::CheckUnanswered { .. } => None,
+        | Reply::CheckUnanswered { .. }
+        | Reply::SendFailed { .. } => None,
     }
 }

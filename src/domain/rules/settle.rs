@@ -113,6 +113,7 @@ fn settle(challenge: &mut Challenge, send: PendingSend, settlement: &Settlement,
                 challenge.given_back += 1;
                 challenge.undo_send(send);
             } else {
+                challenge.answer(send.request, Reply::SendFailed { number: send.number });
                 challenge.restore_code(send);
             }
             SettleStep::Failed { given_back }

@@ -308,6 +308,8 @@ pub(super) fn replay(challenge: &Challenge, reply: &Reply) -> VerifyStep {
         Reply::CodeExpired | Reply::CheckUnanswered { .. } => VerifyStep::Replay(Verified::Expired),
         Reply::AttemptsExceeded => VerifyStep::Replay(Verified::AttemptsExceeded),
         Reply::AlreadyUsed => VerifyStep::Replay(Verified::AlreadyUsed),
-        Reply::Sent { .. } | Reply::DestinationRejected | Reply::Declined(_) => VerifyStep::Conflict,
+        Reply::Sent { .. } | Reply::DestinationRejected | Reply::SendFailed { .. } | Reply::Declined(_) => {
+            VerifyStep::Conflict
+        }
     }
 }
