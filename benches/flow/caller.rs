@@ -133,7 +133,7 @@ async fn call(client: &mut Client, step: Step, flow: u64, codes: &Codes) {
 
 fn create(flow: u64) -> CreateChallengeRequest {
     CreateChallengeRequest {
-        request_header: header("create", flow),
+        request_header: Some(header("create", flow)),
         account_id: format!("person-{flow:012}"),
         purpose: Purpose::Login.into(),
         destinations: vec![Destination {
@@ -147,7 +147,7 @@ fn create(flow: u64) -> CreateChallengeRequest {
 
 fn send(flow: u64) -> SendOtpRequest {
     SendOtpRequest {
-        request_header: header("send", flow),
+        request_header: Some(header("send", flow)),
         enrollment_request_id: id("create", flow),
         challenge_option_id: OPTION.to_owned(),
         ..SendOtpRequest::default()
@@ -156,20 +156,20 @@ fn send(flow: u64) -> SendOtpRequest {
 
 fn verify(flow: u64, code: &str) -> VerifyOtpRequest {
     VerifyOtpRequest {
-        request_header: header("verify", flow),
+        request_header: Some(header("verify", flow)),
         authenticate_request_id: id("create", flow),
         otp: code.to_owned(),
         ..VerifyOtpRequest::default()
     }
 }
 
-fn header(what: &str, flow: u64) -> Option<RequestHeader> {
-    Some(RequestHeader {
+fn header(what: &str, flow: u64) -> RequestHeader {
+    RequestHeader {
         protocol_version: Some(ProtocolVersion { major: 1, minor: 0, revision: 0 }),
         request_id: id(what, flow),
         request_timestamp: Some(EpochTimestamp { epoch_millis: 1_481_899_949_606 }),
         payment_integrator_account_id: "abcdef123456".to_owned(),
-    })
+    }
 }
 
 fn id(what: &str, flow: u64) -> String {

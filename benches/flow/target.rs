@@ -117,6 +117,7 @@ impl Target {
                 of("otp:r:*"),
                 of("otp:q:*")
             );
+            // So that the next target on this Redis starts with nothing.
             redis.cli(&["FLUSHDB"]);
         }
     }
@@ -148,7 +149,12 @@ impl Target {
         let began = redis_cpu(redis);
         let taken = self.run(step, flows, load).await;
         let redis_cpu = redis_cpu(redis).saturating_sub(began);
-        Measured { taken, cpu: self.server.cpu() - before.0, redis_cpu, operations: operations(redis) - before.1 }
+        Measured {
+            taken,
+            cpu: self.server.cpu().saturating_sub(before.0),
+            redis_cpu,
+            operations: operations(redis) - before.1,
+        }
     }
 
     /// The codes that the console provider has written since the last time.

@@ -1,13 +1,13 @@
 //! One unambiguous byte string for a list of fields: input of MACs and of the code's PRF.
 
 /// Collects fields, each with its length before it, so that no two lists of fields give the same bytes.
-#[derive(Default)]
 pub struct Canonical(Vec<u8>);
 
 impl Canonical {
     /// Starts with what the bytes are for.
     pub fn new(purpose: &str) -> Self {
-        Self::default().bytes(purpose.as_bytes())
+        // Most lists fit.
+        Self(Vec::with_capacity(192)).bytes(purpose.as_bytes())
     }
 
     /// Adds a field.

@@ -19,6 +19,9 @@ use crate::{
 /// How many records of one kind a replica remembers.
 const REMEMBERED: usize = 8192;
 
+/// Most records are shorter, encoded.
+const USUAL_LENGTH: usize = 512;
+
 /// A record with the version that it was read or written as.
 #[derive(Clone, Debug)]
 pub(super) struct Held<T> {
@@ -114,7 +117,7 @@ impl<T: Clone + Serialize + DeserializeOwned> Records<T> {
     }
 
     fn seal(&self, name: Name, value: &T) -> Result<Sealed, Error> {
-        let plain = postcard::to_allocvec(value)
+        let plain = postcard::to_extend(value, Vec::with_capacity(USUAL_LENGTH))
             .map_err(|error| Error::Internal(format!("record does not encode: {error}")))?;
         self.keys.seal_record(name, &plain, self.entropy.as_ref()).map_err(Error::from)
     }

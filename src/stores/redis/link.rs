@@ -71,7 +71,8 @@ impl Connector {
     pub(super) async fn connect(&self) -> Result<MultiplexedConnection, RedisError> {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(self.connect_timeout))
-            .set_response_timeout(Some(self.operation_timeout))
+            // Each operation has its deadline; a second timer would only cost.
+            .set_response_timeout(None)
             .set_pipeline_buffer_size(IN_FLIGHT_MAX)
             .set_concurrency_limit(IN_FLIGHT_MAX);
         let connecting = async {
