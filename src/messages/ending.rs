@@ -52,12 +52,11 @@ impl Ending {
 
     /// Adds the line.
     pub fn end(&self, text: &mut String, code: &str) {
-        let parts = match self {
-            Self::Plain => return,
-            Self::Origin(host) => ["\n@", host, " #", code],
-            Self::Retriever(hash) => ["\n", hash, "", ""],
-        };
-        parts.into_iter().for_each(|part| text.push_str(part));
+        match self {
+            Self::Plain => {}
+            Self::Origin(host) => text.extend(["\n@", host, " #", code]),
+            Self::Retriever(hash) => text.extend(["\n", hash]),
+        }
     }
 }
 

@@ -122,7 +122,7 @@ impl Tag<'_> {
             }
             Self::Statement(inside) => {
                 let words: Vec<&str> = inside.split_whitespace().collect();
-                matches!(words.as_slice(), ["if", "minutes", "==", "1"] | ["else"] | ["endif"])
+                matches!(words.as_slice(), ["if", "minutes", "==", "1"] | ["else" | "endif"])
                     .then_some(Known::Condition)
             }
         }

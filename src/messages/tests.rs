@@ -182,3 +182,20 @@ fn a_second_segment_is_warned_of() {
     let app = of(Ending::retriever("FA+9qCX9VSu").expect("hash"), vec![template("app", &"öä{{ code }}".repeat(10))]);
     assert!(app[0].contains("too long for the SMS Retriever: 152 of 140 bytes"), "{app:?}");
 }
+
+#[test]
+fn what_cannot_be_rendered_is_an_error_that_says_nothing_of_the_text() {
+    let mut broken = messages(Ending::Plain, vec![template("one", "secret {{ code }}")]);
+    let mut other = Environment::empty();
+    other.set_undefined_behavior(UndefinedBehavior::Strict);
+    other.add_template("one", "secret {{ code }} {{ payee }}").expect("template");
+    broken.compiled = Arc::new(other);
+    let tenant = Tenant::parse("acme").expect("tenant");
+    let destination = &Destination::OnFile;
+    let goal = Goal { tenant: &tenant, purpose: Purpose::Login, channel: Channel::Sms, destination };
+    let code = Secret::new("123456".to_owned());
+    let content = Content { code: &code, code_life: Duration::from_secs(300), transaction: None };
+    let error = broken.text(&goal, "", &content).expect_err("strict").to_string();
+    assert_eq!(error, "the message template one cannot be rendered");
+    assert!(!format!("{broken:?}").contains("secret"));
+}
