@@ -6,6 +6,7 @@
 //! To add a setting: read it in the file of its section, and describe it in `config.default.toml`; a test misses the
 //! second.
 
+mod messages;
 mod policy;
 mod profile;
 mod providers;
@@ -27,7 +28,7 @@ pub use telemetry::{Log, LogFormat};
 
 use crate::settings::{Ledger, Section, values};
 
-use crate::domain::policy::Tenants;
+use crate::{domain::policy::Tenants, messages::Messages};
 
 /// The file that describes every setting with its default.
 pub const DEFAULT_FILE: &str = include_str!("../config.default.toml");
@@ -55,6 +56,8 @@ pub struct Config {
     pub sandboxes: Sandboxes,
     /// Who delivers codes.
     pub providers: Providers,
+    /// The words around codes.
+    pub messages: Messages,
     /// The log.
     pub log: Log,
 }
@@ -86,8 +89,9 @@ impl Config {
         }
         let by_name = root.section("providers", |section| Providers::read(section, profile, force));
         let providers = Providers::routed(root, by_name);
+        let messages = root.section("messages", messages::read);
         let log = root.section("log", Log::read);
-        Self { profile, force, server, operations, requests, store, keys, tenants, sandboxes, providers, log }
+        Self { profile, force, server, operations, requests, store, keys, tenants, sandboxes, providers, messages, log }
     }
 
     /// What is allowed here but should not meet real people, one line each.
@@ -102,6 +106,7 @@ impl Config {
         if self.keys == Keys::Generated {
             warnings.push("the master key is generated in the store's folder: records are lost with it".to_owned());
         }
+        warnings.extend(self.messages.warnings());
         warnings.extend(self.force.set().map(|name| format!("{name} lets pass what is refused by default")));
         warnings
     }

@@ -10,6 +10,7 @@ pub mod domain;
 pub mod grpc;
 pub mod keys;
 pub mod lifecycle;
+pub mod messages;
 pub mod operations;
 pub mod ports;
 pub mod providers;

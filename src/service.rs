@@ -35,6 +35,7 @@ use crate::{
         subject::Subject,
     },
     keys::ring::KeyRing,
+    messages::Messages,
     ports::{clock::Clock, entropy::Entropy, store::Store},
 };
 
@@ -56,6 +57,8 @@ pub struct Ports {
     pub entropy: Arc<dyn Entropy>,
     /// The providers.
     pub routes: Routes,
+    /// The words around codes.
+    pub messages: Messages,
 }
 
 /// The use cases of otpd.
@@ -65,6 +68,7 @@ pub struct Otp {
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     routes: Routes,
+    messages: Messages,
     tenants: Tenants,
     challenges: Records<Challenge>,
     subjects: Records<Subject>,
@@ -73,10 +77,10 @@ pub struct Otp {
 impl Otp {
     /// The use cases over these ports, for these tenants.
     pub fn new(ports: Ports, tenants: Tenants) -> Self {
-        let Ports { store, keys, clock, entropy, routes } = ports;
+        let Ports { store, keys, clock, entropy, routes, messages } = ports;
         let challenges = Records::new(store.clone(), keys.clone(), entropy.clone());
         let subjects = Records::new(store.clone(), keys.clone(), entropy.clone());
-        Self { store, keys, clock, entropy, routes, tenants, challenges, subjects }
+        Self { store, keys, clock, entropy, routes, messages, tenants, challenges, subjects }
     }
 
     fn policies(&self, caller: &Caller) -> Result<&Policies, Error> {

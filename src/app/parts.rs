@@ -70,7 +70,8 @@ pub async fn assemble(ground: Ground<'_>) -> Result<Parts, StartError> {
     let store = open_store(config, url, Arc::clone(&clock)).await?;
     let keys = Arc::new(key_ring(config, folder.as_deref(), entropy.as_ref())?);
     let routes = routes(config, &clock)?;
-    let ports = Ports { store: Arc::clone(&store), keys, clock: Arc::clone(&clock), entropy, routes };
+    let messages = config.messages.clone();
+    let ports = Ports { store: Arc::clone(&store), keys, clock: Arc::clone(&clock), entropy, routes, messages };
     let otp = Arc::new(Otp::new(ports, config.tenants.clone()));
     let backend = Backend { otp, clock, observer: Arc::new(NoObserver), tasks: ground.work };
     let settings = grpc_settings(config);

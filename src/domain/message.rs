@@ -5,11 +5,16 @@ use std::time::Duration;
 use super::transaction::Transaction;
 use crate::secret::Secret;
 
-/// The text of a message. A transaction shows amount and payee, so that the person sees what the code agrees to (PSD2 RTS
+/// How long a code is valid, as a person reads it: minutes that have begun, at least one.
+pub fn minutes(code_life: Duration) -> u64 {
+    code_life.as_secs().div_ceil(60).max(1)
+}
+
+/// The built-in text of a message. A transaction shows amount and payee, so that the person sees what the code agrees to (PSD2 RTS
 /// 2018/389, Art. 5).
 pub fn text(code: &Secret<String>, code_life: Duration, transaction: Option<&Transaction>) -> Secret<String> {
     let code = code.expose();
-    let minutes = code_life.as_secs().div_ceil(60).max(1);
+    let minutes = minutes(code_life);
     let unit = if minutes == 1 { "minute" } else { "minutes" };
     Secret::new(match transaction {
         Some(transaction) => format!(

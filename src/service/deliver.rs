@@ -14,15 +14,17 @@ use super::{
 use crate::{
     domain::{
         challenge::{Challenge, LiveCode, Maker, Phase, Target},
-        message,
         outcome::Sent,
+        route::Goal,
         rules::{NextProvider, SettleSend, SettleStep, Settlement},
         time::Timestamp,
     },
+    messages::Content,
     ports::{
         clock::Deadline,
         provider::{Delivered, Delivery, Message, Occasion, Provider, Receipt, Unfit},
     },
+    secret::Secret,
 };
 
 /// What a caller is told to wait where no provider says when it might do better.
@@ -138,15 +140,22 @@ impl Otp {
         let message = match code.maker {
             Maker::Us => {
                 let made = self.keys.code(challenge, code).map_err(|missing| Error::Internal(missing.to_string()))?;
-                made.map(|made| {
-                    let text = message::text(&made, code_life, challenge.transaction.as_ref());
-                    Message { code: made, text }
-                })
+                made.map(|made| self.message(&occasion, made, code_life)).transpose()?
             }
             Maker::Provider { .. } => None,
         };
         let idempotency_key = format!("{}-{number}", ask.challenge.as_str());
         Ok(Some(Delivery { occasion, message, code_life, idempotency_key }))
+    }
+
+    /// The code with the words around it.
+    fn message(&self, occasion: &Occasion, code: Secret<String>, code_life: Duration) -> Result<Message, Error> {
+        let (tenant, destination) = (&occasion.tenant, &occasion.destination);
+        let goal = Goal { tenant, purpose: occasion.purpose, channel: occasion.channel, destination };
+        let content = Content { code: &code, code_life, transaction: occasion.transaction.as_ref() };
+        let text = self.messages.text(&goal, &occasion.locale, &content);
+        let text = text.map_err(|unrendered| Error::Internal(unrendered.to_string()))?;
+        Ok(Message { code, text })
     }
 }
 

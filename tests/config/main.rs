@@ -301,3 +301,49 @@ fn listed_tenants_close_the_door_unless_it_is_held_open() {
     let open = load("[requests]\naccept_unlisted_tenants = true\n[tenants.acme]", &[]).unwrap().tenants;
     assert!(open.others.is_some());
 }
+
+#[test]
+fn all_that_is_wrong_with_messages_is_reported_at_once() {
+    let file = "
+        [messages]
+        brand = \"two\\nlines\"
+        webotp_domain = \"example.com\"
+        sms_retriever_hash = \"FA+9qCX9VSu\"
+        [messages.templates.a]
+        locale = \"pt_BR\"
+        text = \"no code, and not judged before its locale is right\"
+        [messages.templates.b]
+        text = \"{{ brand }} {{ hunter2 }}\"
+        [messages.templates.c]
+        purpose = \"transaction\"
+        text = \"{{ code }} {{ amount }}\"
+        [messages.templates.d]
+        channel = \"pigeon\"
+    ";
+    let mistakes = load(file, &[]).unwrap_err();
+    let settings: Vec<&str> = mistakes.iter().map(|mistake| mistake.split(": ").next().unwrap()).collect();
+    assert_eq!(
+        settings,
+        [
+            "messages.brand",
+            "messages.sms_retriever_hash",
+            "messages.templates.a.locale",
+            "messages.templates.d.channel",
+            "messages.templates.d.text",
+            "messages.templates.b.text",
+            "messages.templates.c.text",
+        ]
+    );
+    assert!(!mistakes.join("\n").contains("hunter2"), "{mistakes:?}");
+}
+
+#[test]
+fn a_template_of_two_segments_is_a_warning() {
+    let text = "a".repeat(151);
+    let warnings = |file: &str| load(file, &[]).unwrap().warnings();
+    let long = warnings(&format!("[messages.templates.long]\ntext = \"{{{{ code }}}}{text}\""));
+    let about = "messages.templates.long.text: as a text message it takes more than one segment: 161 of 160 septets";
+    assert!(long.iter().any(|warning| warning.starts_with(about)), "{long:?}");
+    let mail = format!("[messages.templates.long]\nchannel = \"email\"\ntext = \"{{{{ code }}}}{text}\"");
+    assert_eq!(warnings(&mail).len(), warnings("").len());
+}

@@ -1,13 +1,16 @@
 //! What providers, quotas and gaps do to a send.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use otpd::{
     domain::{
         destination::Channel,
         outcome::{Created, Sent, Verified},
+        purpose::Purpose,
         quota::Window,
+        route::Scope,
     },
+    messages::{Messages, ending::Ending, templates::Template},
     service::{
         error::{Error, Precondition},
         request::CreateChallenge,
@@ -17,8 +20,8 @@ use otpd::{
 use crate::{
     fake::{Deliver, FakeProvider},
     world::{
-        ACCOUNT, World, accepted, at_once, caller, caller_of, create, is_not_matched, is_success, mailbox, phone,
-        reach, register, request_id, send, verify,
+        ACCOUNT, NUMBER, World, accepted, at_once, caller, caller_of, create, is_not_matched, is_success, mailbox,
+        phone, reach, register, request_id, send, transaction, verify,
     },
 };
 
@@ -333,4 +336,31 @@ async fn an_id_used_again_after_retention_is_a_new_challenge() {
         assert!(matches!(answer, Ok(Verified::NotMatched { .. })), "{answer:?}");
     }
     assert_eq!(replicas[0].failures().await, 8, "every guess counts");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_of_german_sees_amount_and_payee_in_german() {
+    let text = "{{ code }} für {{ amount }} {{ currency }} an {{ payee }}. {{ brand }} fragt nie danach.";
+    let scope = Scope { purpose: Some(Purpose::Transaction), channel: Some(Channel::Sms), ..Scope::default() };
+    let german = Template { name: "de".to_owned(), scope, locale: "de".to_owned(), text: text.to_owned() };
+    let ending = Ending::origin("bank.example").unwrap();
+    let messages = Messages::new(Some("Bank".to_owned()), ending, vec![german]).unwrap();
+    let mut world = World::new();
+    world.messages = Arc::new(messages);
+    let replica = world.replica();
+    for (id, locale) in [("c", "de-AT"), ("d", "fr")] {
+        let destinations = vec![reach("o1", phone(NUMBER)), reach("o2", mailbox("jane@example.com"))];
+        let transaction = Some(transaction(12_500_000));
+        let purpose = Purpose::Transaction;
+        let request = CreateChallenge { purpose, transaction, destinations, locale: locale.to_owned(), ..create(id) };
+        replica.create(id, request).await.unwrap();
+        accepted(replica.send(id, &format!("{id}-send")).await);
+    }
+    let texts: Vec<(String, String)> =
+        world.provider().outbox().into_iter().map(|mail| (mail.code, mail.text)).collect();
+    let (code, text) = &texts[0];
+    let german = format!("{code} für 12.50 EUR an Books & Co. Bank fragt nie danach.\n@bank.example #{code}");
+    assert_eq!(text, &german);
+    let (code, text) = &texts[1];
+    assert!(text.contains("EUR 12.50 to Books & Co.") && text.ends_with(&format!("\n@bank.example #{code}")), "{text}");
 }

@@ -19,6 +19,7 @@ use otpd::{
         transaction::{Amount, Transaction},
     },
     keys::ring::KeyRing,
+    messages::Messages,
     ports::{
         clock::{Clock, Deadline},
         provider::{ClientContext, Parameters, Provider},
@@ -49,6 +50,8 @@ pub(crate) struct World {
     pub(crate) faults: Arc<FaultyStore>,
     pub(crate) providers: Vec<Arc<FakeProvider>>,
     pub(crate) policy: Policy,
+    /// The built-in texts, unless a test has others.
+    pub(crate) messages: Arc<Messages>,
     /// Each replica has randomness of its own.
     replicas: AtomicU64,
 }
@@ -64,7 +67,15 @@ impl World {
         let clock = TestClock::new();
         let memory = Arc::new(MemoryStore::new(Arc::new(clock.clone())));
         let faults = Arc::new(FaultyStore::new(memory.clone()));
-        Self { clock, memory, faults, providers, policy: Policy::default(), replicas: AtomicU64::new(1) }
+        Self {
+            clock,
+            memory,
+            faults,
+            providers,
+            policy: Policy::default(),
+            messages: Arc::default(),
+            replicas: AtomicU64::new(1),
+        }
     }
 
     /// The default policy with changes.
@@ -99,6 +110,7 @@ impl World {
             clock: Arc::new(clock),
             entropy: Arc::new(SeededEntropy::new(seed)),
             routes: Routes::new(providers.collect()),
+            messages: Messages::clone(&self.messages),
         };
         let policies = Policies { common: self.policy.clone(), ..Policies::default() };
         Replica(Arc::new(Otp::new(ports, Tenants::any(policies))))

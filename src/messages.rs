@@ -1,0 +1,265 @@
+//! The words around a code: the operator's templates, and the built-in text where none fits.
+//!
+//! All that can go wrong with a template goes wrong in [`Messages::new`], which renders each in all its branches. What the
+//! templates may hold is so little (see [`templates`]) that no value of a later call takes another way.
+
+pub mod ending;
+pub mod segments;
+pub mod templates;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use minijinja::{Environment, UndefinedBehavior, context};
+
+use crate::{
+    domain::{
+        destination::Channel,
+        message,
+        route::Goal,
+        transaction::{Amount, Transaction},
+    },
+    secret::Secret,
+};
+use ending::{Ending, bound_host};
+use segments::Size;
+use templates::Template;
+
+/// What a text is made of.
+#[derive(Clone, Debug)]
+pub struct Content<'a> {
+    /// The code.
+    pub code: &'a Secret<String>,
+    /// How long it is valid.
+    pub code_life: Duration,
+    /// What the person agrees to.
+    pub transaction: Option<&'a Transaction>,
+}
+
+/// A template did not render: impossible, as far as we know. Says nothing of the text.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the message template {0} cannot be rendered")]
+pub struct Unrendered(String);
+
+/// What is wrong with a template.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Which template.
+    pub template: String,
+    /// What is wrong, and what would be right.
+    pub message: String,
+}
+
+/// All texts.
+#[derive(Clone, Default)]
+pub struct Messages {
+    brand: Option<String>,
+    ending: Ending,
+    templates: Vec<Template>,
+    /// The same, compiled.
+    compiled: Arc<Environment<'static>>,
+}
+
+impl Messages {
+    /// Checks and compiles templates.
+    ///
+    /// # Errors
+    /// All that is wrong with all of them.
+    pub fn new(brand: Option<String>, ending: Ending, templates: Vec<Template>) -> Result<Self, Vec<Fault>> {
+        let mut compiled = Environment::empty();
+        compiled.set_undefined_behavior(UndefinedBehavior::Strict);
+        let mut faults = Vec::new();
+        for (index, template) in templates.iter().enumerate() {
+            let fault = |message| Fault { template: template.name.clone(), message };
+            let same = |other: &&Template| (&other.scope, &other.locale) == (&template.scope, &template.locale);
+            if let Some(twin) = templates.iter().take(index).find(same) {
+                faults.push(fault(format!("is for the same as messages.templates.{}", twin.name)));
+            }
+            let wrong = template.faults(brand.is_some());
+            if !wrong.is_empty() {
+                faults.extend(wrong.into_iter().map(fault));
+                continue;
+            }
+            if compiled.add_template_owned(template.name.clone(), template.text.clone()).is_err() {
+                faults.push(fault("{% if %}, {% else %} and {% endif %} do not pair up".to_owned()));
+            }
+        }
+        let messages = Self { brand, ending, templates, compiled: Arc::new(compiled) };
+        let compiled = |template: &&Template| messages.compiled.get_template(&template.name).is_ok();
+        for template in messages.templates.iter().filter(compiled) {
+            let found = messages.lacks(template).into_iter();
+            faults.extend(found.map(|message| Fault { template: template.name.clone(), message }));
+        }
+        if faults.is_empty() { Ok(messages) } else { Err(faults) }
+    }
+
+    /// The text of a message.
+    ///
+    /// # Errors
+    /// See [`Unrendered`].
+    pub fn text(&self, goal: &Goal<'_>, locale: &str, content: &Content<'_>) -> Result<Secret<String>, Unrendered> {
+        let transaction = content.transaction.map(readable);
+        let content = Content { transaction: transaction.as_ref(), ..content.clone() };
+        let fitting = self.templates.iter().filter_map(|template| Some((template.fit(goal, locale)?, template)));
+        if let Some((_, template)) = fitting.max_by_key(|(fit, _)| *fit) {
+            return self.render(template, goal.channel, &content);
+        }
+        let text = message::text(content.code, content.code_life, content.transaction);
+        Ok(self.ended(text.expose().clone(), goal.channel, content.code))
+    }
+
+    /// What is likely to cost more or work less than the operator thinks, one line each.
+    pub fn warnings(&self) -> Vec<String> {
+        let short = |template: &&Template| matches!(template.scope.channel, None | Some(Channel::Sms));
+        self.templates.iter().filter(short).flat_map(|template| self.too_long(template)).collect()
+    }
+
+    fn too_long(&self, template: &Template) -> Vec<String> {
+        let sample = "m".repeat(SAMPLE_NAME);
+        let amount = Amount { micros: i64::MAX, currency: "EUR".to_owned() };
+        let transaction = Transaction { amount, payee: sample.clone(), reference: sample };
+        let both =
+            [1, 10].map(|minutes| self.sample(template, "0123456789", minutes, &transaction).unwrap_or_default());
+        let text = both.into_iter().max_by_key(|text| Size::of(text).units).unwrap_or_default();
+        let (size, bytes) = (Size::of(&text), text.len());
+        let about = format!("messages.templates.{}.text: as a text message", template.name);
+        let with = if template.is_for_transactions() {
+            format!(
+                ", with a code of 10 digits, the greatest amount, and a payee and reference of {SAMPLE_NAME} characters"
+            )
+        } else {
+            ", with a code of 10 digits".to_owned()
+        };
+        let mut warnings = Vec::new();
+        if size.overflows() {
+            let (units, room) = (size.units, size.room());
+            let why = match size.foreign {
+                None => format!("{units} of {room} septets of GSM-7"),
+                Some(c) => format!(
+                    "{units} of {room} characters of UCS-2, because GSM-7 lacks U+{:04X} {}",
+                    u32::from(c),
+                    c.escape_debug()
+                ),
+            };
+            warnings.push(format!("{about} it takes more than one segment: {why}{with}"));
+        }
+        if matches!(self.ending, Ending::Retriever(_)) && bytes > Ending::RETRIEVER_BYTES {
+            let most = Ending::RETRIEVER_BYTES;
+            warnings.push(format!("{about} it is too long for the SMS Retriever: {bytes} of {most} bytes{with}"));
+        }
+        warnings
+    }
+
+    /// What the text of a template lacks, in any of its branches.
+    fn lacks(&self, template: &Template) -> Vec<String> {
+        let amount = Amount { micros: 987_654_321_012_345, currency: "XTS".to_owned() };
+        let decimal = amount.decimal();
+        // Characters that no text holds (private use), and names that would be taken for a line of the message's end.
+        let forged = format!("@{MARK} #000000");
+        let plain = Transaction { amount, payee: MARK.to_owned(), reference: String::new() };
+        let hostile = Transaction { payee: forged.clone(), reference: forged, ..plain.clone() };
+        let mut faults = Vec::new();
+        for minutes in [1, 10] {
+            let (Ok(text), Ok(attacked)) =
+                (self.sample(template, CODE, minutes, &plain), self.sample(template, CODE, minutes, &hostile))
+            else {
+                faults.push("cannot be rendered".to_owned());
+                continue;
+            };
+            if !text.contains(CODE) {
+                faults.push("must show the code in every case: {{ code }}".to_owned());
+            }
+            if template.is_for_transactions() && !text.contains(&decimal) {
+                faults.push("must show the amount of a transaction in every case: {{ amount }}".to_owned());
+            }
+            if template.is_for_transactions() && !text.contains(MARK) {
+                faults.push("must show the payee of a transaction in every case: {{ payee }}".to_owned());
+            }
+            if bound_host(&attacked).is_some_and(|host| host.contains(MARK)) {
+                faults.push("the last line must not begin with payee or reference: it could name a site".to_owned());
+            }
+        }
+        faults.sort();
+        faults.dedup();
+        faults
+    }
+
+    /// As a text message, where the channel is open; the transaction only where there is one.
+    fn sample(
+        &self,
+        template: &Template,
+        code: &str,
+        minutes: u64,
+        transaction: &Transaction,
+    ) -> Result<String, Unrendered> {
+        let code = Secret::new(code.to_owned());
+        let code_life = Duration::from_secs(minutes * 60);
+        let transaction = template.is_for_transactions().then_some(transaction);
+        let channel = template.scope.channel.unwrap_or(Channel::Sms);
+        let text = self.render(template, channel, &Content { code: &code, code_life, transaction })?;
+        Ok(text.expose().clone())
+    }
+
+    fn render(
+        &self,
+        template: &Template,
+        channel: Channel,
+        content: &Content<'_>,
+    ) -> Result<Secret<String>, Unrendered> {
+        let (code, minutes) = (content.code.expose(), message::minutes(content.code_life));
+        let brand = self.brand.as_deref();
+        // Copies of the code in here are freed without being wiped: the template crate knows no secrets.
+        let values = if let Some(Transaction { amount, payee, reference }) = content.transaction {
+            let (currency, amount) = (&amount.currency, amount.decimal());
+            context! { code, minutes, brand, amount, currency, payee, reference }
+        } else {
+            context! { code, minutes, brand }
+        };
+        let found = self.compiled.get_template(&template.name);
+        // The cause could quote the text.
+        let text = found.and_then(|found| found.render(values)).map_err(|_| Unrendered(template.name.clone()))?;
+        Ok(self.ended(text, channel, content.code))
+    }
+
+    fn ended(&self, mut text: String, channel: Channel, code: &Secret<String>) -> Secret<String> {
+        if channel == Channel::Sms {
+            self.ending.end(&mut text, code.expose());
+        }
+        Secret::new(text)
+    }
+}
+
+/// Stands for a payee and a code in samples: private use, so that no template holds it by chance.
+const MARK: &str = "\u{e002}\u{e003}";
+const CODE: &str = "\u{e000}\u{e001}";
+/// The length of names in the samples that are measured.
+const SAMPLE_NAME: usize = 40;
+
+/// What the caller says of a transaction, in one line and in its own order: no breaks, and no marks that turn the direction
+/// of what follows.
+fn readable(transaction: &Transaction) -> Transaction {
+    let line = |text: &str| -> String {
+        let turns = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        let breaks = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
+        text.chars().filter(|c| !turns(*c)).map(|c| if breaks(c) { ' ' } else { c }).collect()
+    };
+    let Transaction { amount, payee, reference } = transaction;
+    Transaction { amount: amount.clone(), payee: line(payee), reference: line(reference) }
+}
+
+impl fmt::Debug for Messages {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&str> = self.templates.iter().map(|template| template.name.as_str()).collect();
+        write!(f, "Messages({names:?})")
+    }
+}
+
+impl PartialEq for Messages {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.brand, &self.ending, &self.templates) == (&other.brand, &other.ending, &other.templates)
+    }
+}
+
+impl Eq for Messages {}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,154 @@
+//! One template: what it is for, and what may stand in it.
+//!
+//! Variables, and the one condition that languages need for "1 minute": nothing that could fail with one value and not with
+//! another. So a text that renders when the configuration is read renders for good.
+
+use std::collections::BTreeSet;
+
+use crate::domain::{purpose::Purpose, route::Goal, route::Scope};
+
+/// In every template.
+pub const COMMON: [&str; 3] = ["code", "minutes", "brand"];
+/// Only where the purpose is a transaction.
+pub const OF_TRANSACTIONS: [&str; 4] = ["amount", "currency", "payee", "reference"];
+
+const MAX_TEXT: usize = 2000;
+const MAX_LOCALE: usize = 35;
+
+/// A text with places for the code and more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Template {
+    /// Its name in the configuration.
+    pub name: String,
+    /// For whom, what and how; without a prefix.
+    pub scope: Scope,
+    /// For readers of this language: a BCP 47 tag in lower case. Empty: for all.
+    pub locale: String,
+    /// The text.
+    pub text: String,
+}
+
+/// How exactly a template fits, the weightiest first: a tenant's own words are before those of others, and a language that
+/// the person reads is before a closer purpose or channel.
+pub type Fit = (bool, usize, bool, bool);
+
+impl Template {
+    /// How exactly it fits. `None` where it does not.
+    ///
+    /// A transaction takes only templates that are for transactions: no other shows what is agreed to.
+    pub fn fit(&self, goal: &Goal<'_>, locale: &str) -> Option<Fit> {
+        let Scope { tenant, purpose, channel, .. } = &self.scope;
+        let fits = self.is_for_transactions() == (goal.purpose == Purpose::Transaction)
+            && covers(&self.locale, locale)
+            && self.scope.fit(goal).is_some();
+        fits.then_some((tenant.is_some(), self.locale.len(), purpose.is_some(), channel.is_some()))
+    }
+
+    /// Whether it shows what is agreed to.
+    pub fn is_for_transactions(&self) -> bool {
+        self.scope.purpose == Some(Purpose::Transaction)
+    }
+
+    /// What stands in it that may not, and what it lacks.
+    pub fn faults(&self, has_brand: bool) -> Vec<String> {
+        let text = &self.text;
+        let mut faults = Vec::new();
+        if text.is_empty() || text.chars().count() > MAX_TEXT || text.contains(|c: char| c.is_control() && c != '\n') {
+            faults.push(format!("must be 1 to {MAX_TEXT} characters without control characters but line breaks"));
+        }
+        let mut used = BTreeSet::new();
+        for (line, tag) in tags(text) {
+            match tag.and_then(Tag::known) {
+                Some(Known::Variable(name)) => drop(used.insert(name)),
+                Some(Known::Condition) => {}
+                None => faults.push(format!(
+                    "line {line}: only variables such as {{{{ code }}}}, and {{% if minutes == 1 %}} {{% else %}} {{% endif %}}, \
+                     may stand in braces; the variables are: {}, {}",
+                    COMMON.join(", "),
+                    OF_TRANSACTIONS.join(", ")
+                )),
+            }
+        }
+        for name in OF_TRANSACTIONS.into_iter().filter(|name| used.contains(name) && !self.is_for_transactions()) {
+            faults.push(format!("uses {name}, which only templates with purpose = \"transaction\" have"));
+        }
+        if used.contains("brand") && !has_brand {
+            faults.push("uses brand, and messages.brand is not set".to_owned());
+        }
+        faults
+    }
+}
+
+/// Whether words in a language are for a reader: `pt` is for `pt-BR`, and not the other way round.
+fn covers(language: &str, reader: &str) -> bool {
+    let begins = reader.get(..language.len()).is_some_and(|start| start.eq_ignore_ascii_case(language));
+    let ends = reader.get(language.len()..).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'));
+    language.is_empty() || (begins && ends)
+}
+
+/// Takes a language tag.
+///
+/// # Errors
+/// What it must be.
+pub fn locale(text: &str) -> Result<String, String> {
+    let subtag = |part: &str| (1..=8).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    let first = text.split('-').next().unwrap_or_default();
+    let language = (2..=8).contains(&first.len()) && first.bytes().all(|byte| byte.is_ascii_alphabetic());
+    if language && text.len() <= MAX_LOCALE && text.split('-').all(subtag) {
+        Ok(text.to_ascii_lowercase())
+    } else {
+        Err("must be a BCP 47 tag, such as pt-BR or pt".to_owned())
+    }
+}
+
+/// What stands in a pair of braces.
+#[derive(Clone, Copy)]
+enum Tag<'a> {
+    Expression(&'a str),
+    Statement(&'a str),
+}
+
+enum Known {
+    Variable(&'static str),
+    Condition,
+}
+
+impl Tag<'_> {
+    fn known(self) -> Option<Known> {
+        match self {
+            Self::Expression(inside) => {
+                let mut names = COMMON.into_iter().chain(OF_TRANSACTIONS);
+                names.find(|name| *name == inside.trim()).map(Known::Variable)
+            }
+            Self::Statement(inside) => {
+                let words: Vec<&str> = inside.split_whitespace().collect();
+                matches!(words.as_slice(), ["if", "minutes", "==", "1"] | ["else" | "endif"])
+                    .then_some(Known::Condition)
+            }
+        }
+    }
+}
+
+/// All braces of a text with the lines where they stand. `None` for a comment, and for one that is not closed.
+fn tags(text: &str) -> Vec<(usize, Option<Tag<'_>>)> {
+    let mut found = Vec::new();
+    let mut rest = text;
+    while let Some((at, end)) = opening(rest) {
+        let before = text.len() - rest.len() + at;
+        let line = text.get(..before).unwrap_or_default().matches('\n').count() + 1;
+        let inside = rest.get(at + 2..).unwrap_or_default();
+        let Some((inside, after)) = end.and_then(|end| inside.split_once(end)) else {
+            found.push((line, None));
+            break;
+        };
+        found.push((line, Some(if end == Some("}}") { Tag::Expression(inside) } else { Tag::Statement(inside) })));
+        rest = after;
+    }
+    found
+}
+
+/// Where braces are opened first, and what closes them.
+fn opening(text: &str) -> Option<(usize, Option<&'static str>)> {
+    let pairs = [("{{", Some("}}")), ("{%", Some("%}")), ("{#", None)];
+    pairs.into_iter().filter_map(|(begin, end)| Some((text.find(begin)?, end))).min_by_key(|(at, _)| *at)
+}

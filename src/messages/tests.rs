@@ -1,0 +1,201 @@
+//! Tests of `messages`.
+
+use super::*;
+use crate::domain::{
+    destination::{Destination, PhoneNumber},
+    ids::Tenant,
+    purpose::Purpose,
+    route::Scope,
+};
+
+fn template(name: &str, text: &str) -> Template {
+    Template { name: name.to_owned(), scope: Scope::default(), locale: String::new(), text: text.to_owned() }
+}
+
+fn transactional(name: &str, text: &str) -> Template {
+    let scope = Scope { purpose: Some(Purpose::Transaction), ..Scope::default() };
+    Template { scope, ..template(name, text) }
+}
+
+fn messages(ending: Ending, templates: Vec<Template>) -> Messages {
+    Messages::new(Some("Example".to_owned()), ending, templates).expect("sound templates")
+}
+
+fn faults(templates: Vec<Template>) -> Vec<String> {
+    let faults = Messages::new(None, Ending::Plain, templates).expect_err("faults");
+    faults.into_iter().map(|fault| format!("{}: {}", fault.template, fault.message)).collect()
+}
+
+fn pays(payee: &str) -> Transaction {
+    let amount = Amount { micros: 12_500_000, currency: "EUR".to_owned() };
+    Transaction { amount, payee: payee.to_owned(), reference: "R-1".to_owned() }
+}
+
+fn text(
+    messages: &Messages,
+    goal: (&str, Purpose, Channel),
+    locale: &str,
+    transaction: Option<&Transaction>,
+) -> String {
+    let tenant = Tenant::parse(goal.0).expect("tenant");
+    let destination = Destination::Phone(PhoneNumber::parse("+14155550100").expect("number"));
+    let goal = Goal { tenant: &tenant, purpose: goal.1, channel: goal.2, destination: &destination };
+    let code = Secret::new("123456".to_owned());
+    let content = Content { code: &code, code_life: Duration::from_secs(300), transaction };
+    messages.text(&goal, locale, &content).expect("text").expose().clone()
+}
+
+const LOGIN: (&str, Purpose, Channel) = ("other", Purpose::Login, Channel::Sms);
+const PAYMENT: (&str, Purpose, Channel) = ("other", Purpose::Transaction, Channel::Sms);
+
+#[test]
+fn the_closest_template_is_taken() {
+    let scoped = |name: &str, tenant: &str, purpose, channel, locale: &str| {
+        let scope = Scope { tenant: Tenant::parse(tenant).ok(), purpose, channel, prefix: String::new() };
+        Template { scope, locale: locale.to_owned(), ..template(name, &format!("{name} {{{{ code }}}}")) }
+    };
+    let (login, sms) = (Some(Purpose::Login), Some(Channel::Sms));
+    let messages = messages(
+        Ending::Plain,
+        vec![
+            scoped("any", "", None, None, ""),
+            scoped("sms", "", None, sms, ""),
+            scoped("login", "", login, None, ""),
+            scoped("pt", "", None, None, "pt"),
+            scoped("pt-BR", "", None, None, "pt-br"),
+            scoped("pt-login", "", login, None, "pt"),
+            scoped("acme", "acme", None, None, ""),
+            scoped("acme-zh", "acme", None, None, "zh-hant"),
+        ],
+    );
+    for (tenant, purpose, channel, locale, expected) in [
+        ("other", Purpose::Registration, Channel::Email, "en", "any"),
+        ("other", Purpose::Registration, Channel::Sms, "", "sms"),
+        ("other", Purpose::Login, Channel::Sms, "ptx", "login"),
+        ("other", Purpose::Registration, Channel::Sms, "pt", "pt"),
+        ("other", Purpose::Registration, Channel::Sms, "PT-br", "pt-BR"),
+        ("other", Purpose::Registration, Channel::Sms, "pt-PT", "pt"),
+        ("other", Purpose::Login, Channel::Sms, "pt-AO", "pt-login"),
+        ("other", Purpose::Login, Channel::Sms, "pt-BR", "pt-BR"),
+        ("acme", Purpose::Login, Channel::Sms, "pt-BR", "acme"),
+        ("acme", Purpose::Login, Channel::Voice, "zh-Hant-TW", "acme-zh"),
+        ("acme", Purpose::Login, Channel::Voice, "zh", "acme"),
+    ] {
+        let text = text(&messages, (tenant, purpose, channel), locale, None);
+        assert_eq!(text, format!("{expected} 123456"), "{tenant} {purpose:?} {channel:?} {locale}");
+    }
+    // None of them shows what is agreed to.
+    let built_in = text(&messages, PAYMENT, "pt", Some(&pays("Books")));
+    assert!(built_in.contains("EUR 12.50 to Books"), "{built_in}");
+}
+
+#[test]
+fn variables_and_the_condition_are_filled_in() {
+    let words = "{{ brand }}: {{ code }} für {{ amount }} {{ currency }} an {{payee}} ({{ reference }}), \
+                 {{ minutes }} {% if minutes == 1 %}Minute{% else %}Minuten{% endif %}";
+    let messages = messages(Ending::Plain, vec![transactional("de", words)]);
+    let shown = text(&messages, PAYMENT, "de", Some(&pays("<Bücher> & {{ code }}")));
+    assert_eq!(shown, "Example: 123456 für 12.50 EUR an <Bücher> & {{ code }} (R-1), 5 Minuten");
+}
+
+#[test]
+fn all_faults_of_all_templates_are_reported() {
+    let found = faults(vec![
+        template("a", "{{ kode }} {{ payee }} {% for x in y %}\n{# note #}"),
+        template("b", "hello"),
+        transactional("c", "{{ code }}"),
+        transactional("d", "{% if minutes == 1 %}{{ code }}{% endif %} {{ amount }} {{ payee }}"),
+        Template { locale: "fr".to_owned(), ..template("e", "{{ code }} {{ brand }}") },
+        Template { locale: "it".to_owned(), ..template("f", "{% if minutes == 1 %}{{ code }}") },
+        Template { locale: "es".to_owned(), ..template("g", "{{ code | upper }} {{ 1 / 0 }} {{ code") },
+        Template { locale: "sv".to_owned(), ..template("h", "") },
+        Template { locale: "da".to_owned(), ..transactional("i", "{{ code }} {{ amount }}:\n{{ payee }} ") },
+    ]);
+    let expected = [
+        "a: line 1: only",
+        "a: line 1: only",
+        "a: line 2: only",
+        "a: uses payee, which only",
+        "b: is for the same as messages.templates.a",
+        "d: is for the same as messages.templates.c",
+        "e: uses brand, and messages.brand is not set",
+        "f: {% if %}, {% else %} and {% endif %} do not pair up",
+        "g: line 1: only",
+        "g: line 1: only",
+        "g: line 1: only",
+        "h: must be 1 to 2000",
+        "b: must show the code in every case",
+        "c: must show the amount",
+        "c: must show the payee",
+        "d: must show the code in every case",
+        "i: the last line must not begin with payee",
+    ];
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+    for (found, expected) in found.iter().zip(expected) {
+        assert!(found.starts_with(expected), "{found}: {expected}");
+    }
+}
+
+#[test]
+fn nothing_comes_after_the_last_line_and_callers_cannot_break_it() {
+    let words = "{{ code }}: {{ amount }} {{ payee }} {{ reference }}";
+    let origin = Ending::origin("example.com").expect("origin");
+    let bound = messages(origin, vec![transactional("one", words)]);
+    let hostile = "Books\n@evil.example #999999\r\n\u{2028}\u{202e}x\u{85}";
+    let transaction = Transaction { reference: hostile.to_owned(), ..pays(hostile) };
+    for (goal, transaction) in [(PAYMENT, Some(&transaction)), (LOGIN, None)] {
+        let shown = text(&bound, goal, "", transaction);
+        assert!(shown.ends_with("\n@example.com #123456"), "{shown}");
+        assert_eq!(shown.lines().count(), 2, "{shown}");
+        assert_eq!(bound_host(&shown), Some("example.com"));
+        assert!(!shown.contains(['\u{2028}', '\u{202e}', '\u{85}', '\r']), "{shown:?}");
+    }
+    assert!(!text(&bound, (LOGIN.0, LOGIN.1, Channel::Email), "", None).contains('@'));
+    let app = messages(Ending::retriever("FA+9qCX9VSu").expect("hash"), Vec::new());
+    assert!(text(&app, LOGIN, "", None).ends_with("\nFA+9qCX9VSu"));
+}
+
+#[test]
+fn a_second_segment_is_warned_of() {
+    let of = |ending: Ending, templates| messages(ending, templates).warnings();
+    let fits = format!("{{{{ code }}}}{}", "a".repeat(150));
+    assert_eq!(of(Ending::Plain, vec![template("fits", &fits)]), Vec::<String>::new());
+    let over = format!("{fits}a");
+    assert_eq!(
+        of(Ending::Plain, vec![template("over", &over)]),
+        [
+            "messages.templates.over.text: as a text message it takes more than one segment: 161 of 160 septets of GSM-7, \
+          with a code of 10 digits"
+        ]
+    );
+    let mail = Template { scope: Scope { channel: Some(Channel::Email), ..Scope::default() }, ..template("m", &over) };
+    assert_eq!(of(Ending::Plain, vec![mail]), Vec::<String>::new());
+    let quoted = of(Ending::Plain, vec![template("quoted", &format!("{{{{ code }}}} “{}”", "a".repeat(60)))]);
+    assert!(quoted[0].contains("73 of 70 characters of UCS-2, because GSM-7 lacks U+201C “"), "{quoted:?}");
+    let ended = of(Ending::origin("example.com").expect("origin"), vec![template("fits", &fits)]);
+    assert!(ended[0].contains("185 of 160"), "{ended:?}");
+    let words = format!("{{{{ code }}}} {{{{ amount }}}} {{{{ payee }}}} {{{{ reference }}}} {}", "a".repeat(47));
+    let long = of(Ending::Plain, vec![transactional("pay", &words)]);
+    assert!(long[0].contains("161 of 160") && long[0].contains("the greatest amount"), "{long:?}");
+    let app = of(Ending::retriever("FA+9qCX9VSu").expect("hash"), vec![template("app", &"ä{{ code }}".repeat(7))]);
+    assert_eq!(app, Vec::<String>::new());
+    let app = of(Ending::retriever("FA+9qCX9VSu").expect("hash"), vec![template("app", &"öä{{ code }}".repeat(10))]);
+    assert!(app[0].contains("too long for the SMS Retriever: 152 of 140 bytes"), "{app:?}");
+}
+
+#[test]
+fn what_cannot_be_rendered_is_an_error_that_says_nothing_of_the_text() {
+    let mut broken = messages(Ending::Plain, vec![template("one", "secret {{ code }}")]);
+    let mut other = Environment::empty();
+    other.set_undefined_behavior(UndefinedBehavior::Strict);
+    other.add_template("one", "secret {{ code }} {{ payee }}").expect("template");
+    broken.compiled = Arc::new(other);
+    let tenant = Tenant::parse("acme").expect("tenant");
+    let destination = &Destination::OnFile;
+    let goal = Goal { tenant: &tenant, purpose: Purpose::Login, channel: Channel::Sms, destination };
+    let code = Secret::new("123456".to_owned());
+    let content = Content { code: &code, code_life: Duration::from_secs(300), transaction: None };
+    let error = broken.text(&goal, "", &content).expect_err("strict").to_string();
+    assert_eq!(error, "the message template one cannot be rendered");
+    assert!(!format!("{broken:?}").contains("secret"));
+}
