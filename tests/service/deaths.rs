@@ -62,7 +62,7 @@ async fn a_guess_whose_process_dies_counts_once() {
         for same_id in [false, true] {
             let mut ended = false;
             for polls in 0..MOST_POLLS {
-                ended |= die_in_a_guess(polls, right, same_id).await;
+                ended |= Box::pin(die_in_a_guess(polls, right, same_id)).await;
                 if ended {
                     break;
                 }
@@ -103,7 +103,7 @@ async fn a_check_whose_process_dies_is_no_failure() {
         for stale in [false, true] {
             let mut ended = false;
             for polls in 0..MOST_POLLS {
-                ended |= die_in_a_check(polls, same_id, stale).await;
+                ended |= Box::pin(die_in_a_check(polls, same_id, stale)).await;
                 if ended {
                     break;
                 }
