@@ -13,7 +13,12 @@
 mod caller;
 mod crash;
 mod flows;
+mod google;
 mod hostile;
+#[path = "../provider/server.rs"]
+#[expect(dead_code, reason = "the tests of the executor need more of it")]
+mod http_server;
+mod iserveu;
 mod lifecycle;
 mod outage;
 mod providers;
@@ -25,4 +30,6 @@ mod rotation;
 mod secrecy;
 mod seeds;
 mod site;
+mod upstream;
+mod wibmo;
 mod words;
