@@ -12,6 +12,7 @@
 
 mod caller;
 mod crash;
+mod failover;
 mod flows;
 mod google;
 mod hostile;
