@@ -29,6 +29,8 @@ mod races;
 mod redis_server;
 mod replicas;
 mod rotation;
+mod routes;
+mod sandbox;
 mod secrecy;
 mod seeds;
 mod site;
