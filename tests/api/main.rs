@@ -35,5 +35,6 @@ mod secrecy;
 mod seeds;
 mod site;
 mod upstream;
+mod upstream_secrecy;
 mod wibmo;
 mod words;
