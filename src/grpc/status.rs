@@ -123,13 +123,13 @@ fn of_unfit(unfit: Unfit) -> Row {
     let (reason, message, name, description) = match unfit {
         Unfit::Missing(name) => (
             Reason::MissingRequiredField,
-            "the provider needs a parameter; see the field violations",
+            "the provider needs more than it was given; see the field violations",
             name,
             "is required",
         ),
         Unfit::Invalid(name) => (
             Reason::InvalidFieldValue,
-            "the provider does not take a parameter's value; see the field violations",
+            "the provider does not take a value; see the field violations",
             name,
             "is not as the provider wants it",
         ),
@@ -140,8 +140,14 @@ fn of_unfit(unfit: Unfit) -> Row {
                 .metadata("call", call);
         }
     };
-    let field = FieldViolation::new(format!("provider_parameters[{name}]"), description);
+    let field = FieldViolation::new(unfit_field(name), description);
     Row { violations: vec![field], ..Row::new(Code::InvalidArgument, reason, message) }
+}
+
+/// Where a caller finds what a provider does not take: among its parameters, or in the challenge.
+fn unfit_field(name: &str) -> String {
+    let of_challenge = matches!(name, "transaction" | "phone_number") || name.starts_with("transaction.");
+    if of_challenge { name.to_owned() } else { format!("provider_parameters[{name}]") }
 }
 
 fn of_precondition(precondition: Precondition) -> Row {

@@ -46,7 +46,9 @@ pub(super) fn provider_deadline(caller: &Caller) -> Deadline {
 /// What became of the way over the route.
 struct Journey {
     settlement: Settlement,
-    /// When a provider might do better.
+    /// Whether a provider failed that may do better later.
+    failed: bool,
+    /// When it might.
     retry_after: Option<Duration>,
     /// Why a provider could not be called with what the caller gave.
     unfit: Option<Unfit>,
@@ -54,13 +56,16 @@ struct Journey {
 
 impl Journey {
     fn ended(settlement: Settlement) -> Self {
-        Self { settlement, retry_after: None, unfit: None }
+        Self { settlement, failed: false, retry_after: None, unfit: None }
     }
 
-    /// What the caller is told where nothing was sent.
+    /// What the caller is told where nothing was sent. It is only to blame where waiting would not help: a stand-in that
+    /// needs more than the provider it stands in for is no mistake of the caller's.
     fn error(&self) -> Error {
-        let retry_after = self.retry_after.unwrap_or(RETRY_AFTER);
-        self.unfit.map_or(Error::ProviderUnavailable { retry_after }, Error::Unfit)
+        match self.unfit {
+            Some(unfit) if !self.failed => Error::Unfit(unfit),
+            _ => Error::ProviderUnavailable { retry_after: self.retry_after.unwrap_or(RETRY_AFTER) },
+        }
     }
 }
 
@@ -118,6 +123,7 @@ impl Otp {
                 Delivered::Unfit(unfit) => journey.unfit = journey.unfit.or(Some(unfit)),
                 Delivered::Failed { retry_after } => {
                     tracing::warn!(provider = provider.name(), "the provider failed; nothing was sent");
+                    journey.failed = true;
                     journey.retry_after = journey.retry_after.min(retry_after).or(retry_after);
                 }
             }

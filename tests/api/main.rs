@@ -12,9 +12,16 @@
 
 mod caller;
 mod crash;
+mod failover;
 mod flows;
+mod google;
 mod hostile;
+#[path = "../provider/server.rs"]
+#[expect(dead_code, reason = "the tests of the executor need more of it")]
+mod http_server;
+mod iserveu;
 mod lifecycle;
+mod managed;
 mod outage;
 mod providers;
 mod races;
@@ -22,7 +29,12 @@ mod races;
 mod redis_server;
 mod replicas;
 mod rotation;
+mod routes;
+mod sandbox;
 mod secrecy;
 mod seeds;
 mod site;
+mod upstream;
+mod upstream_secrecy;
+mod wibmo;
 mod words;

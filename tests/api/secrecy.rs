@@ -78,7 +78,7 @@ fn secrets(codes: Vec<String>) -> Vec<String> {
     known.map(str::to_owned).into_iter().chain(codes).collect()
 }
 
-fn find_none(place: &str, text: &[u8], secrets: &[String]) {
+pub(crate) fn find_none(place: &str, text: &[u8], secrets: &[String]) {
     for secret in secrets {
         let found = text.windows(secret.len()).any(|window| window == secret.as_bytes());
         assert!(!found, "{place} holds {secret}");
@@ -139,7 +139,7 @@ async fn nothing_shows_in_redis_logs_and_statuses() {
 }
 
 /// All keys with their content.
-fn stored(redis: &RedisServer) -> BTreeMap<String, Vec<u8>> {
+pub(crate) fn stored(redis: &RedisServer) -> BTreeMap<String, Vec<u8>> {
     let socket = redis.url().strip_prefix("redis+unix://").unwrap().to_owned();
     let dump = |key: &str| Command::new("redis-cli").args(["-s", &socket, "DUMP", key]).output().unwrap().stdout;
     redis.cli(&["--scan"]).lines().map(|key| (key.to_owned(), dump(key))).collect()

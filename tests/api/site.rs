@@ -64,6 +64,19 @@ impl Site {
         self
     }
 
+    /// With a file of settings; the variables win over it.
+    pub(crate) fn configured(mut self, text: &str) -> Self {
+        self.configure(text);
+        self
+    }
+
+    /// From the next start on.
+    pub(crate) fn configure(&mut self, text: &str) {
+        let path = self.path("otpd.toml");
+        fs::write(&path, text).expect("the file is written");
+        self.set("OTPD_CONFIG", path.to_str().expect("a path in UTF-8"));
+    }
+
     /// From the next start on.
     pub(crate) fn set(&mut self, name: &str, value: &str) {
         self.environment.retain(|(present, _)| present != name);

@@ -1,0 +1,220 @@
+//! iServeU's pages behind otpd: their example requests leave it, their example answers come back.
+
+use otpd::grpc::proto::{
+    Amount, CreateChallengeRequest, DeliveryState, Purpose, Transaction, send_otp_result::Result as SendResult,
+};
+use serde_json::{Value, json};
+use tonic_types::StatusExt;
+
+use crate::{
+    caller::{Caller, SMS, login, send, verify},
+    site::Site,
+    upstream::{Act, Upstream, blamed, body, counted, ok, only, send_with, site_of, text, verify_with},
+    words::{created, failed, sent, verified},
+};
+
+const SEND: &str = "/common/dmt-lite/unified/otp/send";
+const REGISTER: &str = "/common/dmt-lite/unified/customer/process-customer-registration";
+const NUMBER: &str = "+918144094480";
+
+/// The examples of the page's table.
+const SENDING: [(&str, &str); 8] = [
+    ("externalRefNumber", "1432452"),
+    ("latLong", "123.23,21.345"),
+    ("publicIP", "192.168.1.1"),
+    ("ovdType", "Aadhaar Card"),
+    ("ovdData", "765386439745"),
+    ("paramA", "to be used as per descretion"),
+    ("paramB", "to be used as per descretion"),
+    ("paramC", "to be used as per descretion"),
+];
+
+const REGISTERING: [(&str, &str); 3] =
+    [("name", "Swagatika"), ("latlong", "123.23.24_123.43.5"), ("publicIP", "192.168.1.1")];
+
+fn site(upstream: &Upstream) -> Site {
+    site_of(&format!(
+        "kind = \"iserveu\"\nbase_url = \"{}\"\nclient_id = \"the-client\"\nclient_secret = \"the-secret\"\n\
+         username = \"isutestapi1\"\n",
+        upstream.url()
+    ))
+}
+
+/// Of the one request: its document, where it went, and that it said who we are.
+fn asked(upstream: &Upstream, path: &str) -> Value {
+    let request = only(upstream);
+    assert_eq!((request.method.as_str(), request.target.as_str()), ("POST", path));
+    assert_eq!(request.header("client_id"), Some("the-client"));
+    assert_eq!(request.header("client_secret"), Some("the-secret"));
+    body(&request)
+}
+
+fn registration(id: &str) -> CreateChallengeRequest {
+    CreateChallengeRequest { purpose: Purpose::Registration.into(), ..login(id, id, NUMBER) }
+}
+
+/// The page's success. Its example lacks a comma and is no JSON; this one has it.
+fn success() -> Act {
+    ok(&json!({
+        "status": "SUCCESS", "statusCode": "0", "statusDesc": "OTP Sent Successfully.", "paramA": " ", "paramB": " ",
+        "paramC": " "
+    }))
+}
+
+/// The page's failure, mended likewise.
+fn failure() -> Act {
+    ok(&json!({
+        "status": "FAILED", "statusCode": "1", "statusDesc": "Failed to send OTP", "paramA": "", "paramB": "",
+        "paramC": ""
+    }))
+}
+
+fn refused(description: &str) -> Act {
+    ok(&json!({"status": "FAILED", "statusCode": "-1", "statusDesc": description}))
+}
+
+async fn opened(caller: &Caller, upstream: &Upstream, id: &str) {
+    assert_eq!(created(&caller.create(registration(id)).await), "success");
+    upstream.script([success()]);
+    assert_eq!(sent(&caller.send(send_with(send("s", id), &SENDING)).await), "success");
+    assert_eq!(upstream.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn a_customer_is_registered() {
+    let upstream = Upstream::start().await;
+    let server = site(&upstream).start();
+    let caller = Caller::of(&server).await;
+    assert_eq!(created(&caller.create(registration("c")).await), "success");
+    upstream.script([success()]);
+    assert_eq!(sent(&caller.send(send_with(send("s", "c"), &SENDING)).await), "success");
+    let example = json!({
+        "customerMobileNumber": "8144094480", "externalRefNumber": "1432452", "username": "isutestapi1", "otpType": "1",
+        "latLong": "123.23,21.345", "publicIP": "192.168.1.1", "ovdType": "Aadhaar Card", "ovdData": "765386439745",
+        "paramA": "to be used as per descretion", "paramB": "to be used as per descretion",
+        "paramC": "to be used as per descretion"
+    });
+    assert_eq!(asked(&upstream, SEND), example);
+
+    upstream.script([refused("Invalid OTP")]);
+    let guess = verify_with(verify("v1", "c", "654321"), &REGISTERING);
+    assert_eq!(verified(&caller.verify(guess).await), "otp_not_matched");
+    assert_eq!(asked(&upstream, REGISTER)["otp"], "654321");
+    upstream.script([ok(&json!({
+        "status": "SUCCESS", "statusCode": "0", "statusDesc": "Customer registered successfully", "name": "Swagatika",
+        "mobileNumber": "8144094480", "KYCTypeFlag": true
+    }))]);
+    let right = verify_with(verify("v2", "c", "123456"), &REGISTERING);
+    assert_eq!(verified(&caller.verify(right.clone()).await), "success");
+    let expected = json!({
+        "mobileNumber": "8144094480", "name": "Swagatika", "otp": "123456", "username": "isutestapi1",
+        "latlong": "123.23.24_123.43.5", "publicIP": "192.168.1.1"
+    });
+    assert_eq!(asked(&upstream, REGISTER), expected);
+    // A customer is registered once, however often we are asked.
+    assert_eq!(verified(&caller.verify(right).await), "success");
+    let other = verify_with(verify("v3", "c", "123456"), &REGISTERING);
+    assert_eq!(verified(&caller.verify(other).await), "otp_already_used");
+    assert!(upstream.seen().is_empty());
+}
+
+/// A transaction's code is sent. What checks it is the transaction itself, which is none of ours.
+#[tokio::test]
+async fn a_code_for_a_transaction_is_sent_but_not_checked() {
+    let upstream = Upstream::start().await;
+    let server = site(&upstream).start();
+    let caller = Caller::of(&server).await;
+    let amount = Some(Amount { amount_micros: 1_001_000_000, currency_code: "INR".into() });
+    let request = CreateChallengeRequest {
+        purpose: Purpose::Transaction.into(),
+        transaction: Some(Transaction { amount, payee: "Ravi".into(), reference: "1432452".into() }),
+        ..login("c", "person", NUMBER)
+    };
+    assert_eq!(created(&caller.create(request).await), "success");
+    upstream.script([success()]);
+    assert_eq!(sent(&caller.send(send("s", "c")).await), "success");
+    let expected = json!({
+        "customerMobileNumber": "8144094480", "externalRefNumber": "1432452", "requestedAmount": "1001",
+        "username": "isutestapi1", "otpType": "2"
+    });
+    assert_eq!(asked(&upstream, SEND), expected);
+    let status = caller.verify(verify_with(verify("v", "c", "123456"), &REGISTERING)).await.unwrap_err();
+    assert_eq!(failed(&status), "FailedPrecondition PRECONDITION_VIOLATION");
+    let info = status.get_details_error_info().unwrap();
+    assert_eq!(info.metadata.get("condition").map(String::as_str), Some("UNSUPPORTED_BY_PROVIDER"));
+    assert!(upstream.seen().is_empty());
+    assert_eq!(counted(&caller, "c").await, (1, 0));
+    assert_eq!(caller.account("person").await.unwrap().failures, 0);
+}
+
+#[tokio::test]
+async fn answers_to_a_send() {
+    let upstream = Upstream::start().await;
+    let server = site(&upstream).start();
+    let caller = Caller::of(&server).await;
+    assert_eq!(created(&caller.create(registration("c")).await), "success");
+    let down = "Aborted PROVIDER_UNAVAILABLE";
+    upstream.script([failure(), refused("Requested Amount Must Not be EMPTY Or Only Number Allowed")]);
+    for _ in 0..2 {
+        assert_eq!(sent(&caller.send(send_with(send("s", "c"), &SENDING)).await), down);
+        assert_eq!(counted(&caller, "c").await, (0, 0));
+    }
+    // The example as the page prints it is no JSON: the message may be on its way, so nobody is sent a second one.
+    let printed = "{\n\"status\": \"SUCCESS\", \"statusCode\": \"0\", \"statusDesc\": \"OTP Sent Successfully.\" \
+                   \"paramA\": \" \", \"paramB\": \" \", \"paramC\": \" \" }";
+    upstream.script([text(200, "", printed)]);
+    let told = caller.send(send_with(send("s", "c"), &SENDING)).await.unwrap();
+    let Some(SendResult::Success(success)) = told.result.unwrap().result else { panic!("not sent") };
+    assert_eq!(success.delivery_state(), DeliveryState::Unconfirmed);
+    assert_eq!(upstream.seen().len(), 3);
+    assert_eq!(counted(&caller, "c").await, (1, 0));
+}
+
+#[tokio::test]
+async fn answers_to_a_check() {
+    let upstream = Upstream::start().await;
+    let server = site(&upstream).start();
+    let caller = Caller::of(&server).await;
+    for (challenge, description, ours) in [
+        ("wrong", "OTP does not match", "otp_not_matched"),
+        ("late", "OTP has expired, please regenerate", "otp_expired"),
+        ("other", "Customer already exists", "Aborted VERIFICATION_OUTCOME_UNKNOWN"),
+    ] {
+        opened(&caller, &upstream, challenge).await;
+        upstream.script([refused(description)]);
+        let guess = verify_with(verify("v", challenge, "123456"), &REGISTERING);
+        assert_eq!(verified(&caller.verify(guess).await), ours);
+        assert_eq!(upstream.seen().len(), 1);
+    }
+    // 2 stands for a customer who is registered and verified.
+    opened(&caller, &upstream, "known").await;
+    upstream.script([ok(&json!({"status": "SUCCESS", "statusCode": "2", "statusDesc": "Customer verified"}))]);
+    let right = verify_with(verify("v", "known", "123456"), &REGISTERING);
+    assert_eq!(verified(&caller.verify(right).await), "success");
+}
+
+#[tokio::test]
+async fn missing_parameters_cost_nothing() {
+    let upstream = Upstream::start().await;
+    let server = site(&upstream).start();
+    let caller = Caller::of(&server).await;
+    assert_eq!(created(&caller.create(registration("c")).await), "success");
+    for name in ["ovdType", "ovdData"] {
+        let without: Vec<_> = SENDING.into_iter().filter(|(known, _)| *known != name).collect();
+        let status = caller.send(send_with(send("s", "c"), &without)).await.unwrap_err();
+        assert_eq!(failed(&status), "InvalidArgument MISSING_REQUIRED_FIELD");
+        assert_eq!(blamed(&status), [format!("provider_parameters[{name}]")]);
+        assert_eq!(counted(&caller, "c").await, (0, 0));
+    }
+    opened(&caller, &upstream, "d").await;
+    for (name, _) in REGISTERING {
+        let without: Vec<_> = REGISTERING.into_iter().filter(|(known, _)| *known != name).collect();
+        let status = caller.verify(verify_with(verify("v", "d", "123456"), &without)).await.unwrap_err();
+        assert_eq!(failed(&status), "InvalidArgument MISSING_REQUIRED_FIELD");
+        assert_eq!(blamed(&status), [format!("provider_parameters[{name}]")]);
+        assert_eq!(counted(&caller, "d").await, (1, 0));
+    }
+    assert!(upstream.seen().is_empty());
+    let option = caller.challenge("d").await.unwrap().options.remove(0).option.unwrap();
+    assert_eq!(option.challenge_option_id, SMS);
+}
