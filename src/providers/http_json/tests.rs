@@ -2,7 +2,7 @@
 
 use http::HeaderMap;
 
-use super::*;
+use super::{super::adapter::answer::accepted, *};
 use crate::{
     providers::http::Inbound,
     settings::{Ledger, tree::Table},
@@ -58,7 +58,7 @@ fn without_a_table_and_a_pointer_the_status_says_it_all() {
         let answer = Inbound { status, headers: HeaderMap::new(), body: Vec::new() };
         adapter.rules.judge(&answer)
     };
-    assert_eq!(judged(204), common::accepted(""));
+    assert_eq!(judged(204), accepted(""));
     assert_eq!(judged(400), Delivered::Failed { retry_after: None });
     assert_eq!(judged(502), Delivered::Unknown);
 }
@@ -72,7 +72,7 @@ fn a_table_can_call_a_success_or_an_error_of_the_server_failed() {
         adapter.rules.judge(&answer)
     };
     assert_eq!(judged(200, "{\"code\": 17}"), Delivered::Failed { retry_after: None });
-    assert_eq!(judged(200, "{\"code\": 18}"), common::accepted(""));
+    assert_eq!(judged(200, "{\"code\": 18}"), accepted(""));
     assert_eq!(judged(502, ""), Delivered::Failed { retry_after: None });
 }
 
