@@ -50,7 +50,7 @@ impl Server {
     }
 }
 
-/// The operations server: plain HTTP for probes and metrics.
+/// The operations server: plain HTTP for probes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Operations {
     /// Where it listens. Port 0: the operating system chooses.
