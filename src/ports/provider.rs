@@ -248,3 +248,31 @@ pub trait Provider: Send + Sync {
     /// Checks. Ends by the deadline. Only asked of a provider that manages its own codes.
     async fn check(&self, check: Check, deadline: Deadline) -> Checked;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_callers_chose_is_not_printed() {
+        let own = || "chosen".to_owned();
+        let occasion = Occasion {
+            now: Timestamp::from_millis(0),
+            tenant: Tenant::parse("acme").unwrap(),
+            challenge: RequestId::parse("chosen").unwrap(),
+            account: AccountId::parse("chosen").unwrap(),
+            purpose: Purpose::Login,
+            transaction: None,
+            channel: Channel::Sms,
+            destination: Destination::OnFile,
+            locale: own(),
+            parameters: Parameters::from([(own(), Secret::new(own()))]),
+            client: ClientContext { device_id: own(), ..ClientContext::default() },
+        };
+        assert_eq!(format!("{occasion:?} {:?}", occasion.client), "Occasion(..) ClientContext(..)");
+        let (otp, code_life) = (Secret::new(own()), Duration::ZERO);
+        let delivery = Delivery { occasion: occasion.clone(), message: None, code_life, idempotency_key: own() };
+        let check = Check { occasion, otp, reference: own(), repeated: false, idempotency_key: own() };
+        assert_eq!(format!("{delivery:?} {check:?}"), "Delivery(..) Check(..)");
+    }
+}
