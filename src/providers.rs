@@ -12,6 +12,7 @@ mod mailgun;
 mod msg91;
 pub mod sandbox;
 mod sendgrid;
+mod twilio;
 mod twilio_messages;
 mod twilio_verify;
 mod vonage_verify;

@@ -70,7 +70,7 @@ pub trait Adapter: Send + Sync {
 /// 500, 502 or 504 proves nothing, and neither does a success whose body is not understood.
 pub fn delivered_by_status(answer: &Inbound) -> Delivered {
     match answer.status {
-        429 | 503 => answer::throttled(answer),
+        429 | 503 => answer::refused_for_now(answer),
         // See Other: it was worked on, and elsewhere stands what came of it (RFC 9110, 15.4.4).
         303 => Delivered::Unknown,
         300..=499 => Delivered::Failed { retry_after: None },

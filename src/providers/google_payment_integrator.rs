@@ -16,7 +16,7 @@ use serde::Serialize;
 use super::{
     adapter::{
         Abilities, Adapter,
-        answer::{evidence, throttled},
+        answer::{evidence, refused_for_now},
         delivered_by_status,
         occasion::{derived_id, parameter},
         settings::{header_text, open_note, url_path},
@@ -202,7 +202,7 @@ fn refused(answer: &Inbound) -> Delivered {
     match (answer.status, error(answer)) {
         // Another call with this request id came first, or ours was cut off: that one may have sent a code.
         (_, Some(ErrorCode::IdempotencyViolation)) | (409 | 412 | 499, _) => Delivered::Unknown,
-        (400..=499, Some(ErrorCode::UserActionInProgress)) | (423, _) => throttled(answer),
+        (400..=499, Some(ErrorCode::UserActionInProgress)) | (423, _) => refused_for_now(answer),
         // No such method there.
         (501, _) => Delivered::Failed { retry_after: None },
         _ => delivered_by_status(answer),

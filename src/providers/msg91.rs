@@ -136,7 +136,7 @@ impl Adapter for Msg91 {
                 | "mobile number empty or not numeric"
                 | "invalid mobile number" => Delivered::Rejected,
                 "otp retry count maxed out" => Delivered::Declined(Decline::SendLimitExceeded),
-                _ => answer::throttled(answer),
+                _ => answer::refused_for_now(answer),
             },
             _ => delivered_by_status(answer),
         }

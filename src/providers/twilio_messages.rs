@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     adapter::{Abilities, Adapter, answer, delivered_by_status, occasion, settings},
     http::{BaseUrl, Inbound, Outbound},
+    twilio::sid,
 };
 use crate::{
     domain::destination::Channel,
@@ -72,15 +73,6 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<TwilioMessages> {
     let user = api_key_sid.unwrap_or_else(|| account_sid.clone());
     let (base_url, password, sender) = (base_url?, password?, sender?);
     Some(TwilioMessages { base_url, channels, account_sid, user, password, sender, content_sid })
-}
-
-/// A name of something at Twilio: two letters and 32 hexadecimal digits.
-fn sid(kind: &'static str) -> impl Fn(&str) -> Result<String, String> {
-    move |text| {
-        let rest = text.strip_prefix(kind);
-        let fits = rest.is_some_and(|rest| rest.len() == 32 && rest.bytes().all(|byte| byte.is_ascii_hexdigit()));
-        if fits { Ok(text.to_owned()) } else { Err(format!("must be {kind} and 32 hexadecimal digits")) }
-    }
 }
 
 /// A number in E.164, a short code, or a name of at most 11 characters with a letter among them.
@@ -182,7 +174,7 @@ impl Adapter for TwilioMessages {
         let refusal: Option<Refusal> = answer.json().filter(|_| (400..500).contains(&answer.status));
         match refusal {
             Some(Refusal { code }) if is_bad_destination(code) => Delivered::Rejected,
-            Some(Refusal { code: 20_429 }) => answer::throttled(answer),
+            Some(Refusal { code: 20_429 }) => answer::refused_for_now(answer),
             _ => delivered_by_status(answer),
         }
     }

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use super::{
     adapter::{Abilities, Adapter, answer, delivered_by_status, occasion, settings},
     http::{BaseUrl, Inbound, Outbound},
+    twilio::sid,
 };
 use crate::{
     domain::{
@@ -45,7 +46,7 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<TwilioVerify> {
     let account_sid =
         settings::required(section, "account_sid", "the account's SID, or that of an API key", settings::word);
     let auth_token = settings::secret(section, "auth_token", "the token or secret that goes with it");
-    let service_sid = settings::required(section, "service_sid", "the SID of the Verify service, VA…", service_sid);
+    let service_sid = settings::required(section, "service_sid", "the SID of the Verify service, VA…", sid("VA"));
     let code_length = section.integer("code_length", 4..=10).unwrap_or(6);
     let code_life = section.text("code_life", values::span(Duration::from_secs(120)..=Duration::from_secs(86_400)));
     Some(TwilioVerify {
@@ -56,11 +57,6 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<TwilioVerify> {
         code_length,
         code_life: code_life.unwrap_or(Duration::from_secs(600)),
     })
-}
-
-fn service_sid(text: &str) -> Result<String, String> {
-    let hex = text.strip_prefix("VA").filter(|rest| rest.len() == 32 && rest.bytes().all(|b| b.is_ascii_hexdigit()));
-    hex.map(|_| text.to_owned()).ok_or_else(|| "must be VA and 32 hexadecimal digits".to_owned())
 }
 
 /// A verification, or the answer to a check of one.
@@ -151,7 +147,7 @@ impl Adapter for TwilioVerify {
             Some((60_203, _)) => Delivered::Declined(Decline::SendLimitExceeded),
             // Blocked by review, by Fraud Guard, by device intelligence, by geo permissions.
             Some((60_238 | 60_410 | 60_413 | 60_605, _)) => Delivered::Declined(Decline::Risk),
-            Some((20_429 | 60_207 | 60_212, _)) => answer::throttled(answer),
+            Some((20_429 | 60_207 | 60_212, _)) => answer::refused_for_now(answer),
             _ => delivered_by_status(answer),
         }
     }

@@ -129,7 +129,7 @@ fn by_code(code: i64, answer: &Inbound) -> Delivered {
         // Undeliverable: not on WhatsApp, or has not accepted its terms, or too old a version.
         131_026 => Delivered::Rejected,
         // Limits of the app, the account and the throughput; too much that was taken for spam; too many to this person.
-        4 | 80_007 | 130_429 | 131_048 | 131_056 => answer::throttled(answer),
+        4 | 80_007 | 130_429 | 131_048 | 131_056 => answer::refused_for_now(answer),
         // The sender is the destination; not among the numbers that a test account may write to; the business account is
         // being moved. The message was refused, and the destination may still be good for another provider.
         131_021 | 131_030 | 131_057 => Delivered::Failed { retry_after: None },

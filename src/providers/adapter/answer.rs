@@ -37,7 +37,7 @@ pub(in crate::providers) fn evidence(text: String) -> String {
 }
 
 /// Refused for now.
-pub(in crate::providers) fn throttled(answer: &Inbound) -> Delivered {
+pub(in crate::providers) fn refused_for_now(answer: &Inbound) -> Delivered {
     Delivered::Failed { retry_after: answer.retry_after() }
 }
 

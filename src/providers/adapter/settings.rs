@@ -124,6 +124,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn names_and_credentials_are_words() {
+        assert!(word("a").is_ok() && word(&"x".repeat(2000)).is_ok());
+        for bad in ["", "a b", "a\tb", "é"] {
+            assert!(word(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
     fn minutes_are_whole() {
         assert_eq!(minutes("10m", 1440), Ok(Duration::from_secs(600)));
         for bad in ["90s", "0m", "25h", "10", ""] {

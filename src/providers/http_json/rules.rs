@@ -124,7 +124,7 @@ impl Rules {
         match self.errors.iter().find(applies).map(|rule| rule.class) {
             Some(Class::Rejected) => Delivered::Rejected,
             Some(Class::Failed) => Delivered::Failed { retry_after: None },
-            Some(Class::Throttled) => answer::throttled(answer),
+            Some(Class::Throttled) => answer::refused_for_now(answer),
             Some(Class::Unknown) => Delivered::Unknown,
             None => self.succeeded(answer, &body).unwrap_or_else(|| delivered_by_status(answer)),
         }
