@@ -1,9 +1,7 @@
 //! The providers that there are. To add one: a file, a line in [`KINDS`], and a folder of fixtures.
 
 pub mod adapter;
-mod common;
 pub mod console;
-mod fields;
 mod google_payment_integrator;
 pub mod http;
 mod http_json;
@@ -14,7 +12,7 @@ mod mailgun;
 mod msg91;
 pub mod sandbox;
 mod sendgrid;
-mod texts;
+mod twilio;
 mod twilio_messages;
 mod twilio_verify;
 mod vonage_verify;

@@ -4,7 +4,7 @@
 //! answers with an error type: whatever went wrong is one of the decisions below, because only those tell the service
 //! what to do next. Causes go to the operator's log, never into a decision.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use async_trait::async_trait;
 
@@ -35,12 +35,6 @@ pub struct ClientContext {
     pub device_id: String,
     /// `latitude,longitude` in decimal degrees.
     pub lat_long: String,
-}
-
-impl std::fmt::Debug for ClientContext {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("ClientContext(..)")
-    }
 }
 
 /// Who makes and checks the codes of a provider.
@@ -88,7 +82,7 @@ pub struct Message {
 }
 
 /// What both kinds of calls tell a provider about the challenge.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Occasion {
     /// When the provider is asked.
     pub now: Timestamp,
@@ -115,7 +109,7 @@ pub struct Occasion {
 }
 
 /// Deliver a code.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Delivery {
     /// The challenge.
     pub occasion: Occasion,
@@ -128,7 +122,7 @@ pub struct Delivery {
 }
 
 /// Check a code that a provider made.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Check {
     /// The challenge.
     pub occasion: Occasion,
@@ -141,6 +135,19 @@ pub struct Check {
     /// The same each time that one attempt is asked about.
     pub idempotency_key: String,
 }
+
+/// Callers choose the names, keys and references in these, so only the type is printed.
+macro_rules! unprinted {
+    ($($name:ident),*) => {$(
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(concat!(stringify!($name), "(..)"))
+            }
+        }
+    )*};
+}
+
+unprinted!(ClientContext, Occasion, Delivery, Check);
 
 /// What became of a delivery.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -240,4 +247,32 @@ pub trait Provider: Send + Sync {
 
     /// Checks. Ends by the deadline. Only asked of a provider that manages its own codes.
     async fn check(&self, check: Check, deadline: Deadline) -> Checked;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_callers_chose_is_not_printed() {
+        let own = || "chosen".to_owned();
+        let occasion = Occasion {
+            now: Timestamp::from_millis(0),
+            tenant: Tenant::parse("acme").unwrap(),
+            challenge: RequestId::parse("chosen").unwrap(),
+            account: AccountId::parse("chosen").unwrap(),
+            purpose: Purpose::Login,
+            transaction: None,
+            channel: Channel::Sms,
+            destination: Destination::OnFile,
+            locale: own(),
+            parameters: Parameters::from([(own(), Secret::new(own()))]),
+            client: ClientContext { device_id: own(), ..ClientContext::default() },
+        };
+        assert_eq!(format!("{occasion:?} {:?}", occasion.client), "Occasion(..) ClientContext(..)");
+        let (otp, code_life) = (Secret::new(own()), Duration::ZERO);
+        let delivery = Delivery { occasion: occasion.clone(), message: None, code_life, idempotency_key: own() };
+        let check = Check { occasion, otp, reference: own(), repeated: false, idempotency_key: own() };
+        assert_eq!(format!("{delivery:?} {check:?}"), "Delivery(..) Check(..)");
+    }
 }

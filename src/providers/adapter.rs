@@ -2,6 +2,10 @@
 //!
 //! An adapter does no I/O, reads no clock and keeps no state; [`super::http`] does all of that for every adapter alike.
 
+pub(super) mod answer;
+pub(super) mod occasion;
+pub(super) mod settings;
+
 use std::time::Duration;
 
 use super::http::{Inbound, Outbound};
@@ -66,7 +70,7 @@ pub trait Adapter: Send + Sync {
 /// 500, 502 or 504 proves nothing, and neither does a success whose body is not understood.
 pub fn delivered_by_status(answer: &Inbound) -> Delivered {
     match answer.status {
-        429 | 503 => Delivered::Failed { retry_after: answer.retry_after() },
+        429 | 503 => answer::refused_for_now(answer),
         // See Other: it was worked on, and elsewhere stands what came of it (RFC 9110, 15.4.4).
         303 => Delivered::Unknown,
         300..=499 => Delivered::Failed { retry_after: None },

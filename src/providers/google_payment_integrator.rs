@@ -14,9 +14,14 @@ mod tests;
 use serde::Serialize;
 
 use super::{
-    adapter::{Abilities, Adapter, delivered_by_status},
+    adapter::{
+        Abilities, Adapter,
+        answer::{evidence, refused_for_now},
+        delivered_by_status,
+        occasion::{derived_id, parameter},
+        settings::{header_text, open_note, url_path},
+    },
     http::{BaseUrl, Inbound, Outbound},
-    texts::{derived_id, header_text, parameter, url_path},
 };
 use crate::{
     domain::{
@@ -39,9 +44,6 @@ const VERIFY_PATH: &str = "/v1/payment-integrator-authenticated-card-fop-api/ver
 const ENROLLMENT: &str = "enrollment_request_id";
 const OPTION: &str = "challenge_option_id";
 const AUTHENTICATION: &str = "authenticate_request_id";
-
-/// The longest text of an [`Evidence`].
-const MAX_EVIDENCE: usize = 100;
 
 /// An integrator and how it knows us.
 #[derive(Clone)]
@@ -183,8 +185,7 @@ impl Adapter for GooglePaymentIntegrator {
     }
 
     fn notes(&self) -> Vec<String> {
-        let open = self.base.is_open();
-        open.then(|| "base_url is not https: codes could be read on the way".to_owned()).into_iter().collect()
+        open_note(&self.base)
     }
 }
 
@@ -201,16 +202,9 @@ fn refused(answer: &Inbound) -> Delivered {
     match (answer.status, error(answer)) {
         // Another call with this request id came first, or ours was cut off: that one may have sent a code.
         (_, Some(ErrorCode::IdempotencyViolation)) | (409 | 412 | 499, _) => Delivered::Unknown,
-        (400..=499, Some(ErrorCode::UserActionInProgress)) | (423, _) => {
-            Delivered::Failed { retry_after: answer.retry_after() }
-        }
+        (400..=499, Some(ErrorCode::UserActionInProgress)) | (423, _) => refused_for_now(answer),
         // No such method there.
         (501, _) => Delivered::Failed { retry_after: None },
         _ => delivered_by_status(answer),
     }
-}
-
-/// One that is longer than we keep is left out rather than cut: half an id names something else.
-fn evidence(text: String) -> String {
-    if text.chars().count() <= MAX_EVIDENCE { text } else { String::new() }
 }

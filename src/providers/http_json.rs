@@ -14,8 +14,7 @@ use std::collections::BTreeSet;
 use http::{HeaderName, Method, Uri};
 
 use super::{
-    adapter::{Abilities, Adapter},
-    common,
+    adapter::{Abilities, Adapter, settings},
     http::{BaseUrl, Inbound, Outbound},
 };
 use crate::{
@@ -57,12 +56,12 @@ enum Body {
 /// Reads the provider's settings.
 pub(super) fn read(section: &mut Section<'_>) -> Option<HttpJson> {
     let base_url = BaseUrl::read(section, None);
-    let channels = common::channels(section, &Channel::ALL);
+    let channels = settings::channels(section, &Channel::ALL);
     let method = section.text("method", method).unwrap_or(Method::POST);
-    let path = common::required(section, "path", "the path below base_url, such as /messages", path);
+    let path = settings::required(section, "path", "the path below base_url, such as /messages", path);
     let user = section.optional_text("user", user);
     let password = section.optional_text("password", |text| Ok(Secret::new(text.to_owned())));
-    if user.is_some() != password.is_some() && !common::is_wrong(section, "user") {
+    if user.is_some() != password.is_some() && !settings::is_wrong(section, "user") {
         section.misfit("password", "goes with user: set both or none");
     }
     let headers = section.section("headers", |section| templates(section, header));
@@ -193,6 +192,6 @@ impl Adapter for HttpJson {
     }
 
     fn notes(&self) -> Vec<String> {
-        common::open_note(&self.base_url)
+        settings::open_note(&self.base_url)
     }
 }

@@ -8,8 +8,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    adapter::{Abilities, Adapter, delivered_by_status},
-    fields,
+    adapter::{Abilities, Adapter, answer, delivered_by_status, occasion, settings},
     http::{BaseUrl, Inbound, Outbound},
 };
 use crate::{
@@ -35,11 +34,11 @@ pub(super) struct Infobip2fa {
 /// Reads the settings.
 pub(super) fn read(section: &mut Section<'_>) -> Option<Infobip2fa> {
     let base_url = BaseUrl::read(section, None);
-    let api_key = fields::required(section, "api_key", "an API key that may use 2FA", fields::secret);
-    let application_id = fields::required(section, "application_id", "the 2FA application", fields::word);
-    let message_id = fields::required(section, "message_id", "the application's message template", fields::word);
-    let email_message_id = section.optional_text("email_message_id", fields::word);
-    let from = section.optional_text("from", fields::word);
+    let api_key = settings::secret(section, "api_key", "an API key that may use 2FA");
+    let application_id = settings::required(section, "application_id", "the 2FA application", settings::word);
+    let message_id = settings::required(section, "message_id", "the application's message template", settings::word);
+    let email_message_id = section.optional_text("email_message_id", settings::word);
+    let from = section.optional_text("from", settings::word);
     let code_length = section.integer("code_length", 1..=16).unwrap_or(6);
     let code_life = section.text("code_life", values::span(Duration::from_secs(30)..=Duration::from_secs(86_400)));
     Some(Infobip2fa {
@@ -138,16 +137,12 @@ impl Adapter for Infobip2fa {
     fn deliver(&self, delivery: &Delivery) -> Result<Outbound, Unfit> {
         let occasion = &delivery.occasion;
         let (path, message_id, to) = match (occasion.channel, &self.email_message_id) {
-            (Channel::Sms, _) => ("/2fa/2/pin", &self.message_id, fields::digits(occasion)?),
-            (Channel::Voice, _) => ("/2fa/2/pin/voice", &self.message_id, fields::digits(occasion)?),
-            (Channel::Email, Some(template)) => ("/2fa/2/pin/email", template, fields::mailbox(occasion)?),
+            (Channel::Sms, _) => ("/2fa/2/pin", &self.message_id, occasion::phone_digits(occasion)?),
+            (Channel::Voice, _) => ("/2fa/2/pin/voice", &self.message_id, occasion::phone_digits(occasion)?),
+            (Channel::Email, Some(template)) => ("/2fa/2/pin/email", template, occasion::mailbox(occasion)?),
             _ => return Err(Unfit::Unsupported("channel")),
         };
-        let mut placeholders = BTreeMap::new();
-        if let Some(transaction) = &occasion.transaction {
-            placeholders.insert("amount", fields::amount(transaction));
-            placeholders.insert("payee", transaction.payee.clone());
-        }
+        let placeholders = occasion::placeholders(occasion);
         // The sender of texts and calls; mails come from where their template says.
         let from = self.from.as_deref().filter(|_| occasion.channel != Channel::Email);
         let send = Send { application_id: &self.application_id, message_id, from, to, placeholders };
@@ -172,7 +167,7 @@ impl Adapter for Infobip2fa {
             return if nobody { Delivered::Rejected } else { Delivered::Failed { retry_after: None } };
         }
         let taken = state == "MESSAGE_SENT" || state.starts_with("PENDING_");
-        let reference = sent.pin_id.filter(|pin_id| taken && fields::is_reference(pin_id));
+        let reference = sent.pin_id.filter(|pin_id| taken && answer::is_reference(pin_id));
         reference.map_or(Delivered::Unknown, |reference| {
             let (code_life, code_length) = (Some(self.code_life), Some(self.code_length));
             Delivered::Accepted(Receipt { reference, code_life, code_length })
@@ -181,10 +176,8 @@ impl Adapter for Infobip2fa {
 
     fn check(&self, check: &Check) -> Result<Outbound, Unfit> {
         // Only the answer to the send names the PIN.
-        if !fields::is_reference(&check.reference) {
-            return Err(Unfit::Unsupported("check"));
-        }
-        Ok(self.post(&format!("/2fa/2/pin/{}/verify", check.reference)).json(&Typed { pin: check.otp.expose() }))
+        let pin_id = occasion::sent_reference(check)?;
+        Ok(self.post(&format!("/2fa/2/pin/{pin_id}/verify")).json(&Typed { pin: check.otp.expose() }))
     }
 
     fn checked(&self, check: &Check, answer: &Inbound) -> Checked {
@@ -208,6 +201,6 @@ impl Adapter for Infobip2fa {
     }
 
     fn notes(&self) -> Vec<String> {
-        fields::open_note(&self.base_url).into_iter().collect()
+        settings::open_note(&self.base_url)
     }
 }

@@ -10,16 +10,15 @@ mod wire;
 mod tests;
 
 use super::{
-    adapter::{Abilities, Adapter, delivered_by_status},
+    adapter::{
+        Abilities, Adapter, delivered_by_status,
+        occasion::{derived_hex, indian_mobile, indian_units, is_digits, needed, parameter, phone, said},
+        settings::{closed_base_url, header_text, required, secret, url_path, word},
+    },
     http::{BaseUrl, Inbound, Outbound},
-    texts::{derived_hex, digits, indian_mobile, needed, parameter, required, said, url_path},
 };
 use crate::{
-    domain::{
-        destination::{Channel, Destination},
-        purpose::Purpose,
-        transaction::Amount,
-    },
+    domain::{destination::Channel, purpose::Purpose, transaction::Amount},
     ports::provider::{Check, Checked, Codes, Delivered, Delivery, Evidence, Occasion, Receipt, Unfit},
     secret::Secret,
     settings::{Section, values},
@@ -54,15 +53,12 @@ enum Unit {
 
 /// Reads `base_url`, the two paths, `client_id`, `client_secret`, `username` and `amount_unit`.
 pub(super) fn read(section: &mut Section<'_>) -> Option<IServeU> {
-    let base = BaseUrl::read(section, Some(BASE_URL));
-    if base.as_ref().is_some_and(BaseUrl::is_open) {
-        section.misfit("base_url", "must be https: identity numbers are sent there");
-    }
+    let base = closed_base_url(section, Some(BASE_URL), "identity numbers");
     let send_path = section.text("send_path", url_path).unwrap_or_else(|| SEND_PATH.to_owned());
     let registration_path = section.text("registration_path", url_path);
-    let client_id = required(section, "client_id", "as shared at onboarding");
-    let client_secret = required(section, "client_secret", "as shared at onboarding").map(Secret::new);
-    let username = required(section, "username", "the user at iServeU");
+    let client_id = required(section, "client_id", "as shared at onboarding", word);
+    let client_secret = secret(section, "client_secret", "as shared at onboarding");
+    let username = required(section, "username", "the user at iServeU", header_text);
     let units = values::word(&[("rupees", Unit::Rupees), ("paise", Unit::Paise)]);
     let unit = section.text("amount_unit", units).unwrap_or(Unit::Rupees);
     Some(IServeU {
@@ -149,7 +145,7 @@ impl Adapter for IServeU {
         }
         let given = |name| parameter(&occasion.parameters, name);
         let pincode = given("pincode");
-        if pincode.is_some_and(|text| !digits(text, 6..=6)) {
+        if pincode.is_some_and(|text| !is_digits(text, 6..=6)) {
             return Err(Unfit::Invalid("pincode"));
         }
         let body = Registration {
@@ -196,10 +192,7 @@ impl Adapter for IServeU {
 
 /// The ten digits of the Indian number.
 fn mobile(occasion: &Occasion) -> Result<&str, Unfit> {
-    match &occasion.destination {
-        Destination::Phone(number) => indian_mobile(number.expose()).ok_or(Unfit::Invalid("phone_number")),
-        Destination::Email(_) | Destination::OnFile => Err(Unfit::Invalid("phone_number")),
-    }
+    indian_mobile(phone(occasion)?).ok_or(Unfit::Invalid("phone_number"))
 }
 
 /// 6 to 22 characters. A transaction's is its own, or a parameter: a resend is only made under a new one. For a registration
@@ -218,18 +211,9 @@ fn reference(delivery: &Delivery) -> Result<String, Unfit> {
 
 /// Digits only, as they want it: so nothing smaller than the unit.
 fn whole(amount: &Amount, unit: Unit) -> Result<String, Unfit> {
-    if amount.currency != "INR" {
-        return Err(Unfit::Invalid("transaction.amount.currency_code"));
-    }
-    let micros = match unit {
-        Unit::Rupees => 1_000_000,
-        Unit::Paise => 10_000,
-    };
-    let exact = amount.micros > 0 && amount.micros % micros == 0;
-    if exact {
-        Ok((amount.micros / micros).to_string())
-    } else {
-        Err(Unfit::Invalid("transaction.amount.amount_micros"))
+    match unit {
+        Unit::Rupees => indian_units(amount, 1_000_000),
+        Unit::Paise => indian_units(amount, 10_000),
     }
 }
 
@@ -238,7 +222,7 @@ fn document(occasion: &Occasion) -> Result<Document<'_>, Unfit> {
     let ovd_type = parameter(&occasion.parameters, "ovdType");
     let ovd_data = parameter(&occasion.parameters, "ovdData");
     let aadhaar = matches!(ovd_type, Some("Aadhaar Card" | "BioAuth"));
-    if aadhaar && ovd_data.is_some_and(|text| !digits(text, 12..=12)) {
+    if aadhaar && ovd_data.is_some_and(|text| !is_digits(text, 12..=12)) {
         return Err(Unfit::Invalid("ovdData"));
     }
     Ok(Document { ovd_type, ovd_data })

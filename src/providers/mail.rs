@@ -1,6 +1,6 @@
 //! What a mail has besides its text: the settings that the kinds for mail share.
 
-use super::common;
+use super::adapter::settings;
 use crate::{domain::destination::Mailbox, settings::Section};
 
 /// The longest line of a header that RFC 5322, 2.1.1 recommends.
@@ -21,7 +21,7 @@ impl Envelope {
     /// Reads `from`, `from_name` and `subject`.
     pub(super) fn read(section: &mut Section<'_>) -> Option<Self> {
         let mailbox = |text: &str| Mailbox::parse(text).map_err(|error| error.to_string());
-        let from = common::required(section, "from", "the mailbox that the provider may send from", mailbox);
+        let from = settings::required(section, "from", "the mailbox that the provider may send from", mailbox);
         let from_name = section.optional_text("from_name", name).unwrap_or_default();
         let subject = section.text("subject", line).unwrap_or_else(|| "Your verification code".to_owned());
         Some(Self { from: from?, from_name, subject })

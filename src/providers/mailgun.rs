@@ -6,8 +6,7 @@
 use serde::Deserialize;
 
 use super::{
-    adapter::{Abilities, Adapter, delivered_by_status},
-    common,
+    adapter::{Abilities, Adapter, answer, delivered_by_status, occasion, settings},
     http::{BaseUrl, Inbound, Outbound},
     mail::Envelope,
 };
@@ -33,8 +32,8 @@ pub(super) struct Mailgun {
 /// Reads the domain.
 pub(super) fn read(section: &mut Section<'_>) -> Option<Mailgun> {
     let base_url = BaseUrl::read(section, Some("https://api.mailgun.net"));
-    let name = common::required(section, "domain", "the domain that is set up at Mailgun", domain);
-    let api_key = common::secret(section, "api_key", "a sending key of the domain, or an API key");
+    let name = settings::required(section, "domain", "the domain that is set up at Mailgun", domain);
+    let api_key = settings::secret(section, "api_key", "a sending key of the domain, or an API key");
     let envelope = Envelope::read(section);
     Some(Mailgun { base_url: base_url?, domain: name?, api_key: api_key?, envelope: envelope? })
 }
@@ -69,12 +68,12 @@ impl Adapter for Mailgun {
     }
 
     fn deliver(&self, delivery: &Delivery) -> Result<Outbound, Unfit> {
-        let (from, to) = (self.envelope.sender(), common::mailbox(delivery)?);
+        let (from, to) = (self.envelope.sender(), occasion::mailbox(&delivery.occasion)?);
         let form = [
             ("from", from.as_str()),
             ("to", to),
             ("subject", &self.envelope.subject),
-            ("text", common::message(delivery)?.text.expose()),
+            ("text", occasion::message(delivery)?.text.expose()),
             // Tracking rewrites links and adds an image: neither belongs in a mail with a code.
             ("o:tracking", "no"),
         ];
@@ -85,26 +84,26 @@ impl Adapter for Mailgun {
     fn delivered(&self, delivery: &Delivery, answer: &Inbound) -> Delivered {
         match answer.status {
             200 => match answer.json() {
-                Some(Taken { id }) if !id.is_empty() => common::accepted(&id),
+                Some(Taken { id }) if !id.is_empty() => answer::accepted(&id),
                 _ => Delivered::Unknown,
             },
             400 if answer.json().is_some_and(|refusal: Refusal| refusal.is_about_the_destination()) => {
                 Delivered::Rejected
             }
-            429 => common::throttled_until_reset(answer, delivery.occasion.now),
+            429 => answer::throttled_until_reset(answer, delivery.occasion.now),
             _ => delivered_by_status(answer),
         }
     }
 
     fn notes(&self) -> Vec<String> {
-        common::open_note(&self.base_url)
+        settings::open_note(&self.base_url)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::providers::common::wrong_settings;
+    use crate::providers::adapter::settings::wrong_settings;
 
     const RIGHT: &str = "domain = \"mail.acme.example\"\napi_key = \"k\"\nfrom = \"otp@acme.example\"";
 

@@ -4,13 +4,12 @@
 //! Failures are answered with 200, too; their causes are texts, known from public clients of MSG91, some of which see
 //! underscores for spaces.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use serde::Deserialize;
 
 use super::{
-    adapter::{Abilities, Adapter, delivered_by_status},
-    fields,
+    adapter::{Abilities, Adapter, answer, delivered_by_status, occasion, settings},
     http::{BaseUrl, Inbound, Outbound},
 };
 use crate::{
@@ -38,10 +37,10 @@ pub(super) struct Msg91 {
 /// Reads the settings.
 pub(super) fn read(section: &mut Section<'_>) -> Option<Msg91> {
     let base_url = BaseUrl::read(section, Some("https://control.msg91.com"));
-    let authkey = fields::required(section, "authkey", "the account's authkey", fields::secret);
-    let template_id = fields::required(section, "template_id", "the template of the messages", fields::word);
+    let authkey = settings::secret(section, "authkey", "the account's authkey");
+    let template_id = settings::required(section, "template_id", "the template of the messages", settings::word);
     let otp_length = section.integer("otp_length", 4..=9).unwrap_or(6);
-    let otp_expiry = section.text("otp_expiry", |text| fields::minutes(text, LONGEST));
+    let otp_expiry = section.text("otp_expiry", |text| settings::minutes(text, LONGEST));
     let voice_retry = section.boolean("voice_retry").unwrap_or(false);
     let transactions = section.boolean("transactions").unwrap_or(false);
     Some(Msg91 {
@@ -94,7 +93,7 @@ impl Adapter for Msg91 {
     fn deliver(&self, delivery: &Delivery) -> Result<Outbound, Unfit> {
         self.admits(delivery)?;
         let occasion = &delivery.occasion;
-        let mobile = fields::digits(occasion)?;
+        let mobile = occasion::phone_digits(occasion)?;
         match occasion.channel {
             Channel::Sms => {
                 let length = self.otp_length.to_string();
@@ -105,11 +104,7 @@ impl Adapter for Msg91 {
                     query.push(("userip", &occasion.client.ip_address));
                 }
                 // The body holds the variables of the template.
-                let mut variables = BTreeMap::new();
-                if let Some(transaction) = &occasion.transaction {
-                    variables.insert("amount", fields::amount(transaction));
-                    variables.insert("payee", transaction.payee.clone());
-                }
+                let variables = occasion::placeholders(occasion);
                 let request = Outbound::post(self.base_url.join("/api/v5/otp")).query(&query);
                 Ok(request.header("authkey", self.authkey.expose()).json(&variables))
             }
@@ -131,7 +126,7 @@ impl Adapter for Msg91 {
         match said.kind.as_str() {
             "success" if answer.is_success() => {
                 // Checks go by the number; the id is for the operator's questions to MSG91.
-                let reference = said.request_id.filter(|id| fields::is_reference(id)).unwrap_or_default();
+                let reference = said.request_id.filter(|id| answer::is_reference(id)).unwrap_or_default();
                 let (code_life, code_length) = (Some(self.otp_expiry), Some(self.otp_length));
                 Delivered::Accepted(Receipt { reference, code_life, code_length })
             }
@@ -141,14 +136,14 @@ impl Adapter for Msg91 {
                 | "mobile number empty or not numeric"
                 | "invalid mobile number" => Delivered::Rejected,
                 "otp retry count maxed out" => Delivered::Declined(Decline::SendLimitExceeded),
-                _ => Delivered::Failed { retry_after: answer.retry_after() },
+                _ => answer::refused_for_now(answer),
             },
             _ => delivered_by_status(answer),
         }
     }
 
     fn check(&self, check: &Check) -> Result<Outbound, Unfit> {
-        let mobile = fields::digits(&check.occasion)?;
+        let mobile = occasion::phone_digits(&check.occasion)?;
         let request = Outbound::get(self.base_url.join("/api/v5/otp/verify"));
         let request = request.query(&[("otp", check.otp.expose()), ("mobile", mobile)]);
         Ok(request.header("authkey", self.authkey.expose()))
@@ -176,6 +171,6 @@ impl Adapter for Msg91 {
     fn notes(&self) -> Vec<String> {
         let shared = "one phone number has one code at MSG91, so a code is not bound to its transaction";
         let shared = self.transactions.then(|| shared.to_owned());
-        fields::open_note(&self.base_url).into_iter().chain(shared).collect()
+        settings::open_note(&self.base_url).into_iter().chain(shared).collect()
     }
 }

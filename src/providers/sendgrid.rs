@@ -7,8 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    adapter::{Abilities, Adapter, delivered_by_status},
-    common,
+    adapter::{Abilities, Adapter, answer, delivered_by_status, occasion, settings},
     http::{BaseUrl, Inbound, Outbound},
     mail::Envelope,
 };
@@ -30,7 +29,7 @@ pub(super) struct SendGrid {
 /// Reads the account.
 pub(super) fn read(section: &mut Section<'_>) -> Option<SendGrid> {
     let base_url = BaseUrl::read(section, Some("https://api.sendgrid.com"));
-    let api_key = common::secret(section, "api_key", "an API key that may send mail");
+    let api_key = settings::secret(section, "api_key", "an API key that may send mail");
     let envelope = Envelope::read(section);
     Some(SendGrid { base_url: base_url?, api_key: api_key?, envelope: envelope? })
 }
@@ -103,8 +102,8 @@ impl Adapter for SendGrid {
     }
 
     fn deliver(&self, delivery: &Delivery) -> Result<Outbound, Unfit> {
-        let to = Address { email: common::mailbox(delivery)?, name: "" };
-        let text = common::message(delivery)?.text.expose();
+        let to = Address { email: occasion::mailbox(&delivery.occasion)?, name: "" };
+        let text = occasion::message(delivery)?.text.expose();
         let mail = Mail {
             personalizations: [Personalization { to: [to] }],
             from: Address { email: self.envelope.from.expose(), name: &self.envelope.from_name },
@@ -119,7 +118,7 @@ impl Adapter for SendGrid {
         match answer.status {
             202 if answer.body.is_empty() => {
                 let id = answer.headers.get("x-message-id").and_then(|value| value.to_str().ok());
-                common::accepted(id.unwrap_or_default())
+                answer::accepted(id.unwrap_or_default())
             }
             400 if answer
                 .json()
@@ -127,20 +126,20 @@ impl Adapter for SendGrid {
             {
                 Delivered::Rejected
             }
-            429 => common::throttled_until_reset(answer, delivery.occasion.now),
+            429 => answer::throttled_until_reset(answer, delivery.occasion.now),
             _ => delivered_by_status(answer),
         }
     }
 
     fn notes(&self) -> Vec<String> {
-        common::open_note(&self.base_url)
+        settings::open_note(&self.base_url)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::providers::common::wrong_settings;
+    use crate::providers::adapter::settings::wrong_settings;
 
     const RIGHT: &str = "api_key = \"k\"\nfrom = \"otp@acme.example\"\nfrom_name = \"Acme Ltd.\"";
 

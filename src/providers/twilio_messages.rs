@@ -6,9 +6,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    adapter::{Abilities, Adapter, delivered_by_status},
-    common,
+    adapter::{Abilities, Adapter, answer, delivered_by_status, occasion, settings},
     http::{BaseUrl, Inbound, Outbound},
+    twilio::sid,
 };
 use crate::{
     domain::destination::Channel,
@@ -45,10 +45,10 @@ enum Sender {
 /// Reads the account.
 pub(super) fn read(section: &mut Section<'_>) -> Option<TwilioMessages> {
     let base_url = BaseUrl::read(section, Some("https://api.twilio.com"));
-    let channels = common::channels(section, &[Channel::Sms, Channel::WhatsApp]);
-    let account_sid = common::required(section, "account_sid", "the account, AC and 32 digits", sid("AC"));
+    let channels = settings::channels(section, &[Channel::Sms, Channel::WhatsApp]);
+    let account_sid = settings::required(section, "account_sid", "the account, AC and 32 digits", sid("AC"));
     let api_key_sid = section.optional_text("api_key_sid", sid("SK"));
-    let password = common::secret(section, "auth_token", "the account's token, or the secret of api_key_sid");
+    let password = settings::secret(section, "auth_token", "the account's token, or the secret of api_key_sid");
     let from = section.optional_text("from", sender);
     let service = section.optional_text("messaging_service_sid", sid("MG"));
     let content_sid = section.optional_text("whatsapp_content_sid", sid("HX"));
@@ -56,14 +56,14 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<TwilioMessages> {
     if whatsapp && from.as_ref().is_some_and(|from| !from.starts_with('+')) {
         section.misfit("from", "must be a number in E.164 where channels has whatsapp");
     }
-    if content_sid.is_some() && !whatsapp && !common::is_wrong(section, "channels") {
+    if content_sid.is_some() && !whatsapp && !settings::is_wrong(section, "channels") {
         section.misfit("whatsapp_content_sid", "goes with whatsapp in channels");
     }
     let sender = match (from, service) {
         (Some(from), None) => Some(Sender::From(from)),
         (None, Some(service)) => Some(Sender::Service(service)),
         (Some(_), Some(_)) | (None, None) => {
-            if !common::is_wrong(section, "messaging_service_sid") {
+            if !settings::is_wrong(section, "messaging_service_sid") {
                 section.misfit("from", "required: this or messaging_service_sid, and not both");
             }
             None
@@ -73,15 +73,6 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<TwilioMessages> {
     let user = api_key_sid.unwrap_or_else(|| account_sid.clone());
     let (base_url, password, sender) = (base_url?, password?, sender?);
     Some(TwilioMessages { base_url, channels, account_sid, user, password, sender, content_sid })
-}
-
-/// A name of something at Twilio: two letters and 32 hexadecimal digits.
-fn sid(kind: &'static str) -> impl Fn(&str) -> Result<String, String> {
-    move |text| {
-        let rest = text.strip_prefix(kind);
-        let fits = rest.is_some_and(|rest| rest.len() == 32 && rest.bytes().all(|byte| byte.is_ascii_hexdigit()));
-        if fits { Ok(text.to_owned()) } else { Err(format!("must be {kind} and 32 hexadecimal digits")) }
-    }
 }
 
 /// A number in E.164, a short code, or a name of at most 11 characters with a letter among them.
@@ -153,12 +144,12 @@ impl Adapter for TwilioMessages {
     fn deliver(&self, delivery: &Delivery) -> Result<Outbound, Unfit> {
         let whatsapp = delivery.occasion.channel == Channel::WhatsApp;
         let scheme = if whatsapp { "whatsapp:" } else { "" };
-        let to = format!("{scheme}{}", common::phone(delivery)?);
+        let to = format!("{scheme}{}", occasion::phone(&delivery.occasion)?);
         let (sender, from) = match &self.sender {
             Sender::From(from) => ("From", format!("{scheme}{from}")),
             Sender::Service(service) => ("MessagingServiceSid", service.clone()),
         };
-        let content = self.content(whatsapp, common::message(delivery)?)?;
+        let content = self.content(whatsapp, occasion::message(delivery)?)?;
         let mut form = vec![("To", to.as_str()), (sender, from.as_str())];
         form.extend(content.iter().map(|(name, value)| (*name, value.expose().as_str())));
         let url = self.base_url.join(&format!("/2010-04-01/Accounts/{}/Messages.json", self.account_sid));
@@ -176,14 +167,14 @@ impl Adapter for TwilioMessages {
                         _ => Delivered::Unknown,
                     }
                 }
-                Some(Taken { sid, .. }) if !sid.is_empty() => common::accepted(&sid),
+                Some(Taken { sid, .. }) if !sid.is_empty() => answer::accepted(&sid),
                 _ => Delivered::Unknown,
             };
         }
         let refusal: Option<Refusal> = answer.json().filter(|_| (400..500).contains(&answer.status));
         match refusal {
             Some(Refusal { code }) if is_bad_destination(code) => Delivered::Rejected,
-            Some(Refusal { code: 20_429 }) => common::throttled(answer),
+            Some(Refusal { code: 20_429 }) => answer::refused_for_now(answer),
             _ => delivered_by_status(answer),
         }
     }
@@ -192,7 +183,7 @@ impl Adapter for TwilioMessages {
         let template = self.content_sid.is_some() || !self.channels.contains(&Channel::WhatsApp);
         let note = "WhatsApp takes free text only within a day of the person's own last message; \
                     set whatsapp_content_sid to a template";
-        let mut notes = common::open_note(&self.base_url);
+        let mut notes = settings::open_note(&self.base_url);
         notes.extend((!template).then(|| note.to_owned()));
         notes
     }
@@ -201,7 +192,7 @@ impl Adapter for TwilioMessages {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::providers::common::wrong_settings;
+    use crate::providers::adapter::settings::wrong_settings;
 
     const RIGHT: &str = "account_sid = \"AC0123456789abcdef0123456789abcdef\"\nauth_token = \"t\"\nfrom = \"+15005550006\"\nchannels = [\"sms\", \"whatsapp\"]\nwhatsapp_content_sid = \"HX0123456789abcdef0123456789abcdef\"";
 

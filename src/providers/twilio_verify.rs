@@ -8,9 +8,9 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::{
-    adapter::{Abilities, Adapter, delivered_by_status},
-    fields,
+    adapter::{Abilities, Adapter, answer, delivered_by_status, occasion, settings},
     http::{BaseUrl, Inbound, Outbound},
+    twilio::sid,
 };
 use crate::{
     domain::{
@@ -44,9 +44,9 @@ pub(super) struct TwilioVerify {
 pub(super) fn read(section: &mut Section<'_>) -> Option<TwilioVerify> {
     let base_url = BaseUrl::read(section, Some("https://verify.twilio.com"));
     let account_sid =
-        fields::required(section, "account_sid", "the account's SID, or that of an API key", fields::word);
-    let auth_token = fields::required(section, "auth_token", "the token or secret that goes with it", fields::secret);
-    let service_sid = fields::required(section, "service_sid", "the SID of the Verify service, VA…", service_sid);
+        settings::required(section, "account_sid", "the account's SID, or that of an API key", settings::word);
+    let auth_token = settings::secret(section, "auth_token", "the token or secret that goes with it");
+    let service_sid = settings::required(section, "service_sid", "the SID of the Verify service, VA…", sid("VA"));
     let code_length = section.integer("code_length", 4..=10).unwrap_or(6);
     let code_life = section.text("code_life", values::span(Duration::from_secs(120)..=Duration::from_secs(86_400)));
     Some(TwilioVerify {
@@ -57,11 +57,6 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<TwilioVerify> {
         code_length,
         code_life: code_life.unwrap_or(Duration::from_secs(600)),
     })
-}
-
-fn service_sid(text: &str) -> Result<String, String> {
-    let hex = text.strip_prefix("VA").filter(|rest| rest.len() == 32 && rest.bytes().all(|b| b.is_ascii_hexdigit()));
-    hex.map(|_| text.to_owned()).ok_or_else(|| "must be VA and 32 hexadecimal digits".to_owned())
 }
 
 /// A verification, or the answer to a check of one.
@@ -97,8 +92,8 @@ impl TwilioVerify {
 
 fn to(occasion: &Occasion) -> Result<&str, Unfit> {
     match occasion.channel {
-        Channel::Email => fields::mailbox(occasion),
-        _ => fields::phone(occasion),
+        Channel::Email => occasion::mailbox(occasion),
+        _ => occasion::phone(occasion),
     }
 }
 
@@ -123,9 +118,9 @@ impl Adapter for TwilioVerify {
         };
         let mut pairs = vec![("To", to(occasion)?), ("Channel", channel)];
         // Mails have no languages.
-        let language = fields::language(&LANGUAGES, &occasion.locale).filter(|_| occasion.channel != Channel::Email);
+        let language = occasion::language(&LANGUAGES, &occasion.locale).filter(|_| occasion.channel != Channel::Email);
         pairs.extend(language.map(|language| ("Locale", language)));
-        let amount = occasion.transaction.as_ref().map(fields::amount);
+        let amount = occasion.transaction.as_ref().map(occasion::amount);
         if let (Some(amount), Some(transaction)) = (&amount, &occasion.transaction) {
             pairs.extend([("Amount", amount.as_str()), ("Payee", transaction.payee.as_str())]);
         }
@@ -138,7 +133,7 @@ impl Adapter for TwilioVerify {
     fn delivered(&self, _delivery: &Delivery, answer: &Inbound) -> Delivered {
         if answer.is_success() {
             let started = answer.json::<Verification>();
-            let started = started.filter(|it| it.status == "pending" && fields::is_reference(&it.sid));
+            let started = started.filter(|it| it.status == "pending" && answer::is_reference(&it.sid));
             return started.map_or(Delivered::Unknown, |it| {
                 let code_length = Some(self.code_length);
                 Delivered::Accepted(Receipt { reference: it.sid, code_life: Some(self.code_life), code_length })
@@ -152,7 +147,7 @@ impl Adapter for TwilioVerify {
             Some((60_203, _)) => Delivered::Declined(Decline::SendLimitExceeded),
             // Blocked by review, by Fraud Guard, by device intelligence, by geo permissions.
             Some((60_238 | 60_410 | 60_413 | 60_605, _)) => Delivered::Declined(Decline::Risk),
-            Some((20_429 | 60_207 | 60_212, _)) => Delivered::Failed { retry_after: answer.retry_after() },
+            Some((20_429 | 60_207 | 60_212, _)) => answer::refused_for_now(answer),
             _ => delivered_by_status(answer),
         }
     }
@@ -162,11 +157,11 @@ impl Adapter for TwilioVerify {
         let mut pairs = vec![("Code", check.otp.expose().as_str())];
         // Where nobody knows whether the code was sent, there is no SID; the destination names the verification as well.
         pairs.push(match &occasion.destination {
-            _ if fields::is_reference(&check.reference) => ("VerificationSid", check.reference.as_str()),
+            _ if answer::is_reference(&check.reference) => ("VerificationSid", check.reference.as_str()),
             Destination::OnFile => return Err(Unfit::Unsupported("check")),
             _ => ("To", to(occasion)?),
         });
-        let amount = occasion.transaction.as_ref().map(fields::amount);
+        let amount = occasion.transaction.as_ref().map(occasion::amount);
         if let (Some(amount), Some(transaction)) = (&amount, &occasion.transaction) {
             pairs.extend([("Amount", amount.as_str()), ("Payee", transaction.payee.as_str())]);
         }
@@ -191,7 +186,7 @@ impl Adapter for TwilioVerify {
         }
         match (checked.status.as_str(), checked.valid) {
             ("approved", Some(true)) => {
-                Checked::Matched(Evidence { eci: String::new(), verification_id: evidence(checked.sid) })
+                Checked::Matched(Evidence { eci: String::new(), verification_id: answer::evidence(checked.sid) })
             }
             ("pending", Some(false)) => Checked::NotMatched,
             ("max_attempts_reached", Some(false) | None) => Checked::AttemptsExceeded,
@@ -201,11 +196,6 @@ impl Adapter for TwilioVerify {
     }
 
     fn notes(&self) -> Vec<String> {
-        fields::open_note(&self.base_url).into_iter().collect()
+        settings::open_note(&self.base_url)
     }
-}
-
-/// A SID has 34 characters; what is longer than evidence may be is none.
-fn evidence(sid: String) -> String {
-    if sid.len() <= 100 { sid } else { String::new() }
 }

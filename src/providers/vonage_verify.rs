@@ -7,8 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    adapter::{Abilities, Adapter, delivered_by_status},
-    fields,
+    adapter::{Abilities, Adapter, answer, delivered_by_status, occasion, settings},
     http::{BaseUrl, Inbound, Outbound},
 };
 use crate::{
@@ -43,14 +42,14 @@ pub(super) struct VonageVerify {
 /// Reads the settings.
 pub(super) fn read(section: &mut Section<'_>) -> Option<VonageVerify> {
     let base_url = BaseUrl::read(section, Some("https://api.nexmo.com"));
-    let api_key = fields::required(section, "api_key", "the account's API key", fields::word);
-    let api_secret = fields::required(section, "api_secret", "the account's API secret", fields::secret);
-    let brand = fields::required(section, "brand", "the name that messages show", brand);
+    let api_key = settings::required(section, "api_key", "the account's API key", settings::word);
+    let api_secret = settings::secret(section, "api_secret", "the account's API secret");
+    let brand = settings::required(section, "brand", "the name that messages show", brand);
     let code_length = section.integer("code_length", 4..=10).unwrap_or(6);
     let channel_timeout = section.text("channel_timeout", values::span(SHORTEST..=Duration::from_secs(900)));
-    let sms_from = section.optional_text("sms_from", fields::word);
-    let whatsapp_from = section.optional_text("whatsapp_from", fields::word);
-    let email_from = section.optional_text("email_from", fields::word);
+    let sms_from = section.optional_text("sms_from", settings::word);
+    let whatsapp_from = section.optional_text("whatsapp_from", settings::word);
+    let email_from = section.optional_text("email_from", settings::word);
     Some(VonageVerify {
         base_url: base_url?,
         api_key: api_key?,
@@ -154,19 +153,21 @@ impl Adapter for VonageVerify {
     fn deliver(&self, delivery: &Delivery) -> Result<Outbound, Unfit> {
         let occasion = &delivery.occasion;
         let step = match occasion.channel {
-            Channel::Sms => Step { channel: "sms", to: fields::digits(occasion)?, from: self.sms_from.as_deref() },
-            Channel::Voice => Step { channel: "voice", to: fields::digits(occasion)?, from: None },
+            Channel::Sms => {
+                Step { channel: "sms", to: occasion::phone_digits(occasion)?, from: self.sms_from.as_deref() }
+            }
+            Channel::Voice => Step { channel: "voice", to: occasion::phone_digits(occasion)?, from: None },
             Channel::WhatsApp => {
-                Step { channel: "whatsapp", to: fields::digits(occasion)?, from: self.whatsapp_from.as_deref() }
+                Step { channel: "whatsapp", to: occasion::phone_digits(occasion)?, from: self.whatsapp_from.as_deref() }
             }
             Channel::Email => {
-                Step { channel: "email", to: fields::mailbox(occasion)?, from: self.email_from.as_deref() }
+                Step { channel: "email", to: occasion::mailbox(occasion)?, from: self.email_from.as_deref() }
             }
         };
         let start = Start {
             brand: &self.brand,
             workflow: [step],
-            locale: fields::language(&LOCALES, &occasion.locale),
+            locale: occasion::language(&LOCALES, &occasion.locale),
             channel_timeout: self.step(delivery).as_secs(),
             code_length: self.code_length,
         };
@@ -177,7 +178,7 @@ impl Adapter for VonageVerify {
     fn delivered(&self, delivery: &Delivery, answer: &Inbound) -> Delivered {
         match (answer.status, answer.json::<Problem>()) {
             (202, _) => {
-                let started = answer.json::<Started>().filter(|it| fields::is_reference(&it.request_id));
+                let started = answer.json::<Started>().filter(|it| answer::is_reference(&it.request_id));
                 started.map_or(Delivered::Unknown, |it| {
                     let (code_life, code_length) = (Some(self.step(delivery)), Some(self.code_length));
                     Delivered::Accepted(Receipt { reference: it.request_id, code_life, code_length })
@@ -192,10 +193,8 @@ impl Adapter for VonageVerify {
 
     fn check(&self, check: &Check) -> Result<Outbound, Unfit> {
         // Only the answer to the start names the request.
-        if !fields::is_reference(&check.reference) {
-            return Err(Unfit::Unsupported("check"));
-        }
-        let url = self.base_url.join(&format!("/v2/verify/{}", check.reference));
+        let request_id = occasion::sent_reference(check)?;
+        let url = self.base_url.join(&format!("/v2/verify/{request_id}"));
         Ok(Outbound::post(url).basic(&self.api_key, &self.api_secret).json(&Typed { code: check.otp.expose() }))
     }
 
@@ -217,6 +216,6 @@ impl Adapter for VonageVerify {
     }
 
     fn notes(&self) -> Vec<String> {
-        fields::open_note(&self.base_url).into_iter().collect()
+        settings::open_note(&self.base_url)
     }
 }

@@ -6,8 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    adapter::{Abilities, Adapter, delivered_by_status},
-    common,
+    adapter::{Abilities, Adapter, answer, delivered_by_status, occasion, settings},
     http::{BaseUrl, Inbound, Outbound},
 };
 use crate::{
@@ -35,9 +34,9 @@ pub(super) struct WhatsAppCloud {
 pub(super) fn read(section: &mut Section<'_>) -> Option<WhatsAppCloud> {
     let base_url = BaseUrl::read(section, Some("https://graph.facebook.com"));
     let graph = section.text("version", version).unwrap_or_else(|| "v23.0".to_owned());
-    let phone_number_id = common::required(section, "phone_number_id", "the id of the sending number", digits);
-    let access_token = common::secret(section, "access_token", "a token of a system user");
-    let template = common::required(section, "template", "the name of the authentication template", word);
+    let phone_number_id = settings::required(section, "phone_number_id", "the id of the sending number", digits);
+    let access_token = settings::secret(section, "access_token", "a token of a system user");
+    let template = settings::required(section, "template", "the name of the authentication template", word);
     let language = section.text("language", word).unwrap_or_else(|| "en_US".to_owned());
     Some(WhatsAppCloud {
         base_url: base_url?,
@@ -130,7 +129,7 @@ fn by_code(code: i64, answer: &Inbound) -> Delivered {
         // Undeliverable: not on WhatsApp, or has not accepted its terms, or too old a version.
         131_026 => Delivered::Rejected,
         // Limits of the app, the account and the throughput; too much that was taken for spam; too many to this person.
-        4 | 80_007 | 130_429 | 131_048 | 131_056 => common::throttled(answer),
+        4 | 80_007 | 130_429 | 131_048 | 131_056 => answer::refused_for_now(answer),
         // The sender is the destination; not among the numbers that a test account may write to; the business account is
         // being moved. The message was refused, and the destination may still be good for another provider.
         131_021 | 131_030 | 131_057 => Delivered::Failed { retry_after: None },
@@ -144,7 +143,7 @@ impl Adapter for WhatsAppCloud {
     }
 
     fn deliver(&self, delivery: &Delivery) -> Result<Outbound, Unfit> {
-        let code = common::message(delivery)?.code.expose();
+        let code = occasion::message(delivery)?.code.expose();
         if code.chars().count() > MAX_CODE {
             return Err(Unfit::Invalid("code"));
         }
@@ -152,7 +151,7 @@ impl Adapter for WhatsAppCloud {
         let body = Send {
             messaging_product: "whatsapp",
             recipient_type: "individual",
-            to: common::phone(delivery)?,
+            to: occasion::phone(&delivery.occasion)?,
             r#type: "template",
             template: Template {
                 name: &self.template,
@@ -175,20 +174,20 @@ impl Adapter for WhatsAppCloud {
         }
         let taken: Option<Taken> = answer.json().filter(|_| answer.status == 200);
         match taken.and_then(|taken| taken.messages.into_iter().next()) {
-            Some(Id { id }) if !id.is_empty() => common::accepted(&id),
+            Some(Id { id }) if !id.is_empty() => answer::accepted(&id),
             _ => delivered_by_status(answer),
         }
     }
 
     fn notes(&self) -> Vec<String> {
-        common::open_note(&self.base_url)
+        settings::open_note(&self.base_url)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::providers::common::wrong_settings;
+    use crate::providers::adapter::settings::wrong_settings;
 
     const RIGHT: &str = "phone_number_id = \"1\"\naccess_token = \"t\"\ntemplate = \"otp\"\nlanguage = \"en_US\"";
 

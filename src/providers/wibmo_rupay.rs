@@ -14,9 +14,14 @@ mod tests;
 use std::time::Duration;
 
 use super::{
-    adapter::{Abilities, Adapter, delivered_by_status},
+    adapter::{
+        Abilities, Adapter,
+        answer::evidence,
+        delivered_by_status,
+        occasion::{derived_hex, indian_mobile, indian_units, is_digits, needed, parameter, said},
+        settings::{closed_base_url, required, secret, url_path, word},
+    },
     http::{BaseUrl, Inbound, Outbound},
-    texts::{derived_hex, digits, indian_mobile, needed, parameter, required, said, url_path},
 };
 use crate::{
     domain::{
@@ -63,16 +68,13 @@ pub(super) struct WibmoRupay {
 
 /// Reads `base_url`, the two paths, `pg_instance_id`, `header_pg_instance_id`, `merchant_id` and `api_key`.
 pub(super) fn read(section: &mut Section<'_>) -> Option<WibmoRupay> {
-    let base = BaseUrl::read(section, None);
-    if base.as_ref().is_some_and(BaseUrl::is_open) {
-        section.misfit("base_url", "must be https: card numbers are sent there");
-    }
+    let base = closed_base_url(section, None, "card numbers");
     let generate_path = section.text("generate_path", url_path).unwrap_or_else(|| GENERATE_PATH.to_owned());
     let verify_path = section.text("verify_path", url_path).unwrap_or_else(|| VERIFY_PATH.to_owned());
-    let instance = required(section, "pg_instance_id", "the id of the gateway's instance");
-    let header_instance = section.optional_text("header_pg_instance_id", super::texts::header_text);
-    let merchant = required(section, "merchant_id", "the merchant's id there");
-    let api_key = required(section, "api_key", "the x-api-key").map(Secret::new);
+    let instance = required(section, "pg_instance_id", "the id of the gateway's instance", word);
+    let header_instance = section.optional_text("header_pg_instance_id", word);
+    let merchant = required(section, "merchant_id", "the merchant's id there", word);
+    let api_key = secret(section, "api_key", "the x-api-key");
     let instance = instance?;
     Some(WibmoRupay {
         base: base?,
@@ -176,8 +178,7 @@ impl Adapter for WibmoRupay {
         match answer.code() {
             Code::Success if answer.is_authenticated() => {
                 // What the bank wants to see again when the payment is authorised.
-                let verification_id = Some(answer.context).filter(|id| id.len() <= 100).unwrap_or_default();
-                Checked::Matched(Evidence { eci: String::new(), verification_id })
+                Checked::Matched(Evidence { eci: String::new(), verification_id: evidence(answer.context) })
             }
             Code::WrongOtp => Checked::NotMatched,
             Code::Expired => Checked::Gone,
@@ -198,26 +199,23 @@ fn card(occasion: &Occasion) -> Result<wire::Card<'_>, Unfit> {
     };
     Ok(wire::Card {
         // ISO/IEC 7812: at most 19 digits.
-        pan: shaped("pan", |text| digits(text, 12..=19))?,
+        pan: shaped("pan", |text| is_digits(text, 12..=19))?,
         expiry: shaped("expDate", is_month)?,
-        cvd2: shaped("cvd2", |text| digits(text, 3..=4))?,
+        cvd2: shaped("cvd2", |text| is_digits(text, 3..=4))?,
         name: shaped("nameOnCard", |text| text.chars().count() <= 100 && !text.chars().any(char::is_control))?,
     })
 }
 
 /// MMYYYY.
 fn is_month(text: &str) -> bool {
-    digits(text, 6..=6) && text.get(..2).is_some_and(|month| ("01"..="12").contains(&month))
+    is_digits(text, 6..=6) && text.get(..2).is_some_and(|month| ("01"..="12").contains(&month))
 }
 
 /// The amount in hundredths without a point, as a sibling page of the same provider says.
 fn paise(amount: &Amount) -> Result<String, Unfit> {
-    if amount.currency != "INR" {
-        return Err(Unfit::Invalid("transaction.amount.currency_code"));
-    }
-    let paise = amount.micros / 10_000;
-    let whole = amount.micros % 10_000 == 0 && digits(&paise.to_string(), 1..=12);
-    if whole { Ok(paise.to_string()) } else { Err(Unfit::Invalid("transaction.amount.amount_micros")) }
+    let fits = |paise: &String| is_digits(paise, 1..=12);
+    indian_units(amount, 10_000)
+        .and_then(|paise| Some(paise).filter(fits).ok_or(Unfit::Invalid("transaction.amount.amount_micros")))
 }
 
 /// The same for all sends of a challenge, so that a new code makes the old one void, and for its checks. In this order: the

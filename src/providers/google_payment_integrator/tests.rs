@@ -9,14 +9,12 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     domain::{destination::Destination, ids::AccountId, purpose::Purpose, time::Timestamp},
-    settings::{Ledger, Mistakes, tree::Table},
+    providers::adapter::settings::adapter_of,
+    settings::Mistakes,
 };
 
 fn adapter(settings: &str) -> Result<GooglePaymentIntegrator, Mistakes> {
-    let table: toml::Table = settings.parse().unwrap();
-    let ledger = Ledger::default();
-    let adapter = Section::root(Table::from_toml(table), &ledger, read);
-    ledger.finish(()).map(|()| adapter.unwrap())
+    adapter_of(settings, read)
 }
 
 fn check(tenant: &str) -> Check {

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::providers::texts::lenient;
+use crate::providers::adapter::answer::lenient;
 
 /// `RequestHeader` and what a method adds.
 #[derive(Serialize)]

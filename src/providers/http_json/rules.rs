@@ -4,7 +4,10 @@ use serde_json::Value;
 
 use crate::{
     ports::provider::Delivered,
-    providers::{adapter::delivered_by_status, common, http::Inbound},
+    providers::{
+        adapter::{answer, delivered_by_status, settings},
+        http::Inbound,
+    },
     settings::{Section, values},
 };
 
@@ -84,7 +87,7 @@ impl Rules {
         let success_pointer = section.optional_text("success_pointer", pointer);
         let success_values = section.list("success_values", 1..=100, |text| Ok(text.to_owned()));
         let half = success_pointer.is_some() != success_values.is_some();
-        if half && !common::is_wrong(section, "success_pointer") {
+        if half && !settings::is_wrong(section, "success_pointer") {
             section.misfit("success_values", "goes with success_pointer: set both or none");
         }
         let reference_pointer = section.optional_text("reference_pointer", pointer);
@@ -121,7 +124,7 @@ impl Rules {
         match self.errors.iter().find(applies).map(|rule| rule.class) {
             Some(Class::Rejected) => Delivered::Rejected,
             Some(Class::Failed) => Delivered::Failed { retry_after: None },
-            Some(Class::Throttled) => common::throttled(answer),
+            Some(Class::Throttled) => answer::refused_for_now(answer),
             Some(Class::Unknown) => Delivered::Unknown,
             None => self.succeeded(answer, &body).unwrap_or_else(|| delivered_by_status(answer)),
         }
@@ -137,8 +140,8 @@ impl Rules {
         if !status || !value {
             return None;
         }
-        let Some(pointer) = &self.reference_pointer else { return Some(common::accepted("")) };
-        scalar(body, pointer).filter(|reference| !reference.is_empty()).map(|reference| common::accepted(&reference))
+        let Some(pointer) = &self.reference_pointer else { return Some(answer::accepted("")) };
+        scalar(body, pointer).filter(|reference| !reference.is_empty()).map(|reference| answer::accepted(&reference))
     }
 }
 

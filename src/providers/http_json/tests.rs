@@ -3,17 +3,14 @@
 use http::HeaderMap;
 
 use super::*;
-use crate::{
-    providers::http::Inbound,
-    settings::{Ledger, tree::Table},
+use crate::providers::{
+    adapter::{answer::accepted, settings::adapter_of},
+    http::Inbound,
 };
 
-fn configured(settings: &str) -> Result<Option<HttpJson>, String> {
+fn configured(settings: &str) -> Result<HttpJson, String> {
     let base = "base_url = \"https://sms.example.com\"\n";
-    let ledger = Ledger::default();
-    let table = Table::from_toml(format!("{base}{settings}").parse().unwrap());
-    let found = Section::root(table, &ledger, read);
-    ledger.finish(found).map_err(|mistakes| mistakes.to_string())
+    adapter_of(&format!("{base}{settings}"), read).map_err(|mistakes| mistakes.to_string())
 }
 
 #[test]
@@ -53,12 +50,12 @@ fn what_cannot_be_meant_is_refused_with_its_place() {
 
 #[test]
 fn without_a_table_and_a_pointer_the_status_says_it_all() {
-    let adapter = configured("path = \"/\"").unwrap().unwrap();
+    let adapter = configured("path = \"/\"").unwrap();
     let judged = |status| {
         let answer = Inbound { status, headers: HeaderMap::new(), body: Vec::new() };
         adapter.rules.judge(&answer)
     };
-    assert_eq!(judged(204), common::accepted(""));
+    assert_eq!(judged(204), accepted(""));
     assert_eq!(judged(400), Delivered::Failed { retry_after: None });
     assert_eq!(judged(502), Delivered::Unknown);
 }
@@ -66,13 +63,13 @@ fn without_a_table_and_a_pointer_the_status_says_it_all() {
 #[test]
 fn a_table_can_call_a_success_or_an_error_of_the_server_failed() {
     let table = "path = \"/\"\nerror_pointer = \"/code\"\nerrors = { \"200 17\" = \"failed\", \"502\" = \"failed\" }";
-    let adapter = configured(table).unwrap().unwrap();
+    let adapter = configured(table).unwrap();
     let judged = |status, body: &str| {
         let answer = Inbound { status, headers: HeaderMap::new(), body: body.as_bytes().to_vec() };
         adapter.rules.judge(&answer)
     };
     assert_eq!(judged(200, "{\"code\": 17}"), Delivered::Failed { retry_after: None });
-    assert_eq!(judged(200, "{\"code\": 18}"), common::accepted(""));
+    assert_eq!(judged(200, "{\"code\": 18}"), accepted(""));
     assert_eq!(judged(502, ""), Delivered::Failed { retry_after: None });
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{
     domain::destination::Destination,
     ports::provider::{Delivery, Unfit},
-    providers::common,
+    providers::adapter::occasion,
     secret::Secret,
 };
 
@@ -72,24 +72,24 @@ impl Variable {
     }
 
     fn value(self, delivery: &Delivery) -> Result<Secret<String>, Unfit> {
-        let occasion = &delivery.occasion;
-        let transaction = || occasion.transaction.as_ref().ok_or(Unfit::Missing("transaction"));
+        let call = &delivery.occasion;
+        let transaction = || call.transaction.as_ref().ok_or(Unfit::Missing("transaction"));
         let text = match self {
-            Self::Code => return Ok(common::message(delivery)?.code.clone()),
-            Self::Text => return Ok(common::message(delivery)?.text.clone()),
-            Self::Parameter(name) => return occasion.parameters.get(name).cloned().ok_or(Unfit::Missing(name)),
-            Self::To => match &occasion.destination {
+            Self::Code => return Ok(occasion::message(delivery)?.code.clone()),
+            Self::Text => return Ok(occasion::message(delivery)?.text.clone()),
+            Self::Parameter(name) => return call.parameters.get(name).cloned().ok_or(Unfit::Missing(name)),
+            Self::To => match &call.destination {
                 Destination::Phone(number) => number.expose().to_owned(),
                 Destination::Email(mailbox) => mailbox.expose().to_owned(),
-                Destination::OnFile => return Err(Unfit::Invalid("destination")),
+                Destination::OnFile => return Err(Unfit::Unsupported("destination")),
             },
-            Self::ToDigits => common::phone(delivery)?.trim_start_matches('+').to_owned(),
-            Self::Channel => occasion.channel.name().to_owned(),
-            Self::Purpose => occasion.purpose.name().to_owned(),
-            Self::Locale => occasion.locale.clone(),
+            Self::ToDigits => occasion::phone_digits(call)?.to_owned(),
+            Self::Channel => call.channel.name().to_owned(),
+            Self::Purpose => call.purpose.name().to_owned(),
+            Self::Locale => call.locale.clone(),
             Self::Minutes => delivery.code_life.as_secs().div_ceil(60).max(1).to_string(),
-            Self::Tenant => occasion.tenant.as_str().to_owned(),
-            Self::Reference => occasion.challenge.as_str().to_owned(),
+            Self::Tenant => call.tenant.as_str().to_owned(),
+            Self::Reference => call.challenge.as_str().to_owned(),
             Self::IdempotencyKey => delivery.idempotency_key.clone(),
             Self::Amount => transaction()?.amount.decimal(),
             Self::Currency => transaction()?.amount.currency.clone(),

@@ -1,15 +1,12 @@
 //! What no fixture shows: settings, units of amounts, notes.
 
 use super::*;
-use crate::settings::{Ledger, Mistakes, tree::Table};
+use crate::{providers::adapter::settings::adapter_of, settings::Mistakes};
 
 const GOOD: &str = "client_id = 'a'\nclient_secret = 'b'\nusername = 'c'\n";
 
 fn adapter(settings: &str) -> Result<IServeU, Mistakes> {
-    let table: toml::Table = settings.parse().unwrap();
-    let ledger = Ledger::default();
-    let adapter = Section::root(Table::from_toml(table), &ledger, read);
-    ledger.finish(()).map(|()| adapter.unwrap())
+    adapter_of(settings, read)
 }
 
 #[test]

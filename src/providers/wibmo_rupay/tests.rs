@@ -3,15 +3,12 @@
 use http::HeaderMap;
 
 use super::*;
-use crate::settings::{Ledger, Mistakes, tree::Table};
+use crate::{providers::adapter::settings::adapter_of, settings::Mistakes};
 
 const GOOD: &str = "pg_instance_id = '1'\nmerchant_id = '2'\napi_key = 'k'\n";
 
 fn adapter(settings: &str) -> Result<WibmoRupay, Mistakes> {
-    let table: toml::Table = settings.parse().unwrap();
-    let ledger = Ledger::default();
-    let adapter = Section::root(Table::from_toml(table), &ledger, read);
-    ledger.finish(()).map(|()| adapter.unwrap())
+    adapter_of(settings, read)
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::providers::texts::lenient;
+use crate::providers::adapter::answer::lenient;
 
 #[derive(Serialize)]
 pub(super) struct Call<'a, B> {

@@ -1,0 +1,155 @@
+//! What adapters take out of a call: destinations as providers want them, the caller's parameters, amounts, languages, and
+//! names made from ours.
+
+use std::{collections::BTreeMap, ops::RangeInclusive};
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use sha2::{Digest, Sha256};
+
+use super::answer::is_reference;
+use crate::{
+    domain::{
+        destination::Destination,
+        ids::Tenant,
+        transaction::{Amount, Transaction},
+    },
+    ports::provider::{Check, Delivery, Message, Occasion, Parameters, Unfit},
+};
+
+/// The number in E.164, with its plus.
+pub(in crate::providers) fn phone(occasion: &Occasion) -> Result<&str, Unfit> {
+    match &occasion.destination {
+        Destination::Phone(number) => Ok(number.expose()),
+        Destination::Email(_) | Destination::OnFile => Err(Unfit::Unsupported("destination")),
+    }
+}
+
+/// The number without its plus.
+pub(in crate::providers) fn phone_digits(occasion: &Occasion) -> Result<&str, Unfit> {
+    phone(occasion).map(|number| number.trim_start_matches('+'))
+}
+
+/// The mailbox.
+pub(in crate::providers) fn mailbox(occasion: &Occasion) -> Result<&str, Unfit> {
+    match &occasion.destination {
+        Destination::Email(mailbox) => Ok(mailbox.expose()),
+        Destination::Phone(_) | Destination::OnFile => Err(Unfit::Unsupported("destination")),
+    }
+}
+
+/// The ten digits of an Indian number in E.164. `None` for any other.
+pub(in crate::providers) fn indian_mobile(number: &str) -> Option<&str> {
+    // Mobile numbers begin with 6 to 9 (National Numbering Plan of India, 2003).
+    number.strip_prefix("+91").filter(|rest| is_digits(rest, 10..=10) && rest.starts_with(['6', '7', '8', '9']))
+}
+
+/// Whether it is so many ASCII digits.
+pub(in crate::providers) fn is_digits(text: &str, lengths: RangeInclusive<usize>) -> bool {
+    lengths.contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// The code of ours, and its words.
+pub(in crate::providers) fn message(delivery: &Delivery) -> Result<&Message, Unfit> {
+    delivery.message.as_ref().ok_or(Unfit::Missing("code"))
+}
+
+/// What the provider called the code that it sent, where only that can name it in a check.
+pub(in crate::providers) fn sent_reference(check: &Check) -> Result<&str, Unfit> {
+    Some(check.reference.as_str()).filter(|text| is_reference(text)).ok_or(Unfit::Unsupported("check"))
+}
+
+/// One of the caller's parameters. An empty one is as absent.
+pub(in crate::providers) fn parameter<'a>(parameters: &'a Parameters, name: &str) -> Option<&'a str> {
+    parameters.get(name).map(|value| value.expose().as_str()).filter(|value| !value.is_empty())
+}
+
+/// One of the caller's parameters without which the provider cannot be called.
+pub(in crate::providers) fn needed<'a>(parameters: &'a Parameters, name: &'static str) -> Result<&'a str, Unfit> {
+    parameter(parameters, name).ok_or(Unfit::Missing(name))
+}
+
+/// The text, or `None` where it is empty: then the field is left out.
+pub(in crate::providers) fn said(text: &str) -> Option<&str> {
+    Some(text).filter(|text| !text.is_empty())
+}
+
+/// The amount as the person reads it: `EUR 12.50`.
+pub(in crate::providers) fn amount(transaction: &Transaction) -> String {
+    format!("{} {}", transaction.amount.currency, transaction.amount.decimal())
+}
+
+/// The transaction in the variables of a provider's message: what is paid, and whom. Empty where there is none.
+pub(in crate::providers) fn placeholders(occasion: &Occasion) -> BTreeMap<&'static str, String> {
+    let pairs = |it: &Transaction| BTreeMap::from([("amount", amount(it)), ("payee", it.payee.clone())]);
+    occasion.transaction.as_ref().map(pairs).unwrap_or_default()
+}
+
+/// An amount in rupees as a number of units, each so many micros. Nothing smaller than a unit, and no other currency.
+pub(in crate::providers) fn indian_units(amount: &Amount, unit_micros: i64) -> Result<String, Unfit> {
+    if amount.currency != "INR" {
+        return Err(Unfit::Invalid("transaction.amount.currency_code"));
+    }
+    let whole = amount.micros > 0 && amount.micros % unit_micros == 0;
+    let units = whole.then(|| (amount.micros / unit_micros).to_string());
+    units.ok_or(Unfit::Invalid("transaction.amount.amount_micros"))
+}
+
+/// The one of a provider's languages that is meant: the whole tag (BCP 47) where it is there, or else the first of its
+/// language.
+pub(in crate::providers) fn language(known: &[&'static str], locale: &str) -> Option<&'static str> {
+    fn primary(tag: &str) -> &str {
+        tag.split('-').next().unwrap_or_default()
+    }
+    let whole = known.iter().find(|tag| tag.eq_ignore_ascii_case(locale));
+    let found = whole.or_else(|| known.iter().find(|tag| primary(tag).eq_ignore_ascii_case(primary(locale))));
+    found.copied()
+}
+
+/// A name for the provider, made from one of ours: 43 of `[A-Za-z0-9_-]`, the same each time, and another for each tenant.
+/// For an id space that tenants share, where two of them may use the same name.
+pub(in crate::providers) fn derived_id(tenant: &Tenant, name: &str) -> String {
+    URL_SAFE_NO_PAD.encode(digest(tenant, name))
+}
+
+/// As [`derived_id`], of `[0-9a-f]` and as long as asked, at most 64.
+pub(in crate::providers) fn derived_hex(tenant: &Tenant, name: &str, length: usize) -> String {
+    let hex = digest(tenant, name).map(|byte| format!("{byte:02x}")).concat();
+    hex.chars().take(length).collect()
+}
+
+fn digest(tenant: &Tenant, name: &str) -> [u8; 32] {
+    // Neither name can hold a zero byte, so no two pairs look alike.
+    Sha256::new().chain_update(tenant.as_str()).chain_update([0]).chain_update(name).finalize().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn languages_are_matched_as_a_whole_and_then_by_their_start() {
+        let known = ["en", "en-GB", "pt-BR", "pt"];
+        for (locale, expected) in
+            [("en-gb", Some("en-GB")), ("en-US", Some("en")), ("pt-PT", Some("pt-BR")), ("xx", None), ("", None)]
+        {
+            assert_eq!(language(&known, locale), expected, "{locale}");
+        }
+    }
+
+    #[test]
+    fn names_are_told_apart_by_tenant() {
+        let tenant = |name| Tenant::parse(name).unwrap();
+        let id = derived_id(&tenant("acme"), "C1-1");
+        assert_eq!(id, derived_id(&tenant("acme"), "C1-1"));
+        assert_ne!(id, derived_id(&tenant("bold"), "C1-1"));
+        assert_eq!((id.len(), derived_hex(&tenant("acme"), "C1-1", 22).len()), (43, 22));
+    }
+
+    #[test]
+    fn indian_mobiles_have_ten_digits() {
+        assert_eq!(indian_mobile("+918144094480"), Some("8144094480"));
+        for other in ["+14155550100", "+91814409448", "+9181440944801", "+911144094480", "8144094480"] {
+            assert_eq!(indian_mobile(other), None, "{other}");
+        }
+    }
+}
