@@ -106,6 +106,9 @@ impl Config {
         if self.keys == Keys::Generated {
             warnings.push("the master key is generated in the store's folder: records are lost with it".to_owned());
         }
+        for (name, provider) in &self.providers.by_name {
+            warnings.extend(provider.notes().iter().map(|note| format!("providers.{name}: {note}")));
+        }
         warnings.extend(self.messages.warnings());
         warnings.extend(self.force.set().map(|name| format!("{name} lets pass what is refused by default")));
         warnings

@@ -1,6 +1,7 @@
 //! Whether otpd should get calls: follows the store, and ends with the drain.
 //!
-//! Three readers see the same state: gRPC health checks by way of [`Health`], `/readyz` by way of the channel, and the log. The process itself (`""`) serves as long as it does not drain; a store in trouble is no reason to restart it.
+//! Three readers see the same state: gRPC health checks by way of [`Health`], `/readyz` by way of the channel, and the log. The
+//! process itself (`""`) serves as long as it does not drain; a store in trouble is no reason to restart it.
 
 use std::time::Duration;
 

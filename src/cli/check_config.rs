@@ -1,13 +1,15 @@
 //! `otpd check-config`: what the settings come to.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, sync::Arc};
 
 use super::{MISUSED, output};
-use crate::{config::Config, keys::ring::KeyRing};
+use crate::{config::Config, keys::ring::KeyRing, ports::clock::SystemClock};
 
 pub(super) fn run(config: &Config) -> ExitCode {
-    if let Err(mistake) = check_keys(config) {
-        output::complain(&format!("otpd: the configuration is wrong:\nkeys.file: {mistake}\n"));
+    let keys = check_keys(config).map_err(|mistake| format!("keys.file: {mistake}"));
+    let mistakes: Vec<String> = keys.err().into_iter().chain(check_providers(config)).collect();
+    if !mistakes.is_empty() {
+        output::complain(&format!("otpd: the configuration is wrong:\n{}\n", mistakes.join("\n")));
         return ExitCode::from(MISUSED);
     }
     let mut lines = vec!["the configuration is valid".to_owned()];
@@ -22,4 +24,13 @@ fn check_keys(config: &Config) -> Result<(), String> {
     let text = config.keys.text().map_err(|error| format!("cannot read: {error}"))?;
     let ring = text.map(|text| KeyRing::parse(&text, config.force.missing_lowest_key));
     ring.transpose().map(|_| ()).map_err(|bad| bad.to_string())
+}
+
+/// Nor are the certificates and other files of providers.
+fn check_providers(config: &Config) -> Vec<String> {
+    let built = config.providers.by_name.iter().map(|(name, provider)| {
+        let built = provider.build(name, Arc::new(SystemClock));
+        built.map(|_| ()).map_err(|error| format!("providers.{name}: {error}"))
+    });
+    built.filter_map(Result::err).collect()
 }

@@ -65,6 +65,8 @@ impl Call {
         });
         match task.await {
             Ok(Ok(outcome)) => Ok(outcome),
+            // The store was given no more time than the caller has: it is not to blame, and no mesh is to shun us for it.
+            Ok(Err(Error::Store(_))) if self.deadline.remaining().is_zero() => Err(status::deadline_exceeded()),
             Ok(Err(error)) => Err(status::of_error(&error)),
             Err(_) => {
                 // The panic's text may hold anything; its place is the panic hook's to tell.

@@ -33,6 +33,11 @@ struct Outputs {
     file: Option<File>,
 }
 
+fn open(path: &Path) -> io::Result<File> {
+    let opened = OpenOptions::new().append(true).create(true).open(path);
+    opened.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
+}
+
 /// Reads `file`.
 pub(super) fn read(section: &mut Section<'_>) -> Configured {
     let file = section.optional_text("file", values::path);
@@ -54,7 +59,7 @@ impl Console {
     /// # Errors
     /// The file cannot be opened for appending.
     pub fn new(name: &str, file: Option<&Path>) -> io::Result<Self> {
-        let file = file.map(|path| OpenOptions::new().append(true).create(true).open(path)).transpose()?;
+        let file = file.map(open).transpose()?;
         Ok(Self::with_screen(name, Box::new(io::stdout()), file))
     }
 

@@ -39,7 +39,7 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<Infobip2fa> {
     let message_id = settings::required(section, "message_id", "the application's message template", settings::word);
     let email_message_id = section.optional_text("email_message_id", settings::word);
     let from = section.optional_text("from", settings::word);
-    let code_length = section.integer("code_length", 1..=16).unwrap_or(6);
+    let code_length = section.integer("code_length", 6..=16).unwrap_or(6);
     let code_life = section.text("code_life", values::span(Duration::from_secs(30)..=Duration::from_secs(86_400)));
     Some(Infobip2fa {
         base_url: base_url?,

@@ -39,7 +39,7 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<Msg91> {
     let base_url = BaseUrl::read(section, Some("https://control.msg91.com"));
     let authkey = settings::secret(section, "authkey", "the account's authkey");
     let template_id = settings::required(section, "template_id", "the template of the messages", settings::word);
-    let otp_length = section.integer("otp_length", 4..=9).unwrap_or(6);
+    let otp_length = section.integer("otp_length", 6..=9).unwrap_or(6);
     let otp_expiry = section.text("otp_expiry", |text| settings::minutes(text, LONGEST));
     let voice_retry = section.boolean("voice_retry").unwrap_or(false);
     let transactions = section.boolean("transactions").unwrap_or(false);

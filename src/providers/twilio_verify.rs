@@ -47,7 +47,7 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<TwilioVerify> {
         settings::required(section, "account_sid", "the account's SID, or that of an API key", settings::word);
     let auth_token = settings::secret(section, "auth_token", "the token or secret that goes with it");
     let service_sid = settings::required(section, "service_sid", "the SID of the Verify service, VA…", sid("VA"));
-    let code_length = section.integer("code_length", 4..=10).unwrap_or(6);
+    let code_length = section.integer("code_length", 6..=10).unwrap_or(6);
     let code_life = section.text("code_life", values::span(Duration::from_secs(120)..=Duration::from_secs(86_400)));
     Some(TwilioVerify {
         base_url: base_url?,

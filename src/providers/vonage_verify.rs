@@ -45,7 +45,7 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<VonageVerify> {
     let api_key = settings::required(section, "api_key", "the account's API key", settings::word);
     let api_secret = settings::secret(section, "api_secret", "the account's API secret");
     let brand = settings::required(section, "brand", "the name that messages show", brand);
-    let code_length = section.integer("code_length", 4..=10).unwrap_or(6);
+    let code_length = section.integer("code_length", 6..=10).unwrap_or(6);
     let channel_timeout = section.text("channel_timeout", values::span(SHORTEST..=Duration::from_secs(900)));
     let sms_from = section.optional_text("sms_from", settings::word);
     let whatsapp_from = section.optional_text("whatsapp_from", settings::word);

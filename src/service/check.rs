@@ -1,6 +1,12 @@
 //! Asking a provider that checks its own codes. The question is on record, and its failure charged, before it is asked.
 
-use super::{FINISH, Otp, challenges::ChallengeRef, deliver::GRACE, error::Error, send::retry_after};
+use super::{
+    FINISH, Otp,
+    challenges::ChallengeRef,
+    deliver::GRACE,
+    error::{Error, Precondition},
+    send::retry_after,
+};
 use crate::{
     domain::{
         challenge::{Challenge, Phase, Target},
@@ -13,7 +19,7 @@ use crate::{
     },
     ports::{
         clock::Deadline,
-        provider::{Check, Checked, ClientContext, Occasion, Parameters, Unfit},
+        provider::{Check, Checked, ClientContext, Occasion, Parameters},
         store::Name,
     },
     secret::Secret,
@@ -90,16 +96,26 @@ impl Otp {
         result(checked.unwrap_or(Checked::Unknown))
     }
 
-    /// Why the provider cannot be asked: found out before an attempt is used up for it.
-    pub(super) fn unfit_check(
+    /// Whether the provider can be asked: found out before an attempt is used up for it.
+    pub(super) fn may_ask(
         &self,
         target: &ChallengeRef,
         challenge: &Challenge,
         asked: &Asked,
         call: &CheckAsk,
-    ) -> Option<Unfit> {
-        let provider = self.routes.named(&asked.provider)?;
-        provider.unfit_check(&check(target, challenge, asked, call, self.now())?)
+    ) -> Result<(), Error> {
+        let Some(provider) = self.routes.named(&asked.provider) else {
+            tracing::error!(provider = asked.provider, "the provider of a live code is not configured any more");
+            return Err(Error::Precondition(Precondition::NoProvider));
+        };
+        if !provider.is_ready() {
+            return Err(Error::VerificationOutcomeUnknown);
+        }
+        let check = check(target, challenge, asked, call, self.now());
+        match check.and_then(|check| provider.unfit_check(&check)) {
+            Some(unfit) => Err(Error::Unfit(unfit)),
+            None => Ok(()),
+        }
     }
 
     async fn give_check_back(&self, ask: &Ask, challenge: &Challenge) -> Result<(), Error> {
@@ -173,6 +189,11 @@ fn check(
         otp: call.otp.clone(),
         reference: asked.reference.clone(),
         repeated: asked.repeated,
-        idempotency_key: format!("{}-check-{}", call.challenge.as_str(), asked.attempt),
+        idempotency_key: format!(
+            "{}-{:x}-check-{}",
+            call.challenge.as_str(),
+            challenge.created_at.as_millis(),
+            asked.attempt
+        ),
     })
 }

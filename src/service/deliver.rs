@@ -16,7 +16,7 @@ use crate::{
         challenge::{Challenge, LiveCode, Maker, Phase, Target},
         outcome::Sent,
         route::Goal,
-        rules::{NextProvider, SettleSend, SettleStep, Settlement},
+        rules::{GiveBackSend, NextProvider, SettleSend, SettleStep, Settlement},
         time::Timestamp,
     },
     messages::Content,
@@ -59,6 +59,11 @@ impl Journey {
         Self { settlement, failed: false, retry_after: None, unfit: None }
     }
 
+    /// Whether nothing but the caller's parameters stood in the way: then nothing is counted.
+    fn is_mistake(&self) -> bool {
+        self.settlement == Settlement::Failed && self.unfit.is_some() && !self.failed
+    }
+
     /// What the caller is told where nothing was sent. It is only to blame where waiting would not help: a stand-in that
     /// needs more than the provider it stands in for is no mistake of the caller's.
     fn error(&self) -> Error {
@@ -80,8 +85,19 @@ impl Otp {
         deadline: Deadline,
     ) -> Result<Sent, Error> {
         let deadline = deadline.min(provider_deadline(caller));
-        let journey = self.over_the_route(&ask, &reserved, deadline).await?;
         let (request, number) = (ask.request, reserved.dispatched.number);
+        let journey = match self.over_the_route(&ask, &reserved, deadline).await {
+            Ok(journey) if journey.is_mistake() => {
+                self.undo(&ask, number, quotas).await;
+                return Err(journey.error());
+            }
+            Ok(journey) => journey,
+            Err(error) => {
+                // Whatever was tried before had failed for certain.
+                self.undo(&ask, number, quotas).await;
+                return Err(error);
+            }
+        };
         let settle = SettleSend { request, number, settlement: journey.settlement.clone() };
         let (_, step) = self.change(&ask.target, &settle, Deadline::after(FINISH)).await?;
         match step {
@@ -93,6 +109,15 @@ impl Otp {
                 }
                 Err(journey.error())
             }
+        }
+    }
+
+    /// Takes a reservation back of which nothing has left. Where the store is gone, the lease settles it as unconfirmed.
+    async fn undo(&self, ask: &SendAsk, number: u32, quotas: &Quotas) {
+        match self.change(&ask.target, &GiveBackSend { number }, Deadline::after(FINISH)).await {
+            Ok((_, true)) => self.give_back(quotas).await,
+            Ok((_, false)) => {}
+            Err(error) => tracing::warn!(%error, "a send could not be given back"),
         }
     }
 
@@ -124,7 +149,7 @@ impl Otp {
                 Delivered::Failed { retry_after } => {
                     tracing::warn!(provider = provider.name(), "the provider failed; nothing was sent");
                     journey.failed = true;
-                    journey.retry_after = journey.retry_after.min(retry_after).or(retry_after);
+                    journey.retry_after = [journey.retry_after, retry_after].into_iter().flatten().min();
                 }
             }
         }
@@ -150,7 +175,9 @@ impl Otp {
             }
             Maker::Provider { .. } => None,
         };
-        let idempotency_key = format!("{}-{number}", ask.challenge.as_str());
+        // The time tells it from an earlier challenge of the same id, which a provider may remember for longer than we do.
+        let opened = challenge.created_at.as_millis();
+        let idempotency_key = format!("{}-{opened:x}-send-{number}", ask.challenge.as_str());
         Ok(Some(Delivery { occasion, message, code_life, idempotency_key }))
     }
 

@@ -80,8 +80,12 @@ impl Otp {
                 self.attempt(work, held, comparison, number, matched).await
             }
             VerifyStep::Ask(asked) => {
-                if let Some(unfit) = self.unfit_check(&work.target, &decision.record, asked, &call(&work.request)) {
-                    return Err(Error::Unfit(unfit));
+                if let Err(error) = self.may_ask(&work.target, &decision.record, asked, &call(&work.request)) {
+                    // That uses nothing up, so it rests on a fresh challenge too.
+                    if held.fresh {
+                        return Err(error);
+                    }
+                    return self.reload(work.target.name, work.caller.deadline).await.map(Round::again);
                 }
                 self.attempt(work, held, comparison, asked.attempt, false).await
             }

@@ -107,7 +107,7 @@ fn what_a_provider_lacks_is_reported_at_once_and_unquoted() {
             "providers.twilio-verify.account_sid: required: the account's SID, or that of an API key",
             "providers.twilio-verify.auth_token: must be visible ASCII characters without spaces",
             "providers.twilio-verify.service_sid: must be VA and 32 hexadecimal digits",
-            "providers.twilio-verify.code_length: must be 4 to 10",
+            "providers.twilio-verify.code_length: must be 6 to 10",
         ]
     );
     refuses(

@@ -40,6 +40,23 @@ fn check_config_sums_up_what_is_right_without_secrets() {
 }
 
 #[test]
+fn check_config_tells_what_a_provider_cannot_do_and_which_file_it_misses() {
+    let iserveu = [
+        ("OTPD__PROVIDERS__ISERVEU__CLIENT_ID", "c"),
+        ("OTPD__PROVIDERS__ISERVEU__CLIENT_SECRET", "s"),
+        ("OTPD__PROVIDERS__ISERVEU__USERNAME", "u"),
+    ];
+    let (code, out, _) = run(&["check-config"], &iserveu).unwrap();
+    assert_eq!(code, Some(0));
+    assert!(out.contains("warning: providers.iserveu: "), "{out}");
+    let mut missing = iserveu.to_vec();
+    missing.push(("OTPD__PROVIDERS__ISERVEU__CA_FILE", "/nowhere/ca.pem"));
+    let (code, _, errors) = run(&["check-config"], &missing).unwrap();
+    assert_eq!(code, Some(64));
+    assert!(errors.contains("providers.iserveu: /nowhere/ca.pem: "), "{errors}");
+}
+
+#[test]
 fn check_config_lists_all_mistakes() {
     let file = file("[server]\nlisten = 1\nlisen = 1\n[policy]\ncode_digits = 3\n").unwrap();
     let path = file.path().to_str().unwrap();

@@ -79,6 +79,8 @@ impl HttpProvider {
             tracing::error!(provider = self.name, operation, "the request cannot be sent: malformed URL or header");
             return Called::NothingSent { retry_after: None };
         };
+        // A caller in a hurry says nothing about the provider: its time-outs do not count.
+        let hurried = deadline.remaining() < self.capabilities.timeout;
         let deadline = deadline.at_most(self.capabilities.timeout);
         if deadline.remaining().is_zero() {
             tracing::warn!(provider = self.name, operation, "no time is left to ask the provider");
@@ -94,6 +96,7 @@ impl HttpProvider {
         };
         let watch = Stopwatch::start();
         let exchanged = self.client.exchange(prepared, deadline).await;
+        let pass = Some(pass).filter(|_| !(hurried && deadline.remaining().is_zero()));
         self.record(operation, pass, &exchanged, watch.elapsed());
         match exchanged {
             Ok(answer) => Called::Answered(answer),
@@ -103,13 +106,23 @@ impl HttpProvider {
     }
 
     /// Tells the breaker and the operator. Nothing of request or answer but the status is told.
-    fn record(&self, operation: &'static str, pass: Pass, exchanged: &Result<Inbound, Failure>, took: Duration) {
+    fn record(
+        &self,
+        operation: &'static str,
+        pass: Option<Pass>,
+        exchanged: &Result<Inbound, Failure>,
+        took: Duration,
+    ) {
         let (status, failure) = match exchanged {
             Ok(answer) => (answer.status, ""),
             Err(Failure::NothingSent(reason) | Failure::Unknown(reason)) => (0, *reason),
         };
         let failed = exchanged.as_ref().map_or(true, |answer| answer.status >= 500 || answer.status == 429);
-        let turn = if failed { self.breaker.failed(pass, self.clock.now()) } else { self.breaker.succeeded(pass) };
+        let turn = match pass {
+            None => Turn::None,
+            Some(pass) if failed => self.breaker.failed(pass, self.clock.now()),
+            Some(pass) => self.breaker.succeeded(pass),
+        };
         let (provider, duration_ms) = (self.name.as_str(), millis(took));
         if matches!(status, 401 | 403 | 407) {
             tracing::error!(provider, operation, status, "the provider refuses our credentials");

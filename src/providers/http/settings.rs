@@ -77,7 +77,7 @@ impl HttpSettings {
             .with_root_certificates(roots);
         match (&self.client_certificate_file, &self.client_key_file) {
             (Some(chain), Some(key)) => {
-                let key = PrivateKeyDer::from_pem_slice(&fs::read(key)?).map_err(|_| wrong(key, "a private key"))?;
+                let key = PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|_| wrong(key, "a private key"))?;
                 builder.with_client_auth_cert(certificates(chain)?, key).map_err(io::Error::other)
             }
             _ => Ok(builder.with_no_client_auth()),
@@ -86,9 +86,13 @@ impl HttpSettings {
 }
 
 fn certificates(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
-    let text = fs::read(path)?;
+    let text = read(path)?;
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
     certificates.ok().filter(|found| !found.is_empty()).ok_or_else(|| wrong(path, "certificates"))
+}
+
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    fs::read(path).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
 }
 
 fn wrong(path: &Path, what: &str) -> io::Error {
