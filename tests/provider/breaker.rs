@@ -11,7 +11,7 @@ use super::{
     server::{Act, Server},
 };
 
-const THREE: &str = "breaker_failures = 3\nbreaker_pause = \"5s\"\ntimeout = \"20s\"\nconnect_timeout = \"10s\"";
+const THREE: &str = "breaker_failures = 3\nbreaker_pause = \"5s\"\ntimeout = \"900ms\"\nconnect_timeout = \"900ms\"";
 
 fn away(seconds: u64) -> Delivered {
     Delivered::Failed { retry_after: Some(Duration::from_secs(seconds)) }
@@ -31,7 +31,7 @@ async fn failures_in_a_row_open_it_and_one_trial_closes_it() {
     server.script([Act::Close]);
     assert_eq!(probe.deliver().await, Delivered::Unknown);
     server.script([Act::Silence]);
-    assert_eq!(probe.deliver_within(Duration::from_millis(100)).await, Delivered::Unknown);
+    assert_eq!(probe.deliver().await, Delivered::Unknown);
     assert!(!probe.provider.is_ready());
     assert_eq!(server.seen().len(), 6);
 
@@ -62,6 +62,22 @@ async fn failures_in_a_row_open_it_and_one_trial_closes_it() {
     assert!(probe.provider.is_ready());
     server.script([Act::Send(success("closed"))]);
     assert_eq!(probe.deliver().await, accepted("closed"));
+}
+
+/// A caller without time cannot have the provider taken from all others.
+#[tokio::test]
+async fn callers_in_a_hurry_do_not_open_it() {
+    let server = Server::start().await;
+    let probe = Probe::new(&server.url(), "breaker_failures = 1");
+    for _ in 0..3 {
+        server.script([Act::Silence]);
+        assert_eq!(probe.deliver_within(Duration::from_millis(50)).await, Delivered::Unknown);
+        assert!(probe.provider.is_ready());
+    }
+    // What is not a time-out counts whatever the caller's time.
+    server.script([Act::Close]);
+    assert_eq!(probe.deliver_within(Duration::from_millis(500)).await, Delivered::Unknown);
+    assert!(!probe.provider.is_ready());
 }
 
 #[tokio::test]

@@ -22,6 +22,9 @@ use crate::{
 /// When to come again where all places of a provider are taken.
 const CROWDED: Duration = Duration::from_millis(500);
 
+/// A provider that has had this much time, or its own time-out where that is shorter, and has not answered, has failed.
+const FAIR_TIME: Duration = Duration::from_secs(1);
+
 /// A provider over HTTP: an adapter, and the one way to call it.
 pub struct HttpProvider {
     name: String,
@@ -80,7 +83,7 @@ impl HttpProvider {
             return Called::NothingSent { retry_after: None };
         };
         // A caller in a hurry says nothing about the provider: its time-outs do not count.
-        let hurried = deadline.remaining() < self.capabilities.timeout;
+        let hurried = deadline.remaining() < self.capabilities.timeout.min(FAIR_TIME);
         let deadline = deadline.at_most(self.capabilities.timeout);
         if deadline.remaining().is_zero() {
             tracing::warn!(provider = self.name, operation, "no time is left to ask the provider");
