@@ -11,6 +11,7 @@ pub mod grpc;
 pub mod keys;
 pub mod lifecycle;
 pub mod messages;
+pub mod metrics;
 pub mod operations;
 pub mod ports;
 pub mod providers;

@@ -25,7 +25,10 @@ use adapter::Adapter;
 use http::{HttpProvider, HttpSettings};
 
 use crate::{
-    ports::{clock::Clock, provider::Provider},
+    ports::{
+        clock::Clock,
+        provider::{Provider, ProviderObserver},
+    },
     settings::Section,
 };
 
@@ -70,11 +73,20 @@ pub struct Configured {
     build: Arc<Build>,
 }
 
-type Build = dyn Fn(&str, Arc<dyn Clock>) -> io::Result<Arc<dyn Provider>> + Send + Sync;
+/// What a provider is built with.
+#[derive(Clone)]
+pub struct Means {
+    /// The time of day.
+    pub clock: Arc<dyn Clock>,
+    /// Sees every call.
+    pub observer: Arc<dyn ProviderObserver>,
+}
+
+type Build = dyn Fn(&str, &Means) -> io::Result<Arc<dyn Provider>> + Send + Sync;
 
 impl Configured {
     /// A provider that is built like this.
-    pub fn new(build: impl Fn(&str, Arc<dyn Clock>) -> io::Result<Arc<dyn Provider>> + Send + Sync + 'static) -> Self {
+    pub fn new(build: impl Fn(&str, &Means) -> io::Result<Arc<dyn Provider>> + Send + Sync + 'static) -> Self {
         Self { kind: "", notes: Vec::new(), build: Arc::new(build) }
     }
 
@@ -86,9 +98,9 @@ impl Configured {
         let settings = HttpSettings::read(section);
         let adapter = read(section)?;
         let notes = adapter.notes();
-        let build = move |name: &str, clock| {
-            let provider = HttpProvider::new(name, Box::new(adapter.clone()), &settings, clock)?;
-            Ok(Arc::new(provider) as Arc<dyn Provider>)
+        let build = move |name: &str, means: &Means| {
+            let provider = HttpProvider::new(name, Box::new(adapter.clone()), &settings, Arc::clone(&means.clock))?;
+            Ok(Arc::new(provider.observed(Arc::clone(&means.observer))) as Arc<dyn Provider>)
         };
         Some(Self { notes, ..Self::new(build) })
     }
@@ -107,8 +119,8 @@ impl Configured {
     ///
     /// # Errors
     /// A file that it needs cannot be opened.
-    pub fn build(&self, name: &str, clock: Arc<dyn Clock>) -> io::Result<Arc<dyn Provider>> {
-        (self.build)(name, clock)
+    pub fn build(&self, name: &str, means: &Means) -> io::Result<Arc<dyn Provider>> {
+        (self.build)(name, means)
     }
 }
 

@@ -29,9 +29,13 @@ const LAYERS: &[(&str, &str)] = &[
     ("telemetry", ""),
     ("lifecycle", "domain ports readiness"),
     ("readiness", "domain ports"),
+    ("metrics", "grpc ports"),
     ("operations", "readiness telemetry"),
-    ("app", "config domain grpc keys lifecycle operations ports providers readiness secret service stores telemetry"),
-    ("cli", "app config keys lifecycle ports readiness secret telemetry"),
+    (
+        "app",
+        "config domain grpc keys lifecycle metrics operations ports providers readiness secret service stores telemetry",
+    ),
+    ("cli", "app config keys lifecycle metrics ports providers readiness secret telemetry"),
     ("main", "app cli config telemetry"),
     ("lib", ""),
 ];

@@ -2,7 +2,12 @@
 
 use std::{collections::BTreeMap, future::Future, path::Path, pin::Pin, sync::Arc, time::Duration};
 
-use axum::Router;
+use axum::{
+    Router,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic_health::{
@@ -14,18 +19,16 @@ use super::{Cause, StartError};
 use crate::{
     config::{Config, Keys, Sandboxes},
     domain::route::Scope,
-    grpc::{
-        call_log::NoObserver,
-        server::{self, Backend, GrpcSettings},
-    },
+    grpc::server::{self, Backend, GrpcSettings},
     keys::{generate, ring::KeyRing},
+    metrics::Metrics,
     ports::{
         clock::{Clock, SystemClock},
         entropy::{Entropy, SystemEntropy},
         provider::Provider,
         store::Store,
     },
-    providers::sandbox::Sandbox,
+    providers::{Means, sandbox::Sandbox},
     secret::Secret,
     service::{Otp, Ports, route::Routes},
     stores::{self, StoreConfig, StoreUrl},
@@ -69,11 +72,13 @@ pub async fn assemble(ground: Ground<'_>) -> Result<Parts, StartError> {
     let folder = url.directory().map(Path::to_owned);
     let store = open_store(config, url, Arc::clone(&clock)).await?;
     let keys = Arc::new(key_ring(config, folder.as_deref(), entropy.as_ref())?);
-    let routes = routes(config, &clock)?;
+    let metrics = Arc::new(Metrics::default());
+    let means = Means { clock: Arc::clone(&clock), observer: metrics.clone() };
+    let routes = routes(config, &means)?;
     let messages = config.messages.clone();
     let ports = Ports { store: Arc::clone(&store), keys, clock: Arc::clone(&clock), entropy, routes, messages };
     let otp = Arc::new(Otp::new(ports, config.tenants.clone()));
-    let backend = Backend { otp, clock, observer: Arc::new(NoObserver), tasks: ground.work };
+    let backend = Backend { otp, clock, observer: metrics.clone(), tasks: ground.work };
     let settings = grpc_settings(config);
     let health = HealthServer::new(HealthService::from_health_reporter(ground.health));
     let serve: Serve = Box::new(move |listener, stop| {
@@ -81,7 +86,18 @@ pub async fn assemble(ground: Ground<'_>) -> Result<Parts, StartError> {
             server::serve(settings, backend, health, listener, stop.cancelled_owned()).await.map_err(Cause::from)
         })
     });
-    Ok(Parts { store, serve, operations: Router::new() })
+    Ok(Parts {
+        store,
+        serve,
+        operations: Router::new().route("/metrics", get(move || std::future::ready(scrape(&metrics)))),
+    })
+}
+
+/// All figures, as Prometheus asks for them.
+fn scrape(metrics: &Metrics) -> Result<Response, StatusCode> {
+    let text = metrics.text().map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
+    let content_type = [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")];
+    Ok((content_type, text).into_response())
 }
 
 async fn open_store(config: &Config, url: StoreUrl, clock: Arc<dyn Clock>) -> Result<Arc<dyn Store>, StartError> {
@@ -106,10 +122,10 @@ fn key_ring(config: &Config, folder: Option<&Path>, entropy: &dyn Entropy) -> Re
 }
 
 /// Every provider that is configured, the routes over them, and the sandbox before all.
-fn routes(config: &Config, clock: &Arc<dyn Clock>) -> Result<Routes, StartError> {
+fn routes(config: &Config, means: &Means) -> Result<Routes, StartError> {
     let mut by_name: BTreeMap<&str, Arc<dyn Provider>> = BTreeMap::new();
     for (name, provider) in &config.providers.by_name {
-        let built = provider.build(name, Arc::clone(clock));
+        let built = provider.build(name, means);
         let built = built.map_err(|cause| StartError::Provider { name: name.clone(), cause: cause.into() })?;
         by_name.insert(name, built);
     }

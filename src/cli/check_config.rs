@@ -3,7 +3,7 @@
 use std::{process::ExitCode, sync::Arc};
 
 use super::{MISUSED, output};
-use crate::{config::Config, keys::ring::KeyRing, ports::clock::SystemClock};
+use crate::{config::Config, keys::ring::KeyRing, metrics::Metrics, ports::clock::SystemClock, providers::Means};
 
 pub(super) fn run(config: &Config) -> ExitCode {
     let keys = check_keys(config).map_err(|mistake| format!("keys.file: {mistake}"));
@@ -28,8 +28,9 @@ fn check_keys(config: &Config) -> Result<(), String> {
 
 /// Nor are the certificates and other files of providers.
 fn check_providers(config: &Config) -> Vec<String> {
+    let means = Means { clock: Arc::new(SystemClock), observer: Arc::new(Metrics::default()) };
     let built = config.providers.by_name.iter().map(|(name, provider)| {
-        let built = provider.build(name, Arc::new(SystemClock));
+        let built = provider.build(name, &means);
         built.map(|_| ()).map_err(|error| format!("providers.{name}: {error}"))
     });
     built.filter_map(Result::err).collect()

@@ -217,6 +217,25 @@ pub struct Evidence {
     pub verification_id: String,
 }
 
+/// A call to a provider that has ended.
+#[derive(Clone, Copy, Debug)]
+pub struct ProviderCall<'a> {
+    /// The name in the configuration.
+    pub provider: &'a str,
+    /// `deliver` or `check`.
+    pub operation: &'static str,
+    /// `answered`, `failed` (an answer that says so), `nothing_sent` or `unknown`.
+    pub outcome: &'static str,
+    /// From the request to the whole answer, or to giving up.
+    pub duration: Duration,
+}
+
+/// Sees every call to a provider at its end; where they are counted.
+pub trait ProviderObserver: Send + Sync {
+    /// A call has ended. Must not wait.
+    fn provider_called(&self, call: &ProviderCall<'_>);
+}
+
 /// Delivers codes of ours, or makes and checks its own.
 #[async_trait]
 pub trait Provider: Send + Sync {

@@ -8,8 +8,9 @@ use std::{
 };
 
 use otpd::{
+    metrics::Metrics,
     ports::{clock::SystemClock, provider::Provider},
-    providers::{self, KINDS},
+    providers::{self, KINDS, Means},
     settings::{Ledger, Section, tree::Table},
 };
 
@@ -93,7 +94,9 @@ impl Fixture {
             Section::root(Table::from_toml(settings), &ledger, |section| providers::read(self.kind, section));
         let configured = ledger.finish(configured).map_err(|mistakes| format!("{file}: {mistakes}"))?;
         let configured = configured.ok_or_else(|| format!("{file}: not read, and no mistake was reported"))?;
-        configured.build(self.kind, Arc::new(SystemClock)).map_err(|error| format!("{file}: {error}"))
+        configured
+            .build(self.kind, &Means { clock: Arc::new(SystemClock), observer: Arc::new(Metrics::default()) })
+            .map_err(|error| format!("{file}: {error}"))
     }
 
     fn settings(&self, file: &str, server: &str) -> Result<toml::Table, String> {

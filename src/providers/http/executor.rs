@@ -14,7 +14,9 @@ use crate::{
     domain::time::millis,
     ports::{
         clock::{Clock, Deadline, Stopwatch},
-        provider::{Capabilities, Check, Checked, Delivered, Delivery, Provider, Unfit},
+        provider::{
+            Capabilities, Check, Checked, Delivered, Delivery, Provider, ProviderCall, ProviderObserver, Unfit,
+        },
     },
     providers::adapter::Adapter,
 };
@@ -34,6 +36,7 @@ pub struct HttpProvider {
     places: Semaphore,
     breaker: Breaker,
     clock: Arc<dyn Clock>,
+    observer: Option<Arc<dyn ProviderObserver>>,
 }
 
 /// What a call came to.
@@ -73,7 +76,14 @@ impl HttpProvider {
             places: Semaphore::new(settings.max_in_flight),
             breaker: Breaker::new(settings.breaker_failures, settings.breaker_pause),
             clock,
+            observer: None,
         })
+    }
+
+    /// The same, seen by an observer.
+    #[must_use]
+    pub fn observed(self, observer: Arc<dyn ProviderObserver>) -> Self {
+        Self { observer: Some(observer), ..self }
     }
 
     async fn call(&self, operation: &'static str, request: &Outbound, deadline: Deadline) -> Called {
@@ -127,6 +137,15 @@ impl HttpProvider {
             Some(pass) => self.breaker.succeeded(pass),
         };
         let (provider, duration_ms) = (self.name.as_str(), millis(took));
+        if let Some(observer) = &self.observer {
+            let outcome = match exchanged {
+                Ok(_) if failed => "failed",
+                Ok(_) => "answered",
+                Err(Failure::NothingSent(_)) => "nothing_sent",
+                Err(Failure::Unknown(_)) => "unknown",
+            };
+            observer.provider_called(&ProviderCall { provider, operation, outcome, duration: took });
+        }
         if matches!(status, 401 | 403 | 407) {
             tracing::error!(provider, operation, status, "the provider refuses our credentials");
         } else if let Some(alarm) = exchanged.as_ref().ok().and_then(|answer| self.adapter.alarm(answer)) {

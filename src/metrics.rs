@@ -1,0 +1,106 @@
+//! Figures for Prometheus: calls to otpd, and otpd's calls to providers. No label holds a tenant, a destination or an id.
+
+use std::{
+    fmt,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use prometheus_client::{
+    encoding::text::encode,
+    metrics::{family::Family, histogram::Histogram},
+    registry::Registry,
+};
+
+use crate::{
+    grpc::call_log::{CallObserver, CallSummary},
+    ports::provider::{ProviderCall, ProviderObserver},
+};
+
+/// In seconds, from what a local answer takes to the longest time-outs.
+const BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
+
+/// Names and values of one time series.
+type Labels = Vec<(&'static str, String)>;
+type Durations = Family<Labels, Histogram, fn() -> Histogram>;
+
+/// All figures.
+pub struct Metrics {
+    calls: Durations,
+    provider_calls: Durations,
+    registry: Mutex<Registry>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let durations = || Durations::new_with_constructor(|| Histogram::new(BUCKETS));
+        let (calls, provider_calls) = (durations(), durations());
+        let mut registry = Registry::default();
+        // The name and unit of OpenTelemetry's conventions for RPC.
+        registry.register("rpc_server_call_duration_seconds", "Calls to otpd, by what they came to", calls.clone());
+        let help = "Calls to providers, by what became of them";
+        registry.register("otp_provider_call_duration_seconds", help, provider_calls.clone());
+        Self { calls, provider_calls, registry: Mutex::new(registry) }
+    }
+}
+
+impl Metrics {
+    /// All figures in Prometheus' text form.
+    ///
+    /// # Errors
+    /// None that is known: writing to a text does not fail.
+    pub fn text(&self) -> Result<String, fmt::Error> {
+        let mut text = String::new();
+        encode(&mut text, &self.registry.lock().unwrap_or_else(PoisonError::into_inner))?;
+        Ok(text)
+    }
+}
+
+impl CallObserver for Metrics {
+    fn call_ended(&self, call: &CallSummary<'_>) {
+        let labels = vec![
+            ("rpc_method", call.method.to_owned()),
+            ("rpc_response_status_code", call.code.to_owned()),
+            ("outcome", call.outcome.to_owned()),
+        ];
+        observe(&self.calls, &labels, call.duration);
+    }
+}
+
+impl ProviderObserver for Metrics {
+    fn provider_called(&self, call: &ProviderCall<'_>) {
+        let labels = vec![
+            ("provider", call.provider.to_owned()),
+            ("operation", call.operation.to_owned()),
+            ("outcome", call.outcome.to_owned()),
+        ];
+        observe(&self.provider_calls, &labels, call.duration);
+    }
+}
+
+fn observe(durations: &Durations, labels: &Labels, duration: Duration) {
+    durations.get_or_create(labels).observe(duration.as_secs_f64());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_are_counted_by_what_they_came_to() {
+        let metrics = Metrics::default();
+        let duration = Duration::from_millis(7);
+        let call = ProviderCall { provider: "twilio", operation: "deliver", outcome: "unknown", duration };
+        metrics.provider_called(&call);
+        metrics.provider_called(&call);
+        let (method, outcome, code) = ("otp.v1.OtpService/SendOtp", "success", "OK");
+        metrics.call_ended(&CallSummary { method, tenant: None, outcome, code, duration });
+        let text = metrics.text().unwrap();
+        for line in [
+            "otp_provider_call_duration_seconds_count{provider=\"twilio\",operation=\"deliver\",outcome=\"unknown\"} 2",
+            "rpc_server_call_duration_seconds_count{rpc_method=\"otp.v1.OtpService/SendOtp\",rpc_response_status_code=\"OK\",outcome=\"success\"} 1",
+        ] {
+            assert!(text.contains(line), "{text}");
+        }
+    }
+}
