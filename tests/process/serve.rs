@@ -114,6 +114,7 @@ fn serves_answers_probes_and_drains_on_each_signal() {
         let mut server = Server::start("0s").unwrap();
         assert!(server.until("200"));
         assert_eq!(server.probe("/livez").unwrap(), "200");
+        assert_eq!(server.probe("/metrics").unwrap(), "200");
         assert_eq!(server.health(&["health"]).unwrap(), Some(0));
         assert_eq!(server.health(&["health", "--live"]).unwrap(), Some(0));
         server.signal(signal).unwrap();
