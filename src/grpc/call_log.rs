@@ -32,14 +32,6 @@ pub trait CallObserver: Send + Sync {
     fn call_ended(&self, call: &CallSummary<'_>);
 }
 
-/// Sees nothing.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct NoObserver;
-
-impl CallObserver for NoObserver {
-    fn call_ended(&self, _call: &CallSummary<'_>) {}
-}
-
 /// What is learnt of a call while it goes on.
 #[derive(Debug, Default)]
 pub(crate) struct Notes {

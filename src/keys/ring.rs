@@ -90,7 +90,8 @@ impl KeyRing {
     }
 
     /// The ids of all keys, the active one first.
-    pub fn ids(&self) -> Vec<u32> {
+    #[cfg(test)]
+    fn ids(&self) -> Vec<u32> {
         self.keys.iter().map(|key| key.id).collect()
     }
 
