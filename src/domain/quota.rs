@@ -4,18 +4,18 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// At most `max` takes within any span of `per`.
+/// At most `max` uses within any span of `per`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Window {
-    /// How many. 1 to [`Window::MAX_TAKES`].
+    /// How many. 1 to [`Window::MAX_USES`].
     pub max: u32,
     /// The span. 1 s to [`Window::MAX_SPAN`].
     pub per: Duration,
 }
 
 impl Window {
-    /// The stores keep each take of a window, so their number is bounded.
-    pub const MAX_TAKES: u32 = 10_000;
+    /// The stores keep each use of a window, so their number is bounded.
+    pub const MAX_USES: u32 = 10_000;
     /// The longest window.
     pub const MAX_SPAN: Duration = Duration::from_secs(31 * 86_400);
 }
