@@ -5,6 +5,7 @@ use std::{fmt, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::{
+    code::CodeOwner,
     destination::{Channel, Destination},
     ids::{AccountId, OptionId, Request, Tag},
     policy::{Limits, OnResend},
@@ -171,21 +172,9 @@ pub struct LiveCode {
     /// The provider that delivers it.
     pub provider: String,
     /// Who makes and checks it.
-    pub maker: Maker,
-}
-
-/// Who makes and checks a code.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Maker {
-    /// We do.
-    Us,
-    /// The provider does, and knows it by this reference (empty until it has answered).
-    Provider {
-        /// What the provider answered.
-        reference: String,
-        /// Whether it may be asked twice about one attempt.
-        check_repeatable: bool,
-    },
+    pub owner: CodeOwner,
+    /// The provider's name for the delivery of a code of its own; empty until it has answered.
+    pub reference: String,
 }
 
 /// A send between its reservation and its outcome.

@@ -1,5 +1,6 @@
 //! One-time codes. A code is never stored: it is made again, from a PRF, whenever it is needed.
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
@@ -9,6 +10,18 @@ use super::{
     transaction::Transaction,
 };
 use crate::secret::Secret;
+
+/// Who makes and checks a code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CodeOwner {
+    /// otpd; a provider only delivers the code.
+    Otpd,
+    /// The provider that delivers the code.
+    Provider {
+        /// Whether a second check of one typed code is safe: the provider answers it as it answered the first.
+        check_repeatable: bool,
+    },
+}
 
 /// The longest code that is compared, in bytes: the contract's 16 characters.
 const MAX_TYPED: usize = 16;
@@ -73,7 +86,6 @@ mod tests {
     use std::time::Duration;
 
     use crate::domain::{
-        challenge::Maker,
         destination::{Channel, Destination},
         ids::{AccountId, Fingerprint, OptionId, Request, Tag},
         policy::{Limits, OnResend},
@@ -115,7 +127,8 @@ mod tests {
             expires_at: NOW.plus(Duration::from_secs(300)),
             on_resend: OnResend::Rotate,
             provider: "console".to_owned(),
-            maker: Maker::Us,
+            owner: CodeOwner::Otpd,
+            reference: String::new(),
         }
     }
 

@@ -19,7 +19,7 @@ use crate::{
     },
     ports::{
         clock::Deadline,
-        provider::{Check, Checked, ClientContext, Occasion, Parameters},
+        provider::{ChallengeContext, Check, Checked, ClientContext, Parameters},
         store::Name,
     },
     secret::Secret,
@@ -112,7 +112,7 @@ impl Otp {
             return Err(Error::VerificationOutcomeUnknown);
         }
         let check = check(target, challenge, asked, call, self.now());
-        match check.and_then(|check| provider.unfit_check(&check)) {
+        match check.and_then(|check| provider.check_error(&check)) {
             Some(unfit) => Err(Error::Unfit(unfit)),
             None => Ok(()),
         }
@@ -154,7 +154,7 @@ fn result(checked: Checked) -> CheckResult {
         Checked::Gone => CheckResult::Gone,
         Checked::AttemptsExceeded => CheckResult::AttemptsExceeded,
         Checked::AlreadyUsed => CheckResult::AlreadyUsed,
-        Checked::Unknown => CheckResult::Unknown,
+        Checked::Failed(_) | Checked::Unknown => CheckResult::Unknown,
     }
 }
 
@@ -171,7 +171,7 @@ fn check(
         Target::Known(destination) => destination.clone(),
         Target::Masked(_) => Destination::OnFile,
     };
-    let occasion = Occasion {
+    let context = ChallengeContext {
         now,
         tenant: target.tenant.clone(),
         challenge: call.challenge.clone(),
@@ -185,7 +185,7 @@ fn check(
         client: ClientContext::default(),
     };
     Some(Check {
-        occasion,
+        context,
         otp: call.otp.clone(),
         reference: asked.reference.clone(),
         repeated: asked.repeated,

@@ -13,7 +13,8 @@ use super::{
 };
 use crate::{
     domain::{
-        challenge::{Challenge, LiveCode, Maker, Phase, Target},
+        challenge::{Challenge, LiveCode, Phase, Target},
+        code::CodeOwner,
         outcome::Sent,
         route::Goal,
         rules::{GiveBackSend, NextProvider, SettleSend, SettleStep, Settlement},
@@ -22,7 +23,7 @@ use crate::{
     messages::Content,
     ports::{
         clock::Deadline,
-        provider::{Delivered, Delivery, Message, Occasion, Provider, Receipt, Unfit},
+        provider::{ChallengeContext, Delivered, Delivery, Failure, Message, Provider, Receipt, RequestError},
     },
     secret::Secret,
 };
@@ -51,7 +52,7 @@ struct Journey {
     /// When it might.
     retry_after: Option<Duration>,
     /// Why a provider could not be called with what the caller gave.
-    unfit: Option<Unfit>,
+    unfit: Option<RequestError>,
 }
 
 impl Journey {
@@ -145,8 +146,12 @@ impl Otp {
                 Delivered::Rejected => return Ok(Journey::ended(Settlement::Rejected)),
                 Delivered::Declined(decline) => return Ok(Journey::ended(Settlement::Declined(decline))),
                 Delivered::Unknown => return Ok(Journey::ended(Settlement::Unknown)),
-                Delivered::Unfit(unfit) => journey.unfit = journey.unfit.or(Some(unfit)),
-                Delivered::Failed { retry_after } => {
+                Delivered::Invalid(unfit) => journey.unfit = journey.unfit.or(Some(unfit)),
+                Delivered::Failed(failure) => {
+                    let retry_after = match failure {
+                        Failure::Unavailable { retry_after } => retry_after,
+                        Failure::Refused => None,
+                    };
                     tracing::warn!(provider = provider.name(), "the provider failed; nothing was sent");
                     journey.failed = true;
                     journey.retry_after = [journey.retry_after, retry_after].into_iter().flatten().min();
@@ -166,43 +171,43 @@ impl Otp {
     /// What the provider is given. `None` where the challenge ended meanwhile, for then there is nothing to send.
     fn delivery(&self, ask: &SendAsk, challenge: &Challenge, number: u32) -> Result<Option<Delivery>, Error> {
         let Some(code) = challenge.live_code().filter(|code| code.send_number == number) else { return Ok(None) };
-        let Some(occasion) = occasion(&ask.target, challenge, code, ask, self.now()) else { return Ok(None) };
+        let Some(context) = context(&ask.target, challenge, code, ask, self.now()) else { return Ok(None) };
         let code_life = code.expires_at.since(self.now());
-        let message = match code.maker {
-            Maker::Us => {
+        let message = match code.owner {
+            CodeOwner::Otpd => {
                 let made = self.keys.code(challenge, code).map_err(|missing| Error::Internal(missing.to_string()))?;
-                made.map(|made| self.message(&occasion, made, code_life)).transpose()?
+                made.map(|made| self.message(&context, made, code_life)).transpose()?
             }
-            Maker::Provider { .. } => None,
+            CodeOwner::Provider { .. } => None,
         };
         // The time tells it from an earlier challenge of the same id, which a provider may remember for longer than we do.
         let opened = challenge.created_at.as_millis();
         let idempotency_key = format!("{}-{opened:x}-send-{number}", ask.challenge.as_str());
-        Ok(Some(Delivery { occasion, message, code_life, idempotency_key }))
+        Ok(Some(Delivery { context, message, code_life, idempotency_key }))
     }
 
     /// The code with the words around it.
-    fn message(&self, occasion: &Occasion, code: Secret<String>, code_life: Duration) -> Result<Message, Error> {
-        let (tenant, destination) = (&occasion.tenant, &occasion.destination);
-        let goal = Goal { tenant, purpose: occasion.purpose, channel: occasion.channel, destination };
-        let content = Content { code: &code, code_life, transaction: occasion.transaction.as_ref() };
-        let text = self.messages.text(&goal, &occasion.locale, &content);
+    fn message(&self, context: &ChallengeContext, code: Secret<String>, code_life: Duration) -> Result<Message, Error> {
+        let (tenant, destination) = (&context.tenant, &context.destination);
+        let goal = Goal { tenant, purpose: context.purpose, channel: context.channel, destination };
+        let content = Content { code: &code, code_life, transaction: context.transaction.as_ref() };
+        let text = self.messages.text(&goal, &context.locale, &content);
         let text = text.map_err(|unrendered| Error::Internal(unrendered.to_string()))?;
         Ok(Message { code, text })
     }
 }
 
-fn occasion(
+fn context(
     target: &ChallengeRef,
     challenge: &Challenge,
     code: &LiveCode,
     ask: &SendAsk,
     now: Timestamp,
-) -> Option<Occasion> {
+) -> Option<ChallengeContext> {
     let option = challenge.option_at(code.option)?;
     let Target::Known(destination) = &option.target else { return None };
     let Phase::Open(open) = &challenge.phase else { return None };
-    Some(Occasion {
+    Some(ChallengeContext {
         now,
         tenant: target.tenant.clone(),
         challenge: ask.challenge.clone(),

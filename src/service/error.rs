@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::ports::{entropy::NoEntropy, provider::Unfit, store::StoreError};
+use crate::ports::{entropy::NoEntropy, provider::RequestError, store::StoreError};
 
 /// A call that could not be decided. The variant is the decision; its text and cause are for the operator's log and never
 /// leave the process.
@@ -31,7 +31,7 @@ pub enum Error {
     },
     /// No provider of the route can be called with what the caller gave. Nothing was sent or counted.
     #[error("a provider cannot be called like this: {0:?}")]
-    Unfit(Unfit),
+    Unfit(RequestError),
     /// A verifying provider did not answer.
     #[error("the provider did not answer")]
     VerificationOutcomeUnknown,

@@ -4,13 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     domain::{
-        challenge::Maker,
         destination::Destination,
         ids::Tenant,
         route::{Goal, Scope, best},
         rules::Plan,
     },
-    ports::provider::{Codes, Provider},
+    ports::provider::Provider,
 };
 
 /// What a lease adds to the time-outs of its route: for the store, and for clocks that differ.
@@ -100,9 +99,10 @@ pub(super) fn check_lease(provider: &dyn Provider) -> Duration {
 /// What a provider means for the code that it delivers.
 pub(super) fn plan(provider: &dyn Provider, key_id: u32) -> Plan {
     let capabilities = provider.capabilities();
-    let maker = match capabilities.codes {
-        Codes::Ours => Maker::Us,
-        Codes::Managed { check_repeatable } => Maker::Provider { reference: String::new(), check_repeatable },
-    };
-    Plan { provider: provider.name().to_owned(), maker, code_life: capabilities.code_life, key_id }
+    Plan {
+        provider: provider.name().to_owned(),
+        owner: capabilities.code_owner,
+        code_life: capabilities.code_life,
+        key_id,
+    }
 }

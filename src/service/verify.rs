@@ -13,8 +13,9 @@ use super::{
 };
 use crate::{
     domain::{
-        challenge::{Challenge, Maker},
+        challenge::Challenge,
         code,
+        code::CodeOwner,
         ids::{Request, Tag},
         outcome::{Proof, Verified},
         rules::{self, Asked, Comparison, Decision, Expectation, Verify, VerifyStep},
@@ -113,7 +114,7 @@ impl Otp {
     /// Compares in memory. Nothing of it is told before the swap.
     fn compare(&self, challenge: &Challenge, request: &VerifyOtp) -> Result<Comparison, Error> {
         let Some(live) = challenge.live_code() else { return Ok(Comparison::Nothing) };
-        if let Maker::Provider { .. } = live.maker {
+        if let CodeOwner::Provider { .. } = live.owner {
             let provider = self.routes.named(&live.provider);
             let lease = provider.map_or(FINISH, |provider| check_lease(provider.as_ref()));
             return Ok(Comparison::Managed { lease });

@@ -6,7 +6,8 @@ use super::{
     verify::{Asked, VerifyStep, fail, replay, succeed},
 };
 use crate::domain::{
-    challenge::{Challenge, Ended, EventKind, LiveCode, Maker, PendingCheck, Phase, Reply},
+    challenge::{Challenge, Ended, EventKind, LiveCode, PendingCheck, Phase, Reply},
+    code::CodeOwner,
     ids::Request,
     outcome::{Proof, Verified},
     subject::Standing,
@@ -74,12 +75,12 @@ pub(super) fn ask(
     lease_until: Timestamp,
     now: Timestamp,
 ) -> VerifyStep {
-    let Maker::Provider { reference, .. } = &code.maker else { return VerifyStep::NothingSent };
+    let CodeOwner::Provider { .. } = code.owner else { return VerifyStep::NothingSent };
     let Phase::Open(open) = &mut challenge.phase else { return VerifyStep::NothingSent };
     let send_number = code.send_number;
     open.pending_check = Some(PendingCheck { request, attempt, send_number, lease_until, repeated });
     challenge.log(now, EventKind::CheckAsked, Some(code.option), &code.provider);
-    let (provider, reference) = (code.provider.clone(), reference.clone());
+    let (provider, reference) = (code.provider.clone(), code.reference.clone());
     VerifyStep::Ask(Asked { attempt, provider, reference, option: code.option, repeated })
 }
 
@@ -102,7 +103,7 @@ impl SettleCheck {
     fn settle(&self, challenge: &mut Challenge, check: &PendingCheck, code: &LiveCode, now: Timestamp) -> CheckStep {
         // A provider that may not be asked twice says "gone" of a code that it accepted the first time: no success, and
         // nothing that could still become one.
-        let repeatable = matches!(code.maker, Maker::Provider { check_repeatable: true, .. });
+        let repeatable = matches!(code.owner, CodeOwner::Provider { check_repeatable: true, .. });
         let doubtful = check.repeated && !repeatable;
         match &self.result {
             CheckResult::Matched { eci, verification_id } => {

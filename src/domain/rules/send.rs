@@ -7,7 +7,8 @@ use super::{
     recall::{Recall, pending_check, recall},
 };
 use crate::domain::{
-    challenge::{Challenge, Decline, EventKind, LiveCode, Maker, PendingSend, Phase, Reply},
+    challenge::{Challenge, Decline, EventKind, LiveCode, PendingSend, Phase, Reply},
+    code::CodeOwner,
     ids::{OptionId, Request},
     outcome::{Dispatch, Locked, Sent},
     policy::OnResend,
@@ -35,7 +36,7 @@ pub struct Plan {
     /// The provider's name.
     pub provider: String,
     /// Who makes and checks the code.
-    pub maker: Maker,
+    pub owner: CodeOwner,
     /// How long the provider's own codes are valid.
     pub code_life: Option<Duration>,
     /// The key that a code of ours is made with.
@@ -171,26 +172,27 @@ fn spend(challenge: &mut Challenge, index: u8, number: u32, now: Timestamp) {
 
 fn next_code(challenge: &Challenge, plan: &Plan, index: u8, number: u32, now: Timestamp) -> LiveCode {
     let provider = plan.provider.clone();
-    if let Some(code) = repeatable(challenge, index, now).filter(|_| plan.maker == Maker::Us) {
+    if let Some(code) = repeatable(challenge, index, now).filter(|_| plan.owner == CodeOwner::Otpd) {
         return LiveCode { send_number: number, provider, ..code.clone() };
     }
     LiveCode {
         option: index,
         generation: number,
         send_number: number,
-        digits: if plan.maker == Maker::Us { challenge.limits.code_digits } else { 0 },
+        digits: if plan.owner == CodeOwner::Otpd { challenge.limits.code_digits } else { 0 },
         key_id: plan.key_id,
         expires_at: code_expiry(challenge, plan.code_life, now),
         on_resend: challenge.limits.on_resend,
         provider,
-        maker: plan.maker.clone(),
+        owner: plan.owner,
+        reference: String::new(),
     }
 }
 
 /// The code that a resend to the same option repeats.
 fn repeatable(challenge: &Challenge, index: u8, now: Timestamp) -> Option<&LiveCode> {
     challenge.live_code().filter(|code| {
-        let ours = code.maker == Maker::Us && code.on_resend == OnResend::Repeat;
+        let ours = code.owner == CodeOwner::Otpd && code.on_resend == OnResend::Repeat;
         ours && code.option == index && now < code.expires_at
     })
 }

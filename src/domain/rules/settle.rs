@@ -8,7 +8,8 @@ use super::{
     send::{Plan, code_expiry, replay},
 };
 use crate::domain::{
-    challenge::{Challenge, Decline, EventKind, Maker, PendingSend, Phase, Reply},
+    challenge::{Challenge, Decline, EventKind, PendingSend, Phase, Reply},
+    code::CodeOwner,
     ids::Request,
     outcome::Sent,
     time::Timestamp,
@@ -139,8 +140,8 @@ fn take_receipt(
     let expires_at = code_expiry(challenge, code_life, now);
     let Phase::Open(open) = &mut challenge.phase else { return };
     let Some(code) = open.code.as_mut().filter(|code| code.send_number == send.number) else { return };
-    if let Maker::Provider { reference: known, .. } = &mut code.maker {
-        reference.clone_into(known);
+    if let CodeOwner::Provider { .. } = code.owner {
+        reference.clone_into(&mut code.reference);
         code.digits = code_length.unwrap_or(code.digits);
         code.expires_at = code.expires_at.min(expires_at);
     }
@@ -204,8 +205,8 @@ impl Command for NextProvider {
         let Some(send) = challenge.pending_send.as_mut().filter(|send| send.number == self.number) else {
             return false;
         };
-        let was_ours = code.maker == Maker::Us;
-        let is_ours = self.plan.maker == Maker::Us;
+        let was_ours = code.owner == CodeOwner::Otpd;
+        let is_ours = self.plan.owner == CodeOwner::Otpd;
         if !(was_ours && is_ours) {
             code.digits = if is_ours { digits } else { 0 };
             code.expires_at = expires_at;
@@ -215,7 +216,8 @@ impl Command for NextProvider {
             (send.code_expires_at, send.code_digits) = (code.expires_at, code.digits);
         }
         self.plan.provider.clone_into(&mut code.provider);
-        code.maker = self.plan.maker.clone();
+        code.owner = self.plan.owner;
+        code.reference = String::new();
         let option = code.option;
         challenge.log(now, EventKind::SendReserved, Some(option), &self.plan.provider);
         true

@@ -7,7 +7,8 @@ use super::{
     recall::{Recall, pending_check, recall},
 };
 use crate::domain::{
-    challenge::{Challenge, Ended, EventKind, LiveCode, Maker, Phase, Reply},
+    challenge::{Challenge, Ended, EventKind, LiveCode, Phase, Reply},
+    code::CodeOwner,
     ids::{AccountId, Request, Tag},
     outcome::{Proof, Verified},
     purpose::Purpose,
@@ -149,7 +150,7 @@ impl Command for Verify {
 /// Until when a provider cannot be asked: it is being asked already, or has not yet said by what reference it knows the
 /// code. Without that it would answer "gone", and end what is about to begin.
 fn busy(challenge: &Challenge, code: &LiveCode) -> Option<Timestamp> {
-    let managed = matches!(code.maker, Maker::Provider { .. });
+    let managed = matches!(code.owner, CodeOwner::Provider { .. });
     let unconfirmed = challenge.pending_send.as_ref().filter(|send| managed && send.number == code.send_number);
     let asked = pending_check(challenge).map(|check| check.lease_until);
     asked.or(unconfirmed.map(|send| send.lease_until))
