@@ -6,7 +6,6 @@ pub mod code;
 pub mod destination;
 pub mod ids;
 pub mod invariants;
-pub mod message;
 pub mod outcome;
 pub mod policy;
 pub mod purpose;

@@ -31,7 +31,7 @@ use crate::{
         canonical::Canonical,
         challenge::Challenge,
         ids::{Request, RequestId},
-        policy::{Policies, Tenants},
+        policy::{TenantPolicy, Tenants},
         subject::Subject,
     },
     keys::ring::KeyRing,
@@ -83,13 +83,13 @@ impl Otp {
         Self { store, keys, clock, entropy, routes, messages, tenants, challenges, subjects }
     }
 
-    fn policies(&self, caller: &Caller) -> Result<&Policies, Error> {
+    fn policy(&self, caller: &Caller) -> Result<&TenantPolicy, Error> {
         self.tenants.of(&caller.tenant).ok_or(Error::Forbidden)
     }
 
     /// The challenge that a request names. Refuses tenants that are not accepted.
     fn challenge_ref(&self, caller: &Caller, challenge: &RequestId) -> Result<ChallengeRef, Error> {
-        self.policies(caller)?;
+        self.policy(caller)?;
         let name = self.keys.challenge_name(&caller.tenant, challenge);
         Ok(ChallengeRef { name, tenant: caller.tenant.clone() })
     }

@@ -1,27 +1,27 @@
-//! Sliding windows: at most so many within a span.
+//! Quotas: how many sends and creations are allowed within sliding windows of time.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// At most `max` takes within any span of `per`.
+/// At most `max` uses within any span of `per`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Window {
-    /// How many. 1 to [`Window::MAX_TAKES`].
+    /// How many uses. 1 to [`Window::MAX_USES`].
     pub max: u32,
     /// The span. 1 s to [`Window::MAX_SPAN`].
     pub per: Duration,
 }
 
 impl Window {
-    /// The stores keep each take of a window, so their number is bounded.
-    pub const MAX_TAKES: u32 = 10_000;
+    /// The most uses of a window: the stores keep each of them.
+    pub const MAX_USES: u32 = 10_000;
     /// The longest window.
     pub const MAX_SPAN: Duration = Duration::from_secs(31 * 86_400);
 }
 
-/// The windows of one tenant and purpose. Each list may be empty (no limit) and holds at most
-/// [`QuotaPolicy::MAX_WINDOWS`]. Quotas are counted per tenant.
+/// The windows of one tenant. Each list may be empty (no limit) and holds at most [`QuotaPolicy::MAX_WINDOWS`]. Uses are
+/// counted per tenant, over all purposes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct QuotaPolicy {
     /// Sends to one destination, whatever the account or challenge.

@@ -109,7 +109,7 @@ impl Otp {
     ) -> Result<(), Error> {
         let Some(subject) = self.subject_of_attempt(target, challenge) else { return Ok(()) };
         let command = subject::Command::GiveBack(self.attempt_of(target, challenge, number));
-        self.change_subject(subject, &command, self.lock_policy(target, challenge)?, Deadline::after(FINISH)).await?;
+        self.change_subject(subject, &command, self.lock_policy(target)?, Deadline::after(FINISH)).await?;
         Ok(())
     }
 

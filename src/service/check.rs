@@ -64,7 +64,7 @@ impl Otp {
                     self.give_check_back(&ask, &challenge).await?;
                 }
                 if let Verified::Success(_) = verdict {
-                    self.forgive(&ask.target, &challenge, ask.subject, attempt, ask.standing.through).await?;
+                    self.forgive(&ask.target, ask.subject, attempt, ask.standing.through).await?;
                 }
                 Ok(verdict)
             }
@@ -120,7 +120,7 @@ impl Otp {
 
     async fn give_check_back(&self, ask: &Ask, challenge: &Challenge) -> Result<(), Error> {
         let command = Command::GiveBack(self.attempt_of(&ask.target, challenge, ask.asked.attempt));
-        let policy = self.lock_policy(&ask.target, challenge)?;
+        let policy = self.lock_policy(&ask.target)?;
         self.change_subject(ask.subject, &command, policy, Deadline::after(FINISH)).await?;
         Ok(())
     }

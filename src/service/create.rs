@@ -14,7 +14,7 @@ use crate::{
         challenge::Challenge,
         ids::Request,
         outcome::{Created, Locked},
-        policy::Policy,
+        policy::TenantPolicy,
         purpose::Purpose,
         route::Goal,
         rules::{self, NewChallenge, OptionSpec, Recall},
@@ -33,7 +33,7 @@ impl Otp {
     pub async fn create_challenge(&self, caller: Caller, request: CreateChallenge) -> Result<Created, Error> {
         let target = self.challenge_ref(&caller, &caller.request_id)?;
         let identity = self.request(&caller, &target, request.content());
-        let policy = self.policies(&caller)?.of(request.purpose);
+        let policy = self.policy(&caller)?;
         let challenge = match self.find_or_open(&caller, &target, identity, &request, policy).await? {
             Opening::Challenge(challenge) => *challenge,
             Opening::Refused(refusal) => return Ok(refusal),
@@ -53,7 +53,7 @@ impl Otp {
         target: &ChallengeRef,
         identity: Request,
         request: &CreateChallenge,
-        policy: &Policy,
+        policy: &TenantPolicy,
     ) -> Result<Opening, Error> {
         let found = self.challenges.load(target.name, caller.deadline).await?;
         let found = match found {
@@ -105,7 +105,7 @@ impl Otp {
         target: &ChallengeRef,
         creation: Request,
         request: &CreateChallenge,
-        policy: &Policy,
+        policy: &TenantPolicy,
     ) -> Result<Challenge, Error> {
         let mut nonce = [0; 16];
         self.entropy.fill(&mut nonce)?;
@@ -124,7 +124,7 @@ impl Otp {
             account: request.account.clone(),
             purpose: request.purpose,
             transaction: request.transaction.clone(),
-            limits: policy.limits.clone(),
+            limits: policy.limits(request.purpose).clone(),
             options: options.collect(),
             nonce,
             locale: request.locale.clone(),
@@ -137,7 +137,7 @@ impl Otp {
         &self,
         target: &ChallengeRef,
         challenge: &Challenge,
-        policy: &Policy,
+        policy: &TenantPolicy,
         deadline: Deadline,
     ) -> Result<Option<Locked>, Error> {
         let mut subjects: Vec<Name> =

@@ -10,7 +10,6 @@ use crate::{
     domain::{
         ids::{AccountId, RequestId},
         outcome::{AccountView, ChallengeView},
-        purpose::Purpose,
         rules::{self, Cancel, CancelStep},
         subject::{Command, Subject},
     },
@@ -48,7 +47,7 @@ impl Otp {
     /// # Errors
     /// See [`Error`].
     pub async fn get_account(&self, caller: Caller, account: AccountId) -> Result<AccountView, Error> {
-        self.policies(&caller)?;
+        self.policy(&caller)?;
         let name = self.keys.account_name(&caller.tenant, &account);
         let held = self.subjects.load(name, caller.deadline).await?;
         let subject = held.map(|held| held.value).unwrap_or_default();
@@ -77,7 +76,7 @@ impl Otp {
 
     async fn operate(&self, caller: &Caller, account: &AccountId, command: &Command) -> Result<Subject, Error> {
         // The ladder only matters to failures, which no operator's command counts.
-        let policy = &self.policies(caller)?.of(Purpose::Login).lock;
+        let policy = &self.policy(caller)?.lock;
         let name = self.keys.account_name(&caller.tenant, account);
         let (subject, _) = self.change_subject(name, command, policy, Deadline::after(FINISH)).await?;
         Ok(subject)

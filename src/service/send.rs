@@ -131,14 +131,14 @@ impl Otp {
         deadline: Deadline,
     ) -> Result<Option<Locked>, Error> {
         let subject = self.subject_of(target, challenge, option);
-        Ok(self.standing(subject, self.lock_policy(target, challenge)?, deadline).await?.locked)
+        Ok(self.standing(subject, self.lock_policy(target)?, deadline).await?.locked)
     }
 
     /// From the reservation on the work has its own time: the lease.
     async fn fulfil(&self, caller: &Caller, ask: SendAsk, reserved: Reserved) -> Result<Sent, Error> {
         let deadline = Deadline::after(reserved.lease);
         let number = reserved.dispatched.number;
-        let policy = self.tenants.of(&ask.target.tenant).ok_or(Error::Forbidden)?.of(reserved.challenge.purpose);
+        let policy = self.tenants.of(&ask.target.tenant).ok_or(Error::Forbidden)?;
         let destination = destination_of(&reserved.challenge, &ask.option);
         let sandboxed = destination.is_some_and(|known| self.routes.is_sandboxed(&ask.target.tenant, known));
         let limits = if sandboxed { &NO_QUOTAS } else { &policy.quotas };

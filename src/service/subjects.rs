@@ -34,10 +34,9 @@ impl Otp {
         Some(self.subject_of(target, challenge, option))
     }
 
-    /// The lock ladder of a challenge's tenant and purpose, as it is today.
-    pub(super) fn lock_policy(&self, target: &ChallengeRef, challenge: &Challenge) -> Result<&LockPolicy, Error> {
-        let policies = self.tenants.of(&target.tenant).ok_or(Error::Forbidden)?;
-        Ok(&policies.of(challenge.purpose).lock)
+    /// The lock ladder of a challenge's tenant, as it is today.
+    pub(super) fn lock_policy(&self, target: &ChallengeRef) -> Result<&LockPolicy, Error> {
+        Ok(&self.tenants.of(&target.tenant).ok_or(Error::Forbidden)?.lock)
     }
 
     /// How a subject stands, by a fresh load.

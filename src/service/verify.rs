@@ -143,7 +143,7 @@ impl Otp {
             work.charged = None;
         }
         let command = if matched { Command::Pass(attempt) } else { Command::Fail(attempt) };
-        let policy = self.lock_policy(&work.target, &held.value)?;
+        let policy = self.lock_policy(&work.target)?;
         let finish = Deadline::after(FINISH);
         let (_, standing) = match self.change_subject_in(CHARGE_RACES, subject, &command, policy, finish).await {
             // Whoever was first there may have ended the challenge, and then there is nothing left to charge.
@@ -175,7 +175,7 @@ impl Otp {
         work.charged = None;
         match decision.outcome {
             VerifyStep::Attempt { verdict: Verified::Success(proof), .. } => {
-                self.forgive(&work.target, &held.value, subject, attempt, standing.through).await?;
+                self.forgive(&work.target, subject, attempt, standing.through).await?;
                 Ok(Round::Answer(Verified::Success(proof)))
             }
             VerifyStep::Attempt { verdict, .. } => Ok(Round::Answer(verdict)),
@@ -200,7 +200,7 @@ impl Otp {
         );
         let decision = match self.subject_of_attempt(&work.target, &held.value) {
             Some(subject) if !precedes_lock => {
-                let policy = self.lock_policy(&work.target, &held.value)?;
+                let policy = self.lock_policy(&work.target)?;
                 let standing = self.standing(subject, policy, work.caller.deadline).await?;
                 self.judge(work, &held.value, comparison, standing)
             }
@@ -243,7 +243,7 @@ impl Otp {
     ) -> Result<Proof, Error> {
         let account = || self.keys.account_name(&target.tenant, &challenge.account);
         let subject = subject.map_or_else(account, |destination| Name(destination.0));
-        self.forgive(target, challenge, subject, self.attempt_of(target, challenge, attempt), through).await?;
+        self.forgive(target, subject, self.attempt_of(target, challenge, attempt), through).await?;
         Ok(proof)
     }
 
@@ -251,13 +251,12 @@ impl Otp {
     pub(super) async fn forgive(
         &self,
         target: &ChallengeRef,
-        challenge: &Challenge,
         subject: Name,
         attempt: Attempt,
         through: u64,
     ) -> Result<(), Error> {
         let command = Command::Succeed { attempt, through };
-        let policy = self.lock_policy(target, challenge)?;
+        let policy = self.lock_policy(target)?;
         self.change_subject(subject, &command, policy, Deadline::after(FINISH)).await?;
         Ok(())
     }
@@ -268,7 +267,7 @@ impl Otp {
             return Ok(());
         };
         let command = Command::GiveBack(self.attempt_of(&work.target, challenge, number));
-        let policy = self.lock_policy(&work.target, challenge)?;
+        let policy = self.lock_policy(&work.target)?;
         self.change_subject(subject, &command, policy, Deadline::after(FINISH)).await?;
         Ok(())
     }

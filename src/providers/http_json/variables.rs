@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    domain::destination::Destination,
+    domain::{destination::Destination, time::whole_minutes},
     ports::provider::{Delivery, RequestError},
     providers::adapter::context,
     secret::Secret,
@@ -89,7 +89,7 @@ impl Variable {
             Self::Channel => call.channel.name().to_owned(),
             Self::Purpose => call.purpose.name().to_owned(),
             Self::Locale => call.locale.clone(),
-            Self::Minutes => delivery.code_life.as_secs().div_ceil(60).max(1).to_string(),
+            Self::Minutes => whole_minutes(delivery.code_life).to_string(),
             Self::Tenant => call.tenant.as_str().to_owned(),
             Self::Reference => call.challenge.as_str().to_owned(),
             Self::IdempotencyKey => delivery.idempotency_key.clone(),

@@ -20,7 +20,7 @@ pub(super) struct Takes {
     due: BinaryHeap<Reverse<(Timestamp, Name)>>,
 }
 
-/// The takes of one quota by time. At most [`Window::MAX_TAKES`] of them, so that walking them is cheap.
+/// The takes of one quota by time. At most [`Window::MAX_USES`] of them, so that walking them is cheap.
 struct Quota {
     takes: Vec<(Timestamp, TakeId)>,
     forget_at: Timestamp,
