@@ -11,7 +11,7 @@ use super::{
     proto::Reason,
 };
 use crate::{
-    ports::provider::Unfit,
+    ports::provider::RequestError,
     service::error::{Error, Precondition},
 };
 
@@ -119,21 +119,21 @@ pub(crate) fn of_error(error: &Error) -> Status {
 }
 
 /// A provider cannot be called with what the caller gave. The names are the adapters' own, never a caller's text.
-fn of_unfit(unfit: Unfit) -> Row {
+fn of_unfit(unfit: RequestError) -> Row {
     let (reason, message, name, description) = match unfit {
-        Unfit::Missing(name) => (
+        RequestError::MissingParameter(name) => (
             Reason::MissingRequiredField,
             "the provider needs more than it was given; see the field violations",
             name,
             "is required",
         ),
-        Unfit::Invalid(name) => (
+        RequestError::InvalidParameter(name) => (
             Reason::InvalidFieldValue,
             "the provider does not take a value; see the field violations",
             name,
             "is not as the provider wants it",
         ),
-        Unfit::Unsupported(call) => {
+        RequestError::Unsupported(call) => {
             let message = "the provider has no such call";
             return Row::new(Code::FailedPrecondition, Reason::PreconditionViolation, message)
                 .metadata("condition", "UNSUPPORTED_BY_PROVIDER")
