@@ -7,7 +7,6 @@ pub mod destination;
 pub mod ids;
 pub mod invariants;
 pub mod lockout;
-pub mod message;
 pub mod outcome;
 pub mod policy;
 pub mod purpose;

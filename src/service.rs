@@ -79,8 +79,7 @@ impl Otp {
         let records = Records::new(Arc::clone(&keys), entropy);
         let states = Arc::new(States::new(Arc::clone(&store), records, Arc::clone(&clock), tenants));
         let quotas = Quotas::new(store, Arc::clone(&keys), clock, &tasks);
-        let delivery =
-            Delivery::new(Arc::clone(&states), quotas.clone(), routes.clone(), messages, Arc::clone(&keys));
+        let delivery = Delivery::new(Arc::clone(&states), quotas.clone(), routes.clone(), messages, Arc::clone(&keys));
         let asks = Asks::new(Arc::clone(&states), quotas.clone(), routes.clone());
         Self { states, quotas, delivery, asks, routes, keys }
     }

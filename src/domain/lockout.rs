@@ -123,17 +123,15 @@ impl Lockout {
     /// Counts a failure, and locks where a count reaches a rung of the ladder.
     pub(super) fn count(&mut self, contact: Contact, now: Timestamp, policy: &LockPolicy) {
         self.total.add(now, policy);
-        let own = self.contacts.iter().position(|(known, _)| *known == contact);
-        match own.and_then(|index| self.contacts.get_mut(index)) {
-            Some((_, count)) => count.add(now, policy),
-            None if self.further_contacts.failures > 0 || self.contacts.len() >= MAX_CONTACTS => {
-                self.further_contacts.add(now, policy);
-            }
-            None => {
-                let mut count = Count::default();
-                count.add(now, policy);
-                self.contacts.push((contact, count));
-            }
+        let shares = self.shares();
+        if let Some((_, count)) = self.contacts.iter_mut().find(|(known, _)| *known == contact) {
+            count.add(now, policy);
+        } else if shares {
+            self.further_contacts.add(now, policy);
+        } else {
+            let mut count = Count::default();
+            count.add(now, policy);
+            self.contacts.push((contact, count));
         }
     }
 
@@ -204,8 +202,13 @@ impl Lockout {
     /// Whether the failures of one contact count for another: they are the same, or both share a count.
     fn shares_count(&self, one: Contact, other: Contact) -> bool {
         let has_own = |contact| self.contacts.iter().any(|(known, _)| *known == contact);
-        let shares = self.further_contacts.failures > 0 || self.contacts.len() >= MAX_CONTACTS;
-        one == other || (shares && !has_own(one) && !has_own(other))
+        one == other || (self.shares() && !has_own(one) && !has_own(other))
+    }
+
+    /// Whether a contact without a count of its own uses the shared one. Once that has failures, it stays in use: a count that
+    /// becomes free must not give a contact that shares them new guesses.
+    fn shares(&self) -> bool {
+        self.further_contacts.failures > 0 || self.contacts.len() >= MAX_CONTACTS
     }
 }
 

@@ -101,7 +101,12 @@ pub(crate) fn of_error(error: &Error) -> Status {
             "no provider could send; nothing was sent; try again with the same request_id",
         )
         .retry_after(*retry_after),
-        Error::Unfit(unfit) => of_unfit(*unfit),
+        Error::ProviderRefused => Row::new(
+            Code::FailedPrecondition,
+            Reason::PreconditionViolation,
+            "the providers refuse; an operator must act",
+        ),
+        Error::Invalid(error) => of_unfit(*error),
         Error::VerificationOutcomeUnknown => Row::new(
             Code::Aborted,
             Reason::VerificationOutcomeUnknown,
@@ -112,7 +117,6 @@ pub(crate) fn of_error(error: &Error) -> Status {
         Error::Forbidden => Row::new(Code::PermissionDenied, Reason::Forbidden, "the caller is not allowed to do this"),
         Error::Store(_) => Row::new(Code::Unavailable, Reason::StoreUnavailable, "the store did not answer; try again")
             .retry_after(AFTER_STORE),
-        Error::DeadlineExceeded => return deadline_exceeded(),
         Error::Internal(_) => return internal(),
     };
     row.into_status()

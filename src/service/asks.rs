@@ -57,7 +57,8 @@ impl Asks {
         if !provider.is_ready() {
             return Some(Error::ProviderUnavailable { retry_after: RETRY_AFTER });
         }
-        let asked = Asked { provider: String::new(), reference: code.reference.clone(), option: code.option, repeated: false };
+        let asked =
+            Asked { provider: String::new(), reference: code.reference.clone(), option: code.option, repeated: false };
         let check = self.check(target, challenge, &asked, verify, request)?;
         provider.check_error(&check).map(Error::Invalid)
     }

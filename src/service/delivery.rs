@@ -26,7 +26,9 @@ use crate::{
     messages::{Content, Messages},
     ports::{
         clock::Deadline,
-        provider::{ChallengeContext, Delivered, Delivery as Request, Failure, Message, Provider, Receipt, RequestError},
+        provider::{
+            ChallengeContext, Delivered, Delivery as Request, Failure, Message, Provider, Receipt, RequestError,
+        },
     },
     secret::Secret,
 };
@@ -75,12 +77,7 @@ impl Delivery {
     }
 
     /// Delivers and settles. Ends with what is on record, by whichever settle was first.
-    pub(super) async fn deliver(
-        &self,
-        caller: &Caller,
-        send: &Send,
-        reservation: Reservation,
-    ) -> Result<Sent, Error> {
+    pub(super) async fn deliver(&self, caller: &Caller, send: &Send, reservation: Reservation) -> Result<Sent, Error> {
         let deadline = reservation.deadline.min(provider_deadline(caller));
         let (outcome, error) = match self.over_the_route(send, &reservation, deadline).await {
             Ok(outcome) => (outcome, None),

@@ -76,7 +76,9 @@ impl UnlockAccount {
 fn with_owner(content: Canonical, owner: &LockoutOwner) -> Canonical {
     match owner {
         LockoutOwner::Account(account) => content.text("account").text(account.as_str()),
-        LockoutOwner::Contact(contact) => content.text("contact").optional(contact.canonical().as_deref().map(str::as_bytes)),
+        LockoutOwner::Contact(contact) => {
+            content.text("contact").optional(contact.canonical().as_deref().map(str::as_bytes))
+        }
     }
 }
 

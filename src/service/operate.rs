@@ -46,7 +46,8 @@ impl Otp {
         let partition = self.lockout_partition(&caller, owner)?;
         let key = self.keys.operation_key(partition, &caller.request_id, request.content());
         // The quotas come first: were they cleared after the commit, a failure in between would leave them for good.
-        let known = self.states.lockout(partition, caller.deadline).await.is_ok_and(|lockout| lockout.has_operated(key));
+        let known =
+            self.states.lockout(partition, caller.deadline).await.is_ok_and(|lockout| lockout.has_operated(key));
         if !known {
             let canonical = canonical(owner);
             self.quotas.clear(&caller.tenant, &kinds(owner, canonical.as_deref()), caller.deadline).await?;

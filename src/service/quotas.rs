@@ -52,12 +52,7 @@ pub(super) struct Quotas {
 }
 
 impl Quotas {
-    pub(super) fn new(
-        store: Arc<dyn Store>,
-        keys: Arc<KeyRing>,
-        clock: Arc<dyn Clock>,
-        tasks: &TaskTracker,
-    ) -> Self {
+    pub(super) fn new(store: Arc<dyn Store>, keys: Arc<KeyRing>, clock: Arc<dyn Clock>, tasks: &TaskTracker) -> Self {
         let refunds = Refunds::start(Arc::clone(&store), tasks);
         Self { store, keys, clock, refunds }
     }
@@ -191,7 +186,12 @@ impl Quotas {
     }
 
     /// Clears the quotas of an owner.
-    pub(super) async fn clear(&self, tenant: &Tenant, kinds: &[QuotaKind<'_>], deadline: Deadline) -> Result<(), Error> {
+    pub(super) async fn clear(
+        &self,
+        tenant: &Tenant,
+        kinds: &[QuotaKind<'_>],
+        deadline: Deadline,
+    ) -> Result<(), Error> {
         for kind in kinds {
             self.store.clear(self.keys.quota_name(tenant, *kind), deadline).await?;
         }

@@ -89,11 +89,6 @@ pub(super) fn send_lease(route: &[Arc<dyn Provider>]) -> Duration {
     timeouts.fold(LEASE_MARGIN, Duration::saturating_add)
 }
 
-/// How long one question to a provider may take.
-pub(super) fn check_lease(provider: &dyn Provider) -> Duration {
-    provider.capabilities().timeout.saturating_add(LEASE_MARGIN)
-}
-
 impl Routes {
     /// What a provider means for the code that it delivers.
     pub(super) fn plan(&self, provider: &dyn Provider, key_id: u32) -> Plan {

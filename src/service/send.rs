@@ -121,12 +121,7 @@ impl Otp {
         self.states.change(&send.target, caller.deadline, reserve).await
     }
 
-    fn reserving(
-        &self,
-        changed: Changed<ReserveSend>,
-        send: &Send,
-        uses: Option<Uses>,
-    ) -> Result<Reserving, Error> {
+    fn reserving(&self, changed: Changed<ReserveSend>, send: &Send, uses: Option<Uses>) -> Result<Reserving, Error> {
         match (changed.outcome, uses) {
             (SendStep::UnknownOption, _) => Err(Error::InvalidIdentifier),
             (SendStep::Conflict, _) => Err(Error::IdempotencyViolation),

@@ -76,12 +76,7 @@ pub(super) struct Changed<C: Command> {
 }
 
 impl States {
-    pub(super) fn new(
-        store: Arc<dyn Store>,
-        records: Records,
-        clock: Arc<dyn Clock>,
-        tenants: Tenants,
-    ) -> Self {
+    pub(super) fn new(store: Arc<dyn Store>, records: Records, clock: Arc<dyn Clock>, tenants: Tenants) -> Self {
         Self { store, records, clock, memory: Memory::new(), tenants }
     }
 
@@ -233,12 +228,7 @@ impl States {
     }
 
     /// Commits a state over the records that it was decided by. What is there instead, on a conflict.
-    async fn commit(
-        &self,
-        target: &ChallengeRef,
-        read: &Snapshot,
-        next: &State,
-    ) -> Result<Option<Snapshot>, Error> {
+    async fn commit(&self, target: &ChallengeRef, read: &Snapshot, next: &State) -> Result<Option<Snapshot>, Error> {
         let (name, partition) = (target.name, read.partition);
         if let Some(before) = read.challenge.as_ref().filter(|before| !before.value.is_forgotten(self.now())) {
             invariants::check_change(&before.value, &next.challenge)
@@ -248,9 +238,7 @@ impl States {
         let ttl = next.challenge.forgotten_at().since(now).max(Duration::from_secs(1));
         let challenge = self.change_of(partition, name, read.challenge.as_ref(), &next.challenge, ttl)?;
         let lockout = match &read.lockout {
-            None if *next.lockout == Lockout::default() => {
-                Change { name: Name::LOCKOUT, expected: None, write: None }
-            }
+            None if *next.lockout == Lockout::default() => Change { name: Name::LOCKOUT, expected: None, write: None },
             before => {
                 self.change_of(partition, Name::LOCKOUT, before.as_ref(), &next.lockout, next.lockout.kept_for(now))?
             }
@@ -300,9 +288,7 @@ impl States {
 fn is_own(changes: &[Change], records: &[Option<Sealed>]) -> bool {
     let mut pairs = changes.iter().zip(records).filter_map(|(change, record)| Some((change.write.as_ref()?, record)));
     pairs.clone().next().is_some()
-        && pairs.all(|(write, record)| {
-            record.as_ref().is_some_and(|record| record.version() == write.record.version())
-        })
+        && pairs.all(|(write, record)| record.as_ref().is_some_and(|record| record.version() == write.record.version()))
 }
 
 fn versioned<T>(change: &Change, value: &Arc<T>) -> Option<Versioned<T>> {

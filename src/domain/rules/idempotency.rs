@@ -24,9 +24,8 @@ pub enum Seen<'a> {
 
 /// Looks a request up, whatever its RPC: ids are compared within the whole challenge.
 pub fn seen<'a>(challenge: &'a Challenge, key: &IdempotencyKey) -> Seen<'a> {
-    let found = |known: &IdempotencyKey, seen| {
-        (known.id == key.id).then_some(if known == key { seen } else { Seen::Conflict })
-    };
+    let found =
+        |known: &IdempotencyKey, seen| (known.id == key.id).then_some(if known == key { seen } else { Seen::Conflict });
     let answered = || challenge.answers.iter().find_map(|answer| found(&answer.key, Seen::Answered(&answer.reply)));
     let sending = || challenge.sending.as_ref().and_then(|sending| found(&sending.key, Seen::Sending(sending)));
     let asking = || challenge.asking().and_then(|asking| found(&asking.attempt.key, Seen::Asking(asking)));

@@ -103,7 +103,9 @@ impl Command for Verify {
         let own = match seen(challenge, &self.key) {
             Seen::New => None,
             Seen::Answered(Reply::Unknown(attempt)) => Some(*attempt),
-            Seen::Answered(reply) => return recorded(challenge, reply).map_or(VerifyStep::Conflict, VerifyStep::Recorded),
+            Seen::Answered(reply) => {
+                return recorded(challenge, reply).map_or(VerifyStep::Conflict, VerifyStep::Recorded);
+            }
             Seen::Asking(asking) if asking.token == self.token => return ask::reserved(challenge, asking),
             Seen::Asking(asking) => return VerifyStep::InProgress { until: asking.lease_until },
             Seen::Conflict | Seen::Created | Seen::Sending(_) => return VerifyStep::Conflict,
