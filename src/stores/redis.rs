@@ -147,6 +147,9 @@ impl Store for Redis {
         names: &[Name],
         deadline: Deadline,
     ) -> Result<Vec<Option<Sealed>>, StoreError> {
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
         let mut get = redis::cmd("MGET");
         for name in names {
             get.arg(RedisKey::Record(partition, *name));
