@@ -97,6 +97,11 @@ impl fmt::Debug for AccountId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Tag(pub [u8; 16]);
 
+/// A keyed hash of a contact, by which a lockout tells the failures of one from those of another. Only compared within one
+/// lockout, so that 64 bits are enough.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Contact(pub [u8; 8]);
+
 /// A keyed MAC over the canonical encoding of a request, as records keep it to tell a repetition from other content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fingerprint(pub [u8; 16]);

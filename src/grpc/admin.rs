@@ -21,7 +21,7 @@ impl OtpAdminService for Handlers {
         let (call, message) = Call::open(request)?;
         let (caller, account) = call.accept(parse::get_account(&self.context(&call), message))?;
         let otp = Arc::clone(&self.otp);
-        let view = call.run(&self.tasks, async move { otp.get_account(caller, account).await }).await?;
+        let view = call.run(&self.tasks, Box::pin(async move { otp.get_account(caller, account).await })).await?;
         Ok(call.answer(render::account(self.now(), view)))
     }
 
@@ -32,7 +32,7 @@ impl OtpAdminService for Handlers {
         let (call, message) = Call::open(request)?;
         let (caller, request) = call.accept(parse::lock_account(&self.context(&call), message))?;
         let otp = Arc::clone(&self.otp);
-        let view = call.run(&self.tasks, async move { otp.lock_account(caller, request).await }).await?;
+        let view = call.run(&self.tasks, Box::pin(async move { otp.lock_account(caller, request).await })).await?;
         Ok(call.answer(render::locked_account(self.now(), view)))
     }
 
@@ -43,7 +43,7 @@ impl OtpAdminService for Handlers {
         let (call, message) = Call::open(request)?;
         let (caller, request) = call.accept(parse::unlock_account(&self.context(&call), message))?;
         let otp = Arc::clone(&self.otp);
-        let view = call.run(&self.tasks, async move { otp.unlock_account(caller, request).await }).await?;
+        let view = call.run(&self.tasks, Box::pin(async move { otp.unlock_account(caller, request).await })).await?;
         Ok(call.answer(render::unlocked_account(self.now(), view)))
     }
 }

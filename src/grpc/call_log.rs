@@ -8,7 +8,7 @@ use std::{
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
-use super::{method::Target, status};
+use super::{method::RpcTarget, status};
 use crate::{domain::ids::Tenant, ports::clock::Stopwatch, service::error::Error};
 
 /// A call that has ended.
@@ -32,36 +32,34 @@ pub trait CallObserver: Send + Sync {
     fn call_ended(&self, call: &CallSummary<'_>);
 }
 
-/// What is learnt of a call while it goes on.
+/// What the handler learns of a call for its line in the log.
 #[derive(Debug, Default)]
-pub(crate) struct Notes {
-    /// The tenant.
+pub(crate) struct CallRecord {
     pub(crate) tenant: OnceLock<Tenant>,
     /// The result member of the answer.
     pub(crate) outcome: OnceLock<&'static str>,
 }
 
-/// A call that goes on. Dropped without an end, it was cancelled by the caller.
-pub(crate) struct OpenCall {
-    target: Target,
+/// A call that has not been answered. Dropped without an answer, it was cancelled by the caller.
+pub(crate) struct InFlightCall {
+    target: RpcTarget,
     started: Stopwatch,
     observer: Arc<dyn CallObserver>,
     /// Shared with the handler.
-    pub(crate) notes: Arc<Notes>,
+    pub(crate) record: Arc<CallRecord>,
     ended: bool,
 }
 
-impl OpenCall {
-    /// A call arrives.
-    pub(crate) fn start(target: Target, observer: Arc<dyn CallObserver>) -> Self {
-        Self { target, started: Stopwatch::start(), observer, notes: Arc::default(), ended: false }
+impl InFlightCall {
+    pub(crate) fn start(target: RpcTarget, observer: Arc<dyn CallObserver>) -> Self {
+        Self { target, started: Stopwatch::start(), observer, record: Arc::default(), ended: false }
     }
 
-    /// A call is answered.
+    /// The call is answered.
     pub(crate) fn end(mut self, failure: Option<&Status>) {
         self.ended = true;
         match failure {
-            None => self.report(Code::Ok, self.notes.outcome.get().copied().unwrap_or("OK")),
+            None => self.report(Code::Ok, self.record.outcome.get().copied().unwrap_or("OK")),
             Some(failure) => {
                 let reason = failure.get_details_error_info().map(|info| info.reason);
                 self.report(failure.code(), reason.as_deref().unwrap_or(status::code_name(failure.code())));
@@ -71,7 +69,7 @@ impl OpenCall {
 
     fn report(&self, code: Code, outcome: &str) {
         let duration = self.started.elapsed();
-        let tenant = self.notes.tenant.get();
+        let tenant = self.record.tenant.get();
         let summary =
             CallSummary { method: self.target.name(), tenant, outcome, code: status::code_name(code), duration };
         tracing::info!(
@@ -89,7 +87,7 @@ impl OpenCall {
     }
 }
 
-impl Drop for OpenCall {
+impl Drop for InFlightCall {
     fn drop(&mut self) {
         if !self.ended {
             self.report(Code::Cancelled, "CANCELLED");
@@ -108,10 +106,10 @@ pub(crate) fn cause(method: &'static str, error: &Error) {
         | Error::RequestInProgress { .. }
         | Error::Contention
         | Error::ProviderUnavailable { .. }
-        | Error::Unfit(_)
+        | Error::Invalid(_)
         | Error::VerificationOutcomeUnknown
         | Error::Precondition(_)
         | Error::Forbidden
-        | Error::DeadlineExceeded => {}
+        | Error::ProviderRefused => {}
     }
 }

@@ -19,6 +19,9 @@ use tokio::{
 use tokio_stream::Stream;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
+use super::shed::CallPermits;
+use crate::streams::turn::TurnStream;
+
 /// How long a new connection may take for its first bytes.
 const FIRST_BYTES_WITHIN: Duration = Duration::from_secs(10);
 /// What the client sends first in HTTP/2 has 24 bytes and is followed by a frame head of 9.
@@ -30,27 +33,28 @@ const AFTER_ACCEPT_ERROR: Duration = Duration::from_millis(100);
 /// balancer looks elsewhere.
 pub(super) struct Incoming {
     listener: TcpListener,
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
+    calls: CallPermits,
     pause: Option<Pin<Box<Sleep>>>,
 }
 
 impl Incoming {
-    /// Accepts from a listener.
-    pub(super) fn new(listener: TcpListener, max_connections: usize) -> Self {
-        let places = max_connections.clamp(1, Semaphore::MAX_PERMITS);
-        Self { listener, places: Arc::new(Semaphore::new(places)), pause: None }
+    /// The calls in flight tell whether the answers of a connection are worth gathering.
+    pub(super) fn new(listener: TcpListener, max_connections: usize, calls: CallPermits) -> Self {
+        let max = max_connections.clamp(1, Semaphore::MAX_PERMITS);
+        Self { listener, permits: Arc::new(Semaphore::new(max)), calls, pause: None }
     }
 
     fn take_in(&self, stream: TcpStream) -> Option<Connection> {
-        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
             tracing::warn!("connection refused: too many are open");
             return None;
         };
         // Answers are single small frames; waiting for more to send only delays them. Fails on a dead connection only.
         let _ = stream.set_nodelay(true);
         Some(Connection {
-            stream,
-            _place: place,
+            stream: TurnStream::new(stream, self.calls.clone()),
+            _permit: permit,
             first: Some(FirstBytes { left: FIRST_BYTES, timer: Box::pin(tokio::time::sleep(FIRST_BYTES_WITHIN)) }),
         })
     }
@@ -80,10 +84,10 @@ impl Stream for Incoming {
     }
 }
 
-/// A connection in its place.
+/// An accepted connection.
 pub(super) struct Connection {
-    stream: TcpStream,
-    _place: OwnedSemaphorePermit,
+    stream: TurnStream<TcpStream, CallPermits>,
+    _permit: OwnedSemaphorePermit,
     first: Option<FirstBytes>,
 }
 
@@ -143,6 +147,6 @@ impl Connected for Connection {
     type ConnectInfo = TcpConnectInfo;
 
     fn connect_info(&self) -> TcpConnectInfo {
-        self.stream.connect_info()
+        self.stream.get_ref().connect_info()
     }
 }

@@ -47,7 +47,8 @@ impl OtpService for Handlers {
         let (call, message) = Call::open(request)?;
         let (caller, request) = call.accept(parse::create_challenge(&self.context(&call), message))?;
         let otp = Arc::clone(&self.otp);
-        let created = call.run(&self.tasks, async move { otp.create_challenge(caller, request).await }).await?;
+        let created =
+            call.run(&self.tasks, Box::pin(async move { otp.create_challenge(caller, request).await })).await?;
         Ok(call.answer(render::created(self.now(), created)))
     }
 
@@ -58,7 +59,7 @@ impl OtpService for Handlers {
         let (call, message) = Call::open(request)?;
         let (caller, request) = call.accept(parse::send_otp(&self.context(&call), message))?;
         let otp = Arc::clone(&self.otp);
-        let sent = call.run(&self.tasks, async move { otp.send_otp(caller, request).await }).await?;
+        let sent = call.run(&self.tasks, Box::pin(async move { otp.send_otp(caller, request).await })).await?;
         Ok(call.answer(render::sent(self.now(), &sent)))
     }
 
@@ -69,7 +70,7 @@ impl OtpService for Handlers {
         let (call, message) = Call::open(request)?;
         let (caller, request) = call.accept(parse::verify_otp(&self.context(&call), message))?;
         let otp = Arc::clone(&self.otp);
-        let verified = call.run(&self.tasks, async move { otp.verify_otp(caller, request).await }).await?;
+        let verified = call.run(&self.tasks, Box::pin(async move { otp.verify_otp(caller, request).await })).await?;
         Ok(call.answer(render::verified(self.now(), verified)))
     }
 
@@ -80,7 +81,7 @@ impl OtpService for Handlers {
         let (call, message) = Call::open(request)?;
         let (caller, challenge) = call.accept(parse::cancel_challenge(&self.context(&call), message))?;
         let otp = Arc::clone(&self.otp);
-        call.run(&self.tasks, async move { otp.cancel_challenge(caller, challenge).await }).await?;
+        call.run(&self.tasks, Box::pin(async move { otp.cancel_challenge(caller, challenge).await })).await?;
         Ok(call.answer(render::cancelled(self.now())))
     }
 
@@ -92,7 +93,7 @@ impl OtpService for Handlers {
         let (call, message) = Call::open(request)?;
         let (caller, challenge) = call.accept(parse::get_challenge(&self.context(&call), message))?;
         let otp = Arc::clone(&self.otp);
-        let view = call.run(&self.tasks, async move { otp.get_challenge(caller, challenge).await }).await?;
+        let view = call.run(&self.tasks, Box::pin(async move { otp.get_challenge(caller, challenge).await })).await?;
         Ok(call.answer(render::challenge(self.now(), view)))
     }
 }

@@ -8,9 +8,9 @@ use tonic::{service::Routes, transport::Server};
 use tonic_health::pb::health_server::{Health, HealthServer};
 
 use super::{
+    call_layer::{CallLayer, CallRules},
     call_log::CallObserver,
     deadline::RequestTime,
-    front::FrontLayer,
     listen::Incoming,
     otp::Handlers,
     proto::{
@@ -18,7 +18,7 @@ use super::{
         otp_admin_service_server::{OtpAdminService, OtpAdminServiceServer},
         otp_service_server::{OtpService, OtpServiceServer},
     },
-    shed::Places,
+    shed::CallPermits,
 };
 use crate::{ports::clock::Clock, service::Otp};
 
@@ -109,32 +109,25 @@ pub async fn serve<H: Health>(
 ) -> Result<(), ServeError> {
     let observer = Arc::clone(&backend.observer);
     let Backend { otp, clock, tasks, .. } = backend;
-    let handlers = Handlers { otp, clock, tasks, max_skew: settings.max_timestamp_skew };
-    let routes = routes(settings, &handlers, &handlers, health)?;
-    serve_routes(settings, routes, observer, listener, shutdown).await
+    let handlers = Arc::new(Handlers { otp, clock, tasks, max_skew: settings.max_timestamp_skew });
+    let services = services(settings, Arc::clone(&handlers), handlers, health, observer)?;
+    serve_services(settings, services, listener, shutdown).await
 }
 
-async fn serve_routes(
+async fn serve_services<O: OtpService, A: OtpAdminService>(
     settings: GrpcSettings,
-    routes: Routes,
-    observer: Arc<dyn CallObserver>,
+    services: CallLayer<O, A>,
     listener: TcpListener,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
-    let front = FrontLayer {
-        places: Places::new(settings.max_in_flight),
-        time: RequestTime { default: settings.default_request_time, max: settings.max_request_time },
-        max_message_bytes: settings.max_message_bytes,
-        observer,
-    };
-    let incoming = Incoming::new(listener, settings.max_connections);
+    let incoming = Incoming::new(listener, settings.max_connections, services.rules.permits.clone());
     let (ending, ended) = oneshot::channel();
     let shutdown = async move {
         shutdown.await;
         // Nobody listens any more only when the server has ended by itself.
         let _ = ending.send(());
     };
-    let serving = builder(settings).layer(front).serve_with_incoming_shutdown(routes, incoming, shutdown);
+    let serving = builder(settings).serve_with_incoming_shutdown(services, incoming, shutdown);
     tokio::select! {
         result = serving => Ok(result?),
         () = drained(ended, settings.drain_time) => {
@@ -163,27 +156,37 @@ fn builder(settings: GrpcSettings) -> Server {
     }
 }
 
-fn routes<O, A, H>(
+fn services<O: OtpService, A: OtpAdminService, H: Health>(
     settings: GrpcSettings,
-    otp: &O,
-    admin: &A,
+    otp: Arc<O>,
+    admin: Arc<A>,
     health: HealthServer<H>,
-) -> Result<Routes, tonic_reflection::server::Error>
-where
-    O: OtpService + Clone,
-    A: OtpAdminService + Clone,
-    H: Health,
-{
+    observer: Arc<dyn CallObserver>,
+) -> Result<CallLayer<O, A>, tonic_reflection::server::Error> {
+    let rules = CallRules {
+        permits: CallPermits::new(settings.max_in_flight),
+        time: RequestTime { default: settings.default_request_time, max: settings.max_request_time },
+        max_message_bytes: settings.max_message_bytes,
+        observer,
+    };
     // No compression: messages are small, and a secret beside text of an attacker's choice must not be compressed.
-    let otp = OtpServiceServer::new(otp.clone())
+    let otp = OtpServiceServer::from_arc(otp)
         .max_decoding_message_size(settings.max_message_bytes)
         .max_encoding_message_size(MAX_ANSWER_BYTES);
-    let admin = OtpAdminServiceServer::new(admin.clone())
+    let admin = OtpAdminServiceServer::from_arc(admin)
         .max_decoding_message_size(settings.max_message_bytes)
         .max_encoding_message_size(MAX_ANSWER_BYTES);
-    let routes = Routes::new(health).add_service(otp).add_service(admin);
+    Ok(CallLayer { rules: Arc::new(rules), otp, admin, framework: framework(settings, health)? })
+}
+
+/// Health and reflection.
+fn framework<H: Health>(
+    settings: GrpcSettings,
+    health: HealthServer<H>,
+) -> Result<Routes, tonic_reflection::server::Error> {
+    let routes = Routes::new(health);
     if !settings.reflection {
-        return Ok(routes);
+        return Ok(routes.prepare());
     }
     let reflection = || {
         tonic_reflection::server::Builder::configure()
@@ -192,7 +195,7 @@ where
             // So that grpcurl prints the details of a status and not their bytes.
             .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
     };
-    Ok(routes.add_service(reflection().build_v1()?).add_service(reflection().build_v1alpha()?))
+    Ok(routes.add_service(reflection().build_v1()?).add_service(reflection().build_v1alpha()?).prepare())
 }
 
 #[cfg(test)]

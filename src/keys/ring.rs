@@ -9,7 +9,7 @@ use super::{
     seal::{self, SealError, SealKey},
 };
 use crate::{
-        domain::{
+    domain::{
         challenge::{Challenge, LiveCode},
         code,
     },

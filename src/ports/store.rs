@@ -179,8 +179,9 @@ pub trait Store: Send + Sync {
         deadline: Deadline,
     ) -> Result<Acquired, StoreError>;
 
-    /// Makes a use count no longer. Refunding what was never acquired changes nothing.
-    async fn refund(&self, quota: Name, usage: Token, deadline: Deadline) -> Result<(), StoreError>;
+    /// Makes uses count no longer, each by itself, and in one trip where the store can. Refunding what was never acquired
+    /// changes nothing.
+    async fn refund(&self, uses: &[(Name, Token)], deadline: Deadline) -> Result<(), StoreError>;
 
     /// How many uses each window counts at `now`.
     async fn usage(

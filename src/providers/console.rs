@@ -12,10 +12,13 @@ use async_trait::async_trait;
 use serde::Serialize;
 
 use crate::{
-    domain::destination::{Channel, Destination},
+    domain::{
+        code::CodeOwner,
+        destination::{Channel, Destination},
+    },
     ports::{
         clock::Deadline,
-        provider::{Capabilities, Check, Checked, Codes, Delivered, Delivery, Message, Provider, Receipt},
+        provider::{Capabilities, Check, Checked, Delivered, Delivery, Failure, Message, Provider, Receipt},
     },
     providers::Configured,
     settings::{Section, values},
@@ -65,7 +68,7 @@ impl Console {
 
     fn with_screen(name: &str, screen: Box<dyn Write + Send>, file: Option<File>) -> Self {
         let capabilities = Capabilities {
-            codes: Codes::Ours,
+            code_owner: CodeOwner::Otpd,
             channels: Channel::ALL.to_vec(),
             contact_on_file: false,
             timeout: Duration::from_secs(5),
@@ -93,26 +96,26 @@ impl Provider for Console {
             Ok(Ok(())) => Delivered::Accepted(Receipt::default()),
             Ok(Err(error)) => {
                 tracing::error!(%error, "the console provider cannot write");
-                Delivered::Failed { retry_after: None }
+                Delivered::Failed(Failure::Unavailable { retry_after: None })
             }
             Err(_) => Delivered::Unknown,
         }
     }
 
     async fn check(&self, _check: Check, _deadline: Deadline) -> Checked {
-        Checked::Unknown
+        Checked::Failed(Failure::Refused)
     }
 }
 
 fn write(outputs: &Mutex<Outputs>, delivery: &Delivery) -> io::Result<()> {
-    let destination = match &delivery.occasion.destination {
+    let destination = match &delivery.context.destination {
         Destination::Phone(number) => number.expose(),
         Destination::Email(mailbox) => mailbox.expose(),
         Destination::OnFile => return Err(io::ErrorKind::InvalidInput.into()),
     };
     let Some(Message { code, text }) = &delivery.message else { return Err(io::ErrorKind::InvalidInput.into()) };
     let (code, text) = (code.expose().as_str(), text.expose().as_str());
-    let line = Line { destination, channel: delivery.occasion.channel.name(), code, text };
+    let line = Line { destination, channel: delivery.context.channel.name(), code, text };
     let mut json = serde_json::to_vec(&line)?;
     json.push(b'\n');
     let mut outputs = outputs.lock().unwrap_or_else(PoisonError::into_inner);

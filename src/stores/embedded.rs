@@ -267,9 +267,12 @@ impl Store for Embedded {
         self.write("acquire", deadline, move |batch| Ok(batch.acquire(quota, usage, &windows, now))).await
     }
 
-    async fn refund(&self, quota: Name, usage: Token, deadline: Deadline) -> Result<(), StoreError> {
+    async fn refund(&self, uses: &[(Name, Token)], deadline: Deadline) -> Result<(), StoreError> {
+        let uses = uses.to_vec();
         self.write("refund", deadline, move |batch| {
-            batch.refund(quota, usage);
+            for (quota, usage) in uses {
+                batch.refund(quota, usage);
+            }
             Ok(())
         })
         .await

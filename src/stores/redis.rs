@@ -207,10 +207,14 @@ impl Store for Redis {
         }
     }
 
-    async fn refund(&self, quota: Name, usage: Token, deadline: Deadline) -> Result<(), StoreError> {
-        let mut remove = redis::cmd("ZREM");
-        remove.arg(RedisKey::Quota(quota)).arg(&usage.0[..]);
-        self.ask("refund", deadline, &remove).await
+    async fn refund(&self, uses: &[(Name, Token)], deadline: Deadline) -> Result<(), StoreError> {
+        let mut removes = redis::pipe();
+        for (quota, usage) in uses {
+            removes.cmd("ZREM").arg(RedisKey::Quota(*quota)).arg(&usage.0[..]).ignore();
+        }
+        let Live { mut connection, generation } = self.link.live("refund")?;
+        let asked = removes.query_async(&mut connection);
+        self.link.bounded("refund", deadline, generation, asked).await
     }
 
     async fn usage(

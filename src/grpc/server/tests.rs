@@ -43,9 +43,9 @@ async fn start(settings: GrpcSettings) -> Anyhow<Running> {
     let address = listener.local_addr()?;
     let (seen, stop, tasks) = (Arc::new(Seen::default()), CancellationToken::new(), TaskTracker::new());
     let (_, health) = tonic_health::server::health_reporter();
-    let routes = routes(settings, &fake::Fake, &fake::Fake, health)?;
-    let observer: Arc<dyn CallObserver> = seen.clone();
-    let serving = tasks.spawn(serve_routes(settings, routes, observer, listener, stop.clone().cancelled_owned()));
+    let fake = Arc::new(fake::Fake);
+    let services = services(settings, Arc::clone(&fake), fake, health, seen.clone())?;
+    let serving = tasks.spawn(serve_services(settings, services, listener, stop.clone().cancelled_owned()));
     Ok(Running { address, seen, stop, serving, tasks })
 }
 
@@ -127,7 +127,7 @@ async fn an_answer_too_large_is_internal() -> Anyhow<()> {
 }
 
 #[tokio::test]
-async fn a_full_house_sheds_all_but_cancels_and_health() -> Anyhow<()> {
+async fn without_a_permit_all_but_cancels_and_health_are_shed() -> Anyhow<()> {
     let server = start(GrpcSettings { max_in_flight: 1, ..Default::default() }).await?;
     let mut client = connect(server.address, &server.tasks).await?;
     let mut busy = client.clone();
@@ -195,7 +195,7 @@ async fn every_call_is_seen_once_and_names_nobody() -> Anyhow<()> {
 }
 
 #[tokio::test]
-async fn connections_are_bounded_and_places_come_back() -> Anyhow<()> {
+async fn connections_are_bounded_and_permits_come_back() -> Anyhow<()> {
     let server = start(GrpcSettings { max_connections: 1, ..Default::default() }).await?;
     let tasks = TaskTracker::new();
     let mut first = connect(server.address, &tasks).await?;

@@ -1,0 +1,3 @@
+//! Byte streams of connections: what the gRPC server, the operations server and the Redis client have in common.
+
+pub(crate) mod turn;
