@@ -102,7 +102,7 @@ async fn uses_are_there_after_reopening() {
             assert_eq!(store.acquire(4, usage, &two, 5_000_000).await, Now);
             assert_eq!(store.acquire(5, usage, &short, 5_000_000).await, Now);
         }
-        store.refund(3, 1).await;
+        store.refund(&[(3, 1)]).await;
         store.clear(4).await;
         assert_eq!(store.acquire(5, 3, &two, 5_000_000).await, Refused);
     }

@@ -58,7 +58,7 @@ async fn a_paused_server() {
                 2 => store.commit(partition(1), &changes(&[(1, Some(10), Some(n))], HOUR), deadline).await.map(drop),
                 3 => store.claim(named(1), partition(1), HOUR, deadline).await.map(drop),
                 4 => store.acquire(named(1), token(n), &hour, at(5_000_000), deadline).await.map(drop),
-                5 => store.refund(named(1), token(n), deadline).await,
+                5 => store.refund(&[(named(1), token(n))], deadline).await,
                 6 => store.usage(named(1), &hour, at(5_000_000), deadline).await.map(drop),
                 7 => store.clear(named(1), deadline).await,
                 _ => store.check(deadline).await,

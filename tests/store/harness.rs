@@ -198,8 +198,9 @@ impl Easy {
         self.0.acquire(named(quota), token(usage), windows, at(now), soon()).await.unwrap()
     }
 
-    pub(crate) async fn refund(&self, quota: u64, usage: u64) {
-        self.0.refund(named(quota), token(usage), soon()).await.unwrap();
+    pub(crate) async fn refund(&self, uses: &[(u64, u64)]) {
+        let uses: Vec<_> = uses.iter().map(|(quota, usage)| (named(*quota), token(*usage))).collect();
+        self.0.refund(&uses, soon()).await.unwrap();
     }
 
     pub(crate) async fn usage(&self, quota: u64, windows: &[Window], now: u64) -> Vec<u32> {

@@ -155,7 +155,7 @@ pub(crate) async fn random_history(harness: &impl Harness) {
             }
             _ => {
                 let usage = random.below(50);
-                store.refund(quota, usage).await;
+                store.refund(&[(quota, usage)]).await;
                 model.quotas.entry(quota).or_default().uses.remove(&usage);
             }
         }

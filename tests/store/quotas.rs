@@ -46,15 +46,20 @@ pub(crate) async fn acquiring_again(harness: &impl Harness) {
 pub(crate) async fn refunds(harness: &impl Harness) {
     let store = Easy(harness.store());
     let one = [window(1, HOUR)];
-    store.refund(1, 1).await;
+    store.refund(&[(1, 1)]).await;
     assert_eq!(store.acquire(1, 1, &one, 5_000_000).await, Now);
-    store.refund(1, 2).await;
-    store.refund(2, 1).await;
+    store.refund(&[(1, 2)]).await;
+    store.refund(&[(2, 1)]).await;
     assert_eq!(store.acquire(1, 2, &one, 5_000_000).await, Refused, "only its own name is refunded");
-    store.refund(1, 1).await;
-    store.refund(1, 1).await;
+    store.refund(&[(1, 1)]).await;
+    store.refund(&[(1, 1)]).await;
     assert_eq!(store.acquire(1, 2, &one, 5_000_000).await, Now);
     assert_eq!(store.acquire(1, 1, &one, 5_000_000).await, Refused);
+    // Several at once, each by itself: one of them is not there.
+    assert_eq!(store.acquire(2, 1, &one, 5_000_000).await, Now);
+    store.refund(&[(2, 1), (3, 1), (1, 2)]).await;
+    assert_eq!((store.usage(1, &one, 5_000_000).await, store.usage(2, &one, 5_000_000).await), (vec![0], vec![0]));
+    store.refund(&[]).await;
 }
 
 /// A use counts in a window while it is later than `now - per`.
@@ -137,7 +142,7 @@ pub(crate) async fn tells_usage(harness: &impl Harness) {
     assert_eq!(store.usage(1, &windows, 1_059_999).await, [2, 3]);
     assert_eq!(store.usage(1, &windows, 1_060_000).await, [1, 3]);
     assert_eq!(store.usage(1, &windows, 1_100_000).await, [0, 2]);
-    store.refund(1, 3).await;
+    store.refund(&[(1, 3)]).await;
     assert_eq!(store.usage(1, &windows, 1_060_000).await, [0, 2]);
     assert_eq!(store.usage(1, &windows[..1], 1_055_000).await, [1]);
 }
@@ -154,7 +159,7 @@ pub(crate) async fn clears(harness: &impl Harness) {
     assert_eq!(store.usage(1, &two, 5_000_000).await, [0]);
     assert_eq!(store.usage(2, &two, 5_000_000).await, [2], "another quota");
     assert_eq!(store.acquire(1, 1, &two, 5_000_000).await, Now);
-    store.refund(1, 2).await;
+    store.refund(&[(1, 2)]).await;
     assert_eq!(store.usage(1, &two, 5_000_000).await, [1]);
 }
 

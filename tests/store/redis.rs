@@ -107,7 +107,7 @@ async fn each_operation_is_one_command() {
     assert_eq!(store.acquire(2, 1, &one, 5_000_000).await, Acquired::Now);
     assert_eq!(store.acquire(2, 2, &one, 5_000_000).await, Acquired::Refused);
     store.usage(2, &one, 5_000_000).await;
-    store.refund(2, 1).await;
+    store.refund(&[(2, 1)]).await;
     store.clear(2).await;
     harness.store.check(soon()).await.unwrap();
     let log = harness.server.cli(&["SLOWLOG", "GET", "1000"]);
