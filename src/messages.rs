@@ -3,6 +3,7 @@
 //! All that can go wrong with a template goes wrong in [`Messages::new`], which renders each in all its branches. What the
 //! templates may hold is so little (see [`templates`]) that no value of a later call takes another way.
 
+mod built_in;
 pub mod ending;
 pub mod segments;
 pub mod templates;
@@ -14,8 +15,8 @@ use minijinja::{Environment, UndefinedBehavior, context};
 use crate::{
     domain::{
         destination::Channel,
-        message,
         route::Goal,
+        time::whole_minutes,
         transaction::{Amount, Transaction},
     },
     secret::Secret,
@@ -103,7 +104,7 @@ impl Messages {
         if let Some((_, template)) = fitting.max_by_key(|(fit, _)| *fit) {
             return self.render(template, goal.channel, &content);
         }
-        let text = message::text(content.code, content.code_life, content.transaction);
+        let text = built_in::text(content.code, content.code_life, content.transaction);
         Ok(self.ended(text.expose().clone(), goal.channel, content.code))
     }
 
@@ -205,7 +206,7 @@ impl Messages {
         channel: Channel,
         content: &Content<'_>,
     ) -> Result<Secret<String>, Unrendered> {
-        let (code, minutes) = (content.code.expose(), message::minutes(content.code_life));
+        let (code, minutes) = (content.code.expose(), whole_minutes(content.code_life));
         let brand = self.brand.as_deref();
         // Copies of the code in here are freed without being wiped: the template crate knows no secrets.
         let values = if let Some(Transaction { amount, payee, reference }) = content.transaction {

@@ -76,7 +76,15 @@ pub async fn assemble(ground: Ground<'_>) -> Result<Parts, StartError> {
     let means = Means { clock: Arc::clone(&clock), observer: metrics.clone() };
     let routes = routes(config, &means)?;
     let messages = config.messages.clone();
-    let ports = Ports { store: Arc::clone(&store), keys, clock: Arc::clone(&clock), entropy, routes, messages };
+    let ports = Ports {
+        store: Arc::clone(&store),
+        keys,
+        clock: Arc::clone(&clock),
+        entropy,
+        routes,
+        messages,
+        tasks: ground.work.clone(),
+    };
     let otp = Arc::new(Otp::new(ports, config.tenants.clone()));
     let backend = Backend { otp, clock, observer: metrics.clone(), tasks: ground.work };
     let settings = grpc_settings(config);
@@ -108,7 +116,7 @@ async fn open_store(config: &Config, url: StoreUrl, clock: Arc<dyn Clock>) -> Re
         require_noeviction: config.store.require_noeviction,
     };
     // A tracker of its own: the store's background work goes on until the store is closed, after all calls have ended.
-    stores::open(store, clock, &TaskTracker::new()).await.map_err(|cause| StartError::Store(Box::new(cause)))
+    stores::open(store, &*clock, &TaskTracker::new()).await.map_err(|cause| StartError::Store(Box::new(cause)))
 }
 
 fn key_ring(config: &Config, folder: Option<&Path>, entropy: &dyn Entropy) -> Result<KeyRing, StartError> {

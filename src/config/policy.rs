@@ -1,155 +1,184 @@
-//! The keys of a policy: `[policy]`, and the same again for a purpose or a tenant.
+//! The keys of a policy: `[policy]`, and the same for a tenant; for a purpose the limits of a challenge only.
 //!
-//! A section says what differs from the policy below it. It is read once, as a [`Layer`], and laid over each policy that
-//! it applies to; how the layers stack up is in `tenants`.
+//! A section says what differs from the policy below it. It is read once, as a list of changes, and the list is applied to
+//! each policy that the section stands over.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use crate::domain::{
-    policy::{Limits, LockPolicy, OnResend, Policy},
+    policy::{Limits, LockPolicy, OnResend, TenantPolicy},
+    purpose::Purpose,
     quota::{QuotaPolicy, Window},
 };
-use crate::settings::{Section, values};
+use crate::settings::{Ledger, Section, values};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// What one section says of a policy.
+/// What one `policy` section says.
 #[derive(Default)]
-pub(super) struct Layer {
-    path: String,
-    code_digits: Option<u8>,
-    code_life: Option<Duration>,
-    challenge_life: Option<Duration>,
-    max_verification_attempts: Option<u32>,
-    max_send_attempts: Option<u32>,
-    resend_gaps: Option<Vec<Duration>>,
-    on_resend: Option<OnResend>,
-    retention: Option<Duration>,
-    first_after: Option<u32>,
-    again_after: Option<u32>,
-    spans: Option<Vec<Duration>>,
-    for_good_after: Option<u32>,
-    destination_sends: Option<Vec<Window>>,
-    account_sends: Option<Vec<Window>>,
-    tenant_sends: Option<Vec<Window>>,
-    account_creations: Option<Vec<Window>>,
-    tenant_creations: Option<Vec<Window>>,
+pub(super) struct PolicyLayer {
+    limits: Layer<Limits>,
+    by_purpose: BTreeMap<Purpose, Layer<Limits>>,
+    lock: Layer<LockPolicy>,
+    quotas: Layer<QuotaPolicy>,
 }
 
-impl Layer {
+impl PolicyLayer {
     /// Reads a section. `weak` allows what [`crate::config::Force::weak_policy`] does.
     pub(super) fn read(section: &mut Section<'_>, weak: bool) -> Self {
-        let mut layer = Self { path: section.path().to_owned(), ..Self::default() };
-        layer.read_limits(section, weak);
-        section.section("lock", |section| layer.read_lock(section));
-        section.section("quotas", |section| layer.read_quotas(section));
-        layer
+        let by_purpose = section.section("purposes", |section| {
+            let purposes = Purpose::ALL.into_iter();
+            purposes.filter_map(|purpose| Some((purpose, read_purpose(section, purpose, weak)?))).collect()
+        });
+        Self {
+            by_purpose,
+            limits: Layer::limits(section, weak),
+            lock: section.section("lock", |section| Layer::lock(section)),
+            quotas: section.section("quotas", |section| Layer::quotas(section)),
+        }
     }
 
-    fn read_limits(&mut self, section: &mut Section<'_>, weak: bool) {
+    /// The policy with this layer over it.
+    pub(super) fn over(&self, base: &TenantPolicy, ledger: &Ledger) -> TenantPolicy {
+        let of_purpose = |purpose: Purpose| {
+            let own = self.by_purpose.get(&purpose);
+            let differs = own.is_some() || base.by_purpose.contains_key(&purpose);
+            let common = differs.then(|| self.limits.over_limits(base.limits(purpose), ledger))?;
+            Some((purpose, own.map_or(common.clone(), |layer| layer.over_limits(&common, ledger))))
+        };
+        TenantPolicy {
+            limits: self.limits.over_limits(&base.limits, ledger),
+            by_purpose: Purpose::ALL.into_iter().filter_map(of_purpose).collect(),
+            lock: self.lock.over_lock(&base.lock, ledger),
+            quotas: self.quotas.over(base.quotas.clone()),
+        }
+    }
+}
+
+fn read_purpose(purposes: &mut Section<'_>, purpose: Purpose, weak: bool) -> Option<Layer<Limits>> {
+    purposes.section(purpose.name(), |section| {
+        let of_tenant = |what: &str| format!("cannot differ by purpose: {what} are counted over all purposes together");
+        section.refuse("lock", &of_tenant("failures"));
+        section.refuse("quotas", &of_tenant("sends and creations"));
+        (!section.is_empty()).then(|| Layer::limits(section, weak))
+    })
+}
+
+/// What one section changes in a part of the policy.
+struct Layer<P> {
+    path: String,
+    changes: Vec<Box<dyn Fn(&mut P)>>,
+}
+
+impl<P> Default for Layer<P> {
+    fn default() -> Self {
+        Self { path: String::new(), changes: Vec::new() }
+    }
+}
+
+impl<P: 'static> Layer<P> {
+    fn of(section: &Section<'_>) -> Self {
+        Self { path: section.path().to_owned(), ..Self::default() }
+    }
+
+    /// Adds a change, where the section has a value for it.
+    fn set<T: Clone + 'static>(&mut self, value: Option<T>, change: fn(&mut P, T)) {
+        if let Some(value) = value {
+            self.changes.push(Box::new(move |policy| change(policy, value.clone())));
+        }
+    }
+
+    fn over(&self, mut base: P) -> P {
+        self.changes.iter().for_each(|change| change(&mut base));
+        base
+    }
+}
+
+impl Layer<Limits> {
+    fn limits(section: &mut Section<'_>, weak: bool) -> Self {
         let resends = [("rotate", OnResend::Rotate), ("repeat", OnResend::Repeat)];
-        let longest = if weak { DAY } else { 10 * MINUTE };
-        let life = || values::span(30 * SECOND..=longest);
+        let digits = if weak { 4 } else { 6 }..=10;
+        let life = values::span(30 * SECOND..=if weak { DAY } else { 10 * MINUTE });
         let unforced = |allowed: &'static str| {
             move |message: String| {
                 if weak { message } else { format!("{message} (set force.weak_policy to allow {allowed})") }
             }
         };
-        self.code_digits = section.integer_or("code_digits", if weak { 4 } else { 6 }..=10, unforced("4 and 5"));
-        self.code_life = section.text("code_life", |text| life()(text).map_err(unforced("more")));
-        self.challenge_life = section.text("challenge_life", |text| life()(text).map_err(unforced("more")));
-        self.max_verification_attempts = section.integer("max_verification_attempts", 1..=20);
-        self.max_send_attempts = section.integer("max_send_attempts", 1..=10);
-        self.resend_gaps = section.list("resend_gaps", 0..=10, values::span(Duration::ZERO..=HOUR));
-        self.on_resend = section.text("on_resend", values::word(&resends));
-        self.retention = section.text("retention", values::span(HOUR..=30 * DAY));
+        let life = |text: &str| life(text).map_err(unforced("more"));
+        let mut layer = Self::of(section);
+        layer.set(section.integer_or("code_digits", digits, unforced("4 and 5")), |it, to| it.code_digits = to);
+        layer.set(section.text("challenge_life", life), |it, to| {
+            it.challenge_life = to;
+            // A code ends with its challenge, so a section that shortens the challenge alone shortens both.
+            it.code_life = it.code_life.min(to);
+        });
+        layer.set(section.text("code_life", life), |it, to| it.code_life = to);
+        layer.set(section.integer("max_verification_attempts", 1..=20), |it, to| it.max_verification_attempts = to);
+        layer.set(section.integer("max_send_attempts", 1..=10), |it, to| it.max_send_attempts = to);
+        let gaps = section.list("resend_gaps", 0..=10, values::span(Duration::ZERO..=HOUR));
+        layer.set(gaps, |it, to| it.resend_gaps = to);
+        layer.set(section.text("on_resend", values::word(&resends)), |it, to| it.on_resend = to);
+        layer.set(section.text("retention", values::span(HOUR..=30 * DAY)), |it, to| it.retention = to);
+        layer
     }
 
-    fn read_lock(&mut self, section: &mut Section<'_>) {
-        self.first_after = section.integer("first_after", 1..=10);
-        self.again_after = section.integer("again_after", 1..=10);
-        self.spans = section.list("spans", 1..=10, values::span(SECOND..=3650 * DAY));
-        self.for_good_after = section.integer("for_good_after", 1..=100);
-    }
-
-    fn read_quotas(&mut self, section: &mut Section<'_>) {
-        let mut windows = |name| {
-            let windows = section.list(name, 0..=QuotaPolicy::MAX_WINDOWS, values::window);
-            if let Some(message) = windows.as_deref().and_then(values::misfit) {
-                section.misfit(name, message);
-            }
-            windows
-        };
-        self.destination_sends = windows("destination_sends");
-        self.account_sends = windows("account_sends");
-        self.tenant_sends = windows("tenant_sends");
-        self.account_creations = windows("account_creations");
-        self.tenant_creations = windows("tenant_creations");
-    }
-
-    /// The policy with this layer over it, and what in the layer does not fit, by setting.
-    pub(super) fn over(&self, base: &Policy) -> (Policy, Vec<(String, String)>) {
-        let policy = Policy { limits: self.limits(base), lock: self.lock(base), quotas: self.quotas(base) };
-        let misfits = self.misfits(&policy);
-        (policy, misfits)
-    }
-
-    fn limits(&self, base: &Policy) -> Limits {
-        let base = &base.limits;
-        let challenge_life = self.challenge_life.unwrap_or(base.challenge_life);
-        Limits {
-            code_digits: self.code_digits.unwrap_or(base.code_digits),
-            // A code ends with its challenge: who shortens only the challenge means both.
-            code_life: self.code_life.unwrap_or(base.code_life.min(challenge_life)),
-            challenge_life,
-            max_verification_attempts: self.max_verification_attempts.unwrap_or(base.max_verification_attempts),
-            max_send_attempts: self.max_send_attempts.unwrap_or(base.max_send_attempts),
-            resend_gaps: self.resend_gaps.clone().unwrap_or_else(|| base.resend_gaps.clone()),
-            on_resend: self.on_resend.unwrap_or(base.on_resend),
-            retention: self.retention.unwrap_or(base.retention),
-        }
-    }
-
-    fn lock(&self, base: &Policy) -> LockPolicy {
-        let base = &base.lock;
-        LockPolicy {
-            first_after: self.first_after.unwrap_or(base.first_after),
-            again_after: self.again_after.unwrap_or(base.again_after),
-            spans: self.spans.clone().unwrap_or_else(|| base.spans.clone()),
-            for_good_after: self.for_good_after.unwrap_or(base.for_good_after),
-        }
-    }
-
-    fn quotas(&self, base: &Policy) -> QuotaPolicy {
-        let base = &base.quotas;
-        let pick = |own: &Option<Vec<Window>>, base: &Vec<Window>| own.clone().unwrap_or_else(|| base.clone());
-        QuotaPolicy {
-            destination_sends: pick(&self.destination_sends, &base.destination_sends),
-            account_sends: pick(&self.account_sends, &base.account_sends),
-            tenant_sends: pick(&self.tenant_sends, &base.tenant_sends),
-            account_creations: pick(&self.account_creations, &base.account_creations),
-            tenant_creations: pick(&self.tenant_creations, &base.tenant_creations),
-        }
-    }
-
-    fn misfits(&self, policy: &Policy) -> Vec<(String, String)> {
-        let mut misfits = Vec::new();
-        let (limits, lock) = (&policy.limits, &policy.lock);
+    fn over_limits(&self, base: &Limits, ledger: &Ledger) -> Limits {
+        // Where the base is wrong in itself, that is on record, and is not to be reported again for this section.
+        let base = Limits { code_life: base.code_life.min(base.challenge_life), ..base.clone() };
+        let limits = self.over(base);
         if limits.code_life > limits.challenge_life {
             let most = values::show(limits.challenge_life);
             let message = format!("must be at most challenge_life, which is {most}");
-            misfits.push((format!("{}.code_life", self.path), message));
+            ledger.misfit(&format!("{}.code_life", self.path), message);
         }
-        if lock.for_good_after < lock.first_after {
-            let (own, message) = match self.for_good_after {
-                Some(_) => ("for_good_after", format!("must be at least first_after, which is {}", lock.first_after)),
-                None => ("first_after", format!("must be at most for_good_after, which is {}", lock.for_good_after)),
-            };
-            misfits.push((format!("{}.lock.{own}", self.path), message));
-        }
-        misfits
+        limits
     }
+}
+
+impl Layer<LockPolicy> {
+    fn lock(section: &mut Section<'_>) -> Self {
+        let mut layer = Self::of(section);
+        layer.set(section.integer("first_after", 1..=10), |it, to| it.first_after = to);
+        layer.set(section.integer("again_after", 1..=10), |it, to| it.again_after = to);
+        layer.set(section.list("spans", 1..=10, values::span(SECOND..=3650 * DAY)), |it, to| it.spans = to);
+        layer.set(section.integer("for_good_after", 1..=100), |it, to| it.for_good_after = to);
+        layer
+    }
+
+    fn over_lock(&self, base: &LockPolicy, ledger: &Ledger) -> LockPolicy {
+        let base = LockPolicy { for_good_after: base.for_good_after.max(base.first_after), ..base.clone() };
+        let lock = self.over(base.clone());
+        if lock.for_good_after < lock.first_after {
+            let (key, message) = if lock.for_good_after == base.for_good_after {
+                ("first_after", format!("must be at most for_good_after, which is {}", lock.for_good_after))
+            } else {
+                ("for_good_after", format!("must be at least first_after, which is {}", lock.first_after))
+            };
+            ledger.misfit(&format!("{}.{key}", self.path), message);
+        }
+        lock
+    }
+}
+
+impl Layer<QuotaPolicy> {
+    fn quotas(section: &mut Section<'_>) -> Self {
+        let mut layer = Self::of(section);
+        layer.set(windows(section, "destination_sends"), |it, to| it.destination_sends = to);
+        layer.set(windows(section, "account_sends"), |it, to| it.account_sends = to);
+        layer.set(windows(section, "tenant_sends"), |it, to| it.tenant_sends = to);
+        layer.set(windows(section, "account_creations"), |it, to| it.account_creations = to);
+        layer.set(windows(section, "tenant_creations"), |it, to| it.tenant_creations = to);
+        layer
+    }
+}
+
+fn windows(section: &mut Section<'_>, name: &str) -> Option<Vec<Window>> {
+    let windows = section.list(name, 0..=QuotaPolicy::MAX_WINDOWS, values::window);
+    if let Some(message) = windows.as_deref().and_then(values::misfit) {
+        section.misfit(name, message);
+    }
+    windows
 }

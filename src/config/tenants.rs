@@ -7,67 +7,22 @@
 use std::collections::BTreeMap;
 
 use super::{
-    policy::Layer,
+    policy::PolicyLayer,
     sandbox::{self, Sandboxes},
     server::Requests,
 };
 use crate::domain::{
     ids::Tenant,
-    policy::{Policies, Policy, Tenants},
-    purpose::Purpose,
+    policy::{TenantPolicy, Tenants},
 };
-use crate::settings::{Ledger, Section};
-
-/// The layers of one `policy` section.
-#[derive(Default)]
-struct Layers {
-    common: Layer,
-    by_purpose: BTreeMap<Purpose, Layer>,
-}
-
-impl Layers {
-    fn read(section: &mut Section<'_>, weak: bool) -> Self {
-        let by_purpose = section.section("purposes", |section| {
-            let mut purposes = BTreeMap::new();
-            for purpose in Purpose::ALL {
-                let layer = section
-                    .section(purpose.name(), |section| (!section.is_empty()).then(|| Layer::read(section, weak)));
-                purposes.extend(layer.map(|layer| (purpose, layer)));
-            }
-            purposes
-        });
-        Self { common: Layer::read(section, weak), by_purpose }
-    }
-
-    fn over(&self, base: &Policies, ledger: &Ledger) -> Policies {
-        let lay = |layer: &Layer, base: &Policy| {
-            let (policy, misfits) = layer.over(base);
-            for (setting, message) in misfits {
-                if !ledger.is_wrong(&setting) {
-                    ledger.add(&setting, message);
-                }
-            }
-            policy
-        };
-        let of_purpose = |purpose: Purpose| {
-            let said = base.by_purpose.contains_key(&purpose) || self.by_purpose.contains_key(&purpose);
-            let common = said.then(|| lay(&self.common, base.of(purpose)))?;
-            let own = self.by_purpose.get(&purpose);
-            Some((purpose, own.map_or(common.clone(), |layer| lay(layer, &common))))
-        };
-        Policies {
-            common: lay(&self.common, &base.common),
-            by_purpose: Purpose::ALL.into_iter().filter_map(of_purpose).collect(),
-        }
-    }
-}
+use crate::settings::Section;
 
 /// Reads `[policy]`, `[tenants]` and their sandboxes.
 pub(super) fn read(root: &mut Section<'_>, requests: &Requests, weak: bool) -> (Tenants, Sandboxes) {
     let ledger = root.ledger();
     let mut sandboxes = Sandboxes { common: root.section("sandbox", sandbox::read), ..Sandboxes::default() };
-    let built_in = Policies { common: Policy::default(), by_purpose: BTreeMap::new() };
-    let everyone = root.section("policy", |section| Layers::read(section, weak)).over(&built_in, ledger);
+    let everyone = root.section("policy", |section| PolicyLayer::read(section, weak));
+    let everyone = everyone.over(&TenantPolicy::default(), ledger);
     let listed = root.section("tenants", |section| {
         let mut listed = BTreeMap::new();
         for name in section.names() {
@@ -75,12 +30,12 @@ pub(super) fn read(root: &mut Section<'_>, requests: &Requests, weak: bool) -> (
             if let Err(malformed) = &tenant {
                 section.misfit(&name, format!("a tenant's name {malformed}"));
             }
-            let (layers, known) = section.section(&name, |section| {
-                let layers = section.section("policy", |section| Layers::read(section, weak));
-                (layers, section.section("sandbox", sandbox::read))
+            let (policy, known) = section.section(&name, |section| {
+                let policy = section.section("policy", |section| PolicyLayer::read(section, weak));
+                (policy, section.section("sandbox", sandbox::read))
             });
             if let Ok(tenant) = tenant {
-                listed.insert(tenant.clone(), layers.over(&everyone, ledger));
+                listed.insert(tenant.clone(), policy.over(&everyone, ledger));
                 sandboxes.by_tenant.insert(tenant, known);
             }
         }

@@ -90,8 +90,8 @@ fn layers_of_policy_stack_up() {
     ";
     let tenants = load(file, &[]).unwrap().tenants;
     let digits = |tenant: &str, purpose| {
-        let policy = tenants.of(&Tenant::parse(tenant).unwrap()).unwrap().of(purpose).clone();
-        (policy.limits.code_digits, policy.limits.max_send_attempts, policy.limits.max_verification_attempts)
+        let limits = tenants.of(&Tenant::parse(tenant).unwrap()).unwrap().limits(purpose).clone();
+        (limits.code_digits, limits.max_send_attempts, limits.max_verification_attempts)
     };
     assert_eq!(digits("acme", Purpose::Registration), (7, 3, 3));
     assert_eq!(digits("acme", Purpose::Login), (8, 1, 3));
@@ -104,7 +104,7 @@ fn layers_of_policy_stack_up() {
 #[test]
 fn a_shorter_challenge_shortens_its_codes() {
     let config = load("[policy]\nchallenge_life = \"2m\"", &[]).unwrap();
-    assert_eq!(config.tenants.others.unwrap().common.limits.code_life, Duration::from_secs(120));
+    assert_eq!(config.tenants.others.unwrap().limits.code_life, Duration::from_secs(120));
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! One-time codes. A code is never stored: it is made again, from a PRF, whenever it is needed.
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use super::{
     canonical::Canonical,
-    challenge::{Challenge, LiveCode, Phase},
+    challenge::{Challenge, LiveCode},
     transaction::Transaction,
 };
 use crate::secret::Secret;
@@ -13,10 +14,22 @@ use crate::secret::Secret;
 /// The longest code that is compared, in bytes: the contract's 16 characters.
 const MAX_TYPED: usize = 16;
 
+/// Who makes and checks a code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CodeOwner {
+    /// otpd does; the provider delivers it.
+    Otpd,
+    /// The provider does.
+    Provider {
+        /// Whether asking it twice about one typed code is safe: it answers the second time as the first.
+        check_repeatable: bool,
+    },
+}
+
 /// What the PRF is applied to: the challenge's nonce, the option, the generation and the digest of the bound transaction.
 /// `None` once the challenge has ended, for then the nonce is gone.
 pub fn material(challenge: &Challenge, code: &LiveCode) -> Option<Vec<u8>> {
-    let Phase::Open(open) = &challenge.phase else { return None };
+    let open = challenge.open()?;
     let option = challenge.option_at(code.option)?;
     let bound = challenge.transaction.as_ref().map(digest);
     let material = Canonical::new("otpd code v1")
@@ -73,9 +86,8 @@ mod tests {
     use std::time::Duration;
 
     use crate::domain::{
-        challenge::Maker,
         destination::{Channel, Destination},
-        ids::{AccountId, Fingerprint, OptionId, Request, Tag},
+        ids::{AccountId, Contact, Fingerprint, IdempotencyKey, OptionId, Tag},
         policy::{Limits, OnResend},
         purpose::Purpose,
         rules::{NewChallenge, OptionSpec, open},
@@ -90,10 +102,10 @@ mod tests {
             id: OptionId::parse(id).expect("id"),
             channel: Channel::Sms,
             destination: Destination::OnFile,
-            subject: None,
+            contact: Contact([0; 8]),
         });
         let new = NewChallenge {
-            creation: Request { id: Tag([0; 16]), content: Fingerprint([0; 16]) },
+            creation: IdempotencyKey { id: Tag([0; 16]), fingerprint: Fingerprint([0; 16]) },
             account: AccountId::parse("jane").expect("account"),
             purpose: Purpose::Transaction,
             transaction,
@@ -109,13 +121,15 @@ mod tests {
         LiveCode {
             option,
             generation,
-            send_number: generation,
+            send: generation,
             digits: 6,
             key_id: 1,
             expires_at: NOW.plus(Duration::from_secs(300)),
             on_resend: OnResend::Rotate,
             provider: "console".to_owned(),
-            maker: Maker::Us,
+            owner: CodeOwner::Otpd,
+            reference: String::new(),
+            sandbox: false,
         }
     }
 

@@ -1,4 +1,4 @@
-//! What a tenant's challenges may do. A policy that exists is valid; `config` reports what is not.
+//! What a tenant's challenges may do. Every value that exists here is valid: `config` refuses the others.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -23,7 +23,7 @@ pub enum OnResend {
     Repeat,
 }
 
-/// The limits of one challenge. Recorded at its creation, so a change of policy touches no open challenge.
+/// The limits of one challenge. They are recorded at its creation, so a change of policy touches no open challenge.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// Digits of a code. 6 to 10 (NIST SP 800-63B-4, 3.1.3.2: at least 6); 4 and 5 only where forced.
@@ -59,7 +59,8 @@ impl Default for Limits {
     }
 }
 
-/// When consecutive failures lock, and for how long. Read fresh at each failure.
+/// When consecutive failures lock, and for how long. The policy of today applies, also to challenges that were created under
+/// another one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LockPolicy {
     /// Failures before the first lock. 1 to 10 (PCI DSS 8.3.4: at most 10; PSD2 RTS Art. 4(3): 5).
@@ -78,21 +79,34 @@ impl Default for LockPolicy {
     }
 }
 
-/// All that a tenant has set for a purpose.
+/// The policy of one tenant, or of all tenants without one of their own.
+///
+/// The limits of a challenge may differ by purpose. Lock ladder and quotas may not: failures and sends are counted over all
+/// purposes together.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Policy {
-    /// Limits of each challenge.
+pub struct TenantPolicy {
+    /// The limits of challenges whose purpose has none of its own.
     pub limits: Limits,
+    /// The limits of challenges by purpose.
+    pub by_purpose: BTreeMap<Purpose, Limits>,
     /// The lock ladder.
     pub lock: LockPolicy,
     /// Quotas over all challenges.
     pub quotas: QuotaPolicy,
 }
 
-impl Default for Policy {
+impl TenantPolicy {
+    /// The limits of a challenge with this purpose.
+    pub fn limits(&self, purpose: Purpose) -> &Limits {
+        self.by_purpose.get(&purpose).unwrap_or(&self.limits)
+    }
+}
+
+impl Default for TenantPolicy {
     fn default() -> Self {
         Self {
             limits: Limits::default(),
+            by_purpose: BTreeMap::new(),
             lock: LockPolicy::default(),
             quotas: QuotaPolicy {
                 destination_sends: vec![Window { max: 5, per: HOUR }, Window { max: 10, per: DAY }],
@@ -103,39 +117,23 @@ impl Default for Policy {
     }
 }
 
-/// The policies of one tenant, or of all that have none of their own.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Policies {
-    /// For purposes without an entry of their own.
-    pub common: Policy,
-    /// By purpose.
-    pub by_purpose: BTreeMap<Purpose, Policy>,
-}
-
-impl Policies {
-    /// The policy of a purpose.
-    pub fn of(&self, purpose: Purpose) -> &Policy {
-        self.by_purpose.get(&purpose).unwrap_or(&self.common)
-    }
-}
-
-/// Which tenants there are, and what each has set.
+/// Which tenants are accepted, and the policy of each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tenants {
     /// For tenants without an entry of their own; `None` where those are refused.
-    pub others: Option<Policies>,
+    pub others: Option<TenantPolicy>,
     /// By tenant.
-    pub listed: BTreeMap<Tenant, Policies>,
+    pub listed: BTreeMap<Tenant, TenantPolicy>,
 }
 
 impl Tenants {
-    /// Every tenant is accepted under one set of policies.
-    pub fn any(policies: Policies) -> Self {
-        Self { others: Some(policies), listed: BTreeMap::new() }
+    /// Every tenant is accepted, under one policy.
+    pub fn any(policy: TenantPolicy) -> Self {
+        Self { others: Some(policy), listed: BTreeMap::new() }
     }
 
-    /// The policies of a tenant, or `None` where it is not accepted.
-    pub fn of(&self, tenant: &Tenant) -> Option<&Policies> {
+    /// The policy of a tenant, or `None` where it is not accepted.
+    pub fn of(&self, tenant: &Tenant) -> Option<&TenantPolicy> {
         self.listed.get(tenant).or(self.others.as_ref())
     }
 }

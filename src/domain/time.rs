@@ -34,6 +34,11 @@ impl Timestamp {
     }
 }
 
+/// A span as a person is told it, in minutes: rounded down, so that no more is promised than there is, and at least 1.
+pub fn whole_minutes(span: Duration) -> u64 {
+    (span.as_secs() / 60).max(1)
+}
+
 /// A span in whole milliseconds, saturating.
 pub fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)

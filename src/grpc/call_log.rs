@@ -93,10 +93,10 @@ pub(crate) fn cause(method: &'static str, error: &Error) {
         | Error::RequestInProgress { .. }
         | Error::Contention
         | Error::ProviderUnavailable { .. }
-        | Error::Unfit(_)
+        | Error::Invalid(_)
         | Error::VerificationOutcomeUnknown
         | Error::Precondition(_)
         | Error::Forbidden
-        | Error::DeadlineExceeded => {}
+        | Error::ProviderRefused => {}
     }
 }

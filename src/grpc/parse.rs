@@ -19,7 +19,7 @@ use crate::{
         time::Timestamp,
     },
     ports::clock::Deadline,
-    service::request::{Caller, CreateChallenge, LockAccount, SendOtp, UnlockAccount, VerifyOtp},
+    service::request::{Caller, CreateChallenge, LockAccount, LockoutOwner, SendOtp, UnlockAccount, VerifyOtp},
 };
 
 /// What requests are judged by, besides themselves.
@@ -77,7 +77,10 @@ pub(crate) fn send_otp(context: &Context, request: proto::SendOtpRequest) -> Par
     let (Some(caller), Some(challenge), Some(option)) = (caller, challenge, option) else {
         return Err(faults);
     };
-    faults.or((caller, SendOtp { challenge, option, parameters }))
+    faults.or((
+        caller,
+        SendOtp { challenge, option, parameters, client: crate::ports::provider::ClientContext::default() },
+    ))
 }
 
 /// Checks a code.
@@ -108,14 +111,14 @@ pub(crate) fn get_challenge(context: &Context, request: proto::GetChallengeReque
 }
 
 /// Shows an account.
-pub(crate) fn get_account(context: &Context, request: proto::GetAccountRequest) -> Parsed<AccountId> {
+pub(crate) fn get_account(context: &Context, request: proto::GetAccountRequest) -> Parsed<LockoutOwner> {
     let mut faults = Violations::default();
     let caller = header::caller(&mut faults, context, request.request_header);
     let account = values::id(&mut faults, "account_id", &request.account_id, AccountId::parse);
     let (Some(caller), Some(account)) = (caller, account) else {
         return Err(faults);
     };
-    faults.or((caller, account))
+    faults.or((caller, LockoutOwner::Account(account)))
 }
 
 /// Locks an account.
@@ -131,7 +134,7 @@ pub(crate) fn lock_account(context: &Context, request: proto::LockAccountRequest
     let (Some(caller), Some(account)) = (caller, account) else {
         return Err(faults);
     };
-    faults.or((caller, LockAccount { account, reason, until }))
+    faults.or((caller, LockAccount { owner: LockoutOwner::Account(account), reason, until }))
 }
 
 /// Unlocks an account.
@@ -143,7 +146,7 @@ pub(crate) fn unlock_account(context: &Context, request: proto::UnlockAccountReq
     let (Some(caller), Some(account)) = (caller, account) else {
         return Err(faults);
     };
-    faults.or((caller, UnlockAccount { account, reason }))
+    faults.or((caller, UnlockAccount { owner: LockoutOwner::Account(account), reason }))
 }
 
 fn challenge(context: &Context, header: Option<proto::RequestHeader>, id: &str) -> Parsed<RequestId> {

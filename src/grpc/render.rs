@@ -57,9 +57,9 @@ pub(crate) fn verified(now: Timestamp, verified: Verified) -> Rendered<proto::Ve
     let mut message = proto::VerifyOtpResponse { response_header: Some(header(now)), ..Default::default() };
     let (result, outcome) = match verified {
         Verified::Success(proof) => {
-            let Proof { account, purpose, transaction, eci, verification_id } = proof;
-            message.payment_integrator_verify_otp_id = verification_id;
-            message.eci = eci;
+            let Proof { account, purpose, transaction, evidence, .. } = proof;
+            message.payment_integrator_verify_otp_id = evidence.verification_id;
+            message.eci = evidence.eci;
             message.verified = Some(proto::Verified {
                 account_id: account.as_str().to_owned(),
                 purpose: self::purpose(purpose).into(),

@@ -11,7 +11,7 @@ use super::{
     proto::Reason,
 };
 use crate::{
-    ports::provider::Unfit,
+    ports::provider::RequestError,
     service::error::{Error, Precondition},
 };
 
@@ -101,7 +101,12 @@ pub(crate) fn of_error(error: &Error) -> Status {
             "no provider could send; nothing was sent; try again with the same request_id",
         )
         .retry_after(*retry_after),
-        Error::Unfit(unfit) => of_unfit(*unfit),
+        Error::ProviderRefused => Row::new(
+            Code::FailedPrecondition,
+            Reason::PreconditionViolation,
+            "the providers refuse; an operator must act",
+        ),
+        Error::Invalid(error) => of_unfit(*error),
         Error::VerificationOutcomeUnknown => Row::new(
             Code::Aborted,
             Reason::VerificationOutcomeUnknown,
@@ -112,28 +117,27 @@ pub(crate) fn of_error(error: &Error) -> Status {
         Error::Forbidden => Row::new(Code::PermissionDenied, Reason::Forbidden, "the caller is not allowed to do this"),
         Error::Store(_) => Row::new(Code::Unavailable, Reason::StoreUnavailable, "the store did not answer; try again")
             .retry_after(AFTER_STORE),
-        Error::DeadlineExceeded => return deadline_exceeded(),
         Error::Internal(_) => return internal(),
     };
     row.into_status()
 }
 
 /// A provider cannot be called with what the caller gave. The names are the adapters' own, never a caller's text.
-fn of_unfit(unfit: Unfit) -> Row {
+fn of_unfit(unfit: RequestError) -> Row {
     let (reason, message, name, description) = match unfit {
-        Unfit::Missing(name) => (
+        RequestError::MissingParameter(name) => (
             Reason::MissingRequiredField,
             "the provider needs more than it was given; see the field violations",
             name,
             "is required",
         ),
-        Unfit::Invalid(name) => (
+        RequestError::InvalidParameter(name) => (
             Reason::InvalidFieldValue,
             "the provider does not take a value; see the field violations",
             name,
             "is not as the provider wants it",
         ),
-        Unfit::Unsupported(call) => {
+        RequestError::Unsupported(call) => {
             let message = "the provider has no such call";
             return Row::new(Code::FailedPrecondition, Reason::PreconditionViolation, message)
                 .metadata("condition", "UNSUPPORTED_BY_PROVIDER")

@@ -3,7 +3,10 @@
 //! The rules compare times of day; waits are bounded by deadlines on the monotonic clock. Nothing else in the crate reads
 //! a clock (clippy.toml).
 
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::LazyLock,
+    time::{Duration, SystemTime},
+};
 
 use tokio::time::Instant;
 
@@ -13,7 +16,16 @@ use crate::domain::time::{Timestamp, millis};
 pub trait Clock: Send + Sync {
     /// The time now.
     fn now(&self) -> Timestamp;
+
+    /// The time since some moment of this process's past, on a clock that nobody sets: for spans within the process, which
+    /// must not change when the time of day is corrected.
+    fn monotonic(&self) -> Duration {
+        START.elapsed()
+    }
 }
+
+/// What [`Clock::monotonic`] counts from.
+static START: LazyLock<Stopwatch> = LazyLock::new(Stopwatch::start);
 
 /// The operating system's clock.
 #[derive(Clone, Copy, Debug, Default)]

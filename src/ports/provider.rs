@@ -1,17 +1,19 @@
-//! Providers: they deliver a code of ours, or make, deliver and check their own.
+//! Providers: they deliver a code that otpd made, or make, deliver and check codes of their own.
 //!
-//! To add one: implement [`Provider`] in `providers/<name>.rs` and give it a line in `providers.rs`. A provider never
-//! answers with an error type: whatever went wrong is one of the decisions below, because only those tell the service
-//! what to do next. Causes go to the operator's log, never into a decision.
+//! A new HTTP provider implements [`Adapter`](crate::providers::adapter::Adapter), which is pure; only a provider without
+//! HTTP implements [`Provider`] itself. A provider never answers with an error type: each answer below is a decision that
+//! tells the service what to do next. Causes go to the operator's log, never into a decision.
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 use async_trait::async_trait;
 
 use super::clock::Deadline;
+pub use crate::domain::outcome::Evidence;
 use crate::{
     domain::{
         challenge::Decline,
+        code::CodeOwner,
         destination::{Channel, Destination},
         ids::{AccountId, RequestId, Tenant},
         purpose::Purpose,
@@ -24,7 +26,7 @@ use crate::{
 /// Parameters that a caller hands to a provider with one call. May hold card numbers: never stored, never printed.
 pub type Parameters = BTreeMap<String, Secret<String>>;
 
-/// What the caller knows of the person's device. Never stored.
+/// What the caller says of the person's device. Never stored.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct ClientContext {
     /// IPv4 or IPv6.
@@ -37,23 +39,11 @@ pub struct ClientContext {
     pub lat_long: String,
 }
 
-/// Who makes and checks the codes of a provider.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Codes {
-    /// We do; the provider delivers them.
-    Ours,
-    /// The provider does.
-    Managed {
-        /// Whether asking the provider twice about one typed code is safe: it answers the second time as the first.
-        check_repeatable: bool,
-    },
-}
-
 /// What a provider can do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Capabilities {
     /// Who makes and checks the codes.
-    pub codes: Codes,
+    pub code_owner: CodeOwner,
     /// The channels that it delivers on.
     pub channels: Vec<Channel>,
     /// Whether it knows destinations itself.
@@ -72,7 +62,7 @@ impl Capabilities {
     }
 }
 
-/// A code of ours on its way out, with the words around it.
+/// A code that otpd made, and the text around it.
 #[derive(Clone, Debug)]
 pub struct Message {
     /// The code.
@@ -81,62 +71,62 @@ pub struct Message {
     pub text: Secret<String>,
 }
 
-/// What both kinds of calls tell a provider about the challenge.
+/// What a provider is told about the challenge, in deliveries and in checks.
 #[derive(Clone)]
-pub struct Occasion {
+pub struct ChallengeContext {
     /// When the provider is asked.
     pub now: Timestamp,
     /// The tenant.
     pub tenant: Tenant,
-    /// The name of the challenge.
+    /// The `request_id` of the `CreateChallenge`, which names the challenge within its tenant.
     pub challenge: RequestId,
     /// The person's account at the caller.
     pub account: AccountId,
-    /// What is proven.
+    /// What the code is asked for.
     pub purpose: Purpose,
-    /// What the person agrees to.
+    /// What the person agrees to by entering the code.
     pub transaction: Option<Transaction>,
-    /// Where to.
+    /// How the code is delivered.
     pub channel: Channel,
-    /// Where to. [`Destination::OnFile`] in a check after the end of a challenge.
+    /// Where it is delivered. [`Destination::OnFile`] in a check after the end of a challenge, which drops the destination.
     pub destination: Destination,
-    /// BCP 47, or empty.
+    /// The person's language as a BCP 47 tag, or empty.
     pub locale: String,
     /// The caller's parameters for this call.
     pub parameters: Parameters,
-    /// The person's device, as far as the caller said.
+    /// What the caller says of the person's device.
     pub client: ClientContext,
 }
 
-/// Deliver a code.
+/// A request to deliver a code.
 #[derive(Clone)]
 pub struct Delivery {
     /// The challenge.
-    pub occasion: Occasion,
-    /// Our code; `None` for a provider that makes its own.
+    pub context: ChallengeContext,
+    /// The code that otpd made; `None` for a provider that makes its own.
     pub message: Option<Message>,
     /// How long the code is valid, at most.
     pub code_life: Duration,
-    /// The same for each attempt of one send with one provider: for providers that take such a key.
+    /// The same each time that one send goes to one provider, so that a provider which takes such a key sends once.
     pub idempotency_key: String,
 }
 
-/// Check a code that a provider made.
+/// A request to check a code that the provider made.
 #[derive(Clone)]
 pub struct Check {
     /// The challenge.
-    pub occasion: Occasion,
+    pub context: ChallengeContext,
     /// What the person typed.
     pub otp: Secret<String>,
-    /// What the provider answered when it sent the code.
+    /// The provider's name for the delivery, from its [`Receipt`]. Empty where the answer to the delivery was lost.
     pub reference: String,
-    /// Whether the provider may have been asked about this very attempt before.
+    /// Whether an earlier ask about the same attempt may have reached the provider.
     pub repeated: bool,
-    /// The same each time that one attempt is asked about.
+    /// The same each time that the provider is asked about one attempt.
     pub idempotency_key: String,
 }
 
-/// Callers choose the names, keys and references in these, so only the type is printed.
+/// These types hold texts that callers chose, so `Debug` prints the name of the type only.
 macro_rules! unprinted {
     ($($name:ident),*) => {$(
         impl fmt::Debug for $name {
@@ -147,40 +137,49 @@ macro_rules! unprinted {
     )*};
 }
 
-unprinted!(ClientContext, Occasion, Delivery, Check);
+unprinted!(ClientContext, ChallengeContext, Delivery, Check);
 
-/// What became of a delivery.
+/// The outcome of a delivery.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Delivered {
-    /// The provider took it.
+    /// The provider accepted the message.
     Accepted(Receipt),
     /// The destination does not exist or takes no messages. No other provider is tried.
     Rejected,
-    /// Definitely nothing was sent. The next provider is tried.
-    Failed {
-        /// When the provider might do better, where it says so.
-        retry_after: Option<Duration>,
-    },
-    /// It may have been sent. No other provider is tried.
+    /// Certainly nothing was sent. The next provider is tried.
+    Failed(Failure),
+    /// The message may have been sent. No other provider is tried.
     Unknown,
-    /// The provider has judged, and sends nothing. No other provider is tried.
+    /// The provider decided against sending. No other provider is tried.
     Declined(Decline),
-    /// The provider cannot be called with what the caller gave. Nothing was sent; the next provider is tried.
-    Unfit(Unfit),
+    /// No request could be made from what the caller gave. Nothing was sent; the next provider is tried.
+    Invalid(RequestError),
 }
 
-/// Why a provider cannot be called.
+/// Why a provider certainly did nothing, as far as it decides what the caller is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unfit {
-    /// A parameter that the provider needs is not among the caller's.
-    Missing(&'static str),
-    /// A parameter, or a field of the challenge that the provider is given, is not as the provider wants it.
-    Invalid(&'static str),
+pub enum Failure {
+    /// Waiting may help.
+    Unavailable {
+        /// How long to wait, where the provider says so.
+        retry_after: Option<Duration>,
+    },
+    /// Waiting cannot help: credentials, a missing template, not allowed.
+    Refused,
+}
+
+/// Why no request to a provider can be made from what the caller gave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestError {
+    /// The provider needs a parameter that the caller has not given.
+    MissingParameter(&'static str),
+    /// A parameter, or a field of the challenge that the provider is given, has a value that the provider cannot take.
+    InvalidParameter(&'static str),
     /// The provider has no such call.
     Unsupported(&'static str),
 }
 
-/// What a provider says of a delivery that it took.
+/// What a provider says of a delivery that it accepted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Receipt {
     /// Names the delivery in later checks. At most 200 characters.
@@ -191,30 +190,23 @@ pub struct Receipt {
     pub code_length: Option<u8>,
 }
 
-/// What became of a check.
+/// The outcome of a check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Checked {
     /// The code matched.
     Matched(Evidence),
-    /// It did not.
+    /// The code did not match.
     NotMatched,
-    /// The code is past its time, or the provider knows of no open verification.
+    /// The code has expired, or the provider knows of no open verification.
     Gone,
     /// The provider compares no more codes of this verification.
     AttemptsExceeded,
     /// The provider says that the code was used before.
     AlreadyUsed,
-    /// The provider did not answer, or not so that the outcome is certain.
+    /// Certainly nothing was judged: the ask never left this machine, or the provider's own error says so.
+    Failed(Failure),
+    /// The code may have been judged: no answer came, or none that says what was decided.
     Unknown,
-}
-
-/// What a provider adds to a match. Each at most 100 characters.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Evidence {
-    /// Electronic Commerce Indicator.
-    pub eci: String,
-    /// The provider's id of the verification.
-    pub verification_id: String,
 }
 
 /// A call to a provider that has ended.
@@ -224,19 +216,20 @@ pub struct ProviderCall<'a> {
     pub provider: &'a str,
     /// `deliver` or `check`.
     pub operation: &'static str,
-    /// `answered`, `failed` (an answer that says so), `nothing_sent` or `unknown`.
+    /// `answered`, `failed` (an answer that says so), `refused` (credentials, template, permission), `nothing_sent` or
+    /// `unknown`.
     pub outcome: &'static str,
-    /// From the request to the whole answer, or to giving up.
+    /// From the request to the end of the answer, or to the time-out.
     pub duration: Duration,
 }
 
-/// Sees every call to a provider at its end; where they are counted.
+/// Is told of every call to a provider when the call has ended; metrics are counted here.
 pub trait ProviderObserver: Send + Sync {
-    /// A call has ended. Must not wait.
+    /// Called once for each call; must not block.
     fn provider_called(&self, call: &ProviderCall<'_>);
 }
 
-/// Delivers codes of ours, or makes and checks its own.
+/// Delivers codes that otpd made, or makes, delivers and checks codes of its own.
 #[async_trait]
 pub trait Provider: Send + Sync {
     /// The name in the configuration.
@@ -245,26 +238,26 @@ pub trait Provider: Send + Sync {
     /// What it can do. Does not change while the process runs.
     fn capabilities(&self) -> &Capabilities;
 
-    /// Whether it is worth a call now. One that is not is passed over while others are.
+    /// Whether a call now has a chance. A provider that is not ready is tried after those that are.
     fn is_ready(&self) -> bool {
         true
     }
 
-    /// Whether it is the sandbox of this destination: it is then chosen before any route, takes no quotas, and a success
-    /// with it forgives nobody's failures.
+    /// Whether it is the sandbox of this destination. A sandbox is chosen before any route, and acquires no quotas; a
+    /// success with it resets no failures.
     fn is_sandbox_for(&self, _tenant: &Tenant, _destination: &Destination) -> bool {
         false
     }
 
-    /// Why a check cannot be asked: found out before an attempt is used up for it.
-    fn unfit_check(&self, _check: &Check) -> Option<Unfit> {
+    /// Why no request can be made from this check: found out before an attempt is used up for it.
+    fn check_error(&self, _check: &Check) -> Option<RequestError> {
         None
     }
 
     /// Delivers. Ends by the deadline, with [`Delivered::Unknown`] if something may have been sent by then.
     async fn deliver(&self, delivery: Delivery, deadline: Deadline) -> Delivered;
 
-    /// Checks. Ends by the deadline. Only asked of a provider that manages its own codes.
+    /// Checks. Ends by the deadline. Only called for a provider that owns its codes.
     async fn check(&self, check: Check, deadline: Deadline) -> Checked;
 }
 
@@ -275,7 +268,7 @@ mod tests {
     #[test]
     fn what_callers_chose_is_not_printed() {
         let own = || "chosen".to_owned();
-        let occasion = Occasion {
+        let context = ChallengeContext {
             now: Timestamp::from_millis(0),
             tenant: Tenant::parse("acme").unwrap(),
             challenge: RequestId::parse("chosen").unwrap(),
@@ -288,10 +281,10 @@ mod tests {
             parameters: Parameters::from([(own(), Secret::new(own()))]),
             client: ClientContext { device_id: own(), ..ClientContext::default() },
         };
-        assert_eq!(format!("{occasion:?} {:?}", occasion.client), "Occasion(..) ClientContext(..)");
+        assert_eq!(format!("{context:?} {:?}", context.client), "ChallengeContext(..) ClientContext(..)");
         let (otp, code_life) = (Secret::new(own()), Duration::ZERO);
-        let delivery = Delivery { occasion: occasion.clone(), message: None, code_life, idempotency_key: own() };
-        let check = Check { occasion, otp, reference: own(), repeated: false, idempotency_key: own() };
+        let delivery = Delivery { context: context.clone(), message: None, code_life, idempotency_key: own() };
+        let check = Check { context, otp, reference: own(), repeated: false, idempotency_key: own() };
         assert_eq!(format!("{delivery:?} {check:?}"), "Delivery(..) Check(..)");
     }
 }

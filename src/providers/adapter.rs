@@ -3,20 +3,22 @@
 //! An adapter does no I/O, reads no clock and keeps no state; [`super::http`] does all of that for every adapter alike.
 
 pub(super) mod answer;
-pub(super) mod occasion;
+pub(super) mod context;
 pub(super) mod settings;
 
 use std::time::Duration;
 
 use super::http::{Inbound, Outbound};
-use crate::domain::destination::Channel;
-use crate::ports::provider::{Check, Checked, Codes, Delivered, Delivery, Unfit};
+use crate::{
+    domain::{code::CodeOwner, destination::Channel},
+    ports::provider::{Check, Checked, Delivered, Delivery, Failure, RequestError},
+};
 
 /// What an adapter can do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Abilities {
     /// Who makes and checks the codes.
-    pub codes: Codes,
+    pub code_owner: CodeOwner,
     /// The channels that it delivers on.
     pub channels: Vec<Channel>,
     /// Whether the provider knows destinations itself.
@@ -34,7 +36,7 @@ pub trait Adapter: Send + Sync {
     ///
     /// # Errors
     /// The caller has not given what the provider needs, or the provider has no such call.
-    fn deliver(&self, delivery: &Delivery) -> Result<Outbound, Unfit>;
+    fn deliver(&self, delivery: &Delivery) -> Result<Outbound, RequestError>;
 
     /// What the answer to it means. Judges the body, not only the status: some providers report failure inside a 200.
     fn delivered(&self, delivery: &Delivery, answer: &Inbound) -> Delivered;
@@ -42,19 +44,19 @@ pub trait Adapter: Send + Sync {
     /// The request that checks what the person typed.
     ///
     /// # Errors
-    /// As [`Adapter::deliver`]. The default is for providers that deliver codes of ours.
-    fn check(&self, _check: &Check) -> Result<Outbound, Unfit> {
-        Err(Unfit::Unsupported("check"))
+    /// As [`Adapter::deliver`]. The default is for providers that deliver codes of otpd's.
+    fn check(&self, _check: &Check) -> Result<Outbound, RequestError> {
+        Err(RequestError::Unsupported("check"))
     }
 
-    /// What the answer to it means. What is not certain is [`Checked::Unknown`].
+    /// What the answer to it means. [`Checked::Failed`] needs the provider's own word that it judged nothing; what is not
+    /// certain is [`Checked::Unknown`].
     fn checked(&self, _check: &Check, _answer: &Inbound) -> Checked {
         Checked::Unknown
     }
 
-    /// What of an answer the operator must mend, as a fixed word for the log: that our credentials, address or requests are
-    /// refused, where the status alone does not say so.
-    fn alarm(&self, _answer: &Inbound) -> Option<&'static str> {
+    /// What the operator must mend according to an answer whose status alone does not say so.
+    fn alarm(&self, _answer: &Inbound) -> Option<Alarm> {
         None
     }
 
@@ -64,16 +66,57 @@ pub trait Adapter: Send + Sync {
     }
 }
 
+/// Something that the operator must mend, as a fixed text for the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Alarm {
+    /// The provider refuses otpd's credentials or address, and so every call: the breaker counts it.
+    Credentials(&'static str),
+    /// The provider refuses this request. Other requests may succeed, so the breaker does not count it.
+    Request(&'static str),
+}
+
+impl Alarm {
+    /// What a status says for every provider (RFC 9110, 15.5).
+    pub(super) fn by_status(status: u16) -> Option<Self> {
+        match status {
+            401 | 407 => Some(Self::Credentials("credentials")),
+            403 => Some(Self::Request("not allowed")),
+            _ => None,
+        }
+    }
+
+    /// The text for the log.
+    pub(super) fn text(self) -> &'static str {
+        match self {
+            Self::Credentials(text) | Self::Request(text) => text,
+        }
+    }
+}
+
 /// What an HTTP status alone says of a delivery, where the provider's documentation says nothing else.
 ///
-/// Another provider is tried only on a proof that nothing was sent: a request that was refused before it was worked on. A
+/// The next provider is tried only on a proof that nothing was sent: a request that was refused before it was worked on. A
 /// 500, 502 or 504 proves nothing, and neither does a success whose body is not understood.
 pub fn delivered_by_status(answer: &Inbound) -> Delivered {
     match answer.status {
-        429 | 503 => answer::refused_for_now(answer),
-        // See Other: it was worked on, and elsewhere stands what came of it (RFC 9110, 15.4.4).
+        // See Other: the request was worked on, and its result stands elsewhere (RFC 9110, 15.4.4).
         303 => Delivered::Unknown,
-        300..=499 => Delivered::Failed { retry_after: None },
+        408 | 409 | 423 | 425 | 429 => Delivered::Failed(answer::unavailable(answer)),
+        300..=499 => Delivered::Failed(Failure::Refused),
+        503 if !answer.is_reset_behind_proxy() => Delivered::Failed(answer::unavailable(answer)),
         _ => Delivered::Unknown,
+    }
+}
+
+/// What an HTTP status alone says of a check, where the provider's documentation says nothing else.
+///
+/// Only a status by which the server says that it did not work on the request proves that nothing was judged: credentials,
+/// payment, permission, too many requests, overload. Any other error may come after the code was compared.
+pub fn checked_by_status(answer: &Inbound) -> Checked {
+    match answer.status {
+        401 | 402 | 403 | 407 => Checked::Failed(Failure::Refused),
+        429 => Checked::Failed(answer::unavailable(answer)),
+        503 if !answer.is_reset_behind_proxy() => Checked::Failed(answer::unavailable(answer)),
+        _ => Checked::Unknown,
     }
 }

@@ -20,10 +20,13 @@ use tokio::{
 };
 
 use crate::{
-    domain::destination::{Channel, Destination},
+    domain::{
+        code::CodeOwner,
+        destination::{Channel, Destination},
+    },
     ports::{
         clock::Deadline,
-        provider::{Capabilities, Check, Checked, Codes, Delivered, Delivery, Message, Provider, Receipt},
+        provider::{Capabilities, Check, Checked, Delivered, Delivery, Failure, Message, Provider, Receipt},
     },
     providers::Configured,
     settings::{Section, values},
@@ -82,7 +85,7 @@ impl Console {
 
     fn with_screen(name: &str, screen: impl Write + Send + 'static, file: Option<File>) -> io::Result<Self> {
         let capabilities = Capabilities {
-            codes: Codes::Ours,
+            code_owner: CodeOwner::Otpd,
             channels: Channel::ALL.to_vec(),
             contact_on_file: false,
             timeout: Duration::from_secs(5),
@@ -108,7 +111,7 @@ impl Provider for Console {
     async fn deliver(&self, delivery: Delivery, deadline: Deadline) -> Delivered {
         let failed = |error: &io::Error| {
             tracing::error!(%error, "the console provider cannot write");
-            Delivered::Failed { retry_after: None }
+            Delivered::Failed(Failure::Unavailable { retry_after: None })
         };
         let message = match printable(&delivery) {
             Ok(message) => message,
@@ -130,19 +133,19 @@ impl Provider for Console {
     }
 
     async fn check(&self, _check: Check, _deadline: Deadline) -> Checked {
-        Checked::Unknown
+        Checked::Failed(Failure::Refused)
     }
 }
 
 fn printable(delivery: &Delivery) -> io::Result<Printable> {
-    let destination = match &delivery.occasion.destination {
+    let destination = match &delivery.context.destination {
         Destination::Phone(number) => number.expose(),
         Destination::Email(mailbox) => mailbox.expose(),
         Destination::OnFile => return Err(io::ErrorKind::InvalidInput.into()),
     };
     let Some(Message { code, text }) = &delivery.message else { return Err(io::ErrorKind::InvalidInput.into()) };
     let (code, text) = (code.expose().as_str(), text.expose().as_str());
-    let mut json = serde_json::to_vec(&Line { destination, channel: delivery.occasion.channel.name(), code, text })?;
+    let mut json = serde_json::to_vec(&Line { destination, channel: delivery.context.channel.name(), code, text })?;
     json.push(b'\n');
     Ok(Printable { json, screen: format!("otpd console: to={destination} code={code}\n") })
 }
@@ -184,7 +187,7 @@ mod tests {
             purpose::Purpose,
             time::Timestamp,
         },
-        ports::provider::{ClientContext, Occasion, Parameters},
+        ports::provider::{ChallengeContext, ClientContext, Parameters},
         secret::Secret,
     };
 
@@ -203,7 +206,7 @@ mod tests {
     }
 
     fn delivery() -> Delivery {
-        let occasion = Occasion {
+        let context = ChallengeContext {
             now: Timestamp::from_millis(0),
             tenant: Tenant::parse("acme").unwrap(),
             challenge: RequestId::parse("challenge").unwrap(),
@@ -218,7 +221,7 @@ mod tests {
         };
         let message = Message { code: Secret::new("493021".to_owned()), text: Secret::new("Code 493021".to_owned()) };
         let (code_life, idempotency_key) = (Duration::from_secs(300), "key".to_owned());
-        Delivery { occasion, message: Some(message), code_life, idempotency_key }
+        Delivery { context, message: Some(message), code_life, idempotency_key }
     }
 
     #[tokio::test]
@@ -242,7 +245,7 @@ mod tests {
         for _ in 0..2 * MAX_QUEUED + 2 {
             match console.deliver(delivery(), Deadline::after(Duration::from_secs(5))).await {
                 Delivered::Unknown => assert_eq!(failed, 0, "queued after the queue was full"),
-                Delivered::Failed { .. } => failed += 1,
+                Delivered::Failed(_) => failed += 1,
                 other => panic!("{other:?}"),
             }
         }

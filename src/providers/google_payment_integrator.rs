@@ -15,10 +15,11 @@ use serde::Serialize;
 
 use super::{
     adapter::{
-        Abilities, Adapter,
-        answer::{evidence, refused_for_now},
+        Abilities, Adapter, Alarm,
+        answer::{evidence, unavailable},
+        checked_by_status,
+        context::{derived_id, parameter},
         delivered_by_status,
-        occasion::{derived_id, parameter},
         settings::{header_text, open_note, url_path},
     },
     http::{BaseUrl, Inbound, Outbound},
@@ -26,10 +27,13 @@ use super::{
 use crate::{
     domain::{
         challenge::Decline,
+        code::CodeOwner,
         destination::Channel,
         ids::{RequestId, Tenant},
     },
-    ports::provider::{Check, Checked, Codes, Delivered, Delivery, Evidence, Occasion, Receipt, Unfit},
+    ports::provider::{
+        ChallengeContext, Check, Checked, Delivered, Delivery, Evidence, Failure, Receipt, RequestError,
+    },
     secret::Secret,
     settings::Section,
 };
@@ -69,12 +73,12 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<GooglePaymentIntegrator>
 }
 
 impl GooglePaymentIntegrator {
-    fn call(&self, path: &str, occasion: &Occasion, key: &str, body: impl Serialize) -> Outbound {
+    fn call(&self, path: &str, context: &ChallengeContext, key: &str, body: impl Serialize) -> Outbound {
         let request_header = RequestHeader {
             protocol_version: Version { major: 1 },
-            request_id: self.request_id(occasion, key),
-            request_timestamp: EpochMillis { epoch_millis: occasion.now.as_millis().to_string() },
-            payment_integrator_account_id: self.account.as_ref().unwrap_or(&occasion.tenant).as_str(),
+            request_id: self.request_id(context, key),
+            request_timestamp: EpochMillis { epoch_millis: context.now.as_millis().to_string() },
+            payment_integrator_account_id: self.account.as_ref().unwrap_or(&context.tenant).as_str(),
         };
         let request = Outbound::post(self.base.join(path)).json(&Call { request_header, body });
         match &self.authorization {
@@ -85,17 +89,17 @@ impl GooglePaymentIntegrator {
 
     /// Our key, which is the same each time that one send or attempt is asked about: the integrator then answers as before,
     /// and does nothing twice. Ids are the account's there, so where tenants share one, theirs are told apart.
-    fn request_id(&self, occasion: &Occasion, key: &str) -> String {
-        let own = self.account.as_ref().is_none_or(|account| *account == occasion.tenant);
-        if own && RequestId::parse(key).is_ok() { key.to_owned() } else { derived_id(&occasion.tenant, key) }
+    fn request_id(&self, context: &ChallengeContext, key: &str) -> String {
+        let own = self.account.as_ref().is_none_or(|account| *account == context.tenant);
+        if own && RequestId::parse(key).is_ok() { key.to_owned() } else { derived_id(&context.tenant, key) }
     }
 }
 
 /// An id of an earlier call that the caller made there: 1 to 100 of `[a-zA-Z0-9:_-]`, as every id of the protocol.
-fn id<'a>(occasion: &'a Occasion, name: &'static str) -> Result<Option<&'a str>, Unfit> {
-    let given = parameter(&occasion.parameters, name);
+fn id<'a>(context: &'a ChallengeContext, name: &'static str) -> Result<Option<&'a str>, RequestError> {
+    let given = parameter(&context.parameters, name);
     match given.map(RequestId::parse) {
-        Some(Err(_)) => Err(Unfit::Invalid(name)),
+        Some(Err(_)) => Err(RequestError::InvalidParameter(name)),
         _ => Ok(given),
     }
 }
@@ -104,7 +108,7 @@ impl Adapter for GooglePaymentIntegrator {
     fn abilities(&self) -> Abilities {
         Abilities {
             // The same request id is answered as before for 30 days.
-            codes: Codes::Managed { check_repeatable: true },
+            code_owner: CodeOwner::Provider { check_repeatable: true },
             // The option says which contact: what we are told of the destination is not sent.
             channels: Channel::ALL.to_vec(),
             contact_on_file: true,
@@ -112,26 +116,26 @@ impl Adapter for GooglePaymentIntegrator {
         }
     }
 
-    fn deliver(&self, delivery: &Delivery) -> Result<Outbound, Unfit> {
-        let (occasion, key) = (&delivery.occasion, delivery.idempotency_key.as_str());
-        if let Some(challenge_option_id) = id(occasion, OPTION)? {
-            let enrollment_request_id = id(occasion, ENROLLMENT)?.unwrap_or(occasion.challenge.as_str());
+    fn deliver(&self, delivery: &Delivery) -> Result<Outbound, RequestError> {
+        let (context, key) = (&delivery.context, delivery.idempotency_key.as_str());
+        if let Some(challenge_option_id) = id(context, OPTION)? {
+            let enrollment_request_id = id(context, ENROLLMENT)?.unwrap_or(context.challenge.as_str());
             let body = SendOtp { enrollment_request_id, challenge_option_id };
-            return Ok(self.call(&self.send_path, occasion, key, body));
+            return Ok(self.call(&self.send_path, context, key, body));
         }
-        let authenticate_request_id = id(occasion, AUTHENTICATION)?.ok_or(Unfit::Missing(OPTION))?;
-        Ok(self.call(&self.resend_path, occasion, key, ResendOtp { authenticate_request_id }))
+        let authenticate_request_id = id(context, AUTHENTICATION)?.ok_or(RequestError::MissingParameter(OPTION))?;
+        Ok(self.call(&self.resend_path, context, key, ResendOtp { authenticate_request_id }))
     }
 
     fn delivered(&self, delivery: &Delivery, answer: &Inbound) -> Delivered {
         if answer.status != 200 {
             return refused(answer);
         }
-        let occasion = &delivery.occasion;
-        let reference = self.request_id(occasion, &delivery.idempotency_key);
-        if parameter(&occasion.parameters, OPTION).is_some() {
+        let context = &delivery.context;
+        let reference = self.request_id(context, &delivery.idempotency_key);
+        if parameter(&context.parameters, OPTION).is_some() {
             let Some(sent) = answer.json::<Sent<SendOtpResult>>() else { return Delivered::Unknown };
-            let now = occasion.now.as_millis();
+            let now = context.now.as_millis();
             match sent.result {
                 SendOtpResult::Success(success) => match success.code_life(sent.response_header.as_ref(), now) {
                     Some(life) => Delivered::Accepted(Receipt { reference, code_life: Some(life), code_length: None }),
@@ -152,11 +156,11 @@ impl Adapter for GooglePaymentIntegrator {
         }
     }
 
-    fn check(&self, check: &Check) -> Result<Outbound, Unfit> {
-        let occasion = &check.occasion;
-        let authenticate_request_id = id(occasion, AUTHENTICATION)?.unwrap_or(occasion.challenge.as_str());
+    fn check(&self, check: &Check) -> Result<Outbound, RequestError> {
+        let context = &check.context;
+        let authenticate_request_id = id(context, AUTHENTICATION)?.unwrap_or(context.challenge.as_str());
         let body = VerifyOtp { authenticate_request_id, otp: check.otp.expose() };
-        Ok(self.call(&self.verify_path, occasion, &check.idempotency_key, body))
+        Ok(self.call(&self.verify_path, context, &check.idempotency_key, body))
     }
 
     fn checked(&self, _check: &Check, answer: &Inbound) -> Checked {
@@ -167,7 +171,16 @@ impl Adapter for GooglePaymentIntegrator {
             (400, Some(ErrorCode::PreconditionViolation)) | (404, Some(ErrorCode::InvalidIdentifier)) => {
                 return Checked::Gone;
             }
-            _ => return Checked::Unknown,
+            // Another call with this request id came first, or ours was cut off: that one may have been judged.
+            (_, Some(ErrorCode::IdempotencyViolation)) | (409 | 412 | 499, _) => return Checked::Unknown,
+            (400..=499, Some(ErrorCode::UserActionInProgress)) | (423, _) => {
+                return Checked::Failed(unavailable(answer));
+            }
+            // Any status but 200 says that the request was not processed, and these codes say what has to be mended.
+            (400..=499, Some(code)) if code.alarm().is_some() => return Checked::Failed(Failure::Refused),
+            // No such method there.
+            (501, _) => return Checked::Failed(Failure::Refused),
+            _ => return checked_by_status(answer),
         }
         let Some(verified) = answer.json::<Verified>() else { return Checked::Unknown };
         match verified.result {
@@ -180,7 +193,7 @@ impl Adapter for GooglePaymentIntegrator {
         }
     }
 
-    fn alarm(&self, answer: &Inbound) -> Option<&'static str> {
+    fn alarm(&self, answer: &Inbound) -> Option<Alarm> {
         error(answer).and_then(ErrorCode::alarm)
     }
 
@@ -202,9 +215,9 @@ fn refused(answer: &Inbound) -> Delivered {
     match (answer.status, error(answer)) {
         // Another call with this request id came first, or ours was cut off: that one may have sent a code.
         (_, Some(ErrorCode::IdempotencyViolation)) | (409 | 412 | 499, _) => Delivered::Unknown,
-        (400..=499, Some(ErrorCode::UserActionInProgress)) | (423, _) => refused_for_now(answer),
+        (400..=499, Some(ErrorCode::UserActionInProgress)) | (423, _) => Delivered::Failed(unavailable(answer)),
         // No such method there.
-        (501, _) => Delivered::Failed { retry_after: None },
+        (501, _) => Delivered::Failed(Failure::Refused),
         _ => delivered_by_status(answer),
     }
 }

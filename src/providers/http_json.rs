@@ -18,8 +18,8 @@ use super::{
     http::{BaseUrl, Inbound, Outbound},
 };
 use crate::{
-    domain::destination::Channel,
-    ports::provider::{Codes, Delivered, Delivery, Unfit},
+    domain::{code::CodeOwner, destination::Channel},
+    ports::provider::{Delivered, Delivery, RequestError},
     secret::Secret,
     settings::{Section, values},
 };
@@ -147,10 +147,10 @@ fn templates(
 
 impl HttpJson {
     /// The headers. A value that could end a header is refused, since headers know no escape.
-    fn with_headers(&self, request: Outbound, values: &Values) -> Result<Outbound, Unfit> {
+    fn with_headers(&self, request: Outbound, values: &Values) -> Result<Outbound, RequestError> {
         self.headers.iter().try_fold(request, |request, (name, template)| {
             match template.variables().find(|variable| !is_printable(values.get(*variable))) {
-                Some(variable) => Err(Unfit::Invalid(variable.name())),
+                Some(variable) => Err(RequestError::InvalidParameter(variable.name())),
                 None => Ok(request.header(name, template.fill(values).expose())),
             }
         })
@@ -159,15 +159,20 @@ impl HttpJson {
 
 impl Adapter for HttpJson {
     fn abilities(&self) -> Abilities {
-        Abilities { codes: Codes::Ours, channels: self.channels.clone(), contact_on_file: false, code_life: None }
+        Abilities {
+            code_owner: CodeOwner::Otpd,
+            channels: self.channels.clone(),
+            contact_on_file: false,
+            code_life: None,
+        }
     }
 
-    fn deliver(&self, delivery: &Delivery) -> Result<Outbound, Unfit> {
+    fn deliver(&self, delivery: &Delivery) -> Result<Outbound, RequestError> {
         let values = Values::of(&self.variables, delivery)?;
         let path = self.path.fill_encoded(&values);
         if climbs(path.expose()) {
             let climber = self.path.variables().find(|variable| values.get(*variable).starts_with('.'));
-            return Err(Unfit::Invalid(climber.map_or("path", Variable::name)));
+            return Err(RequestError::InvalidParameter(climber.map_or("path", Variable::name)));
         }
         let request = Outbound::new(self.method.clone(), self.base_url.join(path.expose()));
         let request = match &self.login {

@@ -8,12 +8,12 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    adapter::{Abilities, Adapter, answer, delivered_by_status, occasion, settings},
+    adapter::{Abilities, Adapter, answer, checked_by_status, context, delivered_by_status, settings},
     http::{BaseUrl, Inbound, Outbound},
 };
 use crate::{
-    domain::destination::Channel,
-    ports::provider::{Check, Checked, Codes, Delivered, Delivery, Evidence, Receipt, Unfit},
+    domain::{code::CodeOwner, destination::Channel},
+    ports::provider::{Check, Checked, Delivered, Delivery, Evidence, Failure, Receipt, RequestError},
     secret::Secret,
     settings::{Section, values},
 };
@@ -97,12 +97,12 @@ struct Verdict {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Problem {
-    request_error: RequestError,
+    request_error: Exception,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct RequestError {
+struct Exception {
     service_exception: ServiceException,
 }
 
@@ -127,24 +127,24 @@ impl Adapter for Infobip2fa {
         Abilities {
             // Whether a PIN verifies twice is up to the application (allowMultiplePinVerifications), which is not seen from
             // here; and each time uses up one of its attempts.
-            codes: Codes::Managed { check_repeatable: false },
+            code_owner: CodeOwner::Provider { check_repeatable: false },
             channels,
             contact_on_file: false,
             code_life: Some(self.code_life),
         }
     }
 
-    fn deliver(&self, delivery: &Delivery) -> Result<Outbound, Unfit> {
-        let occasion = &delivery.occasion;
-        let (path, message_id, to) = match (occasion.channel, &self.email_message_id) {
-            (Channel::Sms, _) => ("/2fa/2/pin", &self.message_id, occasion::phone_digits(occasion)?),
-            (Channel::Voice, _) => ("/2fa/2/pin/voice", &self.message_id, occasion::phone_digits(occasion)?),
-            (Channel::Email, Some(template)) => ("/2fa/2/pin/email", template, occasion::mailbox(occasion)?),
-            _ => return Err(Unfit::Unsupported("channel")),
+    fn deliver(&self, delivery: &Delivery) -> Result<Outbound, RequestError> {
+        let context = &delivery.context;
+        let (path, message_id, to) = match (context.channel, &self.email_message_id) {
+            (Channel::Sms, _) => ("/2fa/2/pin", &self.message_id, context::phone_digits(context)?),
+            (Channel::Voice, _) => ("/2fa/2/pin/voice", &self.message_id, context::phone_digits(context)?),
+            (Channel::Email, Some(template)) => ("/2fa/2/pin/email", template, context::mailbox(context)?),
+            _ => return Err(RequestError::Unsupported("channel")),
         };
-        let placeholders = occasion::placeholders(occasion);
+        let placeholders = context::placeholders(context);
         // The sender of texts and calls; mails come from where their template says.
-        let from = self.from.as_deref().filter(|_| occasion.channel != Channel::Email);
+        let from = self.from.as_deref().filter(|_| context.channel != Channel::Email);
         let send = Send { application_id: &self.application_id, message_id, from, to, placeholders };
         Ok(self.post(path).json(&send))
     }
@@ -162,9 +162,13 @@ impl Adapter for Infobip2fa {
         let email_status = sent.email_status.map(|status| status.name);
         let state = sent.sms_status.or(sent.call_status).or(email_status).unwrap_or_default();
         if state == "MESSAGE_NOT_SENT" || state.starts_with("REJECTED_") {
-            let nobody = ["NC_DESTINATION_UNKNOWN", "NC_DESTINATION_NOT_REACHABLE"];
-            let nobody = sent.nc_status.is_some_and(|status| nobody.contains(&status.as_str()));
-            return if nobody { Delivered::Rejected } else { Delivered::Failed { retry_after: None } };
+            let unreachable = ["NC_DESTINATION_UNKNOWN", "NC_DESTINATION_NOT_REACHABLE"];
+            return match state.as_str() {
+                _ if sent.nc_status.is_some_and(|status| unreachable.contains(&status.as_str())) => Delivered::Rejected,
+                // No reason is given, or too many messages: later ones may go.
+                "MESSAGE_NOT_SENT" | "REJECTED_FLOODING_FILTER" => Delivered::Failed(answer::unavailable(answer)),
+                _ => Delivered::Failed(Failure::Refused),
+            };
         }
         let taken = state == "MESSAGE_SENT" || state.starts_with("PENDING_");
         let reference = sent.pin_id.filter(|pin_id| taken && answer::is_reference(pin_id));
@@ -174,9 +178,9 @@ impl Adapter for Infobip2fa {
         })
     }
 
-    fn check(&self, check: &Check) -> Result<Outbound, Unfit> {
+    fn check(&self, check: &Check) -> Result<Outbound, RequestError> {
         // Only the answer to the send names the PIN.
-        let pin_id = occasion::sent_reference(check)?;
+        let pin_id = context::sent_reference(check)?;
         Ok(self.post(&format!("/2fa/2/pin/{pin_id}/verify")).json(&Typed { pin: check.otp.expose() }))
     }
 
@@ -184,7 +188,10 @@ impl Adapter for Infobip2fa {
         if answer.status == 404 && answer.json::<Problem>().is_some() {
             return Checked::Gone;
         }
-        let verdict = answer.json::<Verdict>().filter(|_| answer.status == 200);
+        if answer.status != 200 {
+            return checked_by_status(answer);
+        }
+        let verdict = answer.json::<Verdict>();
         // An answer about another PIN answers nothing.
         let Some(verdict) = verdict.filter(|it| it.pin_id.as_ref().is_none_or(|pin_id| *pin_id == check.reference))
         else {

@@ -11,15 +11,20 @@ mod tests;
 
 use super::{
     adapter::{
-        Abilities, Adapter, delivered_by_status,
-        occasion::{derived_hex, indian_mobile, indian_units, is_digits, needed, parameter, phone, said},
+        Abilities, Adapter,
+        answer::unavailable,
+        checked_by_status,
+        context::{derived_hex, indian_mobile, indian_units, is_digits, needed, parameter, phone, said},
+        delivered_by_status,
         settings::{closed_base_url, header_text, required, secret, url_path, word},
     },
     http::{BaseUrl, Inbound, Outbound},
 };
 use crate::{
-    domain::{destination::Channel, purpose::Purpose, transaction::Amount},
-    ports::provider::{Check, Checked, Codes, Delivered, Delivery, Evidence, Occasion, Receipt, Unfit},
+    domain::{code::CodeOwner, destination::Channel, purpose::Purpose, transaction::Amount},
+    ports::provider::{
+        ChallengeContext, Check, Checked, Delivered, Delivery, Evidence, Failure, Receipt, RequestError,
+    },
     secret::Secret,
     settings::{Section, values},
 };
@@ -85,7 +90,7 @@ impl Adapter for IServeU {
     fn abilities(&self) -> Abilities {
         Abilities {
             // The check registers a customer: a second one finds the code used up.
-            codes: Codes::Managed { check_repeatable: false },
+            code_owner: CodeOwner::Provider { check_repeatable: false },
             channels: vec![Channel::Sms],
             contact_on_file: false,
             // 10 min or 3 min, by the version of the page: theirs to judge.
@@ -93,32 +98,32 @@ impl Adapter for IServeU {
         }
     }
 
-    fn deliver(&self, delivery: &Delivery) -> Result<Outbound, Unfit> {
-        let occasion = &delivery.occasion;
-        let given = |name| parameter(&occasion.parameters, name);
-        let (otp_type, amount) = match (occasion.purpose, &occasion.transaction) {
+    fn deliver(&self, delivery: &Delivery) -> Result<Outbound, RequestError> {
+        let context = &delivery.context;
+        let given = |name| parameter(&context.parameters, name);
+        let (otp_type, amount) = match (context.purpose, &context.transaction) {
             (Purpose::Registration, _) => ("1", None),
             (Purpose::Transaction, Some(transaction)) => ("2", Some(whole(&transaction.amount, self.unit)?)),
-            (Purpose::Transaction, None) => return Err(Unfit::Missing("transaction")),
-            (Purpose::Login, _) => return Err(Unfit::Unsupported("purpose")),
+            (Purpose::Transaction, None) => return Err(RequestError::MissingParameter("transaction")),
+            (Purpose::Login, _) => return Err(RequestError::Unsupported("purpose")),
         };
-        let document = document(occasion)?;
+        let document = document(context)?;
         if otp_type == "1" {
-            needed(&occasion.parameters, "ovdType")?;
-            needed(&occasion.parameters, "ovdData")?;
+            needed(&context.parameters, "ovdType")?;
+            needed(&context.parameters, "ovdData")?;
         }
         let body = Send {
-            mobile: mobile(occasion)?,
+            mobile: mobile(context)?,
             reference: reference(delivery)?,
             amount,
             username: &self.username,
             otp_type,
-            lat_long: said(&occasion.client.lat_long).or_else(|| given("latLong")),
-            public_ip: said(&occasion.client.ip_address).or_else(|| given("publicIP")),
+            lat_long: said(&context.client.lat_long).or_else(|| given("latLong")),
+            public_ip: said(&context.client.ip_address).or_else(|| given("publicIP")),
             document,
             pid: given("pid"),
             email: given("email"),
-            free: free(occasion),
+            free: free(context),
         };
         Ok(self.call(&self.send_path, &body))
     }
@@ -129,42 +134,45 @@ impl Adapter for IServeU {
         }
         match answer.json::<Answer>() {
             // The answer names nothing. What a check needs, the caller hands over.
-            Some(answer) if answer.succeeded() && answer.code == "0" => Delivered::Accepted(Receipt::default()),
-            // "Failed to send OTP", and an amount that is refused.
-            Some(answer) if answer.failed() && matches!(answer.code.as_str(), "1" | "-1") => {
-                Delivered::Failed { retry_after: None }
-            }
+            Some(said) if said.succeeded() && said.code == "0" => Delivered::Accepted(Receipt::default()),
+            // "Failed to send OTP", without a reason.
+            Some(said) if said.failed() && said.code == "1" => Delivered::Failed(unavailable(answer)),
+            // "Requested Amount Must Not be EMPTY Or Only Number Allowed".
+            Some(said) if said.failed() && said.code == "-1" => Delivered::Failed(Failure::Refused),
             _ => Delivered::Unknown,
         }
     }
 
-    fn check(&self, check: &Check) -> Result<Outbound, Unfit> {
-        let occasion = &check.occasion;
-        if occasion.purpose != Purpose::Registration {
-            return Err(Unfit::Unsupported("purpose"));
+    fn check(&self, check: &Check) -> Result<Outbound, RequestError> {
+        let context = &check.context;
+        if context.purpose != Purpose::Registration {
+            return Err(RequestError::Unsupported("purpose"));
         }
-        let given = |name| parameter(&occasion.parameters, name);
+        let given = |name| parameter(&context.parameters, name);
         let pincode = given("pincode");
         if pincode.is_some_and(|text| !is_digits(text, 6..=6)) {
-            return Err(Unfit::Invalid("pincode"));
+            return Err(RequestError::InvalidParameter("pincode"));
         }
         let body = Registration {
-            mobile: mobile(occasion)?,
-            name: needed(&occasion.parameters, "name")?,
+            mobile: mobile(context)?,
+            name: needed(&context.parameters, "name")?,
             address: given("address"),
             pincode,
-            document: document(occasion)?,
+            document: document(context)?,
             otp: check.otp.expose(),
             username: &self.username,
-            lat_long: needed(&occasion.parameters, "latlong")?,
-            public_ip: needed(&occasion.parameters, "publicIP")?,
-            free: free(occasion),
+            lat_long: needed(&context.parameters, "latlong")?,
+            public_ip: needed(&context.parameters, "publicIP")?,
+            free: free(context),
         };
         Ok(self.call(&self.registration_path, &body))
     }
 
     fn checked(&self, _check: &Check, answer: &Inbound) -> Checked {
-        let Some(answer) = answer.json::<Answer>().filter(|_| answer.status == 200) else { return Checked::Unknown };
+        if answer.status != 200 {
+            return checked_by_status(answer);
+        }
+        let Some(answer) = answer.json::<Answer>() else { return Checked::Unknown };
         if answer.succeeded() && matches!(answer.code.as_str(), "0" | "2") {
             // 0 is the success of every call, 2 "customer verified successfully".
             return Checked::Matched(Evidence::default());
@@ -191,26 +199,26 @@ impl Adapter for IServeU {
 }
 
 /// The ten digits of the Indian number.
-fn mobile(occasion: &Occasion) -> Result<&str, Unfit> {
-    indian_mobile(phone(occasion)?).ok_or(Unfit::Invalid("phone_number"))
+fn mobile(context: &ChallengeContext) -> Result<&str, RequestError> {
+    indian_mobile(phone(context)?).ok_or(RequestError::InvalidParameter("phone_number"))
 }
 
 /// 6 to 22 characters. A transaction's is its own, or a parameter: a resend is only made under a new one. For a registration
 /// one version of the page wants it and another does not, so there is always one.
-fn reference(delivery: &Delivery) -> Result<String, Unfit> {
-    let occasion = &delivery.occasion;
-    let given = parameter(&occasion.parameters, "externalRefNumber").map(|text| ("externalRefNumber", text));
-    let own = occasion.transaction.as_ref().filter(|_| occasion.purpose == Purpose::Transaction);
+fn reference(delivery: &Delivery) -> Result<String, RequestError> {
+    let context = &delivery.context;
+    let given = parameter(&context.parameters, "externalRefNumber").map(|text| ("externalRefNumber", text));
+    let own = context.transaction.as_ref().filter(|_| context.purpose == Purpose::Transaction);
     let named = given.or_else(|| own.map(|transaction| ("transaction.reference", transaction.reference.as_str())));
     let Some((name, text)) = named else {
-        return Ok(derived_hex(&occasion.tenant, &delivery.idempotency_key, MAX_REFERENCE));
+        return Ok(derived_hex(&context.tenant, &delivery.idempotency_key, MAX_REFERENCE));
     };
     let fits = (6..=MAX_REFERENCE).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
-    if fits { Ok(text.to_owned()) } else { Err(Unfit::Invalid(name)) }
+    if fits { Ok(text.to_owned()) } else { Err(RequestError::InvalidParameter(name)) }
 }
 
 /// Digits only, as they want it: so nothing smaller than the unit.
-fn whole(amount: &Amount, unit: Unit) -> Result<String, Unfit> {
+fn whole(amount: &Amount, unit: Unit) -> Result<String, RequestError> {
     match unit {
         Unit::Rupees => indian_units(amount, 1_000_000),
         Unit::Paise => indian_units(amount, 10_000),
@@ -218,17 +226,17 @@ fn whole(amount: &Amount, unit: Unit) -> Result<String, Unfit> {
 }
 
 /// The officially valid document.
-fn document(occasion: &Occasion) -> Result<Document<'_>, Unfit> {
-    let ovd_type = parameter(&occasion.parameters, "ovdType");
-    let ovd_data = parameter(&occasion.parameters, "ovdData");
+fn document(context: &ChallengeContext) -> Result<Document<'_>, RequestError> {
+    let ovd_type = parameter(&context.parameters, "ovdType");
+    let ovd_data = parameter(&context.parameters, "ovdData");
     let aadhaar = matches!(ovd_type, Some("Aadhaar Card" | "BioAuth"));
     if aadhaar && ovd_data.is_some_and(|text| !is_digits(text, 12..=12)) {
-        return Err(Unfit::Invalid("ovdData"));
+        return Err(RequestError::InvalidParameter("ovdData"));
     }
     Ok(Document { ovd_type, ovd_data })
 }
 
-fn free(occasion: &Occasion) -> Free<'_> {
-    let given = |name| parameter(&occasion.parameters, name);
+fn free(context: &ChallengeContext) -> Free<'_> {
+    let given = |name| parameter(&context.parameters, name);
     Free { a: given("paramA"), b: given("paramB"), c: given("paramC") }
 }

@@ -6,13 +6,13 @@
 use serde::Deserialize;
 
 use super::{
-    adapter::{Abilities, Adapter, answer, delivered_by_status, occasion, settings},
+    adapter::{Abilities, Adapter, answer, context, delivered_by_status, settings},
     http::{BaseUrl, Inbound, Outbound},
     mail::Envelope,
 };
 use crate::{
-    domain::destination::Channel,
-    ports::provider::{Codes, Delivered, Delivery, Unfit},
+    domain::{code::CodeOwner, destination::Channel},
+    ports::provider::{Delivered, Delivery, RequestError},
     secret::Secret,
     settings::Section,
 };
@@ -64,16 +64,21 @@ impl Refusal {
 
 impl Adapter for Mailgun {
     fn abilities(&self) -> Abilities {
-        Abilities { codes: Codes::Ours, channels: vec![Channel::Email], contact_on_file: false, code_life: None }
+        Abilities {
+            code_owner: CodeOwner::Otpd,
+            channels: vec![Channel::Email],
+            contact_on_file: false,
+            code_life: None,
+        }
     }
 
-    fn deliver(&self, delivery: &Delivery) -> Result<Outbound, Unfit> {
-        let (from, to) = (self.envelope.sender(), occasion::mailbox(&delivery.occasion)?);
+    fn deliver(&self, delivery: &Delivery) -> Result<Outbound, RequestError> {
+        let (from, to) = (self.envelope.sender(), context::mailbox(&delivery.context)?);
         let form = [
             ("from", from.as_str()),
             ("to", to),
             ("subject", &self.envelope.subject),
-            ("text", occasion::message(delivery)?.text.expose()),
+            ("text", context::message(delivery)?.text.expose()),
             // Tracking rewrites links and adds an image: neither belongs in a mail with a code.
             ("o:tracking", "no"),
         ];
@@ -90,7 +95,7 @@ impl Adapter for Mailgun {
             400 if answer.json().is_some_and(|refusal: Refusal| refusal.is_about_the_destination()) => {
                 Delivered::Rejected
             }
-            429 => answer::throttled_until_reset(answer, delivery.occasion.now),
+            429 => Delivered::Failed(answer::unavailable_until_reset(answer, delivery.context.now)),
             _ => delivered_by_status(answer),
         }
     }

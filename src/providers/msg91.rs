@@ -9,12 +9,12 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::{
-    adapter::{Abilities, Adapter, answer, delivered_by_status, occasion, settings},
+    adapter::{Abilities, Adapter, Alarm, answer, checked_by_status, context, delivered_by_status, settings},
     http::{BaseUrl, Inbound, Outbound},
 };
 use crate::{
-    domain::{challenge::Decline, destination::Channel},
-    ports::provider::{Check, Checked, Codes, Delivered, Delivery, Evidence, Receipt, Unfit},
+    domain::{challenge::Decline, code::CodeOwner, destination::Channel},
+    ports::provider::{Check, Checked, Delivered, Delivery, Evidence, Failure, Receipt, RequestError},
     secret::Secret,
     settings::Section,
 };
@@ -67,13 +67,22 @@ impl Answer {
     fn text(&self) -> String {
         self.message.to_ascii_lowercase().replace('_', " ")
     }
+
+    /// Whether it is the authkey, or our address, that is wrong.
+    fn refuses_credentials(&self) -> bool {
+        let text = self.text();
+        ["authentication failure", "authenticationfailure", "unauthorized", "invalid authkey", "invalid auth key"]
+            .iter()
+            .any(|words| text.starts_with(words))
+            || text.contains("whitelisted")
+    }
 }
 
 impl Msg91 {
     /// Whether the transaction, if there is one, may go out.
-    fn admits(&self, delivery: &Delivery) -> Result<(), Unfit> {
-        let refused = delivery.occasion.transaction.is_some() && !self.transactions;
-        if refused { Err(Unfit::Unsupported("transaction")) } else { Ok(()) }
+    fn admits(&self, delivery: &Delivery) -> Result<(), RequestError> {
+        let refused = delivery.context.transaction.is_some() && !self.transactions;
+        if refused { Err(RequestError::Unsupported("transaction")) } else { Ok(()) }
     }
 }
 
@@ -83,28 +92,28 @@ impl Adapter for Msg91 {
         channels.extend(self.voice_retry.then_some(Channel::Voice));
         Abilities {
             // A code that was verified is answered with "already verified".
-            codes: Codes::Managed { check_repeatable: false },
+            code_owner: CodeOwner::Provider { check_repeatable: false },
             channels,
             contact_on_file: false,
             code_life: Some(self.otp_expiry),
         }
     }
 
-    fn deliver(&self, delivery: &Delivery) -> Result<Outbound, Unfit> {
+    fn deliver(&self, delivery: &Delivery) -> Result<Outbound, RequestError> {
         self.admits(delivery)?;
-        let occasion = &delivery.occasion;
-        let mobile = occasion::phone_digits(occasion)?;
-        match occasion.channel {
+        let context = &delivery.context;
+        let mobile = context::phone_digits(context)?;
+        match context.channel {
             Channel::Sms => {
                 let length = self.otp_length.to_string();
                 let expiry = (self.otp_expiry.as_secs() / 60).to_string();
                 let mut query = vec![("template_id", self.template_id.as_str()), ("mobile", mobile)];
                 query.extend([("otp_length", length.as_str()), ("otp_expiry", expiry.as_str())]);
-                if !occasion.client.ip_address.is_empty() {
-                    query.push(("userip", &occasion.client.ip_address));
+                if !context.client.ip_address.is_empty() {
+                    query.push(("userip", &context.client.ip_address));
                 }
                 // The body holds the variables of the template.
-                let variables = occasion::placeholders(occasion);
+                let variables = context::placeholders(context);
                 let request = Outbound::post(self.base_url.join("/api/v5/otp")).query(&query);
                 Ok(request.header("authkey", self.authkey.expose()).json(&variables))
             }
@@ -114,7 +123,7 @@ impl Adapter for Msg91 {
                 let request = request.query(&[("mobile", mobile), ("retrytype", "voice")]);
                 Ok(request.header("authkey", self.authkey.expose()))
             }
-            _ => Err(Unfit::Unsupported("channel")),
+            _ => Err(RequestError::Unsupported("channel")),
         }
     }
 
@@ -136,14 +145,18 @@ impl Adapter for Msg91 {
                 | "mobile number empty or not numeric"
                 | "invalid mobile number" => Delivered::Rejected,
                 "otp retry count maxed out" => Delivered::Declined(Decline::SendLimitExceeded),
-                _ => answer::refused_for_now(answer),
+                _ if said.refuses_credentials() => Delivered::Failed(Failure::Refused),
+                "template id missing or invalid template" | "no otp request found to retryotp" => {
+                    Delivered::Failed(Failure::Refused)
+                }
+                _ => Delivered::Failed(answer::unavailable(answer)),
             },
             _ => delivered_by_status(answer),
         }
     }
 
-    fn check(&self, check: &Check) -> Result<Outbound, Unfit> {
-        let mobile = occasion::phone_digits(&check.occasion)?;
+    fn check(&self, check: &Check) -> Result<Outbound, RequestError> {
+        let mobile = context::phone_digits(&check.context)?;
         let request = Outbound::get(self.base_url.join("/api/v5/otp/verify"));
         let request = request.query(&[("otp", check.otp.expose()), ("mobile", mobile)]);
         Ok(request.header("authkey", self.authkey.expose()))
@@ -151,7 +164,7 @@ impl Adapter for Msg91 {
 
     fn checked(&self, _check: &Check, answer: &Inbound) -> Checked {
         let known = answer.is_success() || matches!(answer.status, 400 | 404);
-        let Some(said) = answer.json::<Answer>().filter(|_| known) else { return Checked::Unknown };
+        let Some(said) = answer.json::<Answer>().filter(|_| known) else { return checked_by_status(answer) };
         match (said.kind.as_str(), said.text().as_str()) {
             ("success", "otp verified success" | "otp verified" | "number verified successfully")
                 if answer.is_success() =>
@@ -164,7 +177,18 @@ impl Adapter for Msg91 {
             ("error", "mobile no. already verified" | "otp already verified" | "already verified") => {
                 Checked::AlreadyUsed
             }
+            ("error", _) if said.refuses_credentials() => Checked::Failed(Failure::Refused),
             _ => Checked::Unknown,
+        }
+    }
+
+    fn alarm(&self, answer: &Inbound) -> Option<Alarm> {
+        let said = answer.json::<Answer>().filter(|said| said.kind == "error")?;
+        let template = said.text() == "template id missing or invalid template";
+        if said.refuses_credentials() {
+            Some(Alarm::Credentials("authkey or address"))
+        } else {
+            template.then_some(Alarm::Request("template"))
         }
     }
 

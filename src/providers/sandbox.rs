@@ -9,13 +9,13 @@ use async_trait::async_trait;
 
 use crate::{
     domain::{
-        code,
+        code::{self, CodeOwner},
         destination::{Channel, Destination},
         ids::Tenant,
     },
     ports::{
         clock::Deadline,
-        provider::{Capabilities, Check, Checked, Codes, Delivered, Delivery, Evidence, Provider, Receipt},
+        provider::{Capabilities, Check, Checked, Delivered, Delivery, Evidence, Provider, Receipt},
     },
     secret::Secret,
 };
@@ -37,7 +37,7 @@ impl Sandbox {
     /// A sandbox of these destinations: of all tenants, and of single ones.
     pub fn new(common: KnownCodes, by_tenant: BTreeMap<Tenant, KnownCodes>) -> Self {
         let capabilities = Capabilities {
-            codes: Codes::Managed { check_repeatable: true },
+            code_owner: CodeOwner::Provider { check_repeatable: true },
             channels: Channel::ALL.to_vec(),
             contact_on_file: false,
             timeout: Duration::from_secs(1),
@@ -68,7 +68,7 @@ impl Provider for Sandbox {
     }
 
     async fn deliver(&self, delivery: Delivery, _deadline: Deadline) -> Delivered {
-        match self.code(&delivery.occasion.tenant, &delivery.occasion.destination) {
+        match self.code(&delivery.context.tenant, &delivery.context.destination) {
             Some(code) => Delivered::Accepted(Receipt {
                 code_length: u8::try_from(code.expose().len()).ok(),
                 ..Receipt::default()
@@ -78,7 +78,7 @@ impl Provider for Sandbox {
     }
 
     async fn check(&self, check: Check, _deadline: Deadline) -> Checked {
-        match self.code(&check.occasion.tenant, &check.occasion.destination) {
+        match self.code(&check.context.tenant, &check.context.destination) {
             Some(known) if code::matches(known, &check.otp) => Checked::Matched(Evidence::default()),
             Some(_) => Checked::NotMatched,
             // It is not in the configuration any more.

@@ -7,13 +7,13 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    adapter::{Abilities, Adapter, answer, delivered_by_status, occasion, settings},
+    adapter::{Abilities, Adapter, answer, context, delivered_by_status, settings},
     http::{BaseUrl, Inbound, Outbound},
     mail::Envelope,
 };
 use crate::{
-    domain::destination::Channel,
-    ports::provider::{Codes, Delivered, Delivery, Unfit},
+    domain::{code::CodeOwner, destination::Channel},
+    ports::provider::{Delivered, Delivery, RequestError},
     secret::Secret,
     settings::Section,
 };
@@ -98,12 +98,17 @@ impl Fault {
 
 impl Adapter for SendGrid {
     fn abilities(&self) -> Abilities {
-        Abilities { codes: Codes::Ours, channels: vec![Channel::Email], contact_on_file: false, code_life: None }
+        Abilities {
+            code_owner: CodeOwner::Otpd,
+            channels: vec![Channel::Email],
+            contact_on_file: false,
+            code_life: None,
+        }
     }
 
-    fn deliver(&self, delivery: &Delivery) -> Result<Outbound, Unfit> {
-        let to = Address { email: occasion::mailbox(&delivery.occasion)?, name: "" };
-        let text = occasion::message(delivery)?.text.expose();
+    fn deliver(&self, delivery: &Delivery) -> Result<Outbound, RequestError> {
+        let to = Address { email: context::mailbox(&delivery.context)?, name: "" };
+        let text = context::message(delivery)?.text.expose();
         let mail = Mail {
             personalizations: [Personalization { to: [to] }],
             from: Address { email: self.envelope.from.expose(), name: &self.envelope.from_name },
@@ -126,7 +131,7 @@ impl Adapter for SendGrid {
             {
                 Delivered::Rejected
             }
-            429 => answer::throttled_until_reset(answer, delivery.occasion.now),
+            429 => Delivered::Failed(answer::unavailable_until_reset(answer, delivery.context.now)),
             _ => delivered_by_status(answer),
         }
     }

@@ -6,13 +6,13 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    adapter::{Abilities, Adapter, answer, delivered_by_status, occasion, settings},
+    adapter::{Abilities, Adapter, answer, context, delivered_by_status, settings},
     http::{BaseUrl, Inbound, Outbound},
     twilio::sid,
 };
 use crate::{
-    domain::destination::Channel,
-    ports::provider::{Codes, Delivered, Delivery, Message, Unfit},
+    domain::{code::CodeOwner, destination::Channel},
+    ports::provider::{Delivered, Delivery, Failure, Message, RequestError},
     secret::Secret,
     settings::Section,
 };
@@ -121,14 +121,22 @@ fn is_bad_destination(code: u32) -> bool {
 
 impl TwilioMessages {
     /// What is said: words, or on WhatsApp the template that was approved for codes.
-    fn content<'a>(&'a self, whatsapp: bool, message: &'a Message) -> Result<Vec<(&'a str, Secret<String>)>, Unfit> {
+    fn content<'a>(
+        &'a self,
+        whatsapp: bool,
+        message: &'a Message,
+    ) -> Result<Vec<(&'a str, Secret<String>)>, RequestError> {
         let Some(content_sid) = self.content_sid.as_ref().filter(|_| whatsapp) else {
             let fits = message.text.expose().chars().count() <= MAX_TEXT;
-            return if fits { Ok(vec![("Body", message.text.clone())]) } else { Err(Unfit::Invalid("text")) };
+            return if fits {
+                Ok(vec![("Body", message.text.clone())])
+            } else {
+                Err(RequestError::InvalidParameter("text"))
+            };
         };
         let code = message.code.expose();
         if code.chars().count() > MAX_CODE {
-            return Err(Unfit::Invalid("code"));
+            return Err(RequestError::InvalidParameter("code"));
         }
         // One text in a map: that cannot fail.
         let variables = serde_json::to_string(&Variables { code }).unwrap_or_default();
@@ -138,18 +146,23 @@ impl TwilioMessages {
 
 impl Adapter for TwilioMessages {
     fn abilities(&self) -> Abilities {
-        Abilities { codes: Codes::Ours, channels: self.channels.clone(), contact_on_file: false, code_life: None }
+        Abilities {
+            code_owner: CodeOwner::Otpd,
+            channels: self.channels.clone(),
+            contact_on_file: false,
+            code_life: None,
+        }
     }
 
-    fn deliver(&self, delivery: &Delivery) -> Result<Outbound, Unfit> {
-        let whatsapp = delivery.occasion.channel == Channel::WhatsApp;
+    fn deliver(&self, delivery: &Delivery) -> Result<Outbound, RequestError> {
+        let whatsapp = delivery.context.channel == Channel::WhatsApp;
         let scheme = if whatsapp { "whatsapp:" } else { "" };
-        let to = format!("{scheme}{}", occasion::phone(&delivery.occasion)?);
+        let to = format!("{scheme}{}", context::phone(&delivery.context)?);
         let (sender, from) = match &self.sender {
             Sender::From(from) => ("From", format!("{scheme}{from}")),
             Sender::Service(service) => ("MessagingServiceSid", service.clone()),
         };
-        let content = self.content(whatsapp, occasion::message(delivery)?)?;
+        let content = self.content(whatsapp, context::message(delivery)?)?;
         let mut form = vec![("To", to.as_str()), (sender, from.as_str())];
         form.extend(content.iter().map(|(name, value)| (*name, value.expose().as_str())));
         let url = self.base_url.join(&format!("/2010-04-01/Accounts/{}/Messages.json", self.account_sid));
@@ -163,7 +176,9 @@ impl Adapter for TwilioMessages {
                     // Failed is what could not be sent; undelivered is what a carrier was given.
                     match error_code {
                         Some(code) if is_bad_destination(code) => Delivered::Rejected,
-                        _ if status == "failed" => Delivered::Failed { retry_after: None },
+                        // 30002 is a suspended account, 30007 a text that was filtered.
+                        Some(30_002 | 30_007) if status == "failed" => Delivered::Failed(Failure::Refused),
+                        _ if status == "failed" => Delivered::Failed(answer::unavailable(answer)),
                         _ => Delivered::Unknown,
                     }
                 }
@@ -174,7 +189,8 @@ impl Adapter for TwilioMessages {
         let refusal: Option<Refusal> = answer.json().filter(|_| (400..500).contains(&answer.status));
         match refusal {
             Some(Refusal { code }) if is_bad_destination(code) => Delivered::Rejected,
-            Some(Refusal { code: 20_429 }) => answer::refused_for_now(answer),
+            // Too many requests, or too many messages waiting for this sender.
+            Some(Refusal { code: 20_429 | 21_611 }) => Delivered::Failed(answer::unavailable(answer)),
             _ => delivered_by_status(answer),
         }
     }

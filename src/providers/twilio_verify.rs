@@ -8,16 +8,17 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::{
-    adapter::{Abilities, Adapter, answer, delivered_by_status, occasion, settings},
+    adapter::{Abilities, Adapter, answer, checked_by_status, context, delivered_by_status, settings},
     http::{BaseUrl, Inbound, Outbound},
     twilio::sid,
 };
 use crate::{
     domain::{
         challenge::Decline,
+        code::CodeOwner,
         destination::{Channel, Destination},
     },
-    ports::provider::{Check, Checked, Codes, Delivered, Delivery, Evidence, Occasion, Receipt, Unfit},
+    ports::provider::{ChallengeContext, Check, Checked, Delivered, Delivery, Evidence, Receipt, RequestError},
     secret::Secret,
     settings::{Section, values},
 };
@@ -76,6 +77,11 @@ struct Problem {
 }
 
 impl Problem {
+    /// Too many requests, to the account, by the service's own limits, or for the phone at once.
+    fn is_busy(&self) -> bool {
+        matches!(self.code, 20_429 | 60_207 | 60_212)
+    }
+
     /// The name in `Invalid parameter: NAME`, in whatever quotes.
     fn parameter(&self) -> Option<&str> {
         let rest = self.message.strip_prefix("Invalid parameter")?;
@@ -90,10 +96,10 @@ impl TwilioVerify {
     }
 }
 
-fn to(occasion: &Occasion) -> Result<&str, Unfit> {
-    match occasion.channel {
-        Channel::Email => occasion::mailbox(occasion),
-        _ => occasion::phone(occasion),
+fn to(context: &ChallengeContext) -> Result<&str, RequestError> {
+    match context.channel {
+        Channel::Email => context::mailbox(context),
+        _ => context::phone(context),
     }
 }
 
@@ -101,31 +107,31 @@ impl Adapter for TwilioVerify {
     fn abilities(&self) -> Abilities {
         Abilities {
             // A verification that was approved is deleted: a second check answers 404.
-            codes: Codes::Managed { check_repeatable: false },
+            code_owner: CodeOwner::Provider { check_repeatable: false },
             channels: Channel::ALL.to_vec(),
             contact_on_file: false,
             code_life: Some(self.code_life),
         }
     }
 
-    fn deliver(&self, delivery: &Delivery) -> Result<Outbound, Unfit> {
-        let occasion = &delivery.occasion;
-        let channel = match occasion.channel {
+    fn deliver(&self, delivery: &Delivery) -> Result<Outbound, RequestError> {
+        let context = &delivery.context;
+        let channel = match context.channel {
             Channel::Sms => "sms",
             Channel::Voice => "call",
             Channel::WhatsApp => "whatsapp",
             Channel::Email => "email",
         };
-        let mut pairs = vec![("To", to(occasion)?), ("Channel", channel)];
+        let mut pairs = vec![("To", to(context)?), ("Channel", channel)];
         // Mails have no languages.
-        let language = occasion::language(&LANGUAGES, &occasion.locale).filter(|_| occasion.channel != Channel::Email);
+        let language = context::language(&LANGUAGES, &context.locale).filter(|_| context.channel != Channel::Email);
         pairs.extend(language.map(|language| ("Locale", language)));
-        let amount = occasion.transaction.as_ref().map(occasion::amount);
-        if let (Some(amount), Some(transaction)) = (&amount, &occasion.transaction) {
+        let amount = context.transaction.as_ref().map(context::amount);
+        if let (Some(amount), Some(transaction)) = (&amount, &context.transaction) {
             pairs.extend([("Amount", amount.as_str()), ("Payee", transaction.payee.as_str())]);
         }
-        if !occasion.client.ip_address.is_empty() {
-            pairs.push(("DeviceIp", &occasion.client.ip_address));
+        if !context.client.ip_address.is_empty() {
+            pairs.push(("DeviceIp", &context.client.ip_address));
         }
         Ok(self.post("Verifications", &pairs))
     }
@@ -147,22 +153,22 @@ impl Adapter for TwilioVerify {
             Some((60_203, _)) => Delivered::Declined(Decline::SendLimitExceeded),
             // Blocked by review, by Fraud Guard, by device intelligence, by geo permissions.
             Some((60_238 | 60_410 | 60_413 | 60_605, _)) => Delivered::Declined(Decline::Risk),
-            Some((20_429 | 60_207 | 60_212, _)) => answer::refused_for_now(answer),
+            _ if problem.as_ref().is_some_and(Problem::is_busy) => Delivered::Failed(answer::unavailable(answer)),
             _ => delivered_by_status(answer),
         }
     }
 
-    fn check(&self, check: &Check) -> Result<Outbound, Unfit> {
-        let occasion = &check.occasion;
+    fn check(&self, check: &Check) -> Result<Outbound, RequestError> {
+        let context = &check.context;
         let mut pairs = vec![("Code", check.otp.expose().as_str())];
         // Where nobody knows whether the code was sent, there is no SID; the destination names the verification as well.
-        pairs.push(match &occasion.destination {
+        pairs.push(match &context.destination {
             _ if answer::is_reference(&check.reference) => ("VerificationSid", check.reference.as_str()),
-            Destination::OnFile => return Err(Unfit::Unsupported("check")),
-            _ => ("To", to(occasion)?),
+            Destination::OnFile => return Err(RequestError::Unsupported("check")),
+            _ => ("To", to(context)?),
         });
-        let amount = occasion.transaction.as_ref().map(occasion::amount);
-        if let (Some(amount), Some(transaction)) = (&amount, &occasion.transaction) {
+        let amount = context.transaction.as_ref().map(context::amount);
+        if let (Some(amount), Some(transaction)) = (&amount, &context.transaction) {
             pairs.extend([("Amount", amount.as_str()), ("Payee", transaction.payee.as_str())]);
         }
         Ok(self.post("VerificationCheck", &pairs))
@@ -177,7 +183,8 @@ impl Adapter for TwilioVerify {
                 (400, Some(problem)) if problem.code == 60_200 && problem.parameter() == Some("Code") => {
                     Checked::NotMatched
                 }
-                _ => Checked::Unknown,
+                (400..=499, Some(problem)) if problem.is_busy() => Checked::Failed(answer::unavailable(answer)),
+                _ => checked_by_status(answer),
             };
         }
         let Some(checked) = answer.json::<Verification>() else { return Checked::Unknown };

@@ -7,12 +7,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    adapter::{Abilities, Adapter, answer, delivered_by_status, occasion, settings},
+    adapter::{Abilities, Adapter, answer, checked_by_status, context, delivered_by_status, settings},
     http::{BaseUrl, Inbound, Outbound},
 };
 use crate::{
-    domain::destination::Channel,
-    ports::provider::{Check, Checked, Codes, Delivered, Delivery, Evidence, Receipt, Unfit},
+    domain::{code::CodeOwner, destination::Channel},
+    ports::provider::{Check, Checked, Delivered, Delivery, Evidence, Receipt, RequestError},
     secret::Secret,
     settings::{Section, values},
 };
@@ -143,31 +143,31 @@ impl Adapter for VonageVerify {
         channels.extend(self.whatsapp_from.is_some().then_some(Channel::WhatsApp));
         Abilities {
             // A request that was completed is not found any more.
-            codes: Codes::Managed { check_repeatable: false },
+            code_owner: CodeOwner::Provider { check_repeatable: false },
             channels,
             contact_on_file: false,
             code_life: Some(self.channel_timeout),
         }
     }
 
-    fn deliver(&self, delivery: &Delivery) -> Result<Outbound, Unfit> {
-        let occasion = &delivery.occasion;
-        let step = match occasion.channel {
+    fn deliver(&self, delivery: &Delivery) -> Result<Outbound, RequestError> {
+        let context = &delivery.context;
+        let step = match context.channel {
             Channel::Sms => {
-                Step { channel: "sms", to: occasion::phone_digits(occasion)?, from: self.sms_from.as_deref() }
+                Step { channel: "sms", to: context::phone_digits(context)?, from: self.sms_from.as_deref() }
             }
-            Channel::Voice => Step { channel: "voice", to: occasion::phone_digits(occasion)?, from: None },
+            Channel::Voice => Step { channel: "voice", to: context::phone_digits(context)?, from: None },
             Channel::WhatsApp => {
-                Step { channel: "whatsapp", to: occasion::phone_digits(occasion)?, from: self.whatsapp_from.as_deref() }
+                Step { channel: "whatsapp", to: context::phone_digits(context)?, from: self.whatsapp_from.as_deref() }
             }
             Channel::Email => {
-                Step { channel: "email", to: occasion::mailbox(occasion)?, from: self.email_from.as_deref() }
+                Step { channel: "email", to: context::mailbox(context)?, from: self.email_from.as_deref() }
             }
         };
         let start = Start {
             brand: &self.brand,
             workflow: [step],
-            locale: occasion::language(&LOCALES, &occasion.locale),
+            locale: context::language(&LOCALES, &context.locale),
             channel_timeout: self.step(delivery).as_secs(),
             code_length: self.code_length,
         };
@@ -191,9 +191,9 @@ impl Adapter for VonageVerify {
         }
     }
 
-    fn check(&self, check: &Check) -> Result<Outbound, Unfit> {
+    fn check(&self, check: &Check) -> Result<Outbound, RequestError> {
         // Only the answer to the start names the request.
-        let request_id = occasion::sent_reference(check)?;
+        let request_id = context::sent_reference(check)?;
         let url = self.base_url.join(&format!("/v2/verify/{request_id}"));
         Ok(Outbound::post(url).basic(&self.api_key, &self.api_secret).json(&Typed { code: check.otp.expose() }))
     }
@@ -211,7 +211,9 @@ impl Adapter for VonageVerify {
             (404, Some("not-found")) => Checked::Gone,
             // "An incorrect code has been provided too many times. Workflow terminated."
             (410, Some("expired")) => Checked::AttemptsExceeded,
-            _ => Checked::Unknown,
+            // "The current Verify workflow step does not support a code": it has compared none.
+            (409, Some(_)) => Checked::Failed(answer::unavailable(answer)),
+            _ => checked_by_status(answer),
         }
     }
 

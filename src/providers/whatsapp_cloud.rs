@@ -6,12 +6,12 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    adapter::{Abilities, Adapter, answer, delivered_by_status, occasion, settings},
+    adapter::{Abilities, Adapter, Alarm, answer, context, delivered_by_status, settings},
     http::{BaseUrl, Inbound, Outbound},
 };
 use crate::{
-    domain::destination::Channel,
-    ports::provider::{Codes, Delivered, Delivery, Unfit},
+    domain::{code::CodeOwner, destination::Channel},
+    ports::provider::{Delivered, Delivery, Failure, RequestError},
     secret::Secret,
     settings::Section,
 };
@@ -122,36 +122,58 @@ struct Fault {
     code: i64,
 }
 
-/// What an error code says. Those that are not here are judged by their status: refusals of the request (account, template,
-/// permission) come as 4xx, trouble at Meta (1, 2, 131000, 131016) as 5xx, after which nobody knows.
+/// What an error code says that waiting cannot mend, as an operator would put it.
+fn refusal(code: i64) -> Option<Alarm> {
+    match code {
+        0 | 190 => Some(Alarm::Credentials("access token")),
+        3 | 10 | 200..=299 | 131_005 => Some(Alarm::Request("permission")),
+        368 | 130_497 | 131_031 => Some(Alarm::Request("account blocked or restricted")),
+        131_042 | 131_045 | 133_010 | 133_016 => Some(Alarm::Request("payment or registration")),
+        132_000 | 132_001 | 132_005 | 132_007 | 132_008 | 132_012 | 132_015 | 132_016 => {
+            Some(Alarm::Request("template"))
+        }
+        _ => None,
+    }
+}
+
+/// What an error code says. A code that is not here is judged by its status: refusals of the request come as 4xx; trouble
+/// at Meta (1, 2, 131000, 131016) comes as 5xx, and then the message may have been sent.
 fn by_code(code: i64, answer: &Inbound) -> Delivered {
     match code {
         // Undeliverable: not on WhatsApp, or has not accepted its terms, or too old a version.
         131_026 => Delivered::Rejected,
         // Limits of the app, the account and the throughput; too much that was taken for spam; too many to this person.
-        4 | 80_007 | 130_429 | 131_048 | 131_056 => answer::refused_for_now(answer),
-        // The sender is the destination; not among the numbers that a test account may write to; the business account is
-        // being moved. The message was refused, and the destination may still be good for another provider.
-        131_021 | 131_030 | 131_057 => Delivered::Failed { retry_after: None },
+        4 | 80_007 | 130_429 | 131_048 | 131_056 => Delivered::Failed(answer::unavailable(answer)),
+        // The business account is in maintenance.
+        131_057 => Delivered::Failed(answer::unavailable(answer)),
+        // The sender is the destination, or the destination is not among the numbers that a test account may write to. The
+        // message was refused, and the destination may still be good for another provider.
+        131_021 | 131_030 => Delivered::Failed(Failure::Refused),
+        _ if refusal(code).is_some() => Delivered::Failed(Failure::Refused),
         _ => delivered_by_status(answer),
     }
 }
 
 impl Adapter for WhatsAppCloud {
     fn abilities(&self) -> Abilities {
-        Abilities { codes: Codes::Ours, channels: vec![Channel::WhatsApp], contact_on_file: false, code_life: None }
+        Abilities {
+            code_owner: CodeOwner::Otpd,
+            channels: vec![Channel::WhatsApp],
+            contact_on_file: false,
+            code_life: None,
+        }
     }
 
-    fn deliver(&self, delivery: &Delivery) -> Result<Outbound, Unfit> {
-        let code = occasion::message(delivery)?.code.expose();
+    fn deliver(&self, delivery: &Delivery) -> Result<Outbound, RequestError> {
+        let code = context::message(delivery)?.code.expose();
         if code.chars().count() > MAX_CODE {
-            return Err(Unfit::Invalid("code"));
+            return Err(RequestError::InvalidParameter("code"));
         }
         let parameters = [Parameter { r#type: "text", text: code }];
         let body = Send {
             messaging_product: "whatsapp",
             recipient_type: "individual",
-            to: occasion::phone(&delivery.occasion)?,
+            to: context::phone(&delivery.context)?,
             r#type: "template",
             template: Template {
                 name: &self.template,
@@ -177,6 +199,11 @@ impl Adapter for WhatsAppCloud {
             Some(Id { id }) if !id.is_empty() => answer::accepted(&id),
             _ => delivered_by_status(answer),
         }
+    }
+
+    fn alarm(&self, answer: &Inbound) -> Option<Alarm> {
+        let answered = answer.json().filter(|_| !answer.is_success());
+        answered.and_then(|Refusal { error }| refusal(error.code))
     }
 
     fn notes(&self) -> Vec<String> {

@@ -15,10 +15,11 @@ use std::time::Duration;
 
 use super::{
     adapter::{
-        Abilities, Adapter,
+        Abilities, Adapter, Alarm,
         answer::evidence,
+        checked_by_status,
+        context::{derived_hex, indian_mobile, indian_units, is_digits, needed, parameter, said},
         delivered_by_status,
-        occasion::{derived_hex, indian_mobile, indian_units, is_digits, needed, parameter, said},
         settings::{closed_base_url, required, secret, url_path, word},
     },
     http::{BaseUrl, Inbound, Outbound},
@@ -26,10 +27,13 @@ use super::{
 use crate::{
     domain::{
         challenge::Decline,
+        code::CodeOwner,
         destination::{Channel, Destination},
         transaction::Amount,
     },
-    ports::provider::{Check, Checked, Codes, Delivered, Delivery, Evidence, Occasion, Receipt, Unfit},
+    ports::provider::{
+        ChallengeContext, Check, Checked, Delivered, Delivery, Evidence, Failure, Receipt, RequestError,
+    },
     secret::Secret,
     settings::Section,
 };
@@ -98,7 +102,7 @@ impl Adapter for WibmoRupay {
     fn abilities(&self) -> Abilities {
         Abilities {
             // A second question about one code may count as a second attempt.
-            codes: Codes::Managed { check_repeatable: false },
+            code_owner: CodeOwner::Provider { check_repeatable: false },
             channels: vec![Channel::Sms],
             // The issuer sends to the number that it has on file for the card.
             contact_on_file: true,
@@ -106,26 +110,26 @@ impl Adapter for WibmoRupay {
         }
     }
 
-    fn deliver(&self, delivery: &Delivery) -> Result<Outbound, Unfit> {
-        let occasion = &delivery.occasion;
-        let given = |name| parameter(&occasion.parameters, name);
-        let transaction = occasion.transaction.as_ref().ok_or(Unfit::Missing("transaction"))?;
+    fn deliver(&self, delivery: &Delivery) -> Result<Outbound, RequestError> {
+        let context = &delivery.context;
+        let given = |name| parameter(&context.parameters, name);
+        let transaction = context.transaction.as_ref().ok_or(RequestError::MissingParameter("transaction"))?;
         let amount = paise(&transaction.amount)?;
-        let reference = merchant_reference(occasion);
+        let reference = merchant_reference(context);
         let body = Generate {
             instance: &self.instance,
             merchant: &self.merchant,
-            card: card(occasion)?,
+            card: card(context)?,
             email: given("email"),
             currency: RUPEE,
             amount: &amount,
             merchant_reference: &reference,
             order_description: given("orderDesc").unwrap_or(&transaction.payee),
-            mobile_number: mobile(occasion),
+            mobile_number: mobile(context),
             card_holder_status: given("cardHolderStatus").unwrap_or(CARD_HOLDER_STATUS),
             http_accept: given("http_accept"),
-            browser_user_agent: said(&occasion.client.user_agent).or_else(|| given("browser_user_agent")),
-            customer_ip_address: said(&occasion.client.ip_address).or_else(|| given("customerIpAddress")),
+            browser_user_agent: said(&context.client.user_agent).or_else(|| given("browser_user_agent")),
+            customer_ip_address: said(&context.client.ip_address).or_else(|| given("customerIpAddress")),
             ext1: given("ext1"),
             ext2: given("ext2"),
             amount_in_inr: given("amountInINR"),
@@ -148,7 +152,7 @@ impl Adapter for WibmoRupay {
                 reference: answer.transaction,
                 code_length: None,
             }),
-            Code::Malformed | Code::Credentials => Delivered::Failed { retry_after: None },
+            Code::Malformed | Code::Credentials => Delivered::Failed(Failure::Refused),
             // "User must initiate a new transaction."
             Code::Exhausted => Delivered::Declined(Decline::OptionExpired),
             // The card or its issuer does not allow what was asked for: that is a judgement, not a failure.
@@ -157,16 +161,16 @@ impl Adapter for WibmoRupay {
         }
     }
 
-    fn check(&self, check: &Check) -> Result<Outbound, Unfit> {
+    fn check(&self, check: &Check) -> Result<Outbound, RequestError> {
         let transaction = match said(&check.reference) {
             Some(reference) => reference,
             // Where the answer to the send was lost, the caller may know the number from elsewhere.
-            None => needed(&check.occasion.parameters, "pgTransactionId")?,
+            None => needed(&check.context.parameters, "pgTransactionId")?,
         };
         let body = Verify {
             instance: &self.instance,
             merchant: &self.merchant,
-            merchant_reference: &merchant_reference(&check.occasion),
+            merchant_reference: &merchant_reference(&check.context),
             otp: check.otp.expose(),
             transaction,
         };
@@ -174,7 +178,10 @@ impl Adapter for WibmoRupay {
     }
 
     fn checked(&self, _check: &Check, answer: &Inbound) -> Checked {
-        let Some(answer) = answer.json::<Answer>().filter(|_| answer.is_success()) else { return Checked::Unknown };
+        if !answer.is_success() {
+            return checked_by_status(answer);
+        }
+        let Some(answer) = answer.json::<Answer>() else { return Checked::Unknown };
         match answer.code() {
             Code::Success if answer.is_authenticated() => {
                 // What the bank wants to see again when the payment is authorised.
@@ -183,19 +190,22 @@ impl Adapter for WibmoRupay {
             Code::WrongOtp => Checked::NotMatched,
             Code::Expired => Checked::Gone,
             Code::Exhausted => Checked::AttemptsExceeded,
-            Code::Success | Code::Malformed | Code::Credentials | Code::Ineligible | Code::Other => Checked::Unknown,
+            // Refused before the code was looked at.
+            Code::Credentials => Checked::Failed(Failure::Refused),
+            // A malformed parameter may be the typed code.
+            Code::Success | Code::Malformed | Code::Ineligible | Code::Other => Checked::Unknown,
         }
     }
 
-    fn alarm(&self, answer: &Inbound) -> Option<&'static str> {
-        answer.json::<Answer>()?.alarm()
+    fn alarm(&self, answer: &Inbound) -> Option<Alarm> {
+        answer.json::<Answer>()?.alarm().map(Alarm::Credentials)
     }
 }
 
-fn card(occasion: &Occasion) -> Result<wire::Card<'_>, Unfit> {
+fn card(context: &ChallengeContext) -> Result<wire::Card<'_>, RequestError> {
     let shaped = |name, fits: fn(&str) -> bool| {
-        let value = needed(&occasion.parameters, name)?;
-        if fits(value) { Ok(value) } else { Err(Unfit::Invalid(name)) }
+        let value = needed(&context.parameters, name)?;
+        if fits(value) { Ok(value) } else { Err(RequestError::InvalidParameter(name)) }
     };
     Ok(wire::Card {
         // ISO/IEC 7812: at most 19 digits.
@@ -212,31 +222,32 @@ fn is_month(text: &str) -> bool {
 }
 
 /// The amount in hundredths without a point, as a sibling page of the same provider says.
-fn paise(amount: &Amount) -> Result<String, Unfit> {
+fn paise(amount: &Amount) -> Result<String, RequestError> {
     let fits = |paise: &String| is_digits(paise, 1..=12);
-    indian_units(amount, 10_000)
-        .and_then(|paise| Some(paise).filter(fits).ok_or(Unfit::Invalid("transaction.amount.amount_micros")))
+    indian_units(amount, 10_000).and_then(|paise| {
+        Some(paise).filter(fits).ok_or(RequestError::InvalidParameter("transaction.amount.amount_micros"))
+    })
 }
 
 /// The same for all sends of a challenge, so that a new code makes the old one void, and for its checks. In this order: the
 /// caller's parameter, the transaction's reference, a name made from the challenge's.
-fn merchant_reference(occasion: &Occasion) -> String {
-    let reference = occasion.transaction.as_ref().and_then(|transaction| said(&transaction.reference));
-    match parameter(&occasion.parameters, "merchantReferenceNo").or(reference) {
+fn merchant_reference(context: &ChallengeContext) -> String {
+    let reference = context.transaction.as_ref().and_then(|transaction| said(&transaction.reference));
+    match parameter(&context.parameters, "merchantReferenceNo").or(reference) {
         Some(reference) => reference.to_owned(),
-        None => derived_hex(&occasion.tenant, occasion.challenge.as_str(), MAX_REFERENCE),
+        None => derived_hex(&context.tenant, context.challenge.as_str(), MAX_REFERENCE),
     }
 }
 
 /// The ten digits of an Indian number, as in the sample; those of any other without its plus. A number that the caller only
 /// hands over as a parameter is taken where the contact is on file.
-fn mobile(occasion: &Occasion) -> Option<&str> {
-    match &occasion.destination {
+fn mobile(context: &ChallengeContext) -> Option<&str> {
+    match &context.destination {
         Destination::Phone(number) => {
             let number = number.expose();
             indian_mobile(number).or_else(|| number.strip_prefix('+'))
         }
-        Destination::Email(_) | Destination::OnFile => parameter(&occasion.parameters, "mobileNumber"),
+        Destination::Email(_) | Destination::OnFile => parameter(&context.parameters, "mobileNumber"),
     }
 }
 

@@ -36,6 +36,13 @@ impl Ledger {
         }
     }
 
+    /// Notes that a setting does not fit with others, unless it is wrong in itself.
+    pub fn misfit(&self, setting: &str, message: impl Into<String>) {
+        if !self.is_wrong(setting) {
+            self.add(setting, message);
+        }
+    }
+
     /// Whether the setting is wrong already: then it says nothing about how it relates to others.
     pub fn is_wrong(&self, setting: &str) -> bool {
         self.mistakes.borrow().iter().any(|mistake| mistake.setting == setting)
@@ -209,9 +216,15 @@ impl<'a> Section<'a> {
 
     /// Notes that a setting of this section does not fit with others, unless it is wrong in itself.
     pub fn misfit(&self, name: &str, message: impl Into<String>) {
-        let path = self.path_of(name);
-        if !self.ledger.is_wrong(&path) {
-            self.ledger.add(&path, message);
+        self.ledger.misfit(&self.path_of(name), message);
+    }
+
+    /// Reports a setting or section that has no meaning here, with the reason.
+    pub fn refuse(&mut self, name: &str, reason: &str) {
+        if let Some(node) = self.table.0.remove(name) {
+            for path in leaves(self.path_of(name), &node) {
+                self.ledger.add(&path, reason);
+            }
         }
     }
 

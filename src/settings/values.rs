@@ -52,10 +52,10 @@ pub fn word<T: Copy>(words: &[(&'static str, T)]) -> impl Fn(&str) -> Result<T, 
 pub fn window(text: &str) -> Result<Window, String> {
     let wrong = || {
         let longest = show(Window::MAX_SPAN);
-        format!("must be like \"5 per 1h\": 1 to {} per 1s to {longest}", Window::MAX_TAKES)
+        format!("must be like \"5 per 1h\": 1 to {} per 1s to {longest}", Window::MAX_USES)
     };
     let (max, per) = text.split_once(" per ").ok_or_else(wrong)?;
-    let max = max.trim().parse().ok().filter(|max| (1..=Window::MAX_TAKES).contains(max)).ok_or_else(wrong)?;
+    let max = max.trim().parse().ok().filter(|max| (1..=Window::MAX_USES).contains(max)).ok_or_else(wrong)?;
     let per = span(Duration::from_secs(1)..=Window::MAX_SPAN)(per).map_err(|_| wrong())?;
     Ok(Window { max, per })
 }

@@ -10,10 +10,10 @@ use redis::{ConnectionInfo, IntoConnectionInfo};
 
 /// A checked address. Showing it never shows its credentials.
 #[derive(Clone)]
-pub struct StoreUrl(Target);
+pub struct StoreUrl(Address);
 
 #[derive(Clone)]
-enum Target {
+enum Address {
     Embedded(PathBuf),
     Redis { shown: String, server: Box<ConnectionInfo> },
 }
@@ -43,16 +43,16 @@ impl StoreUrl {
     /// The directory of an embedded store.
     pub fn directory(&self) -> Option<&Path> {
         match &self.0 {
-            Target::Embedded(directory) => Some(directory),
-            Target::Redis { .. } => None,
+            Address::Embedded(directory) => Some(directory),
+            Address::Redis { .. } => None,
         }
     }
 
     /// Where and how to connect to Redis.
     pub(super) fn server(&self) -> Option<&ConnectionInfo> {
         match &self.0 {
-            Target::Embedded(_) => None,
-            Target::Redis { server, .. } => Some(server),
+            Address::Embedded(_) => None,
+            Address::Redis { server, .. } => Some(server),
         }
     }
 }
@@ -62,8 +62,8 @@ impl FromStr for StoreUrl {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         if let Some(directory) = text.strip_prefix(EMBEDDED) {
-            let target = Target::Embedded(PathBuf::from(directory));
-            return if directory.is_empty() { Err(StoreUrlError::NoDirectory) } else { Ok(Self(target)) };
+            let address = Address::Embedded(PathBuf::from(directory));
+            return if directory.is_empty() { Err(StoreUrlError::NoDirectory) } else { Ok(Self(address)) };
         }
         if let Some(scheme) = NOT_YET.into_iter().find(|scheme| text.starts_with(scheme)) {
             return Err(StoreUrlError::NotSupported(scheme));
@@ -75,7 +75,7 @@ impl FromStr for StoreUrl {
             return Err(StoreUrlError::Malformed(scheme));
         }
         let server = text.into_connection_info().map_err(|_| StoreUrlError::Malformed(scheme))?;
-        Ok(Self(Target::Redis { shown: masked(scheme, rest), server: Box::new(server) }))
+        Ok(Self(Address::Redis { shown: masked(scheme, rest), server: Box::new(server) }))
     }
 }
 
@@ -89,8 +89,8 @@ fn masked(scheme: &str, rest: &str) -> String {
 impl fmt::Display for StoreUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Target::Embedded(directory) => write!(f, "{EMBEDDED}{}", directory.display()),
-            Target::Redis { shown, .. } => f.write_str(shown),
+            Address::Embedded(directory) => write!(f, "{EMBEDDED}{}", directory.display()),
+            Address::Redis { shown, .. } => f.write_str(shown),
         }
     }
 }

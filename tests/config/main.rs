@@ -80,8 +80,14 @@ fn each_wrong_value_is_reported_with_its_path() {
         ),
         ("[tenants.\"a b\"]", "tenants.a b: a tenant's name must be 1 to 100 of [a-zA-Z0-9:_-]"),
         (
-            "[tenants.acme.policy.purposes.login.lock]\nfirst_after = 11",
-            "tenants.acme.policy.purposes.login.lock.first_after: must be 1 to 10",
+            "[tenants.acme.policy.purposes.login.lock]\nfirst_after = 5",
+            "tenants.acme.policy.purposes.login.lock.first_after: cannot differ by purpose: failures are counted over all \
+             purposes together",
+        ),
+        (
+            "[policy.purposes.login.quotas]\naccount_sends = []",
+            "policy.purposes.login.quotas.account_sends: cannot differ by purpose: sends and creations are counted over \
+             all purposes together",
         ),
         ("[providers.Mine]\nkind = \"console\"", "providers.Mine: a provider's name must be 1 to 50 of [a-z0-9_-]"),
     ] {
@@ -230,7 +236,7 @@ fn variables_override_the_file_by_the_type_the_setting_wants() {
     assert_eq!(config.providers.by_name["console"].kind(), "console");
     assert_eq!(config.store.url.expose(), "embedded:/b");
     assert_eq!(config.store.timeout, Duration::from_secs(3));
-    assert_eq!(config.tenants.others.unwrap().common.limits.resend_gaps, [Duration::from_secs(1)]);
+    assert_eq!(config.tenants.others.unwrap().limits.resend_gaps, [Duration::from_secs(1)]);
     assert_eq!(config.log.format, LogFormat::Json);
 }
 
@@ -276,7 +282,7 @@ fn production_refuses_what_shows_codes_or_loses_keys_unless_forced() {
 #[test]
 fn weak_policies_can_be_forced() {
     let file = "[force]\nweak_policy = true\n[policy]\ncode_digits = 4\nchallenge_life = \"1h\"";
-    let limits = load(file, &[]).unwrap().tenants.others.unwrap().common.limits;
+    let limits = load(file, &[]).unwrap().tenants.others.unwrap().limits;
     assert_eq!((limits.code_digits, limits.challenge_life), (4, Duration::from_secs(3600)));
 }
 

@@ -2,23 +2,23 @@
 
 use std::time::Duration;
 
-use otpd::ports::provider::{Delivered, Provider};
+use otpd::ports::provider::{Checked, Delivered, Failure, Provider};
 use tokio::task::JoinSet;
 
 use super::{
     executor::{timed, unresolvable},
-    probe::{FAILED, Probe, accepted, answer, success},
+    probe::{FAILED, Probe, REFUSED, accepted, answer, success},
     server::{Act, Server},
 };
 
 const THREE: &str = "breaker_failures = 3\nbreaker_pause = \"5s\"\ntimeout = \"900ms\"\nconnect_timeout = \"900ms\"";
 
 fn away(seconds: u64) -> Delivered {
-    Delivered::Failed { retry_after: Some(Duration::from_secs(seconds)) }
+    Delivered::Failed(Failure::Unavailable { retry_after: Some(Duration::from_secs(seconds)) })
 }
 
 #[tokio::test]
-async fn failures_in_a_row_open_it_and_one_trial_closes_it() {
+async fn consecutive_failures_open_it_and_one_probe_closes_it() {
     let server = Server::start().await;
     let probe = Probe::new(&server.url(), THREE);
     server.script([answer(503, ""), answer(429, ""), success("between"), answer(500, "")].map(Act::Send));
@@ -48,16 +48,16 @@ async fn failures_in_a_row_open_it_and_one_trial_closes_it() {
     assert_eq!(server.seen().len(), 1);
 
     probe.clock.pass(Duration::from_secs(10));
-    server.script([Act::Slowly(Duration::from_millis(200), vec![success("trial")])]);
-    let (trial, others) = tokio::join!(probe.deliver(), async {
+    server.script([Act::Slowly(Duration::from_millis(200), vec![success("probe")])]);
+    let (probed, others) = tokio::join!(probe.deliver(), async {
         let mut others = Vec::new();
         for _ in 0..10 {
             others.push(probe.deliver().await);
         }
         others
     });
-    assert_eq!(trial, accepted("trial"));
-    assert!(others.iter().all(|other| *other == away(10)), "one trial at a time");
+    assert_eq!(probed, accepted("probe"));
+    assert!(others.iter().all(|other| *other == away(10)), "one probe at a time");
     assert_eq!(server.seen().len(), 1);
     assert!(probe.provider.is_ready());
     server.script([Act::Send(success("closed"))]);
@@ -84,11 +84,42 @@ async fn callers_in_a_hurry_do_not_open_it() {
 async fn refusals_of_one_call_do_not_open_it() {
     let server = Server::start().await;
     let probe = Probe::new(&server.url(), "breaker_failures = 1");
-    for status in [400, 401, 403, 404, 422] {
+    for status in [400, 403, 404, 422] {
         server.script([Act::Send(answer(status, ""))]);
-        assert_eq!(probe.deliver().await, FAILED);
+        assert_eq!(probe.deliver().await, REFUSED);
         assert!(probe.provider.is_ready(), "{status}");
     }
+}
+
+/// No caller's data causes a 401, and only an operator can mend it.
+#[tokio::test]
+async fn refused_credentials_open_it_and_callers_are_told_that_waiting_cannot_help() {
+    let server = Server::start().await;
+    let probe = Probe::new(&server.url(), THREE);
+    server.otherwise(Act::Send(answer(401, "")));
+    for _ in 0..8 {
+        assert_eq!(probe.deliver().await, REFUSED);
+        assert_eq!(probe.check().await, Checked::Failed(Failure::Refused));
+    }
+    assert_eq!(server.seen().len(), 3, "then it is left alone");
+    assert!(!probe.provider.is_ready());
+    probe.clock.pass(Duration::from_secs(5));
+    server.script([Act::Send(success("mended"))]);
+    assert_eq!(probe.deliver().await, accepted("mended"));
+}
+
+/// A corrected time of day must not keep a provider away for the length of the correction.
+#[tokio::test]
+async fn it_closes_after_its_span_although_the_clock_is_set_back() {
+    let server = Server::start().await;
+    let probe = Probe::new(&server.url(), "breaker_failures = 1\nbreaker_pause = \"5s\"");
+    server.script([Act::Send(answer(503, ""))]);
+    assert_eq!(probe.deliver().await, FAILED);
+    probe.clock.set_back(Duration::from_secs(3600));
+    assert_eq!(probe.deliver().await, away(5));
+    probe.clock.pass(Duration::from_secs(5));
+    server.script([Act::Send(success("probe"))]);
+    assert_eq!(probe.deliver().await, accepted("probe"));
 }
 
 #[tokio::test]
@@ -101,7 +132,7 @@ async fn no_connection_opens_it() {
 }
 
 #[tokio::test]
-async fn a_trial_that_was_dropped_is_followed_by_another() {
+async fn a_probe_that_was_dropped_is_followed_by_another() {
     let server = Server::start().await;
     let probe = Probe::new(&server.url(), "breaker_failures = 1\nbreaker_pause = \"5s\"");
     server.script([Act::Send(answer(503, ""))]);

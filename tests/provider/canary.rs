@@ -3,10 +3,10 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use otpd::{
-    domain::destination::Channel,
+    domain::{code::CodeOwner, destination::Channel},
     ports::{
         clock::SystemClock,
-        provider::{Check, Checked, Codes, Delivered, Delivery, Evidence, Receipt, Unfit},
+        provider::{Check, Checked, Delivered, Delivery, Evidence, Receipt, RequestError},
     },
     providers::{
         adapter::{Abilities, Adapter, delivered_by_status},
@@ -25,12 +25,12 @@ struct Tiny {
 
 impl Adapter for Tiny {
     fn abilities(&self) -> Abilities {
-        let codes = Codes::Managed { check_repeatable: true };
-        Abilities { codes, channels: vec![Channel::Sms], contact_on_file: false, code_life: None }
+        let code_owner = CodeOwner::Provider { check_repeatable: true };
+        Abilities { code_owner, channels: vec![Channel::Sms], contact_on_file: false, code_life: None }
     }
 
-    fn deliver(&self, delivery: &Delivery) -> Result<Outbound, Unfit> {
-        let code = delivery.message.as_ref().ok_or(Unfit::Missing("code"))?;
+    fn deliver(&self, delivery: &Delivery) -> Result<Outbound, RequestError> {
+        let code = delivery.message.as_ref().ok_or(RequestError::MissingParameter("code"))?;
         let outbound = Outbound::post(format!("{}/send", self.base)).query(&[("a", "1 2"), ("b", "x&y")]);
         Ok(outbound.bearer(&Secret::new("TOKEN-77".to_owned())).json(&json!({"code": code.code.expose(), "n": [1, 2]})))
     }
@@ -43,7 +43,7 @@ impl Adapter for Tiny {
         }
     }
 
-    fn check(&self, check: &Check) -> Result<Outbound, Unfit> {
+    fn check(&self, check: &Check) -> Result<Outbound, RequestError> {
         Ok(Outbound::post(format!("{}/check", self.base)).form(&[("to", "+1 2"), ("otp", check.otp.expose())]))
     }
 
@@ -76,18 +76,18 @@ fn check() -> Value {
     })
 }
 
-fn unfit() -> Value {
+fn incomplete() -> Value {
     json!({
         "about": "no code", "call": "deliver",
         "given": {"channel": "sms", "destination": {"phone": "+14155550100"}},
-        "request": null, "outcome": {"unfit": {"missing": "code"}}
+        "request": null, "outcome": {"invalid": {"missing_parameter": "code"}}
     })
 }
 
 fn throttled() -> Value {
     let mut scenario = deliver();
     scenario["answer"] = json!({"status": 429, "headers": {"retry-after": "7"}});
-    scenario["outcome"] = json!({"failed": {"retry_after_s": 7}});
+    scenario["outcome"] = json!({"unavailable": {"retry_after_s": 7}});
     scenario
 }
 
@@ -101,7 +101,7 @@ async fn complaints(server: &Server, scenario: &Value) -> Vec<String> {
 #[tokio::test]
 async fn right_scenarios_pass() {
     let server = Server::start().await;
-    for scenario in [deliver(), check(), unfit(), throttled()] {
+    for scenario in [deliver(), check(), incomplete(), throttled()] {
         assert_eq!(complaints(&server, &scenario).await, Vec::<String>::new());
     }
 }
@@ -131,9 +131,9 @@ async fn a_scenario_that_is_wrong_in_one_place_fails_there() {
         (check(), "/request/form", json!({"otp": "654321", "to": "+1 2"}), "form"),
         (check(), "/outcome", json!("gone"), "outcome"),
         (check(), "/outcome", json!({"matched": {"eci": "07"}}), "outcome"),
-        (unfit(), "/outcome", json!({"unfit": {"invalid": "code"}}), "outcome"),
-        (unfit(), "/given/code", json!("123456"), "outcome"),
-        (throttled(), "/outcome", json!({"failed": {}}), "outcome"),
+        (incomplete(), "/outcome", json!({"invalid": {"invalid_parameter": "code"}}), "outcome"),
+        (incomplete(), "/given/code", json!("123456"), "outcome"),
+        (throttled(), "/outcome", json!({"unavailable": {}}), "outcome"),
         (throttled(), "/answer/headers", json!({}), "outcome"),
     ] {
         let mut scenario = scenario;

@@ -9,7 +9,7 @@ use std::{
 use http::Method;
 use otpd::ports::{
     clock::Deadline,
-    provider::{Checked, Delivered, Evidence, Provider},
+    provider::{Checked, Delivered, Evidence, Failure, Provider},
 };
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
@@ -19,7 +19,7 @@ use tokio::{
 
 use super::{
     logs,
-    probe::{FAILED, PATIENCE, Probe, SECRETS, accepted, answer, delivery, success},
+    probe::{FAILED, PATIENCE, Probe, REFUSED, SECRETS, UNASKED, accepted, answer, delivery, success},
     server::{Act, Server},
 };
 
@@ -54,7 +54,7 @@ async fn without_a_connection_nothing_was_sent() {
     for url in [&nobody, &unresolvable(), &format!("https://127.0.0.1:{}", plain.port())] {
         assert_eq!(Probe::new(url, LONG).deliver().await, FAILED, "{url}");
         assert_eq!(Probe::bare(url, LONG, Method::GET).deliver().await, FAILED, "{url}");
-        assert_eq!(Probe::new(url, LONG).check().await, Checked::Unknown, "{url}");
+        assert_eq!(Probe::new(url, LONG).check().await, UNASKED, "{url}");
     }
     assert!(plain.seen().is_empty());
 }
@@ -171,7 +171,9 @@ async fn a_body_of_the_greatest_length_is_read() {
 async fn redirects_are_not_followed() {
     let (server, other) = (Server::start().await, Server::start().await);
     other.otherwise(Act::Send(success("other")));
-    for (status, expected) in [(301, FAILED), (302, FAILED), (303, Delivered::Unknown), (307, FAILED), (308, FAILED)] {
+    for (status, expected) in
+        [(301, REFUSED), (302, REFUSED), (303, Delivered::Unknown), (307, REFUSED), (308, REFUSED)]
+    {
         let head = format!("HTTP/1.1 {status} Go\r\nlocation: {}/\r\ncontent-length: 0\r\n\r\n", other.url());
         server.script([Act::Send(head.into_bytes())]);
         assert_eq!(Probe::new(&server.url(), LONG).deliver().await, expected, "{status}");
@@ -248,7 +250,7 @@ async fn the_earlier_of_both_deadlines_counts() {
 }
 
 #[tokio::test]
-async fn a_full_house_refuses_at_once_and_a_call_that_is_dropped_leaves_its_place() {
+async fn without_a_permit_a_call_ends_at_once_and_a_call_that_is_dropped_returns_its_permit() {
     let server = Server::start().await;
     server.script([Act::Silence]);
     let probe = Probe::new(&server.url(), &format!("{LONG}\nmax_in_flight = 1"));
@@ -262,9 +264,10 @@ async fn a_full_house_refuses_at_once_and_a_call_that_is_dropped_leaves_its_plac
     };
     timeout(PATIENCE, arrives).await.unwrap();
     let (crowded, took) = timed(probe.deliver()).await;
-    assert_eq!(crowded, Delivered::Failed { retry_after: Some(Duration::from_millis(500)) });
+    let retry_after = Some(Duration::from_millis(500));
+    assert_eq!(crowded, Delivered::Failed(Failure::Unavailable { retry_after }));
     assert!(took < Duration::from_secs(1), "{took:?}");
-    assert_eq!(probe.check().await, Checked::Unknown);
+    assert_eq!(probe.check().await, Checked::Failed(Failure::Unavailable { retry_after }));
     calls.shutdown().await;
     server.closed().await;
     server.script([Act::Send(success("next"))]);
@@ -276,7 +279,7 @@ async fn a_request_that_cannot_be_sent_is_no_fault_of_the_provider() {
     let server = Server::start().await;
     let probe = Probe::new(&server.url(), "breaker_failures = 1");
     let malformed = delivery("two\r\nlines");
-    assert_eq!(probe.provider.deliver(malformed, Deadline::after(PATIENCE)).await, FAILED);
+    assert_eq!(probe.provider.deliver(malformed, Deadline::after(PATIENCE)).await, REFUSED);
     assert!(probe.provider.is_ready());
     assert!(server.seen().is_empty());
 }
@@ -324,9 +327,7 @@ async fn nothing_of_a_call_is_logged_whatever_becomes_of_it() {
     drop(guard);
     let secrets = BTreeSet::from(SECRETS.map(str::to_owned));
     assert_eq!(log.leaks(&secrets), Vec::<String>::new(), "{}", log.text());
-    for told in
-        ["the provider answered", "refuses our credentials", "the provider failed", "breaker opens", "malformed"]
-    {
+    for told in ["the provider answered", "the provider refuses", "the provider failed", "breaker opens", "malformed"] {
         assert!(log.text().contains(told), "{told}");
     }
 }
@@ -338,4 +339,36 @@ async fn a_check_is_asked_and_judged() {
     server.script([Act::Send(success("")), Act::Send(answer(500, ""))]);
     assert_eq!(probe.check().await, Checked::Matched(Evidence::default()));
     assert_eq!(probe.check().await, Checked::Unknown);
+}
+
+/// What certainly was not judged gives the attempt back; anything else may have been judged.
+#[tokio::test]
+async fn a_check_failed_only_where_nothing_was_judged() {
+    let server = Server::start().await;
+    let refused = Checked::Failed(Failure::Refused);
+    for (status, expected) in [
+        (401, &refused),
+        (402, &refused),
+        (403, &refused),
+        (407, &refused),
+        (429, &UNASKED),
+        (503, &UNASKED),
+        (302, &Checked::Unknown),
+        (400, &Checked::Unknown),
+        (404, &Checked::Unknown),
+        (409, &Checked::Unknown),
+        (500, &Checked::Unknown),
+        (502, &Checked::Unknown),
+        (504, &Checked::Unknown),
+    ] {
+        server.script([Act::Send(answer(status, ""))]);
+        assert_eq!(Probe::new(&server.url(), LONG).check().await, *expected, "{status}");
+    }
+    server.script([Act::Close]);
+    assert_eq!(Probe::new(&server.url(), LONG).check().await, Checked::Unknown, "closed after the request");
+    let probe = Probe::new(&server.url(), "breaker_failures = 1\nbreaker_pause = \"5s\"");
+    server.script([Act::Send(answer(503, ""))]);
+    assert_eq!(probe.check().await, UNASKED);
+    let retry_after = Some(Duration::from_secs(5));
+    assert_eq!(probe.check().await, Checked::Failed(Failure::Unavailable { retry_after }), "the breaker is open");
 }

@@ -18,7 +18,7 @@ mod tls;
 use std::collections::BTreeSet;
 
 use fixtures::{Fixture, folders, kinds, read_folder};
-use otpd::{ports::provider::Codes, providers::KINDS};
+use otpd::{domain::code::CodeOwner, providers::KINDS};
 use server::Server;
 
 #[tokio::test]
@@ -62,9 +62,10 @@ fn no_required_scenario_is_missing() {
 
 /// What every kind must show, as a file `<name>.json`, or `<name>.skip` with the reason why there is none.
 fn missing(fixture: &Fixture) -> Vec<String> {
-    let managed = !matches!(fixture.provider("http://127.0.0.1:9").unwrap().capabilities().codes, Codes::Ours);
+    let managed = !matches!(fixture.provider("http://127.0.0.1:9").unwrap().capabilities().code_owner, CodeOwner::Otpd);
     let deliver = ["accepted", "bad_number", "throttled", "bad_credentials", "server_error", "rubbish"];
-    let check = ["matched", "not_matched", "gone", "bad_credentials", "server_error", "rubbish"];
+    let check =
+        ["matched", "not_matched", "gone", "throttled", "unavailable", "bad_credentials", "server_error", "rubbish"];
     let deliver = deliver.iter().map(|name| format!("deliver_{name}"));
     let check = check.iter().filter(|_| managed).map(|name| format!("check_{name}"));
     let required = deliver.chain(check).filter(|name| !fixture.has(name));

@@ -53,8 +53,8 @@ async fn outcome(provider: &dyn Provider, scenario: &Scenario) -> Result<Outcome
         }
         Call::Check => {
             let check = scenario.given.check()?;
-            if let Some(unfit) = provider.unfit_check(&check) {
-                return Ok(Outcome::of_unfit(unfit));
+            if let Some(error) = provider.check_error(&check) {
+                return Ok(Outcome::of_request_error(error));
             }
             Ok(Outcome::of_checked(provider.check(check, deadline).await))
         }

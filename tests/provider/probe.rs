@@ -11,13 +11,13 @@ use std::{
 
 use http::Method;
 use otpd::{
-    domain::{destination::Channel, time::Timestamp},
+    domain::{code::CodeOwner, destination::Channel, time::Timestamp},
     ports::{
         clock::{Clock, Deadline},
-        provider::{Check, Checked, Codes, Delivered, Delivery, Evidence, Provider, Receipt, Unfit},
+        provider::{Check, Checked, Delivered, Delivery, Evidence, Failure, Provider, Receipt, RequestError},
     },
     providers::{
-        adapter::{Abilities, Adapter, delivered_by_status},
+        adapter::{Abilities, Adapter, checked_by_status, delivered_by_status},
         http::{HttpProvider, HttpSettings, Inbound, Outbound},
     },
     secret::Secret,
@@ -44,17 +44,30 @@ pub(crate) fn answer(status: u16, body: &str) -> Vec<u8> {
 
 /// A clock that stands still until it is moved.
 #[derive(Default)]
-pub(crate) struct ManualClock(AtomicU64);
+pub(crate) struct ManualClock {
+    passed_ms: AtomicU64,
+    set_back_ms: AtomicU64,
+}
 
 impl ManualClock {
     pub(crate) fn pass(&self, span: Duration) {
-        self.0.fetch_add(u64::try_from(span.as_millis()).unwrap(), Ordering::SeqCst);
+        self.passed_ms.fetch_add(u64::try_from(span.as_millis()).unwrap(), Ordering::SeqCst);
+    }
+
+    /// Sets the time of day back; the monotonic clock does not notice.
+    pub(crate) fn set_back(&self, span: Duration) {
+        self.set_back_ms.fetch_add(u64::try_from(span.as_millis()).unwrap(), Ordering::SeqCst);
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
-        Timestamp::from_millis(1_700_000_000_000 + self.0.load(Ordering::SeqCst))
+        let passed = self.passed_ms.load(Ordering::SeqCst);
+        Timestamp::from_millis(1_700_000_000_000 + passed - self.set_back_ms.load(Ordering::SeqCst))
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::from_millis(self.passed_ms.load(Ordering::SeqCst))
     }
 }
 
@@ -77,13 +90,13 @@ impl Adaptation {
 
 impl Adapter for Adaptation {
     fn abilities(&self) -> Abilities {
-        let codes = Codes::Managed { check_repeatable: true };
-        Abilities { codes, channels: vec![Channel::Sms], contact_on_file: false, code_life: None }
+        let code_owner = CodeOwner::Provider { check_repeatable: true };
+        Abilities { code_owner, channels: vec![Channel::Sms], contact_on_file: false, code_life: None }
     }
 
-    fn deliver(&self, delivery: &Delivery) -> Result<Outbound, Unfit> {
-        let code = &delivery.message.as_ref().ok_or(Unfit::Missing("code"))?.code;
-        let parameter = delivery.occasion.parameters.get("p").ok_or(Unfit::Missing("p"))?;
+    fn deliver(&self, delivery: &Delivery) -> Result<Outbound, RequestError> {
+        let code = &delivery.message.as_ref().ok_or(RequestError::MissingParameter("code"))?.code;
+        let parameter = delivery.context.parameters.get("p").ok_or(RequestError::MissingParameter("p"))?;
         Ok(self.request(code.expose(), parameter.expose()))
     }
 
@@ -96,12 +109,12 @@ impl Adapter for Adaptation {
         }
     }
 
-    fn check(&self, check: &Check) -> Result<Outbound, Unfit> {
+    fn check(&self, check: &Check) -> Result<Outbound, RequestError> {
         Ok(self.request(check.otp.expose(), "parameter-secret"))
     }
 
     fn checked(&self, _: &Check, answer: &Inbound) -> Checked {
-        if answer.is_success() { Checked::Matched(Evidence::default()) } else { Checked::Unknown }
+        if answer.is_success() { Checked::Matched(Evidence::default()) } else { checked_by_status(answer) }
     }
 }
 
@@ -173,5 +186,13 @@ pub(crate) fn accepted(reference: &str) -> Delivered {
     Delivered::Accepted(Receipt { reference: reference.to_owned(), ..Receipt::default() })
 }
 
-/// Definitely not sent, and nothing said about when to come again.
-pub(crate) const FAILED: Delivered = Delivered::Failed { retry_after: None };
+const UNAVAILABLE: Failure = Failure::Unavailable { retry_after: None };
+
+/// Certainly not sent, and waiting may help.
+pub(crate) const FAILED: Delivered = Delivered::Failed(UNAVAILABLE);
+
+/// Certainly not sent, and waiting cannot help.
+pub(crate) const REFUSED: Delivered = Delivered::Failed(Failure::Refused);
+
+/// Certainly not judged, and waiting may help.
+pub(crate) const UNASKED: Checked = Checked::Failed(UNAVAILABLE);

@@ -11,7 +11,9 @@ use otpd::{
         time::Timestamp,
         transaction::{Amount, Transaction},
     },
-    ports::provider::{Check, Checked, ClientContext, Delivered, Delivery, Message, Occasion, Unfit},
+    ports::provider::{
+        ChallengeContext, Check, Checked, ClientContext, Delivered, Delivery, Failure, Message, RequestError,
+    },
     secret::Secret,
 };
 use serde::Deserialize;
@@ -166,12 +168,13 @@ pub(crate) enum Outcome {
         code_length: Option<u8>,
     },
     Rejected,
-    Failed {
+    Unavailable {
         retry_after_s: Option<u64>,
     },
+    Refused,
     Unknown,
     Declined(Declined),
-    Unfit(Misfit),
+    Invalid(Wrong),
     Matched {
         #[serde(default)]
         eci: String,
@@ -195,9 +198,9 @@ pub(crate) enum Declined {
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Misfit {
-    Missing(String),
-    Invalid(String),
+pub(crate) enum Wrong {
+    MissingParameter(String),
+    InvalidParameter(String),
     Unsupported(String),
 }
 
@@ -215,7 +218,7 @@ impl Given {
             (None, Some(_)) => return Err("given: a text goes with a code".to_owned()),
         };
         Ok(Delivery {
-            occasion: self.occasion()?,
+            context: self.context()?,
             message,
             code_life: Duration::from_secs(self.code_life_s),
             idempotency_key: self.idempotency_key.clone(),
@@ -224,7 +227,7 @@ impl Given {
 
     pub(crate) fn check(&self) -> Result<Check, String> {
         Ok(Check {
-            occasion: self.occasion()?,
+            context: self.context()?,
             otp: Secret::new(self.otp.clone()),
             reference: self.reference.clone(),
             repeated: self.repeated,
@@ -232,7 +235,7 @@ impl Given {
         })
     }
 
-    fn occasion(&self) -> Result<Occasion, String> {
+    fn context(&self) -> Result<ChallengeContext, String> {
         let wrong = |what: &str| format!("given: {what} is none");
         let destination = match &self.destination {
             GivenDestination::Phone(number) => {
@@ -250,7 +253,7 @@ impl Given {
             payee: given.payee.clone(),
             reference: given.reference.clone(),
         });
-        Ok(Occasion {
+        Ok(ChallengeContext {
             now: Timestamp::from_millis(self.now_ms),
             tenant: Tenant::parse(&self.tenant).map_err(|_| wrong("tenant"))?,
             challenge: RequestId::parse(&self.challenge).map_err(|_| wrong("challenge"))?,
@@ -303,13 +306,13 @@ impl Outcome {
                 code_length: receipt.code_length,
             },
             Delivered::Rejected => Self::Rejected,
-            Delivered::Failed { retry_after } => Self::Failed { retry_after_s: retry_after.map(|span| span.as_secs()) },
+            Delivered::Failed(failure) => Self::of_failure(failure),
             Delivered::Unknown => Self::Unknown,
             Delivered::Declined(Decline::OptionExpired) => Self::Declined(Declined::OptionExpired),
             Delivered::Declined(Decline::SendLimitExceeded) => Self::Declined(Declined::SendLimitExceeded),
             Delivered::Declined(Decline::AccountLocked) => Self::Declined(Declined::AccountLocked),
             Delivered::Declined(Decline::Risk) => Self::Declined(Declined::Risk),
-            Delivered::Unfit(unfit) => Self::of_unfit(unfit),
+            Delivered::Invalid(error) => Self::of_request_error(error),
         }
     }
 
@@ -322,15 +325,25 @@ impl Outcome {
             Checked::Gone => Self::Gone,
             Checked::AttemptsExceeded => Self::AttemptsExceeded,
             Checked::AlreadyUsed => Self::AlreadyUsed,
+            Checked::Failed(failure) => Self::of_failure(failure),
             Checked::Unknown => Self::Unknown,
         }
     }
 
-    pub(crate) fn of_unfit(unfit: Unfit) -> Self {
-        Self::Unfit(match unfit {
-            Unfit::Missing(name) => Misfit::Missing(name.to_owned()),
-            Unfit::Invalid(name) => Misfit::Invalid(name.to_owned()),
-            Unfit::Unsupported(name) => Misfit::Unsupported(name.to_owned()),
+    fn of_failure(failure: Failure) -> Self {
+        match failure {
+            Failure::Unavailable { retry_after } => {
+                Self::Unavailable { retry_after_s: retry_after.map(|span| span.as_secs()) }
+            }
+            Failure::Refused => Self::Refused,
+        }
+    }
+
+    pub(crate) fn of_request_error(error: RequestError) -> Self {
+        Self::Invalid(match error {
+            RequestError::MissingParameter(name) => Wrong::MissingParameter(name.to_owned()),
+            RequestError::InvalidParameter(name) => Wrong::InvalidParameter(name.to_owned()),
+            RequestError::Unsupported(name) => Wrong::Unsupported(name.to_owned()),
         })
     }
 }

@@ -5,8 +5,9 @@ use std::{collections::BTreeMap, time::Duration};
 use otpd::{
     domain::{
         canonical::Canonical,
-        challenge::{Challenge, Maker},
+        challenge::Challenge,
         code,
+        code::CodeOwner,
         destination::{Channel, Destination, Mailbox, PhoneNumber},
         ids::{AccountId, Fingerprint, OptionId, Request, Tag},
         invariants,
@@ -166,7 +167,7 @@ impl Scenario {
 
     /// Keeps the code that a person would now receive.
     fn deliver(&mut self, number: u32) {
-        let live = self.record.live_code().filter(|code| code.send_number == number && code.maker == Maker::Us);
+        let live = self.record.live_code().filter(|code| code.send_number == number && code.owner == CodeOwner::Otpd);
         if let Some(live) = live {
             let code = self.ring.code(&self.record, live).expect("key").expect("open");
             self.codes.insert(number, code.expose().clone());
@@ -205,7 +206,7 @@ impl Scenario {
     fn compare(&self, typed: &str, words: &Words<'_>) -> Comparison {
         match self.record.live_code() {
             None => Comparison::Nothing,
-            Some(live) if live.maker == Maker::Us => {
+            Some(live) if live.owner == CodeOwner::Otpd => {
                 let code = self.ring.code(&self.record, live).expect("key").expect("open");
                 Comparison::Ours { matches: code::matches(&code, &Secret::new(typed.to_owned())) }
             }
@@ -292,14 +293,14 @@ fn transaction(units: i64) -> Transaction {
 /// `via=` names the provider: `console` (the default), another of ours, `managed`, `managed-once`, or `none`.
 fn plan(words: &Words<'_>) -> Option<Plan> {
     let provider = words.get("via").unwrap_or("console");
-    let maker = match provider {
+    let owner = match provider {
         "none" => return None,
-        "managed" | "managed2" => Maker::Provider { reference: String::new(), check_repeatable: true },
-        "managed-once" => Maker::Provider { reference: String::new(), check_repeatable: false },
-        _ => Maker::Us,
+        "managed" | "managed2" => CodeOwner::Provider { check_repeatable: true },
+        "managed-once" => CodeOwner::Provider { check_repeatable: false },
+        _ => CodeOwner::Otpd,
     };
     let (provider, code_life) = (provider.to_owned(), words.span("life"));
-    Some(Plan { provider, maker, code_life, key_id: words.number("key").unwrap_or(1) })
+    Some(Plan { provider, owner, code_life, key_id: words.number("key").unwrap_or(1) })
 }
 
 fn challenge(words: &Words<'_>) -> Challenge {

@@ -13,6 +13,7 @@ use std::{
 use async_trait::async_trait;
 use otpd::{
     domain::{
+        code::CodeOwner,
         destination::Channel,
         outcome::{Created, State},
         quota::Window,
@@ -20,7 +21,7 @@ use otpd::{
     },
     ports::{
         clock::Deadline,
-        provider::{Capabilities, Codes},
+        provider::Capabilities,
         store::{Inserted, Name, Sealed, Store, StoreError, Swapped, TakeId, Taken, Version},
     },
     service::{error::Error, request::CreateChallenge},
@@ -59,7 +60,7 @@ struct Simulation {
 impl Simulation {
     fn new(seed: u64, break_swaps: bool) -> Self {
         let mut random = Random::new(seed);
-        let providers = vec![provider("sms", Channel::Sms, Codes::Ours), managed(random.per_mille(500))];
+        let providers = vec![provider("sms", Channel::Sms, CodeOwner::Otpd), managed(random.per_mille(500))];
         for provider in &providers {
             provider.deliveries((0..300).map(|_| delivery(&mut random)));
             provider.checks((0..300).map(|_| judge(&mut random)));
@@ -265,15 +266,15 @@ impl From<otpd::domain::outcome::Verified> for Told {
     }
 }
 
-fn provider(name: &str, channel: Channel, codes: Codes) -> Arc<FakeProvider> {
+fn provider(name: &str, channel: Channel, code_owner: CodeOwner) -> Arc<FakeProvider> {
     let timeout = Duration::from_secs(2);
     let capabilities =
-        Capabilities { codes, channels: vec![channel], contact_on_file: false, timeout, code_life: None };
+        Capabilities { code_owner, channels: vec![channel], contact_on_file: false, timeout, code_life: None };
     FakeProvider::with(name, capabilities)
 }
 
 fn managed(check_repeatable: bool) -> Arc<FakeProvider> {
-    provider("managed", Channel::Email, Codes::Managed { check_repeatable })
+    provider("managed", Channel::Email, CodeOwner::Provider { check_repeatable })
 }
 
 fn delivery(random: &mut Random) -> Deliver {

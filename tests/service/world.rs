@@ -14,7 +14,7 @@ use otpd::{
         destination::{Channel, Destination, Mailbox, PhoneNumber},
         ids::{AccountId, OptionId, RequestId, Tenant},
         outcome::{AccountView, ChallengeView, Created, Sent, Verified},
-        policy::{Policies, Policy, Tenants},
+        policy::{TenantPolicy, Tenants},
         purpose::Purpose,
         transaction::{Amount, Transaction},
     },
@@ -49,7 +49,7 @@ pub(crate) struct World {
     pub(crate) memory: Arc<MemoryStore>,
     pub(crate) faults: Arc<FaultyStore>,
     pub(crate) providers: Vec<Arc<FakeProvider>>,
-    pub(crate) policy: Policy,
+    pub(crate) policy: TenantPolicy,
     /// The built-in texts, unless a test has others.
     pub(crate) messages: Arc<Messages>,
     /// Each replica has randomness of its own.
@@ -72,14 +72,14 @@ impl World {
             memory,
             faults,
             providers,
-            policy: Policy::default(),
+            policy: TenantPolicy::default(),
             messages: Arc::default(),
             replicas: AtomicU64::new(1),
         }
     }
 
     /// The default policy with changes.
-    pub(crate) fn policy(mut self, change: impl FnOnce(&mut Policy)) -> Self {
+    pub(crate) fn policy(mut self, change: impl FnOnce(&mut TenantPolicy)) -> Self {
         change(&mut self.policy);
         self
     }
@@ -112,8 +112,7 @@ impl World {
             routes: Routes::new(providers.collect()),
             messages: Messages::clone(&self.messages),
         };
-        let policies = Policies { common: self.policy.clone(), ..Policies::default() };
-        Replica(Arc::new(Otp::new(ports, Tenants::any(policies))))
+        Replica(Arc::new(Otp::new(ports, Tenants::any(self.policy.clone()))))
     }
 
     /// The first provider.

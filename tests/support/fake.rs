@@ -8,10 +8,15 @@ use std::{
 
 use async_trait::async_trait;
 use otpd::{
-    domain::destination::{Channel, Destination},
+    domain::{
+        code::CodeOwner,
+        destination::{Channel, Destination},
+    },
     ports::{
         clock::Deadline,
-        provider::{Capabilities, Check, Checked, Codes, Delivered, Delivery, Evidence, Parameters, Provider, Receipt},
+        provider::{
+            Capabilities, Check, Checked, Delivered, Delivery, Evidence, Failure, Parameters, Provider, Receipt,
+        },
     },
 };
 use tokio::sync::Semaphore;
@@ -102,21 +107,21 @@ struct State {
 impl FakeProvider {
     /// Delivers our codes, on every channel.
     pub(crate) fn ours(name: &str) -> Arc<Self> {
-        Self::new(name, Codes::Ours)
+        Self::new(name, CodeOwner::Otpd)
     }
 
     /// Makes and checks its own codes, on every channel.
     pub(crate) fn managed(name: &str, check_repeatable: bool) -> Arc<Self> {
-        Self::new(name, Codes::Managed { check_repeatable })
+        Self::new(name, CodeOwner::Provider { check_repeatable })
     }
 
-    fn new(name: &str, codes: Codes) -> Arc<Self> {
+    fn new(name: &str, code_owner: CodeOwner) -> Arc<Self> {
         Self::with(
             name,
             Capabilities {
-                codes,
+                code_owner,
                 channels: Channel::ALL.to_vec(),
-                contact_on_file: matches!(codes, Codes::Managed { .. }),
+                contact_on_file: matches!(code_owner, CodeOwner::Provider { .. }),
                 timeout: Duration::from_secs(5),
                 code_life: None,
             },
@@ -177,7 +182,7 @@ impl FakeProvider {
     }
 
     fn compare(&self, check: &Check) -> Checked {
-        let repeatable = matches!(self.capabilities.codes, Codes::Managed { check_repeatable: true });
+        let repeatable = matches!(self.capabilities.code_owner, CodeOwner::Provider { check_repeatable: true });
         let mut state = self.state();
         if let Some(known) = state.answered.get(&check.idempotency_key).filter(|_| repeatable) {
             return known.clone();
@@ -211,7 +216,7 @@ impl Provider for FakeProvider {
             let number = state.outbox.len();
             let reference = format!("{}-{number}", self.name);
             let made = format!("{:06}", (number + 1) * 7919 % 1_000_000);
-            let destination = match &delivery.occasion.destination {
+            let destination = match &delivery.context.destination {
                 Destination::Phone(number) => number.expose().to_owned(),
                 Destination::Email(mailbox) => mailbox.expose().to_owned(),
                 Destination::OnFile => "on file".to_owned(),
@@ -226,12 +231,12 @@ impl Provider for FakeProvider {
             let scripted = state.deliveries.pop_front().or_else(|| state.always_deliver.clone());
             let behaviour = scripted.unwrap_or(Deliver::Accept);
             state.outbox.push(Mail {
-                challenge: delivery.occasion.challenge.as_str().to_owned(),
+                challenge: delivery.context.challenge.as_str().to_owned(),
                 destination,
-                channel: delivery.occasion.channel,
+                channel: delivery.context.channel,
                 code,
                 text,
-                parameters: delivery.occasion.parameters.clone(),
+                parameters: delivery.context.parameters.clone(),
                 idempotency_key: delivery.idempotency_key.clone(),
                 code_life: delivery.code_life,
                 failed: matches!(behaviour, Deliver::Fail(_)),
@@ -242,7 +247,7 @@ impl Provider for FakeProvider {
             match behaviour {
                 Deliver::Accept => return Delivered::Accepted(Receipt { reference, ..Receipt::default() }),
                 Deliver::Reject => return Delivered::Rejected,
-                Deliver::Fail(retry_after) => return Delivered::Failed { retry_after },
+                Deliver::Fail(retry_after) => return Delivered::Failed(Failure::Unavailable { retry_after }),
                 Deliver::Unknown => return Delivered::Unknown,
                 Deliver::Hang => std::future::pending().await,
                 Deliver::Hold => {
@@ -264,7 +269,7 @@ impl Provider for FakeProvider {
                 otp: check.otp.expose().clone(),
                 reference: check.reference.clone(),
                 repeated: check.repeated,
-                parameters: check.occasion.parameters.clone(),
+                parameters: check.context.parameters.clone(),
                 idempotency_key: check.idempotency_key.clone(),
             });
             state.checks.pop_front().unwrap_or(Judge::Compare)

@@ -4,7 +4,7 @@ use super::{Rendered, header, option, purpose, timestamp};
 use crate::{
     domain::{
         challenge::EventKind,
-        outcome::{AccountView, ChallengeView, EventView, OptionView, State},
+        outcome::{ChallengeState, ChallengeView, EventView, LockoutView, OptionView},
         time::Timestamp,
     },
     grpc::proto,
@@ -32,29 +32,29 @@ pub(crate) fn challenge(now: Timestamp, view: ChallengeView) -> Rendered<proto::
 }
 
 /// An account.
-pub(crate) fn account(now: Timestamp, view: AccountView) -> Rendered<proto::GetAccountResponse> {
+pub(crate) fn account(now: Timestamp, view: LockoutView) -> Rendered<proto::GetAccountResponse> {
     let (failures, locked, unlock_timestamp) = account_parts(view);
     let message = proto::GetAccountResponse { response_header: Some(header(now)), failures, locked, unlock_timestamp };
     Rendered { message, outcome: account_outcome(locked) }
 }
 
 /// An account after `LockAccount`.
-pub(crate) fn locked_account(now: Timestamp, view: AccountView) -> Rendered<proto::LockAccountResponse> {
+pub(crate) fn locked_account(now: Timestamp, view: LockoutView) -> Rendered<proto::LockAccountResponse> {
     let (failures, locked, unlock_timestamp) = account_parts(view);
     let message = proto::LockAccountResponse { response_header: Some(header(now)), failures, locked, unlock_timestamp };
     Rendered { message, outcome: account_outcome(locked) }
 }
 
 /// An account after `UnlockAccount`.
-pub(crate) fn unlocked_account(now: Timestamp, view: AccountView) -> Rendered<proto::UnlockAccountResponse> {
+pub(crate) fn unlocked_account(now: Timestamp, view: LockoutView) -> Rendered<proto::UnlockAccountResponse> {
     let (failures, locked, unlock_timestamp) = account_parts(view);
     let message =
         proto::UnlockAccountResponse { response_header: Some(header(now)), failures, locked, unlock_timestamp };
     Rendered { message, outcome: account_outcome(locked) }
 }
 
-fn account_parts(view: AccountView) -> (i64, bool, Option<proto::EpochTimestamp>) {
-    let failures = i64::try_from(view.failures).unwrap_or(i64::MAX);
+fn account_parts(view: LockoutView) -> (i64, bool, Option<proto::EpochTimestamp>) {
+    let failures = i64::from(view.failures);
     let until = view.locked.and_then(|locked| locked.until);
     (failures, view.locked.is_some(), until.map(timestamp))
 }
@@ -76,14 +76,14 @@ fn event(view: EventView) -> proto::ChallengeEvent {
     }
 }
 
-fn state(state: State) -> (proto::ChallengeState, &'static str) {
+fn state(state: ChallengeState) -> (proto::ChallengeState, &'static str) {
     match state {
-        State::Created => (proto::ChallengeState::Created, "created"),
-        State::Sent => (proto::ChallengeState::Sent, "sent"),
-        State::Verified => (proto::ChallengeState::Verified, "verified"),
-        State::Cancelled => (proto::ChallengeState::Cancelled, "cancelled"),
-        State::Expired => (proto::ChallengeState::Expired, "expired"),
-        State::AttemptsExceeded => (proto::ChallengeState::AttemptsExceeded, "attempts_exceeded"),
+        ChallengeState::Created => (proto::ChallengeState::Created, "created"),
+        ChallengeState::Sent => (proto::ChallengeState::Sent, "sent"),
+        ChallengeState::Verified => (proto::ChallengeState::Verified, "verified"),
+        ChallengeState::Cancelled => (proto::ChallengeState::Cancelled, "cancelled"),
+        ChallengeState::Expired => (proto::ChallengeState::Expired, "expired"),
+        ChallengeState::AttemptsExceeded => (proto::ChallengeState::AttemptsExceeded, "attempts_exceeded"),
     }
 }
 

@@ -1,4 +1,4 @@
-//! What adapters make of an answer: fields that servers write differently, references, evidence and refusals for now.
+//! What adapters read from an answer: fields that servers write differently, references, evidence, and when to come back.
 
 use std::{fmt, time::Duration};
 
@@ -6,7 +6,7 @@ use serde::{Deserializer, de::Visitor};
 
 use crate::{
     domain::time::Timestamp,
-    ports::provider::{Delivered, Receipt},
+    ports::provider::{Delivered, Failure, Receipt},
     providers::http::Inbound,
 };
 
@@ -16,41 +16,42 @@ const MAX_REFERENCE: usize = 200;
 /// The longest text of an [`Evidence`](crate::ports::provider::Evidence), in characters.
 const MAX_EVIDENCE: usize = 100;
 
-/// The longest wait that a provider is believed.
+/// The longest wait that a provider can ask for.
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 
-/// Taken, under this reference. One that is longer than a receipt keeps is left out: the message was taken all the same.
+/// Accepted, under this reference. A reference longer than a receipt keeps is left out: the message was accepted all the same.
 pub(in crate::providers) fn accepted(reference: &str) -> Delivered {
     let kept = if reference.chars().count() <= MAX_REFERENCE { reference } else { "" };
     Delivered::Accepted(Receipt { reference: kept.to_owned(), code_life: None, code_length: None })
 }
 
-/// Whether an identifier of the provider's can be kept as a reference, and put into a path as it is.
+/// Whether an identifier of the provider's can be kept as a reference, and stand in a path without escapes.
 pub(in crate::providers) fn is_reference(text: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     (1..=MAX_REFERENCE).contains(&text.len()) && text.bytes().all(plain)
 }
 
-/// What is kept of a match. A text that is too long is left out rather than cut: half an id names something else.
+/// A text of [`Evidence`](crate::ports::provider::Evidence). One that is too long is left out rather than cut: half an id
+/// names something else.
 pub(in crate::providers) fn evidence(text: String) -> String {
     if text.chars().count() <= MAX_EVIDENCE { text } else { String::new() }
 }
 
-/// Refused for now.
-pub(in crate::providers) fn refused_for_now(answer: &Inbound) -> Delivered {
-    Delivered::Failed { retry_after: answer.retry_after() }
+/// A refusal for now, with `Retry-After` where it is there.
+pub(in crate::providers) fn unavailable(answer: &Inbound) -> Failure {
+    Failure::Unavailable { retry_after: answer.retry_after() }
 }
 
-/// Refused for now, until the time in `X-RateLimit-Reset`, which is in seconds or, where it is that large, milliseconds
-/// since 1970.
-pub(in crate::providers) fn throttled_until_reset(answer: &Inbound, now: Timestamp) -> Delivered {
+/// A refusal until the time in `X-RateLimit-Reset`, which is in seconds since 1970 or, where the number is that large, in
+/// milliseconds.
+pub(in crate::providers) fn unavailable_until_reset(answer: &Inbound, now: Timestamp) -> Failure {
     let reset = answer.headers.get("x-ratelimit-reset").and_then(|value| value.to_str().ok()?.trim().parse().ok());
     let millis = reset.map(|reset: u64| if reset < 100_000_000_000 { reset.saturating_mul(1000) } else { reset });
     let wait = millis.map(|millis| Timestamp::from_millis(millis).since(now).min(LONGEST_WAIT));
-    Delivered::Failed { retry_after: answer.retry_after().or(wait) }
+    Failure::Unavailable { retry_after: answer.retry_after().or(wait) }
 }
 
-/// A text in an answer: taken as a number too, and null as empty, because servers differ.
+/// A text in an answer. A whole number is read as its digits and null as empty, because servers differ.
 pub(in crate::providers) fn lenient<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     struct Text;
 
@@ -93,9 +94,9 @@ mod tests {
         let wait = |reset: &str| {
             let headers =
                 HeaderMap::from_iter([("x-ratelimit-reset".parse().unwrap(), HeaderValue::from_str(reset).unwrap())]);
-            match throttled_until_reset(&Inbound { status: 429, headers, body: Vec::new() }, now) {
-                Delivered::Failed { retry_after } => retry_after,
-                _ => None,
+            match unavailable_until_reset(&Inbound { status: 429, headers, body: Vec::new() }, now) {
+                Failure::Unavailable { retry_after } => retry_after,
+                Failure::Refused => None,
             }
         };
         assert_eq!(wait("1481899951"), Some(Duration::from_millis(1394)));

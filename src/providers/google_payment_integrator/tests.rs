@@ -18,7 +18,7 @@ fn adapter(settings: &str) -> Result<GooglePaymentIntegrator, Mistakes> {
 }
 
 fn check(tenant: &str) -> Check {
-    let occasion = Occasion {
+    let context = ChallengeContext {
         now: Timestamp::from_millis(1_481_899_949_606),
         tenant: Tenant::parse(tenant).unwrap(),
         challenge: RequestId::parse("C1").unwrap(),
@@ -32,7 +32,7 @@ fn check(tenant: &str) -> Check {
         client: crate::ports::provider::ClientContext::default(),
     };
     let (otp, reference) = (Secret::new("123456".to_owned()), String::new());
-    Check { occasion, otp, reference, repeated: false, idempotency_key: "C1-check-1".to_owned() }
+    Check { context, otp, reference, repeated: false, idempotency_key: "C1-check-1".to_owned() }
 }
 
 fn header(settings: &str, tenant: &str) -> (String, String) {
@@ -44,11 +44,11 @@ fn header(settings: &str, tenant: &str) -> (String, String) {
 
 #[test]
 fn a_tenant_sends_the_documented_example() {
-    let mut occasion = check("abcdef123456").occasion;
+    let mut context = check("abcdef123456").context;
     let parameters = [("enrollment_request_id", "SFLKJS23542ALFJ"), ("challenge_option_id", "G1MQ0YERJ0Q7LPM")];
-    occasion.parameters = parameters.map(|(name, id)| (name.to_owned(), Secret::new(id.to_owned()))).into();
+    context.parameters = parameters.map(|(name, id)| (name.to_owned(), Secret::new(id.to_owned()))).into();
     let (code_life, idempotency_key) = (Duration::from_secs(300), "BKD0GF23KSD8S23".to_owned());
-    let delivery = Delivery { occasion, message: None, code_life, idempotency_key };
+    let delivery = Delivery { context, message: None, code_life, idempotency_key };
     let request = adapter("base_url = 'https://integrator.example'").unwrap().deliver(&delivery).unwrap();
     let expected = json!({
         "requestHeader": {
@@ -93,7 +93,8 @@ fn an_open_base_url_is_told_of() {
 fn errors_that_an_operator_must_mend_are_alarms() {
     let adapter = adapter("base_url = 'https://integrator.example'").unwrap();
     let alarm = |status, body: &str| {
-        adapter.alarm(&Inbound { status, headers: HeaderMap::new(), body: body.as_bytes().to_vec() })
+        let answer = Inbound { status, headers: HeaderMap::new(), body: body.as_bytes().to_vec() };
+        adapter.alarm(&answer).map(Alarm::text)
     };
     let coded = |code: &str| format!(r#"{{"errorResponseCode":"{code}"}}"#);
     for code in [

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::providers::adapter::answer::lenient;
+use crate::providers::adapter::{Alarm, answer::lenient};
 
 /// `RequestHeader` and what a method adds.
 #[derive(Serialize)]
@@ -193,18 +193,23 @@ pub(super) enum ErrorCode {
 
 impl ErrorCode {
     /// What the operator must mend: our settings, our clock or our requests are wrong, and no call will succeed until then.
-    pub(super) fn alarm(self) -> Option<&'static str> {
-        match self {
-            Self::InvalidApiVersion => Some("INVALID_API_VERSION"),
-            Self::InvalidPayloadSignature => Some("INVALID_PAYLOAD_SIGNATURE"),
-            Self::InvalidPayloadEncryption => Some("INVALID_PAYLOAD_ENCRYPTION"),
-            Self::InvalidDecryptedRequest => Some("INVALID_DECRYPTED_REQUEST"),
-            Self::RequestTimestampOutOfRange => Some("REQUEST_TIMESTAMP_OUT_OF_RANGE"),
-            Self::IdempotencyViolation => Some("IDEMPOTENCY_VIOLATION"),
-            Self::InvalidFieldValue => Some("INVALID_FIELD_VALUE"),
-            Self::MissingRequiredField => Some("MISSING_REQUIRED_FIELD"),
-            Self::Forbidden => Some("FORBIDDEN"),
-            Self::InvalidIdentifier | Self::PreconditionViolation | Self::UserActionInProgress | Self::Other => None,
-        }
+    pub(super) fn alarm(self) -> Option<Alarm> {
+        let text = match self {
+            Self::InvalidApiVersion => "INVALID_API_VERSION",
+            Self::InvalidPayloadSignature => "INVALID_PAYLOAD_SIGNATURE",
+            Self::InvalidPayloadEncryption => "INVALID_PAYLOAD_ENCRYPTION",
+            Self::InvalidDecryptedRequest => "INVALID_DECRYPTED_REQUEST",
+            Self::RequestTimestampOutOfRange => "REQUEST_TIMESTAMP_OUT_OF_RANGE",
+            Self::IdempotencyViolation => "IDEMPOTENCY_VIOLATION",
+            Self::InvalidFieldValue => "INVALID_FIELD_VALUE",
+            Self::MissingRequiredField => "MISSING_REQUIRED_FIELD",
+            Self::Forbidden => "FORBIDDEN",
+            Self::InvalidIdentifier | Self::PreconditionViolation | Self::UserActionInProgress | Self::Other => {
+                return None;
+            }
+        };
+        // The account is named in the request, so a refusal of it may concern one tenant only.
+        let is_for_all = self == Self::InvalidPayloadSignature;
+        Some(if is_for_all { Alarm::Credentials(text) } else { Alarm::Request(text) })
     }
 }

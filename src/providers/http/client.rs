@@ -1,4 +1,4 @@
-//! One HTTP exchange, and where it failed: before anything was sent, or at a point from which nobody can tell.
+//! One HTTP exchange, and when it failed: before anything was sent for certain, or later.
 
 use std::{
     pin::Pin,
@@ -32,10 +32,11 @@ const IDLE: Duration = Duration::from_secs(30);
 
 /// Why there is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Failure {
-    /// Nothing was sent: no name, no connection, no TLS, or no time before the body left.
+pub(super) enum NoAnswer {
+    /// Nothing was sent: the name was not resolved, no connection or TLS session was made, or the time ran out before the
+    /// body left.
     NothingSent(&'static str),
-    /// Something may have arrived.
+    /// The request may have arrived.
     Unknown(&'static str),
 }
 
@@ -56,7 +57,7 @@ impl Client {
         let mut http = HttpConnector::new();
         http.set_nodelay(true);
         http.enforce_http(false);
-        // Shared out among the addresses of a name, so that one that is dead leaves time for the next.
+        // hyper divides this among the addresses of a name, so that a dead address leaves time for the next.
         http.set_connect_timeout(Some(connect_timeout));
         let connector =
             HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(http);
@@ -70,24 +71,25 @@ impl Client {
     }
 
     /// Sends a request and reads the whole answer, until the deadline.
-    pub(super) async fn exchange(&self, prepared: Prepared, deadline: Deadline) -> Result<Inbound, Failure> {
+    pub(super) async fn exchange(&self, prepared: Prepared, deadline: Deadline) -> Result<Inbound, NoAnswer> {
         let Prepared { request, trace } = prepared;
         let mut asking = self.pool.request(request);
         let connect_by = deadline.at_most(self.connect_timeout);
         let answered = match timeout_at(connect_by.instant(), &mut asking).await {
             Ok(answered) => answered,
-            // It is not polled again, so it gets no connection any more.
-            Err(_) if !trace.is_connected() => return Err(Failure::NothingSent("no connection in time")),
+            // The request is dropped without being polled again, so it cannot get a connection later.
+            Err(_) if !trace.is_connected() => return Err(NoAnswer::NothingSent("no connection in time")),
             Err(_) => timeout_at(deadline.instant(), asking).await.map_err(|_| trace.fate("no answer in time"))?,
         };
         let answer = answered.map_err(|error| {
-            // Of a request that is tried again on a fresh connection, the pool knows that it was not begun on the old one.
-            if error.is_connect() { Failure::NothingSent("no connection") } else { trace.fate("the connection broke") }
+            // The pool repeats a request on a new connection only if none of it was written to the old one, so failing
+            // to connect then still proves that nothing was sent.
+            if error.is_connect() { NoAnswer::NothingSent("no connection") } else { trace.fate("the connection broke") }
         })?;
         let (head, body) = answer.into_parts();
         let read = timeout_at(deadline.instant(), Limited::new(body, Inbound::MAX_BODY).collect()).await;
-        let body = read.map_err(|_| Failure::Unknown("the answer was too slow"))?;
-        let body = body.map_err(|_| Failure::Unknown("the answer was cut off or too long"))?;
+        let body = read.map_err(|_| NoAnswer::Unknown("the answer was too slow"))?;
+        let body = body.map_err(|_| NoAnswer::Unknown("the answer was cut off or too long"))?;
         Ok(Inbound { status: head.status.as_u16(), headers: head.headers, body: body.to_bytes().to_vec() })
     }
 }
@@ -117,29 +119,29 @@ impl Prepared {
     }
 }
 
-/// How far a request has come.
+/// How far a request has got.
 struct Trace {
     departure: Arc<Departure>,
     connection: CaptureConnection,
-    /// Whether it has no body whose leaving could be seen: then a connection is enough for it to have left.
+    /// Whether it has no body that could be watched leaving: then it may have left as soon as it has a connection.
     is_bare: bool,
 }
 
 impl Trace {
-    /// Whether it has been given a connection, new or kept.
+    /// Whether it has been given a connection, new or reused.
     fn is_connected(&self) -> bool {
         self.connection.connection_metadata().is_some()
     }
 
-    /// What a failure means for a request that is given up now.
-    fn fate(&self, reason: &'static str) -> Failure {
+    /// Gives the request up, and says whether it can have been sent.
+    fn fate(&self, reason: &'static str) -> NoAnswer {
         let stayed = if self.is_bare { !self.is_connected() } else { self.departure.give_up() };
-        if stayed { Failure::NothingSent(reason) } else { Failure::Unknown(reason) }
+        if stayed { NoAnswer::NothingSent(reason) } else { NoAnswer::Unknown(reason) }
     }
 }
 
-/// Whether a body has left or never will: decided once, by whoever comes first. A connection works on a task of its own, so
-/// it could otherwise send a body just after the request was declared unsent.
+/// Whether a body has left or never will: decided once. The connection runs on a task of its own, and without this common
+/// decision it could send a body just after the request was declared unsent.
 #[derive(Default)]
 struct Departure(AtomicU8);
 
@@ -148,7 +150,7 @@ impl Departure {
     const LEFT: u8 = 1;
     const GIVEN_UP: u8 = 2;
 
-    /// Whether the body may leave. From then on nobody can prove that nothing was sent.
+    /// Whether the body may leave. From then on it cannot be proven that nothing was sent.
     fn leave(&self) -> bool {
         self.decide(Self::LEFT)
     }
@@ -166,10 +168,11 @@ impl Departure {
     }
 }
 
-/// A body that notes when it leaves, and leaves once.
+/// A body that records when it leaves, and leaves once.
 struct Watched {
     body: Option<Bytes>,
-    /// Of the whole body, also once it has left: a second sending would be too short, and break off.
+    /// The length of the whole body, also after it has left: a second sending would be too short, which makes hyper abort
+    /// it.
     length: usize,
     departure: Arc<Departure>,
 }

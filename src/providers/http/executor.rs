@@ -1,4 +1,4 @@
-//! The executor: every outbound call goes through here, whatever the adapter.
+//! The executor: every call to a provider goes through here, whatever the adapter.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -7,21 +7,22 @@ use tokio::sync::Semaphore;
 
 use super::{
     HttpSettings, Inbound, Outbound,
-    breaker::{Breaker, Pass, Turn},
-    client::{Client, Failure, Prepared},
+    breaker::{Breaker, Fault, Permit, Transition},
+    client::{Client, NoAnswer, Prepared},
 };
 use crate::{
     domain::time::millis,
     ports::{
         clock::{Clock, Deadline, Stopwatch},
         provider::{
-            Capabilities, Check, Checked, Delivered, Delivery, Provider, ProviderCall, ProviderObserver, Unfit,
+            Capabilities, Check, Checked, Delivered, Delivery, Failure, Provider, ProviderCall, ProviderObserver,
+            RequestError,
         },
     },
-    providers::adapter::Adapter,
+    providers::adapter::{Adapter, Alarm},
 };
 
-/// When to come again where all places of a provider are taken.
+/// What a caller is told to wait when all permits of a provider are taken.
 const CROWDED: Duration = Duration::from_millis(500);
 
 /// A provider that has had this much time, or its own time-out where that is shorter, and has not answered, has failed.
@@ -33,20 +34,84 @@ pub struct HttpProvider {
     adapter: Box<dyn Adapter>,
     capabilities: Capabilities,
     client: Client,
-    places: Semaphore,
+    permits: Semaphore,
     breaker: Breaker,
     clock: Arc<dyn Clock>,
     observer: Option<Arc<dyn ProviderObserver>>,
 }
 
-/// What a call came to.
-enum Called {
-    /// The provider answered.
-    Answered(Inbound),
-    /// It was not called, or nothing was sent to it.
-    NothingSent { retry_after: Option<Duration> },
-    /// Nobody knows.
-    Unknown,
+/// What deliveries and checks have in common: the decisions that do not depend on the adapter.
+trait Decision {
+    /// The provider may have done what it was asked.
+    const UNKNOWN: Self;
+
+    /// The provider certainly did nothing.
+    fn failed(failure: Failure) -> Self;
+
+    /// The failure, where this is one.
+    fn failure(&self) -> Option<Failure>;
+}
+
+impl Decision for Delivered {
+    const UNKNOWN: Self = Self::Unknown;
+
+    fn failed(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+
+    fn failure(&self) -> Option<Failure> {
+        if let Self::Failed(failure) = self { Some(*failure) } else { None }
+    }
+}
+
+impl Decision for Checked {
+    const UNKNOWN: Self = Self::Unknown;
+
+    fn failed(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+
+    fn failure(&self) -> Option<Failure> {
+        if let Self::Failed(failure) = self { Some(*failure) } else { None }
+    }
+}
+
+/// A call that has ended.
+struct Ended<'a> {
+    operation: &'static str,
+    exchanged: &'a Result<Inbound, NoAnswer>,
+    failure: Option<Failure>,
+    took: Duration,
+}
+
+impl Ended<'_> {
+    fn status(&self) -> u16 {
+        self.exchanged.as_ref().map_or(0, |answer| answer.status)
+    }
+
+    /// Whether the provider is to be left alone if this goes on. The statuses are those that no caller's data can cause.
+    fn fault(&self, alarm: Option<Alarm>) -> Option<Fault> {
+        let refused = self.failure == Some(Failure::Refused);
+        match self.exchanged {
+            Err(_) => Some(Fault::Failing),
+            Ok(answer) if answer.status >= 500 || answer.status == 429 => Some(Fault::Failing),
+            Ok(answer) if refused && matches!(answer.status, 401 | 407) => Some(Fault::Refusing),
+            Ok(_) if refused && matches!(alarm, Some(Alarm::Credentials(_))) => Some(Fault::Refusing),
+            Ok(_) => None,
+        }
+    }
+
+    /// The label of the metric.
+    fn outcome(&self, fault: Option<Fault>) -> &'static str {
+        match (self.exchanged, self.failure) {
+            (Err(NoAnswer::NothingSent(_)), _) => "nothing_sent",
+            (Err(NoAnswer::Unknown(_)), _) => "unknown",
+            (Ok(_), Some(Failure::Refused)) => "refused",
+            (Ok(_), Some(Failure::Unavailable { .. })) => "failed",
+            (Ok(_), None) if fault.is_some() => "failed",
+            (Ok(_), None) => "answered",
+        }
+    }
 }
 
 impl HttpProvider {
@@ -62,7 +127,7 @@ impl HttpProvider {
     ) -> io::Result<Self> {
         let abilities = adapter.abilities();
         let capabilities = Capabilities {
-            codes: abilities.codes,
+            code_owner: abilities.code_owner,
             channels: abilities.channels,
             contact_on_file: abilities.contact_on_file,
             timeout: settings.timeout,
@@ -73,92 +138,102 @@ impl HttpProvider {
             adapter,
             capabilities,
             client: Client::new(settings.tls()?, settings.connect_timeout, settings.max_in_flight),
-            places: Semaphore::new(settings.max_in_flight),
+            permits: Semaphore::new(settings.max_in_flight),
             breaker: Breaker::new(settings.breaker_failures, settings.breaker_pause),
             clock,
             observer: None,
         })
     }
 
-    /// The same, seen by an observer.
+    /// The same provider, with an observer of its calls.
     #[must_use]
     pub fn observed(self, observer: Arc<dyn ProviderObserver>) -> Self {
         Self { observer: Some(observer), ..self }
     }
 
-    async fn call(&self, operation: &'static str, request: &Outbound, deadline: Deadline) -> Called {
+    /// Sends a request if the provider is to be called now, and has its answer judged.
+    async fn call<D: Decision>(
+        &self,
+        operation: &'static str,
+        request: &Outbound,
+        deadline: Deadline,
+        judge: impl FnOnce(&Inbound) -> D,
+    ) -> D {
         let Some(prepared) = Prepared::new(request) else {
-            // What callers give us cannot make the breaker open for others.
+            // Values from the caller can cause this, so it does not count in the breaker, which would open for others too.
             tracing::error!(provider = self.name, operation, "the request cannot be sent: malformed URL or header");
-            return Called::NothingSent { retry_after: None };
+            return D::failed(Failure::Refused);
         };
-        // A caller in a hurry says nothing about the provider: its time-outs do not count.
-        let hurried = deadline.remaining() < self.capabilities.timeout.min(FAIR_TIME);
+        // A time-out caused by a short deadline of the caller does not count against the provider.
+        let is_short = deadline.remaining() < self.capabilities.timeout.min(FAIR_TIME);
         let deadline = deadline.at_most(self.capabilities.timeout);
         if deadline.remaining().is_zero() {
-            tracing::warn!(provider = self.name, operation, "no time is left to ask the provider");
-            return Called::NothingSent { retry_after: None };
+            tracing::warn!(provider = self.name, operation, "no time is left to call the provider");
+            return D::failed(Failure::Unavailable { retry_after: None });
         }
-        let Ok(_place) = self.places.try_acquire() else {
-            tracing::warn!(provider = self.name, operation, "all places of the provider are taken");
-            return Called::NothingSent { retry_after: Some(CROWDED) };
+        let Ok(_permit) = self.permits.try_acquire() else {
+            tracing::warn!(provider = self.name, operation, "all permits of the provider are taken");
+            return D::failed(Failure::Unavailable { retry_after: Some(CROWDED) });
         };
-        let pass = match self.breaker.admit(self.clock.now()) {
-            Ok(pass) => pass,
-            Err(pause) => return Called::NothingSent { retry_after: Some(pause) },
+        let permit = match self.breaker.admit(self.clock.monotonic()) {
+            Ok(permit) => permit,
+            Err(failure) => return D::failed(failure),
         };
         let watch = Stopwatch::start();
         let exchanged = self.client.exchange(prepared, deadline).await;
-        let pass = Some(pass).filter(|_| !(hurried && deadline.remaining().is_zero()));
-        self.record(operation, pass, &exchanged, watch.elapsed());
-        match exchanged {
-            Ok(answer) => Called::Answered(answer),
-            Err(Failure::NothingSent(_)) => Called::NothingSent { retry_after: None },
-            Err(Failure::Unknown(_)) => Called::Unknown,
+        let permit = Some(permit).filter(|_| !(is_short && deadline.remaining().is_zero()));
+        let decision = match &exchanged {
+            Ok(answer) => judge(answer),
+            Err(NoAnswer::NothingSent(_)) => D::failed(Failure::Unavailable { retry_after: None }),
+            Err(NoAnswer::Unknown(_)) => D::UNKNOWN,
+        };
+        let failure = decision.failure();
+        self.record(permit, &Ended { operation, exchanged: &exchanged, failure, took: watch.elapsed() });
+        decision
+    }
+
+    /// Tells the breaker, the observer and the log. Of the request nothing is told, of the answer only its status.
+    fn record(&self, permit: Option<Permit>, ended: &Ended<'_>) {
+        let alarm = ended.exchanged.as_ref().ok().and_then(|answer| self.adapter.alarm(answer));
+        let fault = ended.fault(alarm);
+        let transition = match (permit, fault) {
+            (None, _) => Transition::None,
+            (Some(permit), Some(fault)) => self.breaker.failed(permit, fault, self.clock.monotonic()),
+            (Some(permit), None) => self.breaker.succeeded(permit),
+        };
+        let (provider, operation, duration) = (self.name.as_str(), ended.operation, ended.took);
+        let outcome = ended.outcome(fault);
+        if let Some(observer) = &self.observer {
+            observer.provider_called(&ProviderCall { provider, operation, outcome, duration });
+        }
+        self.log(ended, outcome, alarm);
+        match transition {
+            Transition::None => {}
+            Transition::Opened => {
+                tracing::error!(provider, "the breaker opens: the provider is left alone for a while");
+            }
+            Transition::Closed => tracing::info!(provider, "the breaker closes"),
         }
     }
 
-    /// Tells the breaker and the operator. Nothing of request or answer but the status is told.
-    fn record(
-        &self,
-        operation: &'static str,
-        pass: Option<Pass>,
-        exchanged: &Result<Inbound, Failure>,
-        took: Duration,
-    ) {
-        let (status, failure) = match exchanged {
-            Ok(answer) => (answer.status, ""),
-            Err(Failure::NothingSent(reason) | Failure::Unknown(reason)) => (0, *reason),
-        };
-        let failed = exchanged.as_ref().map_or(true, |answer| answer.status >= 500 || answer.status == 429);
-        let turn = match pass {
-            None => Turn::None,
-            Some(pass) if failed => self.breaker.failed(pass, self.clock.now()),
-            Some(pass) => self.breaker.succeeded(pass),
-        };
-        let (provider, duration_ms) = (self.name.as_str(), millis(took));
-        if let Some(observer) = &self.observer {
-            let outcome = match exchanged {
-                Ok(_) if failed => "failed",
-                Ok(_) => "answered",
-                Err(Failure::NothingSent(_)) => "nothing_sent",
-                Err(Failure::Unknown(_)) => "unknown",
-            };
-            observer.provider_called(&ProviderCall { provider, operation, outcome, duration: took });
+    fn log(&self, ended: &Ended<'_>, outcome: &'static str, alarm: Option<Alarm>) {
+        let (provider, operation, duration_ms) = (self.name.as_str(), ended.operation, millis(ended.took));
+        let status = ended.status();
+        let by_status = ended.failure.filter(|failure| *failure == Failure::Refused).and(Alarm::by_status(status));
+        if let Some(alarm) = alarm.or(by_status).map(Alarm::text) {
+            tracing::error!(provider, operation, status, alarm, "the provider refuses otpd's credentials or requests");
+            return;
         }
-        if matches!(status, 401 | 403 | 407) {
-            tracing::error!(provider, operation, status, "the provider refuses our credentials");
-        } else if let Some(alarm) = exchanged.as_ref().ok().and_then(|answer| self.adapter.alarm(answer)) {
-            tracing::error!(provider, operation, status, alarm, "the provider refuses what we are or what we ask");
-        } else if failed {
-            tracing::warn!(provider, operation, status, failure, duration_ms, "the provider failed");
-        } else {
-            tracing::info!(provider, operation, status, duration_ms, "the provider answered");
-        }
-        match turn {
-            Turn::None => {}
-            Turn::Opened => tracing::error!(provider, "the breaker opens: the provider is left alone for a while"),
-            Turn::Closed => tracing::info!(provider, "the breaker closes"),
+        match outcome {
+            "answered" => tracing::info!(provider, operation, status, duration_ms, "the provider answered"),
+            "refused" => tracing::error!(provider, operation, status, duration_ms, "the provider refuses the request"),
+            _ => {
+                let failure = match ended.exchanged {
+                    Ok(_) => "",
+                    Err(NoAnswer::NothingSent(reason) | NoAnswer::Unknown(reason)) => *reason,
+                };
+                tracing::warn!(provider, operation, status, failure, duration_ms, "the provider failed");
+            }
         }
     }
 }
@@ -174,30 +249,26 @@ impl Provider for HttpProvider {
     }
 
     fn is_ready(&self) -> bool {
-        self.breaker.would_admit(self.clock.now())
+        self.breaker.would_admit(self.clock.monotonic())
     }
 
-    fn unfit_check(&self, check: &Check) -> Option<Unfit> {
+    fn check_error(&self, check: &Check) -> Option<RequestError> {
         self.adapter.check(check).err()
     }
 
     async fn deliver(&self, delivery: Delivery, deadline: Deadline) -> Delivered {
-        let request = match self.adapter.deliver(&delivery) {
-            Ok(request) => request,
-            Err(unfit) => return Delivered::Unfit(unfit),
-        };
-        match self.call("deliver", &request, deadline).await {
-            Called::Answered(answer) => self.adapter.delivered(&delivery, &answer),
-            Called::NothingSent { retry_after } => Delivered::Failed { retry_after },
-            Called::Unknown => Delivered::Unknown,
+        match self.adapter.deliver(&delivery) {
+            Ok(request) => {
+                self.call("deliver", &request, deadline, |answer| self.adapter.delivered(&delivery, answer)).await
+            }
+            Err(error) => Delivered::Invalid(error),
         }
     }
 
     async fn check(&self, check: Check, deadline: Deadline) -> Checked {
-        let Ok(request) = self.adapter.check(&check) else { return Checked::Unknown };
-        match self.call("check", &request, deadline).await {
-            Called::Answered(answer) => self.adapter.checked(&check, &answer),
-            Called::NothingSent { .. } | Called::Unknown => Checked::Unknown,
+        match self.adapter.check(&check) {
+            Ok(request) => self.call("check", &request, deadline, |answer| self.adapter.checked(&check, answer)).await,
+            Err(_) => Checked::Failed(Failure::Refused),
         }
     }
 }

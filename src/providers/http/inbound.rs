@@ -29,6 +29,12 @@ impl Inbound {
         serde_json::from_slice(&self.body).ok()
     }
 
+    /// Whether a proxy in front of the provider (Envoy) lost the connection to it before the answer. The proxy says 503 for
+    /// that too, although the request may have been worked on.
+    pub(in crate::providers) fn is_reset_behind_proxy(&self) -> bool {
+        self.body.starts_with(b"upstream connect error or disconnect/reset before headers")
+    }
+
     /// When to come again: `Retry-After` in seconds (RFC 9110, 10.2.3), at most an hour.
     pub fn retry_after(&self) -> Option<Duration> {
         let seconds: u64 = self.headers.get(http::header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::{
-    ports::provider::Delivered,
+    ports::provider::{Delivered, Failure},
     providers::{
         adapter::{answer, delivered_by_status, settings},
         http::Inbound,
@@ -33,13 +33,15 @@ struct Rule {
 enum Class {
     Rejected,
     Failed,
+    Refused,
     Throttled,
     Unknown,
 }
 
-const CLASSES: [(&str, Class); 4] = [
+const CLASSES: [(&str, Class); 5] = [
     ("rejected", Class::Rejected),
     ("failed", Class::Failed),
+    ("refused", Class::Refused),
     ("throttled", Class::Throttled),
     ("unknown", Class::Unknown),
 ];
@@ -123,8 +125,9 @@ impl Rules {
         };
         match self.errors.iter().find(applies).map(|rule| rule.class) {
             Some(Class::Rejected) => Delivered::Rejected,
-            Some(Class::Failed) => Delivered::Failed { retry_after: None },
-            Some(Class::Throttled) => answer::refused_for_now(answer),
+            Some(Class::Failed) => Delivered::Failed(Failure::Unavailable { retry_after: None }),
+            Some(Class::Refused) => Delivered::Failed(Failure::Refused),
+            Some(Class::Throttled) => Delivered::Failed(answer::unavailable(answer)),
             Some(Class::Unknown) => Delivered::Unknown,
             None => self.succeeded(answer, &body).unwrap_or_else(|| delivered_by_status(answer)),
         }

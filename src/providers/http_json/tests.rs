@@ -3,9 +3,12 @@
 use http::HeaderMap;
 
 use super::*;
-use crate::providers::{
-    adapter::{answer::accepted, settings::adapter_of},
-    http::Inbound,
+use crate::{
+    ports::provider::Failure,
+    providers::{
+        adapter::{answer::accepted, settings::adapter_of},
+        http::Inbound,
+    },
 };
 
 fn configured(settings: &str) -> Result<HttpJson, String> {
@@ -56,7 +59,7 @@ fn without_a_table_and_a_pointer_the_status_says_it_all() {
         adapter.rules.judge(&answer)
     };
     assert_eq!(judged(204), accepted(""));
-    assert_eq!(judged(400), Delivered::Failed { retry_after: None });
+    assert_eq!(judged(400), Delivered::Failed(Failure::Refused));
     assert_eq!(judged(502), Delivered::Unknown);
 }
 
@@ -68,9 +71,9 @@ fn a_table_can_call_a_success_or_an_error_of_the_server_failed() {
         let answer = Inbound { status, headers: HeaderMap::new(), body: body.as_bytes().to_vec() };
         adapter.rules.judge(&answer)
     };
-    assert_eq!(judged(200, "{\"code\": 17}"), Delivered::Failed { retry_after: None });
+    assert_eq!(judged(200, "{\"code\": 17}"), Delivered::Failed(Failure::Unavailable { retry_after: None }));
     assert_eq!(judged(200, "{\"code\": 18}"), accepted(""));
-    assert_eq!(judged(502, ""), Delivered::Failed { retry_after: None });
+    assert_eq!(judged(502, ""), Delivered::Failed(Failure::Unavailable { retry_after: None }));
 }
 
 #[test]

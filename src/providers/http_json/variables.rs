@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    domain::destination::Destination,
-    ports::provider::{Delivery, Unfit},
-    providers::adapter::occasion,
+    domain::{destination::Destination, time::whole_minutes},
+    ports::provider::{Delivery, RequestError},
+    providers::adapter::context,
     secret::Secret,
 };
 
@@ -71,23 +71,25 @@ impl Variable {
         }
     }
 
-    fn value(self, delivery: &Delivery) -> Result<Secret<String>, Unfit> {
-        let call = &delivery.occasion;
-        let transaction = || call.transaction.as_ref().ok_or(Unfit::Missing("transaction"));
+    fn value(self, delivery: &Delivery) -> Result<Secret<String>, RequestError> {
+        let call = &delivery.context;
+        let transaction = || call.transaction.as_ref().ok_or(RequestError::MissingParameter("transaction"));
         let text = match self {
-            Self::Code => return Ok(occasion::message(delivery)?.code.clone()),
-            Self::Text => return Ok(occasion::message(delivery)?.text.clone()),
-            Self::Parameter(name) => return call.parameters.get(name).cloned().ok_or(Unfit::Missing(name)),
+            Self::Code => return Ok(context::message(delivery)?.code.clone()),
+            Self::Text => return Ok(context::message(delivery)?.text.clone()),
+            Self::Parameter(name) => {
+                return call.parameters.get(name).cloned().ok_or(RequestError::MissingParameter(name));
+            }
             Self::To => match &call.destination {
                 Destination::Phone(number) => number.expose().to_owned(),
                 Destination::Email(mailbox) => mailbox.expose().to_owned(),
-                Destination::OnFile => return Err(Unfit::Unsupported("destination")),
+                Destination::OnFile => return Err(RequestError::Unsupported("destination")),
             },
-            Self::ToDigits => occasion::phone_digits(call)?.to_owned(),
+            Self::ToDigits => context::phone_digits(call)?.to_owned(),
             Self::Channel => call.channel.name().to_owned(),
             Self::Purpose => call.purpose.name().to_owned(),
             Self::Locale => call.locale.clone(),
-            Self::Minutes => delivery.code_life.as_secs().div_ceil(60).max(1).to_string(),
+            Self::Minutes => whole_minutes(delivery.code_life).to_string(),
             Self::Tenant => call.tenant.as_str().to_owned(),
             Self::Reference => call.challenge.as_str().to_owned(),
             Self::IdempotencyKey => delivery.idempotency_key.clone(),
@@ -107,7 +109,7 @@ impl Values {
     ///
     /// # Errors
     /// The delivery has no such thing.
-    pub(super) fn of(variables: &BTreeSet<Variable>, delivery: &Delivery) -> Result<Self, Unfit> {
+    pub(super) fn of(variables: &BTreeSet<Variable>, delivery: &Delivery) -> Result<Self, RequestError> {
         let value = |variable: &Variable| Ok((*variable, variable.value(delivery)?));
         variables.iter().map(value).collect::<Result<_, _>>().map(Self)
     }

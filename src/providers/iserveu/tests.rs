@@ -26,7 +26,10 @@ fn amounts_are_whole_in_their_unit() {
     assert_eq!(whole(&amount(1_001_000_000), Unit::Paise), Ok("100100".to_owned()));
     assert_eq!(whole(&amount(1_500_000), Unit::Paise), Ok("150".to_owned()));
     for (micros, unit) in [(1_500_000, Unit::Rupees), (1_000_001, Unit::Paise), (0, Unit::Paise)] {
-        assert_eq!(whole(&amount(micros), unit), Err(Unfit::Invalid("transaction.amount.amount_micros")));
+        assert_eq!(
+            whole(&amount(micros), unit),
+            Err(RequestError::InvalidParameter("transaction.amount.amount_micros"))
+        );
     }
 }
 

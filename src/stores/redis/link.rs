@@ -12,9 +12,9 @@ use std::{
     time::Duration,
 };
 
-use redis::{AsyncConnectionConfig, Client, RedisError, RedisResult, aio::MultiplexedConnection};
+use redis::{AsyncConnectionConfig, Client, Cmd, RedisError, RedisResult, aio::MultiplexedConnection};
 use tokio::{
-    sync::Notify,
+    sync::{Notify, Semaphore},
     time::{sleep, timeout_at},
 };
 use tokio_util::{
@@ -30,16 +30,15 @@ use crate::ports::{clock::Deadline, store::StoreError};
 
 /// Requests under way on the connection; more wait for their turn within their deadlines.
 const IN_FLIGHT_MAX: usize = 1_024;
-/// So many late answers in a row, without one in time, and the connection is given up.
+/// After so many late answers in a row the server is asked whether it is still there.
 const LATE_MAX: u32 = 3;
-/// A caller that gave an operation less time than this learns nothing about the server when it runs out.
-const LATE_AFTER: Duration = Duration::from_millis(100);
 const BACK_OFF_MIN: Duration = Duration::from_millis(50);
 const BACK_OFF_MAX: Duration = Duration::from_secs(1);
 
 /// The shared connection. Ends its task when dropped.
 pub(super) struct Link {
     state: Arc<State>,
+    in_flight: Semaphore,
     ended: CancellationToken,
     operation_timeout: Duration,
     _ends_on_drop: DropGuard,
@@ -56,6 +55,7 @@ pub(super) struct Live {
 struct State {
     live: RwLock<Option<Live>>,
     broken: Notify,
+    suspected: Notify,
     late: AtomicU32,
 }
 
@@ -73,11 +73,10 @@ impl Connector {
             .set_connection_timeout(Some(self.connect_timeout))
             // Each operation has its deadline; a second timer would only cost.
             .set_response_timeout(None)
-            .set_pipeline_buffer_size(IN_FLIGHT_MAX)
-            .set_concurrency_limit(IN_FLIGHT_MAX);
+            .set_pipeline_buffer_size(IN_FLIGHT_MAX);
         let connecting = async {
             let mut connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
-            match probe(&mut connection).await {
+            match probe().query_async::<()>(&mut connection).await {
                 // A server that answers, if only to say that its memory is full, is the right server.
                 Err(error) if fault::verdict(&error) != Verdict::Healthy => Err(error),
                 _ => Ok(connection),
@@ -89,8 +88,10 @@ impl Connector {
 }
 
 /// Writes something that is gone soon: the only way to learn whether the server takes writes.
-pub(super) async fn probe(connection: &mut MultiplexedConnection) -> RedisResult<()> {
-    redis::cmd("SET").arg(keys::CHECK).arg("").arg("PX").arg(1_000).query_async(connection).await
+pub(super) fn probe() -> Cmd {
+    let mut write = redis::cmd("SET");
+    write.arg(keys::CHECK).arg("").arg("PX").arg(1_000);
+    write
 }
 
 impl Link {
@@ -101,7 +102,8 @@ impl Link {
         let ended = CancellationToken::new();
         let operation_timeout = connector.operation_timeout;
         tracker.spawn(ended.clone().run_until_cancelled_owned(renew(connector, Arc::clone(&state))));
-        Self { state, operation_timeout, _ends_on_drop: ended.clone().drop_guard(), ended }
+        let in_flight = Semaphore::new(IN_FLIGHT_MAX);
+        Self { state, in_flight, operation_timeout, _ends_on_drop: ended.clone().drop_guard(), ended }
     }
 
     /// The connection, or an error at once while there is none.
@@ -118,9 +120,18 @@ impl Link {
         asked: impl Future<Output = RedisResult<T>>,
     ) -> Result<T, StoreError> {
         let deadline = deadline.at_most(self.operation_timeout);
-        let patient = deadline.remaining() >= LATE_AFTER;
-        let Ok(answer) = timeout_at(deadline.instant(), asked).await else {
-            if patient {
+        if deadline.remaining().is_zero() {
+            return Err(StoreError::timed_out(operation));
+        }
+        let mut handed_over = false;
+        let answered = timeout_at(deadline.instant(), async {
+            // Waiting here is our own lateness, and says nothing about the server. The semaphore is never closed.
+            let _permit = self.in_flight.acquire().await;
+            handed_over = true;
+            asked.await
+        });
+        let Ok(answer) = answered.await else {
+            if handed_over {
                 self.state.note(Verdict::Slow, generation);
             }
             return Err(StoreError::timed_out(operation));
@@ -156,7 +167,30 @@ impl State {
             Verdict::Healthy if self.late.load(Ordering::Relaxed) == 0 => {}
             Verdict::Healthy => self.late.store(0, Ordering::Relaxed),
             Verdict::Slow if self.late.fetch_add(1, Ordering::Relaxed) + 1 < LATE_MAX => {}
-            Verdict::Slow | Verdict::Broken => self.give_up(generation),
+            Verdict::Slow => self.suspected.notify_one(),
+            Verdict::Broken => self.give_up(generation),
+        }
+    }
+
+    /// Returns once the connection is given up. Late answers alone are no reason: they may have been late on a busy machine of
+    /// ours, or have had little time. The server is then asked, and given up if it stays silent for as long as a connection
+    /// may take to be made.
+    async fn until_broken(&self, silence_max: Duration) {
+        loop {
+            tokio::select! {
+                () = self.broken.notified() => return,
+                () = self.suspected.notified() => {}
+            }
+            let Some(Live { mut connection, generation }) = self.get() else { continue };
+            let ping = redis::cmd("PING");
+            let answered = ping.query_async::<()>(&mut connection);
+            match timeout_at(Deadline::after(silence_max).instant(), answered).await {
+                Ok(answer) => {
+                    self.late.store(0, Ordering::Relaxed);
+                    self.note(answer.as_ref().err().map_or(Verdict::Healthy, fault::verdict), generation);
+                }
+                Err(_) => self.give_up(generation),
+            }
         }
     }
 
@@ -173,7 +207,7 @@ impl State {
 /// Connects anew whenever the connection was given up.
 async fn renew(connector: Connector, state: Arc<State>) {
     for generation in 1.. {
-        state.broken.notified().await;
+        state.until_broken(connector.connect_timeout).await;
         tracing::warn!("the connection to redis is lost");
         let mut back_off = BACK_OFF_MIN;
         let connection = loop {

@@ -1,20 +1,17 @@
-//! The words around a code of ours.
+//! The built-in text of a message, for operators without a template.
 
 use std::time::Duration;
 
-use super::transaction::Transaction;
-use crate::secret::Secret;
+use crate::{
+    domain::{time::whole_minutes, transaction::Transaction},
+    secret::Secret,
+};
 
-/// How long a code is valid, as a person reads it: minutes that have begun, at least one.
-pub fn minutes(code_life: Duration) -> u64 {
-    code_life.as_secs().div_ceil(60).max(1)
-}
-
-/// The built-in text of a message. A transaction shows amount and payee, so that the person sees what the code agrees to (PSD2 RTS
+/// The text. That of a transaction shows amount and payee, so that the person sees what the code agrees to (PSD2 RTS
 /// 2018/389, Art. 5).
-pub fn text(code: &Secret<String>, code_life: Duration, transaction: Option<&Transaction>) -> Secret<String> {
+pub(super) fn text(code: &Secret<String>, code_life: Duration, transaction: Option<&Transaction>) -> Secret<String> {
     let code = code.expose();
-    let minutes = minutes(code_life);
+    let minutes = whole_minutes(code_life);
     let unit = if minutes == 1 { "minute" } else { "minutes" };
     Secret::new(match transaction {
         Some(transaction) => format!(
@@ -42,7 +39,17 @@ mod tests {
             shown.expose(),
             "123456 is your code to pay EUR 12.50 to Books & Co. It is valid for 5 minutes. Do not share it."
         );
-        let plain = text(&code, Duration::from_secs(61), None);
-        assert_eq!(plain.expose(), "123456 is your verification code. It is valid for 2 minutes. Do not share it.");
+    }
+
+    #[test]
+    fn no_more_time_is_promised_than_there_is() {
+        let code = Secret::new("123456".to_owned());
+        for (seconds, expected) in [(45, "1 minute."), (90, "1 minute."), (119, "1 minute."), (120, "2 minutes.")] {
+            let text = text(&code, Duration::from_secs(seconds), None);
+            assert_eq!(
+                *text.expose(),
+                format!("123456 is your verification code. It is valid for {expected} Do not share it.")
+            );
+        }
     }
 }

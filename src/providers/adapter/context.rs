@@ -13,27 +13,27 @@ use crate::{
         ids::Tenant,
         transaction::{Amount, Transaction},
     },
-    ports::provider::{Check, Delivery, Message, Occasion, Parameters, Unfit},
+    ports::provider::{ChallengeContext, Check, Delivery, Message, Parameters, RequestError},
 };
 
 /// The number in E.164, with its plus.
-pub(in crate::providers) fn phone(occasion: &Occasion) -> Result<&str, Unfit> {
-    match &occasion.destination {
+pub(in crate::providers) fn phone(context: &ChallengeContext) -> Result<&str, RequestError> {
+    match &context.destination {
         Destination::Phone(number) => Ok(number.expose()),
-        Destination::Email(_) | Destination::OnFile => Err(Unfit::Unsupported("destination")),
+        Destination::Email(_) | Destination::OnFile => Err(RequestError::Unsupported("destination")),
     }
 }
 
 /// The number without its plus.
-pub(in crate::providers) fn phone_digits(occasion: &Occasion) -> Result<&str, Unfit> {
-    phone(occasion).map(|number| number.trim_start_matches('+'))
+pub(in crate::providers) fn phone_digits(context: &ChallengeContext) -> Result<&str, RequestError> {
+    phone(context).map(|number| number.trim_start_matches('+'))
 }
 
 /// The mailbox.
-pub(in crate::providers) fn mailbox(occasion: &Occasion) -> Result<&str, Unfit> {
-    match &occasion.destination {
+pub(in crate::providers) fn mailbox(context: &ChallengeContext) -> Result<&str, RequestError> {
+    match &context.destination {
         Destination::Email(mailbox) => Ok(mailbox.expose()),
-        Destination::Phone(_) | Destination::OnFile => Err(Unfit::Unsupported("destination")),
+        Destination::Phone(_) | Destination::OnFile => Err(RequestError::Unsupported("destination")),
     }
 }
 
@@ -49,13 +49,13 @@ pub(in crate::providers) fn is_digits(text: &str, lengths: RangeInclusive<usize>
 }
 
 /// The code of ours, and its words.
-pub(in crate::providers) fn message(delivery: &Delivery) -> Result<&Message, Unfit> {
-    delivery.message.as_ref().ok_or(Unfit::Missing("code"))
+pub(in crate::providers) fn message(delivery: &Delivery) -> Result<&Message, RequestError> {
+    delivery.message.as_ref().ok_or(RequestError::MissingParameter("code"))
 }
 
 /// What the provider called the code that it sent, where only that can name it in a check.
-pub(in crate::providers) fn sent_reference(check: &Check) -> Result<&str, Unfit> {
-    Some(check.reference.as_str()).filter(|text| is_reference(text)).ok_or(Unfit::Unsupported("check"))
+pub(in crate::providers) fn sent_reference(check: &Check) -> Result<&str, RequestError> {
+    Some(check.reference.as_str()).filter(|text| is_reference(text)).ok_or(RequestError::Unsupported("check"))
 }
 
 /// One of the caller's parameters. An empty one is as absent.
@@ -64,8 +64,11 @@ pub(in crate::providers) fn parameter<'a>(parameters: &'a Parameters, name: &str
 }
 
 /// One of the caller's parameters without which the provider cannot be called.
-pub(in crate::providers) fn needed<'a>(parameters: &'a Parameters, name: &'static str) -> Result<&'a str, Unfit> {
-    parameter(parameters, name).ok_or(Unfit::Missing(name))
+pub(in crate::providers) fn needed<'a>(
+    parameters: &'a Parameters,
+    name: &'static str,
+) -> Result<&'a str, RequestError> {
+    parameter(parameters, name).ok_or(RequestError::MissingParameter(name))
 }
 
 /// The text, or `None` where it is empty: then the field is left out.
@@ -79,19 +82,19 @@ pub(in crate::providers) fn amount(transaction: &Transaction) -> String {
 }
 
 /// The transaction in the variables of a provider's message: what is paid, and whom. Empty where there is none.
-pub(in crate::providers) fn placeholders(occasion: &Occasion) -> BTreeMap<&'static str, String> {
+pub(in crate::providers) fn placeholders(context: &ChallengeContext) -> BTreeMap<&'static str, String> {
     let pairs = |it: &Transaction| BTreeMap::from([("amount", amount(it)), ("payee", it.payee.clone())]);
-    occasion.transaction.as_ref().map(pairs).unwrap_or_default()
+    context.transaction.as_ref().map(pairs).unwrap_or_default()
 }
 
 /// An amount in rupees as a number of units, each so many micros. Nothing smaller than a unit, and no other currency.
-pub(in crate::providers) fn indian_units(amount: &Amount, unit_micros: i64) -> Result<String, Unfit> {
+pub(in crate::providers) fn indian_units(amount: &Amount, unit_micros: i64) -> Result<String, RequestError> {
     if amount.currency != "INR" {
-        return Err(Unfit::Invalid("transaction.amount.currency_code"));
+        return Err(RequestError::InvalidParameter("transaction.amount.currency_code"));
     }
     let whole = amount.micros > 0 && amount.micros % unit_micros == 0;
     let units = whole.then(|| (amount.micros / unit_micros).to_string());
-    units.ok_or(Unfit::Invalid("transaction.amount.amount_micros"))
+    units.ok_or(RequestError::InvalidParameter("transaction.amount.amount_micros"))
 }
 
 /// The one of a provider's languages that is meant: the whole tag (BCP 47) where it is there, or else the first of its
