@@ -30,7 +30,7 @@ const LAYERS: &[(&str, &str)] = &[
     ("telemetry", ""),
     ("lifecycle", "domain ports readiness"),
     ("readiness", "domain ports"),
-    ("metrics", "grpc ports"),
+    ("metrics", "ports"),
     ("operations", "readiness telemetry"),
     (
         "app",
