@@ -54,17 +54,17 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<TwilioMessages> {
     let content_sid = section.optional_text("whatsapp_content_sid", sid("HX"));
     let whatsapp = channels.contains(&Channel::WhatsApp);
     if whatsapp && from.as_ref().is_some_and(|from| !from.starts_with('+')) {
-        section.misfit("from", "must be a number in E.164 where channels has whatsapp");
+        section.cross_field_error("from", "must be a number in E.164 where channels has whatsapp");
     }
     if content_sid.is_some() && !whatsapp && !settings::is_wrong(section, "channels") {
-        section.misfit("whatsapp_content_sid", "goes with whatsapp in channels");
+        section.cross_field_error("whatsapp_content_sid", "goes with whatsapp in channels");
     }
     let sender = match (from, service) {
         (Some(from), None) => Some(Sender::From(from)),
         (None, Some(service)) => Some(Sender::Service(service)),
         (Some(_), Some(_)) | (None, None) => {
             if !settings::is_wrong(section, "messaging_service_sid") {
-                section.misfit("from", "required: this or messaging_service_sid, and not both");
+                section.missing("from", "this or messaging_service_sid, and not both");
             }
             None
         }

@@ -21,7 +21,7 @@ use otpd::{
         http::{HttpProvider, HttpSettings, Inbound, Outbound},
     },
     secret::Secret,
-    settings::{Ledger, Section, tree::Table},
+    settings::{Diagnostics, Section, tree::Table},
 };
 use serde_json::json;
 
@@ -164,10 +164,10 @@ impl Probe {
 
 /// Settings as a provider's section gives them.
 pub(crate) fn http_settings(text: &str) -> HttpSettings {
-    let ledger = Ledger::default();
+    let diagnostics = Diagnostics::default();
     let table = Table::from_toml(text.parse().unwrap());
-    let settings = Section::root(table, &ledger, HttpSettings::read);
-    ledger.finish(settings).unwrap()
+    let settings = Section::root(table, &diagnostics, HttpSettings::read);
+    diagnostics.finish(settings).unwrap()
 }
 
 pub(crate) fn delivery(parameter: &str) -> Delivery {
