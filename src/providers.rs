@@ -97,7 +97,8 @@ impl Configured {
     ) -> Option<Self> {
         let settings = HttpSettings::read(section);
         let adapter = read(section)?;
-        let notes = adapter.notes();
+        let open = "base_url is plain http: codes and credentials can be read on the way";
+        let notes = adapter.base_url().is_open().then(|| open.to_owned()).into_iter().chain(adapter.notes()).collect();
         let build = move |name: &str, deps: &ProviderDeps| {
             let provider = HttpProvider::new(name, Box::new(adapter.clone()), &settings, Arc::clone(&deps.clock))?;
             Ok(Arc::new(provider.observed(Arc::clone(&deps.observer))) as Arc<dyn Provider>)

@@ -158,6 +158,10 @@ impl HttpJson {
 }
 
 impl Adapter for HttpJson {
+    fn base_url(&self) -> &BaseUrl {
+        &self.base_url
+    }
+
     fn abilities(&self) -> Abilities {
         Abilities {
             code_owner: CodeOwner::Otpd,
@@ -194,9 +198,5 @@ impl Adapter for HttpJson {
 
     fn delivered(&self, _delivery: &Delivery, answer: &Inbound) -> Delivered {
         self.rules.judge(answer)
-    }
-
-    fn notes(&self) -> Vec<String> {
-        settings::open_note(&self.base_url)
     }
 }

@@ -145,6 +145,10 @@ impl TwilioMessages {
 }
 
 impl Adapter for TwilioMessages {
+    fn base_url(&self) -> &BaseUrl {
+        &self.base_url
+    }
+
     fn abilities(&self) -> Abilities {
         Abilities {
             code_owner: CodeOwner::Otpd,
@@ -199,9 +203,7 @@ impl Adapter for TwilioMessages {
         let template = self.content_sid.is_some() || !self.channels.contains(&Channel::WhatsApp);
         let note = "WhatsApp takes free text only within a day of the person's own last message; \
                     set whatsapp_content_sid to a template";
-        let mut notes = settings::open_note(&self.base_url);
-        notes.extend((!template).then(|| note.to_owned()));
-        notes
+        (!template).then(|| note.to_owned()).into_iter().collect()
     }
 }
 

@@ -84,12 +84,6 @@ pub(in crate::providers) fn closed_base_url(
     base_url
 }
 
-/// What the operator should know of an API that is not called over TLS.
-pub(in crate::providers) fn open_note(base_url: &BaseUrl) -> Vec<String> {
-    let note = "base_url is plain http: codes and credentials can be read on the way";
-    if base_url.is_open() { vec![note.to_owned()] } else { Vec::new() }
-}
-
 /// The adapter that these settings make, or all that is wrong with them.
 #[cfg(test)]
 pub(in crate::providers) fn adapter_of<A>(
