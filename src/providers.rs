@@ -139,3 +139,20 @@ impl PartialEq for Configured {
 }
 
 impl Eq for Configured {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::{Diagnostics, tree::Table};
+
+    #[test]
+    fn a_base_url_that_is_not_encrypted_is_noted() {
+        let notes = |base_url: &str| {
+            let table = Table::from_toml(format!("base_url = \"{base_url}\"").parse().expect("TOML"));
+            let diagnostics = Diagnostics::default();
+            let configured = Section::root(table, &diagnostics, |section| read("google-payment-integrator", section));
+            configured.expect("right settings").notes().len()
+        };
+        assert_eq!(["http://a", "https://a", "http://127.0.0.1:1"].map(notes), [1, 0, 0]);
+    }
+}
