@@ -17,7 +17,7 @@ mod store;
 mod telemetry;
 mod tenants;
 
-pub use crate::settings::{Mistake, Mistakes};
+pub use crate::settings::{ConfigError, ConfigErrors};
 pub use profile::{Force, Profile};
 pub use providers::Providers;
 pub use sandbox::Sandboxes;
@@ -26,7 +26,7 @@ pub use source::{FILE_VARIABLE, Source};
 pub use store::{KEYS_VARIABLE, Keys, Store};
 pub use telemetry::{Log, LogFormat};
 
-use crate::settings::{Ledger, Section, values};
+use crate::settings::{Diagnostics, Section, values};
 
 use crate::{domain::policy::Tenants, messages::Messages};
 
@@ -67,11 +67,11 @@ impl Config {
     ///
     /// # Errors
     /// All that is wrong: unknown settings, wrong values, and values that do not fit together.
-    pub fn load(source: &Source) -> Result<Self, Mistakes> {
-        let mut ledger = Ledger::default();
-        let tree = source.tree(&mut ledger);
-        let config = Section::root(tree, &ledger, |root| Self::read(root, source));
-        ledger.finish(config)
+    pub fn load(source: &Source) -> Result<Self, ConfigErrors> {
+        let mut diagnostics = Diagnostics::default();
+        let tree = source.tree(&mut diagnostics);
+        let config = Section::root(tree, &diagnostics, |root| Self::read(root, source));
+        diagnostics.finish(config)
     }
 
     fn read(root: &mut Section<'_>, source: &Source) -> Self {
@@ -85,7 +85,7 @@ impl Config {
         let (tenants, sandboxes) = tenants::read(root, &requests, force.weak_policy);
         if profile == Profile::Production && !force.sandbox && !sandboxes.is_empty() {
             let refusal = "takes codes that are known; refused by profile production unless force.sandbox is set";
-            root.misfit("sandbox", refusal);
+            root.cross_field_error("sandbox", refusal);
         }
         let by_name = root.section("providers", |section| Providers::read(section, profile, force));
         let providers = Providers::routed(root, by_name);

@@ -4,8 +4,8 @@
 //! templates may hold is so little (see [`templates`]) that no value of a later call takes another way.
 
 mod built_in;
-pub mod ending;
 pub mod segments;
+pub mod sms_suffix;
 pub mod templates;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -21,8 +21,8 @@ use crate::{
     },
     secret::Secret,
 };
-use ending::{Ending, bound_host};
 use segments::Size;
+use sms_suffix::{SmsSuffix, bound_host};
 use templates::Template;
 
 /// What a text is made of.
@@ -54,7 +54,7 @@ pub struct Fault {
 #[derive(Clone, Default)]
 pub struct Messages {
     brand: Option<String>,
-    ending: Ending,
+    suffix: SmsSuffix,
     templates: Vec<Template>,
     /// The same, compiled.
     compiled: Arc<Environment<'static>>,
@@ -65,7 +65,7 @@ impl Messages {
     ///
     /// # Errors
     /// All that is wrong with all of them.
-    pub fn new(brand: Option<String>, ending: Ending, templates: Vec<Template>) -> Result<Self, Vec<Fault>> {
+    pub fn new(brand: Option<String>, suffix: SmsSuffix, templates: Vec<Template>) -> Result<Self, Vec<Fault>> {
         let mut compiled = Environment::empty();
         compiled.set_undefined_behavior(UndefinedBehavior::Strict);
         let mut faults = Vec::new();
@@ -84,7 +84,7 @@ impl Messages {
                 faults.push(fault("{% if %}, {% else %} and {% endif %} do not pair up".to_owned()));
             }
         }
-        let messages = Self { brand, ending, templates, compiled: Arc::new(compiled) };
+        let messages = Self { brand, suffix, templates, compiled: Arc::new(compiled) };
         let compiled = |template: &&Template| messages.compiled.get_template(&template.name).is_ok();
         for template in messages.templates.iter().filter(compiled) {
             let found = messages.lacks(template).into_iter();
@@ -105,7 +105,7 @@ impl Messages {
             return self.render(template, goal.channel, &content);
         }
         let text = built_in::text(content.code, content.code_life, content.transaction);
-        Ok(self.ended(text.expose().clone(), goal.channel, content.code))
+        Ok(self.with_suffix(text.expose().clone(), goal.channel, content.code))
     }
 
     /// What is likely to cost more or work less than the operator thinks, one line each.
@@ -143,8 +143,8 @@ impl Messages {
             };
             warnings.push(format!("{about} it takes more than one segment: {why}{with}"));
         }
-        if matches!(self.ending, Ending::Retriever(_)) && bytes > Ending::RETRIEVER_BYTES {
-            let most = Ending::RETRIEVER_BYTES;
+        if matches!(self.suffix, SmsSuffix::SmsRetriever(_)) && bytes > SmsSuffix::RETRIEVER_BYTES {
+            let most = SmsSuffix::RETRIEVER_BYTES;
             warnings.push(format!("{about} it is too long for the SMS Retriever: {bytes} of {most} bytes{with}"));
         }
         warnings
@@ -218,12 +218,12 @@ impl Messages {
         let found = self.compiled.get_template(&template.name);
         // The cause could quote the text.
         let text = found.and_then(|found| found.render(values)).map_err(|_| Unrendered(template.name.clone()))?;
-        Ok(self.ended(text, channel, content.code))
+        Ok(self.with_suffix(text, channel, content.code))
     }
 
-    fn ended(&self, mut text: String, channel: Channel, code: &Secret<String>) -> Secret<String> {
+    fn with_suffix(&self, mut text: String, channel: Channel, code: &Secret<String>) -> Secret<String> {
         if channel == Channel::Sms {
-            self.ending.end(&mut text, code.expose());
+            self.suffix.append_to(&mut text, code.expose());
         }
         Secret::new(text)
     }
@@ -256,7 +256,7 @@ impl fmt::Debug for Messages {
 
 impl PartialEq for Messages {
     fn eq(&self, other: &Self) -> bool {
-        (&self.brand, &self.ending, &self.templates) == (&other.brand, &other.ending, &other.templates)
+        (&self.brand, &self.suffix, &self.templates) == (&other.brand, &other.suffix, &other.templates)
     }
 }
 

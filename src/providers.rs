@@ -75,18 +75,18 @@ pub struct Configured {
 
 /// What a provider is built with.
 #[derive(Clone)]
-pub struct Means {
+pub struct ProviderDeps {
     /// The time of day.
     pub clock: Arc<dyn Clock>,
     /// Sees every call.
     pub observer: Arc<dyn ProviderObserver>,
 }
 
-type Build = dyn Fn(&str, &Means) -> io::Result<Arc<dyn Provider>> + Send + Sync;
+type Build = dyn Fn(&str, &ProviderDeps) -> io::Result<Arc<dyn Provider>> + Send + Sync;
 
 impl Configured {
     /// A provider that is built like this.
-    pub fn new(build: impl Fn(&str, &Means) -> io::Result<Arc<dyn Provider>> + Send + Sync + 'static) -> Self {
+    pub fn new(build: impl Fn(&str, &ProviderDeps) -> io::Result<Arc<dyn Provider>> + Send + Sync + 'static) -> Self {
         Self { kind: "", notes: Vec::new(), build: Arc::new(build) }
     }
 
@@ -97,10 +97,11 @@ impl Configured {
     ) -> Option<Self> {
         let settings = HttpSettings::read(section);
         let adapter = read(section)?;
-        let notes = adapter.notes();
-        let build = move |name: &str, means: &Means| {
-            let provider = HttpProvider::new(name, Box::new(adapter.clone()), &settings, Arc::clone(&means.clock))?;
-            Ok(Arc::new(provider.observed(Arc::clone(&means.observer))) as Arc<dyn Provider>)
+        let open = "base_url is plain http: codes and credentials can be read on the way";
+        let notes = adapter.base_url().is_open().then(|| open.to_owned()).into_iter().chain(adapter.notes()).collect();
+        let build = move |name: &str, deps: &ProviderDeps| {
+            let provider = HttpProvider::new(name, Box::new(adapter.clone()), &settings, Arc::clone(&deps.clock))?;
+            Ok(Arc::new(provider.observed(Arc::clone(&deps.observer))) as Arc<dyn Provider>)
         };
         Some(Self { notes, ..Self::new(build) })
     }
@@ -119,8 +120,8 @@ impl Configured {
     ///
     /// # Errors
     /// A file that it needs cannot be opened.
-    pub fn build(&self, name: &str, means: &Means) -> io::Result<Arc<dyn Provider>> {
-        (self.build)(name, means)
+    pub fn build(&self, name: &str, deps: &ProviderDeps) -> io::Result<Arc<dyn Provider>> {
+        (self.build)(name, deps)
     }
 }
 

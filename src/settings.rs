@@ -1,10 +1,12 @@
-//! How settings are read: values with their paths, and all mistakes kept for one report. Which settings there are is said by
-//! `config`, and by each provider for its own.
+//! How settings are read: values with their paths, and all errors collected for one report. Which settings there are is
+//! said in `config`, and by each provider for its own.
 
-pub mod mistake;
+pub mod config_error;
+pub mod diagnostics;
 pub mod reader;
 pub mod tree;
 pub mod values;
 
-pub use mistake::{Mistake, Mistakes};
-pub use reader::{Ledger, Section};
+pub use config_error::{ConfigError, ConfigErrors};
+pub use diagnostics::Diagnostics;
+pub use reader::Section;

@@ -28,7 +28,7 @@ use crate::{
         provider::Provider,
         store::Store,
     },
-    providers::{Means, sandbox::Sandbox},
+    providers::{ProviderDeps, sandbox::Sandbox},
     secret::Secret,
     service::{Otp, Ports, route::Routes},
     stores::{self, StoreConfig, StoreUrl},
@@ -73,8 +73,8 @@ pub async fn assemble(ground: Ground<'_>) -> Result<Parts, StartError> {
     let store = open_store(config, url, Arc::clone(&clock)).await?;
     let keys = Arc::new(key_ring(config, folder.as_deref(), entropy.as_ref())?);
     let metrics = Arc::new(Metrics::default());
-    let means = Means { clock: Arc::clone(&clock), observer: metrics.clone() };
-    let routes = routes(config, &means)?;
+    let deps = ProviderDeps { clock: Arc::clone(&clock), observer: metrics.clone() };
+    let routes = routes(config, &deps)?;
     let messages = config.messages.clone();
     let ports = Ports {
         store: Arc::clone(&store),
@@ -130,10 +130,10 @@ fn key_ring(config: &Config, folder: Option<&Path>, entropy: &dyn Entropy) -> Re
 }
 
 /// Every provider that is configured, the routes over them, and the sandbox before all.
-fn routes(config: &Config, means: &Means) -> Result<Routes, StartError> {
+fn routes(config: &Config, deps: &ProviderDeps) -> Result<Routes, StartError> {
     let mut by_name: BTreeMap<&str, Arc<dyn Provider>> = BTreeMap::new();
     for (name, provider) in &config.providers.by_name {
-        let built = provider.build(name, means);
+        let built = provider.build(name, deps);
         let built = built.map_err(|cause| StartError::Provider { name: name.clone(), cause: cause.into() })?;
         by_name.insert(name, built);
     }

@@ -17,7 +17,7 @@ pub(super) fn read(section: &mut Section<'_>) -> KnownCodes {
     let code = section.optional_text("code", code);
     let destinations = section.list("destinations", 0..=MAX_DESTINATIONS, destination).unwrap_or_default();
     if code.is_none() && !destinations.is_empty() {
-        section.misfit("code", "required: the code that the destinations take");
+        section.missing("code", "the code that the destinations take");
     }
     let canonical = destinations.iter().filter_map(Destination::canonical);
     code.map(|code| canonical.map(|destination| (destination, code.clone())).collect()).unwrap_or_default()

@@ -61,7 +61,7 @@ impl Operations {
     pub(super) fn read(section: &mut Section<'_>, server: &Server) -> Self {
         let listen = section.text("listen", values::address).unwrap_or_else(|| local(9464));
         if overlap(listen, server.listen) {
-            section.misfit("listen", "must differ from server.listen");
+            section.cross_field_error("listen", "must differ from server.listen");
         }
         Self { listen }
     }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::settings::{
-    Ledger, Mistake, Mistakes,
+    ConfigError, ConfigErrors, Diagnostics,
     tree::{Node, Table},
 };
 
@@ -30,18 +30,18 @@ impl Source {
     ///
     /// # Errors
     /// The file cannot be read, or a variable of otpd is not UTF-8.
-    pub fn of_process(path: Option<&Path>) -> Result<Self, Mistakes> {
-        let (environment, mut mistakes) = environment(std::env::vars_os());
+    pub fn of_process(path: Option<&Path>) -> Result<Self, ConfigErrors> {
+        let (environment, mut errors) = environment(std::env::vars_os());
         let path = path.map(Path::to_path_buf).or_else(|| configured_path(&environment));
         let file = path.and_then(|path| match std::fs::read_to_string(&path) {
             Ok(text) => Some((path.display().to_string(), text)),
             Err(error) => {
                 let message = format!("cannot read the configuration file: {error}");
-                mistakes.push(Mistake { setting: path.display().to_string(), variable: None, message });
+                errors.push(ConfigError { setting: path.display().to_string(), variable: None, message });
                 None
             }
         });
-        if mistakes.is_empty() { Ok(Self { file, environment }) } else { Err(Mistakes(mistakes)) }
+        if errors.is_empty() { Ok(Self { file, environment }) } else { Err(ConfigErrors(errors)) }
     }
 
     /// The value of a variable that is not a setting. Empty is as unset.
@@ -50,23 +50,23 @@ impl Source {
         found.map(|(_, value)| value.as_str()).filter(|value| !value.trim().is_empty())
     }
 
-    /// The settings as one tree. What cannot be placed goes to the ledger.
-    pub(super) fn tree(&self, ledger: &mut Ledger) -> Table {
+    /// The settings as one tree. What cannot be placed goes to the diagnostics.
+    pub(super) fn tree(&self, diagnostics: &mut Diagnostics) -> Table {
         let mut tree = Table::default();
         if let Some((path, text)) = &self.file {
             match text.parse::<toml::Table>() {
                 Ok(table) => tree = Table::from_toml(table),
-                Err(error) => ledger.add(path, format!("{}not TOML: {}", place(text, &error), error.message())),
+                Err(error) => diagnostics.add(path, format!("{}not TOML: {}", place(text, &error), error.message())),
             }
         }
         for (name, value) in self.overrides() {
             let segments: Vec<&str> = name.get(PREFIX.len()..).unwrap_or_default().split("__").collect();
             if !name.to_ascii_uppercase().starts_with(PREFIX) {
-                ledger.add(name, format!("not a setting: settings are named {PREFIX}SECTION__KEY"));
+                diagnostics.add(name, format!("not a setting: settings are named {PREFIX}SECTION__KEY"));
             } else if segments.iter().any(|segment| segment.is_empty()) {
-                ledger.add(name, "not a setting: a section or key is empty");
-            } else if let Err(path) = tree.put(&segments, name, Node::Text(value.clone()), ledger) {
-                ledger.add(&path, format!("is no section, but {name} sets a key of it"));
+                diagnostics.add(name, "not a setting: a section or key is empty");
+            } else if let Err(path) = tree.put(&segments, name, Node::Text(value.clone()), diagnostics) {
+                diagnostics.add(&path, format!("is no section, but {name} sets a key of it"));
             }
         }
         tree
@@ -89,19 +89,19 @@ fn configured_path(environment: &[(String, String)]) -> Option<PathBuf> {
 }
 
 /// Splits variables into those that can be read and those of otpd that cannot.
-fn environment(variables: impl Iterator<Item = (OsString, OsString)>) -> (Vec<(String, String)>, Vec<Mistake>) {
+fn environment(variables: impl Iterator<Item = (OsString, OsString)>) -> (Vec<(String, String)>, Vec<ConfigError>) {
     let mut readable = Vec::new();
-    let mut mistakes = Vec::new();
+    let mut errors = Vec::new();
     for (name, value) in variables {
         match (name.into_string(), value.into_string()) {
             (Ok(name), Ok(value)) => readable.push((name, value)),
             (Ok(name), Err(_)) if name.to_ascii_uppercase().starts_with("OTPD_") => {
-                mistakes.push(Mistake { setting: name, variable: None, message: "must be UTF-8".to_owned() });
+                errors.push(ConfigError { setting: name, variable: None, message: "must be UTF-8".to_owned() });
             }
             _ => {}
         }
     }
-    (readable, mistakes)
+    (readable, errors)
 }
 
 /// Where in the file, for a person: the error's own text would quote the line, and with it a secret.

@@ -41,7 +41,7 @@ impl Store {
         };
         if store.timeout > server.request_timeout {
             let most = values::show(server.request_timeout);
-            section.misfit("timeout", format!("must be at most server.request_timeout, which is {most}"));
+            section.cross_field_error("timeout", format!("must be at most server.request_timeout, which is {most}"));
         }
         store
     }
@@ -83,26 +83,26 @@ impl Keys {
     ) -> Self {
         let given = source.variable(KEYS_VARIABLE).map(|keys| Secret::new(keys.trim().to_owned()));
         let file = section.optional_text("file", values::path);
-        let ledger = section.ledger();
+        let diagnostics = section.diagnostics();
         if given.is_some() && file.is_some() {
-            section.misfit("file", format!("{KEYS_VARIABLE} is set too; set one of them"));
+            section.cross_field_error("file", format!("{KEYS_VARIABLE} is set too; set one of them"));
         }
         if let Some(Err(bad)) = given.as_ref().map(|keys| KeyRing::parse(keys, force.missing_lowest_key)) {
-            ledger.add(KEYS_VARIABLE, bad.to_string());
+            diagnostics.add(KEYS_VARIABLE, bad.to_string());
         }
         if let Some(keys) = given.map(Self::Given).or(file.map(Self::File)) {
             return keys;
         }
         // A wrong address or file says nothing about whether keys are missing.
-        if ledger.is_wrong("store.url") || ledger.is_wrong("keys.file") {
+        if diagnostics.is_wrong("store.url") || diagnostics.is_wrong("keys.file") {
             return Self::Generated;
         }
         let generate = "make one with `otpd generate-key`, or set keys.file";
         if !store.is_embedded() {
-            ledger.add(KEYS_VARIABLE, format!("required where replicas share a store; {generate}"));
+            diagnostics.add(KEYS_VARIABLE, format!("required where replicas share a store; {generate}"));
         } else if profile == Profile::Production && !force.generated_keys {
             let forced = "or set force.generated_keys to keep a generated one";
-            ledger.add(KEYS_VARIABLE, format!("required by profile production; {generate}, {forced}"));
+            diagnostics.add(KEYS_VARIABLE, format!("required by profile production; {generate}, {forced}"));
         }
         Self::Generated
     }

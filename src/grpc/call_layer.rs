@@ -15,7 +15,7 @@ use tower::Service;
 
 use super::{
     call::Call,
-    call_log::{CallObserver, InFlightCall},
+    call_log::InFlightCall,
     deadline::RequestTime,
     method::{Method, RpcTarget},
     proto::{
@@ -26,6 +26,7 @@ use super::{
     shed::{Admission, CallPermit, CallPermits},
     status,
 };
+use crate::ports::observer::CallObserver;
 
 /// An answer on its way. Nothing here fails: what goes wrong is a status.
 type Answering = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;

@@ -9,7 +9,6 @@ use tonic_health::pb::health_server::{Health, HealthServer};
 
 use super::{
     call_layer::{CallLayer, CallRules},
-    call_log::CallObserver,
     deadline::RequestTime,
     listen::Incoming,
     otp::Handlers,
@@ -20,7 +19,10 @@ use super::{
     },
     shed::CallPermits,
 };
-use crate::{ports::clock::Clock, service::Otp};
+use crate::{
+    ports::{clock::Clock, observer::CallObserver},
+    service::Otp,
+};
 
 /// The largest answer: a described challenge with a full timeline has a tenth of it.
 const MAX_ANSWER_BYTES: usize = 256 * 1024;

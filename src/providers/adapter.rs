@@ -8,7 +8,7 @@ pub(super) mod settings;
 
 use std::time::Duration;
 
-use super::http::{Inbound, Outbound};
+use super::http::{BaseUrl, Inbound, Outbound};
 use crate::{
     domain::{code::CodeOwner, destination::Channel},
     ports::provider::{Check, Checked, Delivered, Delivery, Failure, RequestError},
@@ -29,6 +29,9 @@ pub struct Abilities {
 
 /// One provider's wire format.
 pub trait Adapter: Send + Sync {
+    /// Where the provider's API begins.
+    fn base_url(&self) -> &BaseUrl;
+
     /// What it can do.
     fn abilities(&self) -> Abilities;
 
@@ -60,7 +63,8 @@ pub trait Adapter: Send + Sync {
         None
     }
 
-    /// What `check-config` should tell the operator about this provider, one line each.
+    /// What `check-config` should tell the operator about this provider, one line each. That a URL is not encrypted is told
+    /// for every provider alike.
     fn notes(&self) -> Vec<String> {
         Vec::new()
     }

@@ -14,14 +14,7 @@ mod tests;
 use serde::Serialize;
 
 use super::{
-    adapter::{
-        Abilities, Adapter, Alarm,
-        answer::{evidence, unavailable},
-        checked_by_status,
-        context::{derived_id, parameter},
-        delivered_by_status,
-        settings::{header_text, open_note, url_path},
-    },
+    adapter::{Abilities, Adapter, Alarm, answer, checked_by_status, context, delivered_by_status, settings},
     http::{BaseUrl, Inbound, Outbound},
 };
 use crate::{
@@ -52,7 +45,7 @@ const AUTHENTICATION: &str = "authenticate_request_id";
 /// An integrator and how it knows us.
 #[derive(Clone)]
 pub(super) struct GooglePaymentIntegrator {
-    base: BaseUrl,
+    base_url: BaseUrl,
     send_path: String,
     resend_path: String,
     verify_path: String,
@@ -63,13 +56,13 @@ pub(super) struct GooglePaymentIntegrator {
 
 /// Reads `base_url`, the three paths, `account_id` and `authorization`.
 pub(super) fn read(section: &mut Section<'_>) -> Option<GooglePaymentIntegrator> {
-    let base = BaseUrl::read(section, None);
-    let mut path = |name, default: &str| section.text(name, url_path).unwrap_or_else(|| default.to_owned());
+    let base_url = BaseUrl::read(section, None);
+    let mut path = |name, default: &str| section.text(name, settings::url_path).unwrap_or_else(|| default.to_owned());
     let (send_path, resend_path) = (path("send_path", SEND_PATH), path("resend_path", RESEND_PATH));
     let verify_path = path("verify_path", VERIFY_PATH);
     let account = section.optional_text("account_id", |text| Tenant::parse(text).map_err(|error| error.to_string()));
-    let authorization = section.optional_text("authorization", header_text).map(Secret::new);
-    Some(GooglePaymentIntegrator { base: base?, send_path, resend_path, verify_path, account, authorization })
+    let authorization = section.optional_text("authorization", settings::header_text).map(Secret::new);
+    Some(GooglePaymentIntegrator { base_url: base_url?, send_path, resend_path, verify_path, account, authorization })
 }
 
 impl GooglePaymentIntegrator {
@@ -80,7 +73,7 @@ impl GooglePaymentIntegrator {
             request_timestamp: EpochMillis { epoch_millis: context.now.as_millis().to_string() },
             payment_integrator_account_id: self.account.as_ref().unwrap_or(&context.tenant).as_str(),
         };
-        let request = Outbound::post(self.base.join(path)).json(&Call { request_header, body });
+        let request = Outbound::post(self.base_url.join(path)).json(&Call { request_header, body });
         match &self.authorization {
             Some(value) => request.header("authorization", value.expose()),
             None => request,
@@ -91,13 +84,13 @@ impl GooglePaymentIntegrator {
     /// and does nothing twice. Ids are the account's there, so where tenants share one, theirs are told apart.
     fn request_id(&self, context: &ChallengeContext, key: &str) -> String {
         let own = self.account.as_ref().is_none_or(|account| *account == context.tenant);
-        if own && RequestId::parse(key).is_ok() { key.to_owned() } else { derived_id(&context.tenant, key) }
+        if own && RequestId::parse(key).is_ok() { key.to_owned() } else { context::derived_id(&context.tenant, key) }
     }
 }
 
 /// An id of an earlier call that the caller made there: 1 to 100 of `[a-zA-Z0-9:_-]`, as every id of the protocol.
 fn id<'a>(context: &'a ChallengeContext, name: &'static str) -> Result<Option<&'a str>, RequestError> {
-    let given = parameter(&context.parameters, name);
+    let given = context::parameter(&context.parameters, name);
     match given.map(RequestId::parse) {
         Some(Err(_)) => Err(RequestError::InvalidParameter(name)),
         _ => Ok(given),
@@ -105,6 +98,10 @@ fn id<'a>(context: &'a ChallengeContext, name: &'static str) -> Result<Option<&'
 }
 
 impl Adapter for GooglePaymentIntegrator {
+    fn base_url(&self) -> &BaseUrl {
+        &self.base_url
+    }
+
     fn abilities(&self) -> Abilities {
         Abilities {
             // The same request id is answered as before for 30 days.
@@ -133,7 +130,7 @@ impl Adapter for GooglePaymentIntegrator {
         }
         let context = &delivery.context;
         let reference = self.request_id(context, &delivery.idempotency_key);
-        if parameter(&context.parameters, OPTION).is_some() {
+        if context::parameter(&context.parameters, OPTION).is_some() {
             let Some(sent) = answer.json::<Sent<SendOtpResult>>() else { return Delivered::Unknown };
             let now = context.now.as_millis();
             match sent.result {
@@ -174,7 +171,7 @@ impl Adapter for GooglePaymentIntegrator {
             // Another call with this request id came first, or ours was cut off: that one may have been judged.
             (_, Some(ErrorCode::IdempotencyViolation)) | (409 | 412 | 499, _) => return Checked::Unknown,
             (400..=499, Some(ErrorCode::UserActionInProgress)) | (423, _) => {
-                return Checked::Failed(unavailable(answer));
+                return Checked::Failed(answer::unavailable(answer));
             }
             // Any status but 200 says that the request was not processed, and these codes say what has to be mended.
             (400..=499, Some(code)) if code.alarm().is_some() => return Checked::Failed(Failure::Refused),
@@ -185,8 +182,8 @@ impl Adapter for GooglePaymentIntegrator {
         let Some(verified) = answer.json::<Verified>() else { return Checked::Unknown };
         match verified.result {
             VerifyOtpResultCode::Success(_) => Checked::Matched(Evidence {
-                eci: evidence(verified.eci),
-                verification_id: evidence(verified.payment_integrator_verify_otp_id),
+                eci: answer::evidence(verified.eci),
+                verification_id: answer::evidence(verified.payment_integrator_verify_otp_id),
             }),
             VerifyOtpResultCode::OtpNotMatched(_) => Checked::NotMatched,
             VerifyOtpResultCode::OtpAlreadyUsed(_) => Checked::AlreadyUsed,
@@ -195,10 +192,6 @@ impl Adapter for GooglePaymentIntegrator {
 
     fn alarm(&self, answer: &Inbound) -> Option<Alarm> {
         error(answer).and_then(ErrorCode::alarm)
-    }
-
-    fn notes(&self) -> Vec<String> {
-        open_note(&self.base)
     }
 }
 
@@ -215,7 +208,7 @@ fn refused(answer: &Inbound) -> Delivered {
     match (answer.status, error(answer)) {
         // Another call with this request id came first, or ours was cut off: that one may have sent a code.
         (_, Some(ErrorCode::IdempotencyViolation)) | (409 | 412 | 499, _) => Delivered::Unknown,
-        (400..=499, Some(ErrorCode::UserActionInProgress)) | (423, _) => Delivered::Failed(unavailable(answer)),
+        (400..=499, Some(ErrorCode::UserActionInProgress)) | (423, _) => Delivered::Failed(answer::unavailable(answer)),
         // No such method there.
         (501, _) => Delivered::Failed(Failure::Refused),
         _ => delivered_by_status(answer),

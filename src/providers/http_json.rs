@@ -62,13 +62,13 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<HttpJson> {
     let user = section.optional_text("user", user);
     let password = section.optional_text("password", |text| Ok(Secret::new(text.to_owned())));
     if user.is_some() != password.is_some() && !settings::is_wrong(section, "user") {
-        section.misfit("password", "goes with user: set both or none");
+        section.cross_field_error("password", "goes with user: set both or none");
     }
     let headers = section.section("headers", |section| templates(section, header));
     let json = section.optional_text("json", Json::parse);
     let form = section.section("form", |section| templates(section, |_, text| Template::parse(text)));
     if json.is_some() && !form.is_empty() {
-        section.misfit("json", "goes without form: a request has one body");
+        section.cross_field_error("json", "goes without form: a request has one body");
     }
     let rules = Rules::read(section);
     let body = match json {
@@ -77,7 +77,7 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<HttpJson> {
         None => Body::Form(form),
     };
     if method == Method::GET && !matches!(body, Body::Empty) {
-        section.misfit("method", "GET goes without json and form");
+        section.cross_field_error("method", "GET goes without json and form");
     }
     let (base_url, path) = (base_url?, path?);
     let mut variables: BTreeSet<Variable> = path.variables().collect();
@@ -88,7 +88,7 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<HttpJson> {
         Body::Form(pairs) => variables.extend(pairs.iter().flat_map(|(_, template)| template.variables())),
     }
     if variables.contains(&Variable::ToDigits) && channels.contains(&Channel::Email) {
-        section.misfit("channels", "email goes without {{to_digits}}, which a mailbox has not");
+        section.cross_field_error("channels", "email goes without {{to_digits}}, which a mailbox has not");
     }
     let login = user.zip(password);
     Some(HttpJson { base_url, channels, method, path, login, headers, body, variables, rules })
@@ -158,6 +158,10 @@ impl HttpJson {
 }
 
 impl Adapter for HttpJson {
+    fn base_url(&self) -> &BaseUrl {
+        &self.base_url
+    }
+
     fn abilities(&self) -> Abilities {
         Abilities {
             code_owner: CodeOwner::Otpd,
@@ -194,9 +198,5 @@ impl Adapter for HttpJson {
 
     fn delivered(&self, _delivery: &Delivery, answer: &Inbound) -> Delivered {
         self.rules.judge(answer)
-    }
-
-    fn notes(&self) -> Vec<String> {
-        settings::open_note(&self.base_url)
     }
 }

@@ -121,6 +121,10 @@ impl Infobip2fa {
 }
 
 impl Adapter for Infobip2fa {
+    fn base_url(&self) -> &BaseUrl {
+        &self.base_url
+    }
+
     fn abilities(&self) -> Abilities {
         let mut channels = vec![Channel::Sms, Channel::Voice];
         channels.extend(self.email_message_id.is_some().then_some(Channel::Email));
@@ -205,9 +209,5 @@ impl Adapter for Infobip2fa {
             (false, "NO_MORE_PIN_ATTEMPTS") => Checked::AttemptsExceeded,
             _ => Checked::Unknown,
         }
-    }
-
-    fn notes(&self) -> Vec<String> {
-        settings::open_note(&self.base_url)
     }
 }

@@ -63,6 +63,10 @@ impl Refusal {
 }
 
 impl Adapter for Mailgun {
+    fn base_url(&self) -> &BaseUrl {
+        &self.base_url
+    }
+
     fn abilities(&self) -> Abilities {
         Abilities {
             code_owner: CodeOwner::Otpd,
@@ -98,10 +102,6 @@ impl Adapter for Mailgun {
             429 => Delivered::Failed(answer::unavailable_until_reset(answer, delivery.context.now)),
             _ => delivered_by_status(answer),
         }
-    }
-
-    fn notes(&self) -> Vec<String> {
-        settings::open_note(&self.base_url)
     }
 }
 

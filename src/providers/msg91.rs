@@ -87,6 +87,10 @@ impl Msg91 {
 }
 
 impl Adapter for Msg91 {
+    fn base_url(&self) -> &BaseUrl {
+        &self.base_url
+    }
+
     fn abilities(&self) -> Abilities {
         let mut channels = vec![Channel::Sms];
         channels.extend(self.voice_retry.then_some(Channel::Voice));
@@ -194,7 +198,6 @@ impl Adapter for Msg91 {
 
     fn notes(&self) -> Vec<String> {
         let shared = "one phone number has one code at MSG91, so a code is not bound to its transaction";
-        let shared = self.transactions.then(|| shared.to_owned());
-        settings::open_note(&self.base_url).into_iter().chain(shared).collect()
+        self.transactions.then(|| shared.to_owned()).into_iter().collect()
     }
 }

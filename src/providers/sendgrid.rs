@@ -97,6 +97,10 @@ impl Fault {
 }
 
 impl Adapter for SendGrid {
+    fn base_url(&self) -> &BaseUrl {
+        &self.base_url
+    }
+
     fn abilities(&self) -> Abilities {
         Abilities {
             code_owner: CodeOwner::Otpd,
@@ -134,10 +138,6 @@ impl Adapter for SendGrid {
             429 => Delivered::Failed(answer::unavailable_until_reset(answer, delivery.context.now)),
             _ => delivered_by_status(answer),
         }
-    }
-
-    fn notes(&self) -> Vec<String> {
-        settings::open_note(&self.base_url)
     }
 }
 

@@ -54,17 +54,17 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<TwilioMessages> {
     let content_sid = section.optional_text("whatsapp_content_sid", sid("HX"));
     let whatsapp = channels.contains(&Channel::WhatsApp);
     if whatsapp && from.as_ref().is_some_and(|from| !from.starts_with('+')) {
-        section.misfit("from", "must be a number in E.164 where channels has whatsapp");
+        section.cross_field_error("from", "must be a number in E.164 where channels has whatsapp");
     }
     if content_sid.is_some() && !whatsapp && !settings::is_wrong(section, "channels") {
-        section.misfit("whatsapp_content_sid", "goes with whatsapp in channels");
+        section.cross_field_error("whatsapp_content_sid", "goes with whatsapp in channels");
     }
     let sender = match (from, service) {
         (Some(from), None) => Some(Sender::From(from)),
         (None, Some(service)) => Some(Sender::Service(service)),
         (Some(_), Some(_)) | (None, None) => {
             if !settings::is_wrong(section, "messaging_service_sid") {
-                section.misfit("from", "required: this or messaging_service_sid, and not both");
+                section.missing("from", "this or messaging_service_sid, and not both");
             }
             None
         }
@@ -145,6 +145,10 @@ impl TwilioMessages {
 }
 
 impl Adapter for TwilioMessages {
+    fn base_url(&self) -> &BaseUrl {
+        &self.base_url
+    }
+
     fn abilities(&self) -> Abilities {
         Abilities {
             code_owner: CodeOwner::Otpd,
@@ -199,9 +203,7 @@ impl Adapter for TwilioMessages {
         let template = self.content_sid.is_some() || !self.channels.contains(&Channel::WhatsApp);
         let note = "WhatsApp takes free text only within a day of the person's own last message; \
                     set whatsapp_content_sid to a template";
-        let mut notes = settings::open_note(&self.base_url);
-        notes.extend((!template).then(|| note.to_owned()));
-        notes
+        (!template).then(|| note.to_owned()).into_iter().collect()
     }
 }
 

@@ -104,6 +104,10 @@ fn to(context: &ChallengeContext) -> Result<&str, RequestError> {
 }
 
 impl Adapter for TwilioVerify {
+    fn base_url(&self) -> &BaseUrl {
+        &self.base_url
+    }
+
     fn abilities(&self) -> Abilities {
         Abilities {
             // A verification that was approved is deleted: a second check answers 404.
@@ -200,9 +204,5 @@ impl Adapter for TwilioVerify {
             ("canceled" | "deleted" | "expired" | "failed", Some(false) | None) => Checked::Gone,
             _ => Checked::Unknown,
         }
-    }
-
-    fn notes(&self) -> Vec<String> {
-        settings::open_note(&self.base_url)
     }
 }

@@ -138,6 +138,10 @@ impl VonageVerify {
 }
 
 impl Adapter for VonageVerify {
+    fn base_url(&self) -> &BaseUrl {
+        &self.base_url
+    }
+
     fn abilities(&self) -> Abilities {
         let mut channels = vec![Channel::Sms, Channel::Voice, Channel::Email];
         channels.extend(self.whatsapp_from.is_some().then_some(Channel::WhatsApp));
@@ -215,9 +219,5 @@ impl Adapter for VonageVerify {
             (409, Some(_)) => Checked::Failed(answer::unavailable(answer)),
             _ => checked_by_status(answer),
         }
-    }
-
-    fn notes(&self) -> Vec<String> {
-        settings::open_note(&self.base_url)
     }
 }

@@ -155,6 +155,10 @@ fn by_code(code: i64, answer: &Inbound) -> Delivered {
 }
 
 impl Adapter for WhatsAppCloud {
+    fn base_url(&self) -> &BaseUrl {
+        &self.base_url
+    }
+
     fn abilities(&self) -> Abilities {
         Abilities {
             code_owner: CodeOwner::Otpd,
@@ -204,10 +208,6 @@ impl Adapter for WhatsAppCloud {
     fn alarm(&self, answer: &Inbound) -> Option<Alarm> {
         let answered = answer.json().filter(|_| !answer.is_success());
         answered.and_then(|Refusal { error }| refusal(error.code))
-    }
-
-    fn notes(&self) -> Vec<String> {
-        settings::open_note(&self.base_url)
     }
 }
 

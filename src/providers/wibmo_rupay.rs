@@ -14,14 +14,7 @@ mod tests;
 use std::time::Duration;
 
 use super::{
-    adapter::{
-        Abilities, Adapter, Alarm,
-        answer::evidence,
-        checked_by_status,
-        context::{derived_hex, indian_mobile, indian_units, is_digits, needed, parameter, said},
-        delivered_by_status,
-        settings::{closed_base_url, required, secret, url_path, word},
-    },
+    adapter::{Abilities, Adapter, Alarm, answer, checked_by_status, context, delivered_by_status, settings},
     http::{BaseUrl, Inbound, Outbound},
 };
 use crate::{
@@ -60,7 +53,7 @@ const MAX_VALIDITY: u64 = 30;
 /// An instance of the payment gateway and how it knows us.
 #[derive(Clone)]
 pub(super) struct WibmoRupay {
-    base: BaseUrl,
+    base_url: BaseUrl,
     generate_path: String,
     verify_path: String,
     instance: String,
@@ -72,16 +65,16 @@ pub(super) struct WibmoRupay {
 
 /// Reads `base_url`, the two paths, `pg_instance_id`, `header_pg_instance_id`, `merchant_id` and `api_key`.
 pub(super) fn read(section: &mut Section<'_>) -> Option<WibmoRupay> {
-    let base = closed_base_url(section, None, "card numbers");
-    let generate_path = section.text("generate_path", url_path).unwrap_or_else(|| GENERATE_PATH.to_owned());
-    let verify_path = section.text("verify_path", url_path).unwrap_or_else(|| VERIFY_PATH.to_owned());
-    let instance = required(section, "pg_instance_id", "the id of the gateway's instance", word);
-    let header_instance = section.optional_text("header_pg_instance_id", word);
-    let merchant = required(section, "merchant_id", "the merchant's id there", word);
-    let api_key = secret(section, "api_key", "the x-api-key");
+    let base_url = settings::closed_base_url(section, None, "card numbers");
+    let generate_path = section.text("generate_path", settings::url_path).unwrap_or_else(|| GENERATE_PATH.to_owned());
+    let verify_path = section.text("verify_path", settings::url_path).unwrap_or_else(|| VERIFY_PATH.to_owned());
+    let instance = settings::required(section, "pg_instance_id", "the id of the gateway's instance", settings::word);
+    let header_instance = section.optional_text("header_pg_instance_id", settings::word);
+    let merchant = settings::required(section, "merchant_id", "the merchant's id there", settings::word);
+    let api_key = settings::secret(section, "api_key", "the x-api-key");
     let instance = instance?;
     Some(WibmoRupay {
-        base: base?,
+        base_url: base_url?,
         generate_path,
         verify_path,
         header_instance: header_instance.unwrap_or_else(|| instance.clone()),
@@ -94,11 +87,17 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<WibmoRupay> {
 impl WibmoRupay {
     fn call(&self, path: &str, body: impl serde::Serialize) -> Outbound {
         let header = Header { version: VERSION, instance: &self.instance, api_key: self.api_key.expose() };
-        Outbound::post(self.base.join(path)).header("pgInstanceId", &self.header_instance).json(&Call { header, body })
+        Outbound::post(self.base_url.join(path))
+            .header("pgInstanceId", &self.header_instance)
+            .json(&Call { header, body })
     }
 }
 
 impl Adapter for WibmoRupay {
+    fn base_url(&self) -> &BaseUrl {
+        &self.base_url
+    }
+
     fn abilities(&self) -> Abilities {
         Abilities {
             // A second question about one code may count as a second attempt.
@@ -112,7 +111,7 @@ impl Adapter for WibmoRupay {
 
     fn deliver(&self, delivery: &Delivery) -> Result<Outbound, RequestError> {
         let context = &delivery.context;
-        let given = |name| parameter(&context.parameters, name);
+        let given = |name| context::parameter(&context.parameters, name);
         let transaction = context.transaction.as_ref().ok_or(RequestError::MissingParameter("transaction"))?;
         let amount = paise(&transaction.amount)?;
         let reference = merchant_reference(context);
@@ -128,8 +127,8 @@ impl Adapter for WibmoRupay {
             mobile_number: mobile(context),
             card_holder_status: given("cardHolderStatus").unwrap_or(CARD_HOLDER_STATUS),
             http_accept: given("http_accept"),
-            browser_user_agent: said(&context.client.user_agent).or_else(|| given("browser_user_agent")),
-            customer_ip_address: said(&context.client.ip_address).or_else(|| given("customerIpAddress")),
+            browser_user_agent: context::said(&context.client.user_agent).or_else(|| given("browser_user_agent")),
+            customer_ip_address: context::said(&context.client.ip_address).or_else(|| given("customerIpAddress")),
             ext1: given("ext1"),
             ext2: given("ext2"),
             amount_in_inr: given("amountInINR"),
@@ -162,10 +161,10 @@ impl Adapter for WibmoRupay {
     }
 
     fn check(&self, check: &Check) -> Result<Outbound, RequestError> {
-        let transaction = match said(&check.reference) {
+        let transaction = match context::said(&check.reference) {
             Some(reference) => reference,
             // Where the answer to the send was lost, the caller may know the number from elsewhere.
-            None => needed(&check.context.parameters, "pgTransactionId")?,
+            None => context::needed(&check.context.parameters, "pgTransactionId")?,
         };
         let body = Verify {
             instance: &self.instance,
@@ -185,7 +184,7 @@ impl Adapter for WibmoRupay {
         match answer.code() {
             Code::Success if answer.is_authenticated() => {
                 // What the bank wants to see again when the payment is authorised.
-                Checked::Matched(Evidence { eci: String::new(), verification_id: evidence(answer.context) })
+                Checked::Matched(Evidence { eci: String::new(), verification_id: answer::evidence(answer.context) })
             }
             Code::WrongOtp => Checked::NotMatched,
             Code::Expired => Checked::Gone,
@@ -204,27 +203,27 @@ impl Adapter for WibmoRupay {
 
 fn card(context: &ChallengeContext) -> Result<wire::Card<'_>, RequestError> {
     let shaped = |name, fits: fn(&str) -> bool| {
-        let value = needed(&context.parameters, name)?;
+        let value = context::needed(&context.parameters, name)?;
         if fits(value) { Ok(value) } else { Err(RequestError::InvalidParameter(name)) }
     };
     Ok(wire::Card {
         // ISO/IEC 7812: at most 19 digits.
-        pan: shaped("pan", |text| is_digits(text, 12..=19))?,
+        pan: shaped("pan", |text| context::is_digits(text, 12..=19))?,
         expiry: shaped("expDate", is_month)?,
-        cvd2: shaped("cvd2", |text| is_digits(text, 3..=4))?,
+        cvd2: shaped("cvd2", |text| context::is_digits(text, 3..=4))?,
         name: shaped("nameOnCard", |text| text.chars().count() <= 100 && !text.chars().any(char::is_control))?,
     })
 }
 
 /// MMYYYY.
 fn is_month(text: &str) -> bool {
-    is_digits(text, 6..=6) && text.get(..2).is_some_and(|month| ("01"..="12").contains(&month))
+    context::is_digits(text, 6..=6) && text.get(..2).is_some_and(|month| ("01"..="12").contains(&month))
 }
 
 /// The amount in hundredths without a point, as a sibling page of the same provider says.
 fn paise(amount: &Amount) -> Result<String, RequestError> {
-    let fits = |paise: &String| is_digits(paise, 1..=12);
-    indian_units(amount, 10_000).and_then(|paise| {
+    let fits = |paise: &String| context::is_digits(paise, 1..=12);
+    context::indian_units(amount, 10_000).and_then(|paise| {
         Some(paise).filter(fits).ok_or(RequestError::InvalidParameter("transaction.amount.amount_micros"))
     })
 }
@@ -232,10 +231,10 @@ fn paise(amount: &Amount) -> Result<String, RequestError> {
 /// The same for all sends of a challenge, so that a new code makes the old one void, and for its checks. In this order: the
 /// caller's parameter, the transaction's reference, a name made from the challenge's.
 fn merchant_reference(context: &ChallengeContext) -> String {
-    let reference = context.transaction.as_ref().and_then(|transaction| said(&transaction.reference));
-    match parameter(&context.parameters, "merchantReferenceNo").or(reference) {
+    let reference = context.transaction.as_ref().and_then(|transaction| context::said(&transaction.reference));
+    match context::parameter(&context.parameters, "merchantReferenceNo").or(reference) {
         Some(reference) => reference.to_owned(),
-        None => derived_hex(&context.tenant, context.challenge.as_str(), MAX_REFERENCE),
+        None => context::derived_hex(&context.tenant, context.challenge.as_str(), MAX_REFERENCE),
     }
 }
 
@@ -245,9 +244,9 @@ fn mobile(context: &ChallengeContext) -> Option<&str> {
     match &context.destination {
         Destination::Phone(number) => {
             let number = number.expose();
-            indian_mobile(number).or_else(|| number.strip_prefix('+'))
+            context::indian_mobile(number).or_else(|| number.strip_prefix('+'))
         }
-        Destination::Email(_) | Destination::OnFile => parameter(&context.parameters, "mobileNumber"),
+        Destination::Email(_) | Destination::OnFile => context::parameter(&context.parameters, "mobileNumber"),
     }
 }
 

@@ -1,8 +1,8 @@
-//! Settings before they are read: the file's tables with the environment's values laid over them.
+//! Settings before they are read: the tables of the file, with the values of the environment in their places.
 
 use std::collections::BTreeMap;
 
-use super::reader::Ledger;
+use super::diagnostics::Diagnostics;
 
 /// A setting or a section of settings.
 pub enum Node {
@@ -10,7 +10,7 @@ pub enum Node {
     Table(Table),
     /// A value of the file.
     Value(toml::Value),
-    /// A variable's text: its type is whatever the setting wants.
+    /// A variable's text, which becomes a value of the type that the setting has.
     Text(String),
 }
 
@@ -19,7 +19,7 @@ pub enum Node {
 pub struct Table(pub BTreeMap<String, Node>);
 
 impl Table {
-    /// Takes a table of the file.
+    /// A table of the file.
     pub fn from_toml(table: toml::Table) -> Self {
         let node = |value| match value {
             toml::Value::Table(table) => Node::Table(Self::from_toml(table)),
@@ -28,12 +28,18 @@ impl Table {
         Self(table.into_iter().map(|(key, value)| (key, node(value))).collect())
     }
 
-    /// Lays a variable's value over what is there.
+    /// Puts a variable's value in its place, instead of the file's.
     ///
     /// # Errors
-    /// The path of a value on the way that is not a section.
-    pub fn put(&mut self, segments: &[&str], variable: &str, node: Node, ledger: &mut Ledger) -> Result<(), String> {
-        self.put_below("", segments, variable, node, ledger)
+    /// The path of a section around it that the file has as a plain value.
+    pub fn put(
+        &mut self,
+        segments: &[&str],
+        variable: &str,
+        node: Node,
+        diagnostics: &mut Diagnostics,
+    ) -> Result<(), String> {
+        self.put_below("", segments, variable, node, diagnostics)
     }
 
     fn put_below(
@@ -42,14 +48,14 @@ impl Table {
         segments: &[&str],
         variable: &str,
         node: Node,
-        ledger: &mut Ledger,
+        diagnostics: &mut Diagnostics,
     ) -> Result<(), String> {
         let Some((first, rest)) = segments.split_first() else { return Ok(()) };
         let key = self.key(path, first);
         let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
         if rest.is_empty() {
-            if let Some(other) = ledger.set_variable(&path, variable) {
-                ledger.add(&path, format!("set twice in the environment, also by {other}"));
+            if let Some(other) = diagnostics.set_variable(&path, variable) {
+                diagnostics.add(&path, format!("set twice in the environment, also by {other}"));
             }
             self.0.insert(key, node);
             return Ok(());
@@ -59,13 +65,13 @@ impl Table {
             *below = Node::Table(table_of(text).map_err(|_| path.clone())?);
         }
         match below {
-            Node::Table(table) => table.put_below(&path, rest, variable, node, ledger),
+            Node::Table(table) => table.put_below(&path, rest, variable, node, diagnostics),
             Node::Value(_) | Node::Text(_) => Err(path),
         }
     }
 
-    /// The key that a variable means: one of the file in whatever case, or else in lower case. Tenants are named by
-    /// callers, so their case is kept.
+    /// The key that a variable means: that of the file in any case, or else in lower case. The case of a tenant is kept,
+    /// because callers send its name.
     fn key(&self, path: &str, segment: &str) -> String {
         let same = |key: &&String| key.eq_ignore_ascii_case(segment);
         match self.0.keys().find(same) {

@@ -1,10 +1,10 @@
-//! How texts become values. Messages never quote the text: it may be a secret in the wrong place.
+//! How texts become values. Error messages never quote the text, which may be a secret in the wrong place.
 
 use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use crate::domain::quota::Window;
 
-/// A span as an operator would write it, in the largest unit that keeps it whole.
+/// A span as an operator would write it, in the largest unit of which it is a whole number.
 pub fn show(span: Duration) -> String {
     let millis = span.as_millis();
     let units = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000)];
@@ -60,8 +60,8 @@ pub fn window(text: &str) -> Result<Window, String> {
     Ok(Window { max, per })
 }
 
-/// Why windows of one list do not fit together: each longer one must allow more, or the shorter ones never apply.
-pub fn misfit(windows: &[Window]) -> Option<String> {
+/// Why the windows of one list contradict each other: a longer window that allows no more makes the shorter one useless.
+pub(crate) fn conflicting_windows(windows: &[Window]) -> Option<String> {
     let mut sorted = windows.to_vec();
     sorted.sort_by_key(|window| (window.per, window.max));
     sorted.iter().zip(sorted.iter().skip(1)).find_map(|(short, long)| {

@@ -147,6 +147,9 @@ impl Store for Redis {
         names: &[Name],
         deadline: Deadline,
     ) -> Result<Vec<Option<Sealed>>, StoreError> {
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
         let mut get = redis::cmd("MGET");
         for name in names {
             get.arg(RedisKey::Record(partition, *name));
@@ -205,6 +208,9 @@ impl Store for Redis {
     }
 
     async fn refund(&self, uses: &[(Name, Token)], deadline: Deadline) -> Result<(), StoreError> {
+        if uses.is_empty() {
+            return Ok(());
+        }
         let mut removes = redis::pipe();
         for (quota, usage) in uses {
             removes.cmd("ZREM").arg(RedisKey::Quota(*quota)).arg(&usage.0[..]).ignore();

@@ -50,7 +50,7 @@ pub(crate) enum Operation {
     Read(Partition, Vec<Name>),
     Commit(Partition, Vec<Change>),
     Acquire(Name, Token, Vec<Window>, Timestamp),
-    Refund(Name, Token),
+    Refund(Vec<(Name, Token)>),
     Usage(Name, Vec<Window>, Timestamp),
     Clear(Name),
 }
@@ -297,9 +297,7 @@ impl FaultyStore {
             Operation::Acquire(quota, usage, windows, now) => {
                 self.inner.acquire(*quota, *usage, windows, *now, deadline).await.map(Answer::Acquired)
             }
-            Operation::Refund(quota, usage) => {
-                self.inner.refund(*quota, *usage, deadline).await.map(|()| Answer::Nothing)
-            }
+            Operation::Refund(uses) => self.inner.refund(uses, deadline).await.map(|()| Answer::Nothing),
             Operation::Usage(quota, windows, now) => {
                 self.inner.usage(*quota, windows, *now, deadline).await.map(Answer::Used)
             }
@@ -394,8 +392,8 @@ impl Store for FaultyStore {
         }
     }
 
-    async fn refund(&self, quota: Name, usage: Token, deadline: Deadline) -> Result<(), StoreError> {
-        self.run(Operation::Refund(quota, usage), deadline).await.map(drop)
+    async fn refund(&self, uses: &[(Name, Token)], deadline: Deadline) -> Result<(), StoreError> {
+        self.run(Operation::Refund(uses.to_vec()), deadline).await.map(drop)
     }
 
     async fn usage(

@@ -201,9 +201,12 @@ impl Store for MemoryStore {
         Ok(Acquired::Now)
     }
 
-    async fn refund(&self, quota: Name, usage: Token, _deadline: Deadline) -> Result<(), StoreError> {
-        if let Some(present) = self.open("refund")?.0.quotas.get_mut(&quota) {
-            present.uses.retain(|(known, _)| *known != usage);
+    async fn refund(&self, uses: &[(Name, Token)], _deadline: Deadline) -> Result<(), StoreError> {
+        let (mut kept, _) = self.open("refund")?;
+        for (quota, usage) in uses {
+            if let Some(present) = kept.quotas.get_mut(quota) {
+                present.uses.retain(|(known, _)| known != usage);
+            }
         }
         Ok(())
     }

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Code;
 
 use super::*;
-use crate::{grpc::call_log::CallSummary, ports::clock::Stopwatch};
+use crate::ports::{clock::Stopwatch, observer::CallSummary};
 
 const VERIFY: &str = "/otp.v1.OtpService/VerifyOtp";
 const SEND: &str = "/otp.v1.OtpService/SendOtp";

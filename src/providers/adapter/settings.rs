@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 #[cfg(test)]
-use crate::settings::{Ledger, Mistakes, tree::Table};
+use crate::settings::{ConfigErrors, Diagnostics, tree::Table};
 use crate::{
     domain::destination::Channel,
     providers::http::BaseUrl,
@@ -20,7 +20,7 @@ pub(in crate::providers) fn required<T>(
 ) -> Option<T> {
     let value = section.text(name, parse);
     if value.is_none() {
-        section.misfit(name, format!("required: {what}"));
+        section.missing(name, what);
     }
     value
 }
@@ -33,7 +33,7 @@ pub(in crate::providers) fn secret(section: &mut Section<'_>, name: &str, what: 
 /// Whether a setting is wrong in itself: then it says nothing about how it goes with others.
 pub(in crate::providers) fn is_wrong(section: &Section<'_>, name: &str) -> bool {
     let path = if section.path().is_empty() { name.to_owned() } else { format!("{}.{name}", section.path()) };
-    section.ledger().is_wrong(&path)
+    section.diagnostics().is_wrong(&path)
 }
 
 /// A name or credential at the provider: visible ASCII without spaces, so that it can stand in a header.
@@ -79,15 +79,9 @@ pub(in crate::providers) fn closed_base_url(
 ) -> Option<BaseUrl> {
     let base_url = BaseUrl::read(section, default);
     if base_url.as_ref().is_some_and(BaseUrl::is_open) {
-        section.misfit("base_url", format!("must be https: {what} are sent there"));
+        section.cross_field_error("base_url", format!("must be https: {what} are sent there"));
     }
     base_url
-}
-
-/// What the operator should know of an API that is not called over TLS.
-pub(in crate::providers) fn open_note(base_url: &BaseUrl) -> Vec<String> {
-    let note = "base_url is plain http: codes and credentials can be read on the way";
-    if base_url.is_open() { vec![note.to_owned()] } else { Vec::new() }
 }
 
 /// The adapter that these settings make, or all that is wrong with them.
@@ -95,10 +89,10 @@ pub(in crate::providers) fn open_note(base_url: &BaseUrl) -> Vec<String> {
 pub(in crate::providers) fn adapter_of<A>(
     settings: &str,
     read: fn(&mut Section<'_>) -> Option<A>,
-) -> Result<A, Mistakes> {
-    let ledger = Ledger::default();
-    let adapter = Section::root(Table::from_toml(settings.parse().unwrap()), &ledger, read);
-    ledger.finish(()).map(|()| adapter.expect("what is not read is a mistake"))
+) -> Result<A, ConfigErrors> {
+    let diagnostics = Diagnostics::default();
+    let adapter = Section::root(Table::from_toml(settings.parse().unwrap()), &diagnostics, read);
+    diagnostics.finish(()).map(|()| adapter.expect("what is not read is a mistake"))
 }
 
 /// Changes one line of right settings after another, a name alone meaning that the line is left out, and wants one mistake.
@@ -108,13 +102,13 @@ pub(in crate::providers) fn wrong_settings<A>(
     read: fn(&mut Section<'_>) -> Option<A>,
     cases: &[(&str, &str)],
 ) {
-    let mistakes = |settings: &str| adapter_of(settings, read).map_err(|it| it.to_string()).err().unwrap_or_default();
-    assert_eq!(mistakes(right), "");
+    let errors = |settings: &str| adapter_of(settings, read).map_err(|it| it.to_string()).err().unwrap_or_default();
+    assert_eq!(errors(right), "");
     for (change, expected) in cases {
         let (key, value) = change.split_once(' ').unwrap_or((change, ""));
         let kept = right.lines().filter(|line| line.split(' ').next() != Some(key));
         let changed = if value.is_empty() { "" } else { *change };
-        let wrong = mistakes(&kept.chain([changed]).collect::<Vec<_>>().join("\n"));
+        let wrong = errors(&kept.chain([changed]).collect::<Vec<_>>().join("\n"));
         assert!(wrong.starts_with(expected) && !wrong.contains('\n'), "{change}: {wrong}");
     }
 }

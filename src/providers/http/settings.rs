@@ -53,10 +53,10 @@ impl HttpSettings {
             client_key_file: section.optional_text("client_key_file", values::path),
         };
         if settings.connect_timeout > settings.timeout {
-            section.misfit("connect_timeout", "must be at most timeout");
+            section.cross_field_error("connect_timeout", "must be at most timeout");
         }
         if settings.client_certificate_file.is_some() != settings.client_key_file.is_some() {
-            section.misfit("client_key_file", "goes with client_certificate_file: set both or none");
+            section.cross_field_error("client_key_file", "goes with client_certificate_file: set both or none");
         }
         settings
     }
@@ -109,7 +109,7 @@ impl BaseUrl {
         let given = section.text("base_url", Self::parse);
         let url = given.or_else(|| default.and_then(|text| Self::parse(text).ok()));
         if url.is_none() {
-            section.misfit("base_url", "required: the URL of the provider's API");
+            section.missing("base_url", "the URL of the provider's API");
         }
         url
     }

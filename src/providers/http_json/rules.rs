@@ -90,7 +90,7 @@ impl Rules {
         let success_values = section.list("success_values", 1..=100, |text| Ok(text.to_owned()));
         let half = success_pointer.is_some() != success_values.is_some();
         if half && !settings::is_wrong(section, "success_pointer") {
-            section.misfit("success_values", "goes with success_pointer: set both or none");
+            section.cross_field_error("success_values", "goes with success_pointer: set both or none");
         }
         let reference_pointer = section.optional_text("reference_pointer", pointer);
         let error_pointer = section.optional_text("error_pointer", pointer);
@@ -98,13 +98,13 @@ impl Rules {
             let keys = section.names();
             let read = |key: String| {
                 let class = section.text(&key, values::word(&CLASSES))?;
-                Rule::parse(&key, class).map_err(|message| section.misfit(&key, message)).ok()
+                Rule::parse(&key, class).map_err(|message| section.cross_field_error(&key, message)).ok()
             };
             keys.into_iter().filter_map(read).collect()
         });
         errors.sort_by_key(Rule::rank);
         if error_pointer.is_none() && errors.iter().any(|rule| rule.value.is_some()) {
-            section.misfit("error_pointer", "required: where the values are that errors names");
+            section.missing("error_pointer", "where the values are that errors names");
         }
         Self {
             errors,

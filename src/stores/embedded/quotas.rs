@@ -121,8 +121,9 @@ impl Quotas {
 
     /// Forgets all uses of a quota; returns them. The quota itself is forgotten when it is due.
     pub(super) fn clear(&mut self, quota: Name) -> Vec<Token> {
-        let uses = self.quotas.get_mut(&quota).map(|present| std::mem::take(&mut present.uses));
-        uses.unwrap_or_default().into_iter().map(|counted| counted.usage).collect()
+        let Some(present) = self.quotas.get_mut(&quota) else { return Vec::new() };
+        present.longest = Duration::ZERO;
+        present.uses.drain(..).map(|counted| counted.usage).collect()
     }
 
     /// Forgets quotas whose time has come, until about `limit` uses are gone; returns those uses.
