@@ -9,6 +9,12 @@ mod fixture;
 #[cfg(test)]
 mod language;
 #[cfg(test)]
+mod lockout;
+#[cfg(test)]
+mod protocol;
+#[cfg(test)]
+mod status;
+#[cfg(test)]
 mod table;
 
 /// Runs every scenario of a table and reports all steps that came out otherwise. With `OTPD_REWRITE_TABLES` set it writes them
