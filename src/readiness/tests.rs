@@ -14,8 +14,8 @@ use tokio_util::task::TaskTracker;
 
 use super::*;
 use crate::{
-    domain::{quota::Window, time::Timestamp},
-    ports::store::{Inserted, Name, Sealed, StoreError, Swapped, TakeId, Taken, Version},
+    domain::{ids::Token, quota::Window, time::Timestamp},
+    ports::store::{Acquired, Change, Claimed, Committed, Located, Name, Partition, Sealed, StoreError},
 };
 
 /// A store that is well, fails or hangs, as told.
@@ -46,19 +46,35 @@ impl Store for Moody {
             _ => Err(StoreError::new("check", "moody")),
         }
     }
-    async fn load(&self, _: Name, _: Deadline) -> Result<Option<Sealed>, StoreError> {
+    async fn locate(&self, _: Name, _: &[Name], _: Deadline) -> Result<Option<Located>, StoreError> {
         unreachable!()
     }
-    async fn insert(&self, _: Name, _: &Sealed, _: Duration, _: Deadline) -> Result<Inserted, StoreError> {
+    async fn claim(&self, _: Name, _: Partition, _: Duration, _: Deadline) -> Result<Claimed, StoreError> {
         unreachable!()
     }
-    async fn swap(&self, _: Name, _: Version, _: &Sealed, _: Duration, _: Deadline) -> Result<Swapped, StoreError> {
+    async fn read(&self, _: Partition, _: &[Name], _: Deadline) -> Result<Vec<Option<Sealed>>, StoreError> {
         unreachable!()
     }
-    async fn take(&self, _: Name, _: TakeId, _: &[Window], _: Timestamp, _: Deadline) -> Result<Taken, StoreError> {
+    async fn commit(&self, _: Partition, _: &[Change], _: Deadline) -> Result<Committed, StoreError> {
         unreachable!()
     }
-    async fn give_back(&self, _: Name, _: TakeId, _: Deadline) -> Result<(), StoreError> {
+    async fn acquire(
+        &self,
+        _: Name,
+        _: Token,
+        _: &[Window],
+        _: Timestamp,
+        _: Deadline,
+    ) -> Result<Acquired, StoreError> {
+        unreachable!()
+    }
+    async fn refund(&self, _: &[(Name, Token)], _: Deadline) -> Result<(), StoreError> {
+        unreachable!()
+    }
+    async fn usage(&self, _: Name, _: &[Window], _: Timestamp, _: Deadline) -> Result<Vec<u32>, StoreError> {
+        unreachable!()
+    }
+    async fn clear(&self, _: Name, _: Deadline) -> Result<(), StoreError> {
         unreachable!()
     }
     async fn close(&self, _: Deadline) {
