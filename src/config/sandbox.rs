@@ -1,4 +1,4 @@
-//! `[sandbox]` and `[tenants.NAME.sandbox]`: destinations of callers' own tests.
+//! `[sandbox]` and `[tenants.NAME.sandbox]`: destinations for callers' own tests.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::{
 /// How many destinations one section lists.
 const MAX_DESTINATIONS: usize = 1000;
 
-/// Reads a section: `code`, and the `destinations` that take it.
+/// Reads a section: `code`, and the `destinations` that accept it.
 pub(super) fn read(section: &mut Section<'_>) -> KnownCodes {
     let code = section.optional_text("code", code);
     let destinations = section.list("destinations", 0..=MAX_DESTINATIONS, destination).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The last line of a text message, by which a browser or an app on the phone knows that the code is for it.
+//! The last line of a text message, by which a browser or an app on the phone recognises that the code is for it.
 
 /// The longest name of a host (RFC 1035, section 2.3.4).
 const MAX_HOST: usize = 253;

@@ -47,7 +47,7 @@ pub trait Adapter: Send + Sync {
     /// The request that checks what the person typed.
     ///
     /// # Errors
-    /// As [`Adapter::deliver`]. The default is for providers that deliver codes of otpd's.
+    /// As [`Adapter::deliver`]. The default is for providers that deliver codes of otpd.
     fn check(&self, _check: &Check) -> Result<Outbound, RequestError> {
         Err(RequestError::Unsupported("check"))
     }

@@ -1,7 +1,7 @@
-//! The sandbox: destinations of callers' own tests. Nothing is sent to them, and each takes a code that is known.
+//! The sandbox: destinations for callers' own tests. Nothing is sent to them, and each accepts a configured code.
 //!
-//! To the service it is a provider that checks its own codes, chosen before any route, so that all rules but the quotas
-//! apply: attempts, gaps, expiry, locks.
+//! The service sees a provider that checks its own codes and is chosen before any route, so all rules but the quotas apply:
+//! attempts, gaps, expiry, locks.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -26,7 +26,7 @@ pub const NAME: &str = "sandbox";
 /// The codes of destinations, in canonical form.
 pub type KnownCodes = BTreeMap<String, Secret<String>>;
 
-/// Takes known codes and sends nothing.
+/// Accepts known codes and sends nothing.
 pub struct Sandbox {
     capabilities: Capabilities,
     common: KnownCodes,
@@ -81,7 +81,7 @@ impl Provider for Sandbox {
         match self.code(&check.context.tenant, &check.context.destination) {
             Some(known) if code::matches(known, &check.otp) => Checked::Matched(Evidence::default()),
             Some(_) => Checked::NotMatched,
-            // It is not in the configuration any more.
+            // The destination has left the configuration.
             None => Checked::Gone,
         }
     }

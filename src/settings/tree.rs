@@ -1,4 +1,4 @@
-//! Settings before they are read: the tables of the file, with the values of the environment in their places.
+//! Settings before they are read: the tables of the file, with the values of the environment instead of those of the file where both have one.
 
 use std::collections::BTreeMap;
 

@@ -84,12 +84,6 @@ fn settings_that_are_wrong_are_all_reported() {
 }
 
 #[test]
-fn an_open_base_url_is_told_of() {
-    assert_eq!(adapter("base_url = 'http://integrator.example'").unwrap().notes().len(), 1);
-    assert_eq!(adapter("base_url = 'https://integrator.example'").unwrap().notes(), Vec::<String>::new());
-}
-
-#[test]
 fn errors_that_an_operator_must_mend_are_alarms() {
     let adapter = adapter("base_url = 'https://integrator.example'").unwrap();
     let alarm = |status, body: &str| {

@@ -22,7 +22,7 @@ use crate::{
     providers::adapter::{Adapter, Alarm},
 };
 
-/// What a caller is told to wait when all permits of a provider are taken.
+/// What a caller is told to wait when all permits of a provider are in use.
 const CROWDED: Duration = Duration::from_millis(500);
 
 /// A provider that has had this much time, or its own time-out where that is shorter, and has not answered, has failed.
@@ -172,7 +172,7 @@ impl HttpProvider {
             return D::failed(Failure::Unavailable { retry_after: None });
         }
         let Ok(_permit) = self.permits.try_acquire() else {
-            tracing::warn!(provider = self.name, operation, "all permits of the provider are taken");
+            tracing::warn!(provider = self.name, operation, "all permits of the provider are in use");
             return D::failed(Failure::Unavailable { retry_after: Some(CROWDED) });
         };
         let permit = match self.breaker.admit(self.clock.monotonic()) {

@@ -23,7 +23,7 @@ use tokio_util::{
 };
 
 use super::{
-    fault::{self, Verdict},
+    fault::{self, LinkHealth},
     keys,
     stream::{self, InFlight, Opened},
 };
@@ -36,7 +36,7 @@ const BACK_OFF_MAX: Duration = Duration::from_secs(1);
 
 /// The shared connection. Ends its task when dropped.
 pub(super) struct Link {
-    state: Arc<State>,
+    shared: Arc<Shared>,
     in_flight: InFlight,
     ended: CancellationToken,
     operation_timeout: Duration,
@@ -51,7 +51,7 @@ pub(super) struct Live {
 }
 
 #[derive(Default)]
-struct State {
+struct Shared {
     /// The connection, and the task behind it: giving the one up ends the other, and what still waits fails at once.
     live: RwLock<Option<(Live, Option<AbortOnDropHandle<()>>)>>,
     broken: Notify,
@@ -77,7 +77,7 @@ impl Connector {
             let mut opened = stream::open(&self.client, &self.in_flight, &self.tracker).await?;
             match probe().query_async::<()>(&mut opened.connection).await {
                 // A server that answers, if only to say that its memory is full, is the right server.
-                Err(error) if fault::verdict(&error) != Verdict::Healthy => Err(error),
+                Err(error) if fault::health(&error) != LinkHealth::Healthy => Err(error),
                 _ => Ok(opened),
             }
         };
@@ -96,18 +96,18 @@ pub(super) fn probe() -> Cmd {
 impl Link {
     /// Keeps up the connection, which is established, from now on.
     pub(super) fn keep(connector: Connector, opened: Opened) -> Self {
-        let state = Arc::new(State::default());
-        state.set(opened, 0);
+        let shared = Arc::new(Shared::default());
+        shared.set(opened, 0);
         let ended = CancellationToken::new();
         let operation_timeout = connector.operation_timeout;
         let (tracker, in_flight) = (connector.tracker.clone(), connector.in_flight.clone());
-        tracker.spawn(ended.clone().run_until_cancelled_owned(renew(connector, Arc::clone(&state))));
-        Self { state, in_flight, operation_timeout, _ends_on_drop: ended.clone().drop_guard(), ended }
+        tracker.spawn(ended.clone().run_until_cancelled_owned(renew(connector, Arc::clone(&shared))));
+        Self { shared, in_flight, operation_timeout, _ends_on_drop: ended.clone().drop_guard(), ended }
     }
 
     /// The connection, or an error at once while there is none.
     pub(super) fn live(&self, operation: &'static str) -> Result<Live, StoreError> {
-        self.state.get().ok_or_else(|| StoreError::new(operation, "not connected to redis"))
+        self.shared.get().ok_or_else(|| StoreError::new(operation, "not connected to redis"))
     }
 
     /// Waits for an answer until the deadline, and draws conclusions about the connection.
@@ -131,22 +131,22 @@ impl Link {
         });
         let Ok(answer) = answered.await else {
             if handed_over {
-                self.state.note(Verdict::Slow, generation);
+                self.shared.note(LinkHealth::Slow, generation);
             }
             return Err(StoreError::timed_out(operation));
         };
-        self.state.note(answer.as_ref().err().map_or(Verdict::Healthy, fault::verdict), generation);
+        self.shared.note(answer.as_ref().err().map_or(LinkHealth::Healthy, fault::health), generation);
         answer.map_err(|error| StoreError::new(operation, fault::words(&error)))
     }
 
     /// Gives the connection up for good.
     pub(super) fn close(&self) {
         self.ended.cancel();
-        self.state.clear();
+        self.shared.clear();
     }
 }
 
-impl State {
+impl Shared {
     fn get(&self) -> Option<Live> {
         self.live.read().unwrap_or_else(PoisonError::into_inner).as_ref().map(|(live, _)| live.clone())
     }
@@ -162,13 +162,13 @@ impl State {
     }
 
     /// Notes what an operation learnt about the connection of a generation.
-    fn note(&self, verdict: Verdict, generation: u64) {
-        match verdict {
-            Verdict::Healthy if self.late.load(Ordering::Relaxed) == 0 => {}
-            Verdict::Healthy => self.late.store(0, Ordering::Relaxed),
-            Verdict::Slow if self.late.fetch_add(1, Ordering::Relaxed) + 1 < LATE_MAX => {}
-            Verdict::Slow => self.suspected.notify_one(),
-            Verdict::Broken => self.give_up(generation),
+    fn note(&self, health: LinkHealth, generation: u64) {
+        match health {
+            LinkHealth::Healthy if self.late.load(Ordering::Relaxed) == 0 => {}
+            LinkHealth::Healthy => self.late.store(0, Ordering::Relaxed),
+            LinkHealth::Slow if self.late.fetch_add(1, Ordering::Relaxed) + 1 < LATE_MAX => {}
+            LinkHealth::Slow => self.suspected.notify_one(),
+            LinkHealth::Broken => self.give_up(generation),
         }
     }
 
@@ -187,7 +187,7 @@ impl State {
             match timeout_at(Deadline::after(silence_max).instant(), answered).await {
                 Ok(answer) => {
                     self.late.store(0, Ordering::Relaxed);
-                    self.note(answer.as_ref().err().map_or(Verdict::Healthy, fault::verdict), generation);
+                    self.note(answer.as_ref().err().map_or(LinkHealth::Healthy, fault::health), generation);
                 }
                 Err(_) => self.give_up(generation),
             }
@@ -205,9 +205,9 @@ impl State {
 }
 
 /// Connects anew whenever the connection was given up.
-async fn renew(connector: Connector, state: Arc<State>) {
+async fn renew(connector: Connector, shared: Arc<Shared>) {
     for generation in 1.. {
-        state.until_broken(connector.connect_timeout).await;
+        shared.until_broken(connector.connect_timeout).await;
         tracing::warn!("the connection to redis is lost");
         let mut back_off = BACK_OFF_MIN;
         let opened = loop {
@@ -218,7 +218,7 @@ async fn renew(connector: Connector, state: Arc<State>) {
             sleep(back_off).await;
             back_off = (back_off * 2).min(BACK_OFF_MAX);
         };
-        state.set(opened, generation);
+        shared.set(opened, generation);
         tracing::info!("connected to redis again");
     }
 }
