@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// Prints one line per message to standard output, and appends the same as JSON to a file where one is set.
-pub struct Console {
+pub(crate) struct Console {
     name: String,
     capabilities: Capabilities,
     outputs: Arc<Mutex<Outputs>>,
@@ -61,7 +61,7 @@ impl Console {
     ///
     /// # Errors
     /// The file cannot be opened for appending.
-    pub fn new(name: &str, file: Option<&Path>) -> io::Result<Self> {
+    pub(crate) fn new(name: &str, file: Option<&Path>) -> io::Result<Self> {
         let file = file.map(open).transpose()?;
         Ok(Self::with_screen(name, Box::new(io::stdout()), file))
     }

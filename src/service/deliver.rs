@@ -171,7 +171,7 @@ impl Otp {
     /// What the provider is given. `None` where the challenge ended meanwhile, for then there is nothing to send.
     fn delivery(&self, ask: &SendAsk, challenge: &Challenge, number: u32) -> Result<Option<Delivery>, Error> {
         let Some(code) = challenge.live_code().filter(|code| code.send_number == number) else { return Ok(None) };
-        let Some(context) = context(&ask.target, challenge, code, ask, self.now()) else { return Ok(None) };
+        let Some(context) = challenge_context(&ask.target, challenge, code, ask, self.now()) else { return Ok(None) };
         let code_life = code.expires_at.since(self.now());
         let message = match code.owner {
             CodeOwner::Otpd => {
@@ -190,14 +190,14 @@ impl Otp {
     fn message(&self, context: &ChallengeContext, code: Secret<String>, code_life: Duration) -> Result<Message, Error> {
         let (tenant, destination) = (&context.tenant, &context.destination);
         let goal = Goal { tenant, purpose: context.purpose, channel: context.channel, destination };
-        let content = Content { code: &code, code_life, transaction: context.transaction.as_ref() };
-        let text = self.messages.text(&goal, &context.locale, &content);
+        let words = Content { code: &code, code_life, transaction: context.transaction.as_ref() };
+        let text = self.messages.text(&goal, &context.locale, &words);
         let text = text.map_err(|unrendered| Error::Internal(unrendered.to_string()))?;
         Ok(Message { code, text })
     }
 }
 
-fn context(
+fn challenge_context(
     target: &ChallengeRef,
     challenge: &Challenge,
     code: &LiveCode,
