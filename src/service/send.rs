@@ -91,6 +91,9 @@ impl Otp {
         if first.outcome != SendStep::AcquireQuotas {
             return self.reserving(first, send, None);
         }
+        let Some(_permit) = self.send_permits.of(send.target.name) else {
+            return Ok(Reserving::InProgress(self.states.now()));
+        };
         let uses = self.uses(send, &first.after.challenge, token)?;
         let (quotas, acquired) = match self.quotas.acquire(&uses, caller.deadline).await? {
             Acquisition::Acquired(acquired) => (QuotaState::Acquired, Some(acquired)),

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use otpd::domain::{
-    outcome::{Sent, State, Verified},
+    outcome::{ChallengeState, Sent, Verified},
     time::Timestamp,
 };
 
@@ -45,7 +45,7 @@ pub(crate) struct History {
     /// At the end: consecutive failures by account.
     pub(crate) failures: BTreeMap<String, u64>,
     /// At the end: the account and state of each challenge.
-    pub(crate) challenges: BTreeMap<String, (String, State)>,
+    pub(crate) challenges: BTreeMap<String, (String, ChallengeState)>,
 }
 
 /// The limits of the run.
@@ -75,7 +75,7 @@ impl History {
             if ids.len() > 1 {
                 found.push(format!("{challenge} succeeded under {ids:?}"));
             }
-            if self.challenges.get(challenge).is_some_and(|(_, state)| *state != State::Verified) {
+            if self.challenges.get(challenge).is_some_and(|(_, state)| *state != ChallengeState::Verified) {
                 found.push(format!("{challenge} succeeded and is not verified"));
             }
         }
@@ -173,7 +173,7 @@ impl History {
             let is_success = |call: &&Call| matches!(call.told, Told::Verified(Verified::Success(_)));
             let told: BTreeSet<_> =
                 self.calls.iter().filter(of_account).filter(is_success).map(|call| &call.challenge).collect();
-            let verified = |(owner, state): &&(String, State)| owner == account && *state == State::Verified;
+            let verified = |(owner, state): &&(String, ChallengeState)| owner == account && *state == ChallengeState::Verified;
             if self.challenges.values().filter(verified).count() > told.len() {
                 continue; // A success that nobody was told of: nobody knows when.
             }

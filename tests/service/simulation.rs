@@ -15,7 +15,7 @@ use otpd::{
     domain::{
         code::CodeOwner,
         destination::Channel,
-        outcome::{Created, State},
+        outcome::{ChallengeState, Created},
         quota::Window,
         time::Timestamp,
     },
@@ -323,7 +323,7 @@ async fn whatever_fails_the_contract_holds() {
         println!("OTPD_SIM_SEED={seed}");
         let (violations, history) = simulate(*seed, false).await;
         assert!(violations.is_empty(), "OTPD_SIM_SEED={seed}: {violations:#?}");
-        successes += history.challenges.values().filter(|(_, state)| *state == State::Verified).count();
+        successes += history.challenges.values().filter(|(_, state)| *state == ChallengeState::Verified).count();
         failures += history.failures.values().sum::<u64>();
         mails += history.mails.len();
         questions += history.questions.len();

@@ -47,6 +47,8 @@ pub(crate) enum Judge {
     Exceeded,
     Used,
     Unknown,
+    /// Certainly nothing was compared, and it says so.
+    Fail,
     /// Answers nothing until long after the deadline, and has not compared.
     Hang,
     /// Compares, and the answer is lost.
@@ -283,6 +285,7 @@ impl Provider for FakeProvider {
                 Judge::Exceeded => return Checked::AttemptsExceeded,
                 Judge::Used => return Checked::AlreadyUsed,
                 Judge::Unknown => return Checked::Unknown,
+                Judge::Fail => return Checked::Failed(Failure::Unavailable { retry_after: None }),
                 Judge::Hang => std::future::pending().await,
                 Judge::CompareUnheard => {
                     drop(self.compare(&check));
