@@ -1,16 +1,16 @@
 //! The gRPC face: bytes to use cases and back. Knows the contract and the service, and no adapter.
 //!
-//! A call passes `front` (call log, shedding, deadline, rewriting of the framework's own statuses), then the generated
-//! code, then `otp` or `admin`: parse, one use case in a tracked task, render. `status` is the only place that makes a
-//! status.
+//! A call passes `call_layer` (call log, limit of calls in flight, deadline, rewriting of the framework's own statuses),
+//! then the generated code, then `otp` or `admin`: parse, one use case in a tracked task, render. `status` is the only
+//! place that makes a status.
 
-pub mod call_log;
 pub mod server;
 
 mod admin;
 mod call;
+mod call_layer;
+mod call_log;
 mod deadline;
-mod front;
 mod listen;
 mod method;
 mod otp;

@@ -1,49 +1,48 @@
-//! The use cases: each loads, lets the rules decide, swaps, and only then answers. Knows no gRPC type and no adapter.
+//! The use cases, one a file: each loads, lets the rules decide, commits, and only then answers. Knows no gRPC type and no
+//! adapter.
+//!
+//! Rooms that several use cases share: [`States`] (challenges and lockouts), [`Quotas`], [`Delivery`], [`Asks`].
 //!
 //! A use case that has begun must be driven to its end: the caller runs it in a task of its own, so that a client that
 //! hangs up leaves nothing half recorded.
 
-mod challenges;
-mod check;
+mod asks;
+mod cancel;
+mod context;
 mod create;
-mod deliver;
+mod delivery;
 pub mod error;
 mod fingerprint;
-mod manage;
+mod get;
+mod lockouts;
+mod memory;
+mod operate;
 mod quotas;
 mod records;
+mod refunds;
 pub mod request;
 pub mod route;
 mod send;
-mod subjects;
+mod states;
+mod timing;
 mod verify;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use challenges::ChallengeRef;
-use error::Error;
+use asks::Asks;
+use delivery::Delivery;
+use quotas::Quotas;
 use records::Records;
-use request::Caller;
 use route::Routes;
+use states::States;
+use tokio_util::task::TaskTracker;
 
 use crate::{
-    domain::{
-        canonical::Canonical,
-        challenge::Challenge,
-        ids::{Request, RequestId},
-        policy::{TenantPolicy, Tenants},
-        subject::Subject,
-    },
+    domain::policy::Tenants,
     keys::ring::KeyRing,
     messages::Messages,
     ports::{clock::Clock, entropy::Entropy, store::Store},
 };
-
-/// Races that a request loses before it gives up. A challenge can only be changed a bounded number of times, so that even
-/// a thousand parallel guesses lose a handful each.
-const MAX_RACES: usize = 64;
-/// How long a write may take that must not be abandoned half-way when the caller's time runs out.
-const FINISH: Duration = Duration::from_secs(5);
 
 /// What the use cases need from outside.
 pub struct Ports {
@@ -59,44 +58,29 @@ pub struct Ports {
     pub routes: Routes,
     /// The words around codes.
     pub messages: Messages,
+    /// Runs what is done after an answer.
+    pub tasks: TaskTracker,
 }
 
 /// The use cases of otpd.
 pub struct Otp {
-    store: Arc<dyn Store>,
-    keys: Arc<KeyRing>,
-    clock: Arc<dyn Clock>,
-    entropy: Arc<dyn Entropy>,
+    states: Arc<States>,
+    quotas: Quotas,
+    delivery: Delivery,
+    asks: Asks,
     routes: Routes,
-    messages: Messages,
-    tenants: Tenants,
-    challenges: Records<Challenge>,
-    subjects: Records<Subject>,
+    keys: Arc<KeyRing>,
 }
 
 impl Otp {
     /// The use cases over these ports, for these tenants.
     pub fn new(ports: Ports, tenants: Tenants) -> Self {
-        let Ports { store, keys, clock, entropy, routes, messages } = ports;
-        let challenges = Records::new(store.clone(), keys.clone(), entropy.clone());
-        let subjects = Records::new(store.clone(), keys.clone(), entropy.clone());
-        Self { store, keys, clock, entropy, routes, messages, tenants, challenges, subjects }
-    }
-
-    fn policy(&self, caller: &Caller) -> Result<&TenantPolicy, Error> {
-        self.tenants.of(&caller.tenant).ok_or(Error::Forbidden)
-    }
-
-    /// The challenge that a request names. Refuses tenants that are not accepted.
-    fn challenge_ref(&self, caller: &Caller, challenge: &RequestId) -> Result<ChallengeRef, Error> {
-        self.policy(caller)?;
-        let name = self.keys.challenge_name(&caller.tenant, challenge);
-        Ok(ChallengeRef { name, tenant: caller.tenant.clone() })
-    }
-
-    /// The request as the rules see it.
-    fn request(&self, caller: &Caller, target: &ChallengeRef, content: Canonical) -> Request {
-        let id = self.keys.request_tag(target.name, &caller.request_id);
-        Request { id, content: self.keys.fingerprint(content) }
+        let Ports { store, keys, clock, entropy, routes, messages, tasks } = ports;
+        let records = Records::new(Arc::clone(&keys), entropy);
+        let states = Arc::new(States::new(Arc::clone(&store), records, Arc::clone(&clock), tenants));
+        let quotas = Quotas::new(store, Arc::clone(&keys), clock, &tasks);
+        let delivery = Delivery::new(Arc::clone(&states), quotas.clone(), routes.clone(), messages, Arc::clone(&keys));
+        let asks = Asks::new(Arc::clone(&states), quotas.clone(), routes.clone());
+        Self { states, quotas, delivery, asks, routes, keys }
     }
 }

@@ -16,6 +16,7 @@ pub mod embedded;
 pub mod redis;
 pub mod url;
 
+use embedded::StoreTime;
 pub use url::{StoreUrl, StoreUrlError};
 
 /// How to reach the store and how long to wait for it.
@@ -46,13 +47,10 @@ impl StoreConfig {
 /// Opens the store. Its background tasks run on `tracker`; they end when the store is closed or dropped.
 ///
 /// Fails where the store cannot be reached now: a process that starts without its store has nothing to serve.
-pub async fn open(
-    config: StoreConfig,
-    clock: Arc<dyn Clock>,
-    tracker: &TaskTracker,
-) -> Result<Arc<dyn Store>, StoreError> {
+pub async fn open(config: StoreConfig, clock: &dyn Clock, tracker: &TaskTracker) -> Result<Arc<dyn Store>, StoreError> {
     if let Some(directory) = config.url.directory() {
-        let store: Arc<dyn Store> = Arc::new(embedded::Embedded::open(directory, clock, tracker).await?);
+        let store: Arc<dyn Store> =
+            Arc::new(embedded::Embedded::open(directory, StoreTime::starting_at(clock), tracker).await?);
         return Ok(store);
     }
     Ok(Arc::new(redis::Redis::open(&config, tracker).await?))

@@ -1,21 +1,25 @@
 //! The record of a challenge: what the store keeps of it, sealed. The rules that change it are in `domain::rules`.
 
+mod answers;
+mod open;
+
 use std::{fmt, time::Duration};
 
+pub use answers::{Answer, Decline, Event, EventKind, Reply};
+pub use open::{Asking, Attempt, LiveCode, Open, SendUse, Sending};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    code::CodeOwner,
     destination::{Channel, Destination},
-    ids::{AccountId, OptionId, Request, Tag},
-    policy::{Limits, OnResend},
+    ids::{AccountId, Contact, IdempotencyKey, OptionId},
+    policy::Limits,
     purpose::Purpose,
     time::Timestamp,
     transaction::Transaction,
 };
 
-/// A challenge gives back at most so many sends whose delivery definitely failed.
-pub const MAX_GIVEN_BACK: u32 = 10;
+/// A challenge refunds at most so many sends that definitely failed, and as many attempts that nothing judged.
+pub const MAX_REFUNDS: u32 = 10;
 /// The timeline keeps the last so many events.
 pub const MAX_EVENTS: usize = 32;
 /// A challenge has at most so many options.
@@ -28,10 +32,10 @@ pub const UNSENT_RETENTION: Duration = Duration::from_secs(3600);
 pub struct Challenge {
     /// When it was opened.
     pub created_at: Timestamp,
-    /// The latest time at which anything was recorded. The rules never judge by an earlier one.
+    /// The latest time at which anything was recorded. The rules never judge it by an earlier one.
     pub latest_at: Timestamp,
     /// The CreateChallenge that opened it.
-    pub creation: Request,
+    pub creation: IdempotencyKey,
     /// The person's account at the caller.
     pub account: AccountId,
     /// What is proven.
@@ -45,13 +49,15 @@ pub struct Challenge {
     /// Open with all it needs to make and compare codes, or ended without.
     pub phase: Phase,
     /// The send being delivered. Outlives the end: its outcome is recorded all the same.
-    pub pending_send: Option<PendingSend>,
-    /// Counts reserved sends, given back or not; each has its own number.
-    pub send_number: u32,
-    /// Sends used up, over all options: decides the gap.
-    pub sends_spent: u32,
-    /// Sends given back.
-    pub given_back: u32,
+    pub sending: Option<Sending>,
+    /// The number of the last reserved send. Never used twice, not even after a refund.
+    pub last_send: u32,
+    /// The number of the last ask of a provider. Never used twice either.
+    pub last_ask: u32,
+    /// Sends refunded, at most [`MAX_REFUNDS`].
+    pub refunded_sends: u32,
+    /// Attempts refunded, at most [`MAX_REFUNDS`].
+    pub refunded_attempts: u32,
     /// When the next send is accepted.
     pub next_send_at: Timestamp,
     /// Attempts used up: codes compared, or asked of a provider.
@@ -70,36 +76,20 @@ pub struct ChallengeOption {
     /// How.
     pub channel: Channel,
     /// Where; after the end only what may be shown.
-    pub target: Target,
-    /// For a registration: the keyed hash of the destination, to which failures belong.
-    pub subject: Option<Tag>,
+    pub target: ContactAddress,
+    /// Whose failures are counted apart from those of other options.
+    pub contact: Contact,
     /// Sends used up.
     pub sends: u32,
 }
 
 /// A destination, or its mask once the challenge has ended.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Target {
+pub enum ContactAddress {
     /// The challenge is open.
     Known(Destination),
     /// The challenge has ended.
     Masked(String),
-}
-
-impl Target {
-    /// What may be shown.
-    pub fn masked(&self) -> String {
-        match self {
-            Self::Known(destination) => destination.masked(),
-            Self::Masked(mask) => mask.clone(),
-        }
-    }
-}
-
-impl fmt::Debug for Target {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Target(..)")
-    }
 }
 
 /// Whether a challenge can still be verified.
@@ -111,228 +101,20 @@ pub enum Phase {
     Ended(Ended),
 }
 
-/// What an open challenge needs, and drops at its end.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Open {
-    /// Random; all codes of the challenge are made from it.
-    pub nonce: [u8; 16],
-    /// BCP 47, or empty.
-    pub locale: String,
-    /// The one live code.
-    pub code: Option<LiveCode>,
-    /// The attempt that a provider is being asked about.
-    pub pending_check: Option<PendingCheck>,
-}
-
-impl fmt::Debug for Open {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Open")
-            .field("code", &self.code)
-            .field("pending_check", &self.pending_check)
-            .finish_non_exhaustive()
-    }
-}
-
 /// How a challenge ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Ended {
-    /// Verified by the attempt of that number.
-    Verified {
-        /// The number of the attempt, from 1.
-        attempt: u32,
-    },
+    /// Its code matched.
+    Verified,
     /// Cancelled by the caller, or voided because a provider no longer knew of it.
     Cancelled,
     /// Out of attempts.
-    AttemptsExceeded {
+    Exhausted {
         /// When the last code expired: from then on the answer is "expired".
         code_expires_at: Timestamp,
     },
     /// Past its time.
     Expired,
-}
-
-/// The live code: all that is needed to make it again, never the code.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LiveCode {
-    /// The index of the option that it was sent to.
-    pub option: u8,
-    /// Part of what the code is made from; a new one voids all older codes.
-    pub generation: u32,
-    /// The number of the send that made it.
-    pub send_number: u32,
-    /// How many digits it has; of a provider's own code as far as known, else 0.
-    pub digits: u8,
-    /// The master key that it is made with.
-    pub key_id: u32,
-    /// When it expires.
-    pub expires_at: Timestamp,
-    /// What a resend does to it.
-    pub on_resend: OnResend,
-    /// The provider that delivers it.
-    pub provider: String,
-    /// Who makes and checks it.
-    pub owner: CodeOwner,
-    /// The provider's name for the delivery of a code of its own; empty until it has answered.
-    pub reference: String,
-}
-
-/// A send between its reservation and its outcome.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PendingSend {
-    /// The request that asked for it.
-    pub request: Request,
-    /// Its number.
-    pub number: u32,
-    /// The index of the option.
-    pub option: u8,
-    /// From then on it counts as unconfirmed.
-    pub lease_until: Timestamp,
-    /// When its code expires, for the answer to a send that outlives its challenge.
-    pub code_expires_at: Timestamp,
-    /// How long its code is, or 0; likewise.
-    pub code_digits: u8,
-    /// The code that lives again if nothing was sent.
-    pub previous: Option<LiveCode>,
-    /// When the next send would be accepted if nothing was sent.
-    pub previous_next_send_at: Timestamp,
-}
-
-/// An attempt between the question to the provider and its answer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PendingCheck {
-    /// The request that asked for it.
-    pub request: Request,
-    /// The number of the attempt, from 1.
-    pub attempt: u32,
-    /// The send whose code is checked.
-    pub send_number: u32,
-    /// From then on it counts as unanswered.
-    pub lease_until: Timestamp,
-    /// Whether the provider may have been asked before.
-    pub repeated: bool,
-}
-
-/// A recorded answer: the same request is given it again.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Answer {
-    /// The request.
-    pub request: Request,
-    /// What it was answered.
-    pub reply: Reply,
-}
-
-/// An answer that used something up.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Reply {
-    /// A send, accepted or unconfirmed.
-    Sent {
-        /// When its code expires.
-        expires_at: Timestamp,
-        /// Sends that the option had left.
-        remaining_sends: u32,
-        /// When the next send is accepted.
-        next_send_at: Timestamp,
-        /// Whether the provider took it.
-        confirmed: bool,
-        /// How long the code is, or 0.
-        code_length: u8,
-    },
-    /// A send to a destination that the provider rejected.
-    DestinationRejected,
-    /// A code that did not match.
-    NotMatched {
-        /// Attempts left.
-        remaining: u32,
-    },
-    /// The code that matched.
-    Matched {
-        /// The subject's failures when it matched: those, and no later ones, are forgiven.
-        forgives_through: u64,
-        /// Whose failures those are, for a registration.
-        subject: Option<Tag>,
-        /// Electronic Commerce Indicator, or empty.
-        eci: String,
-        /// The provider's id of the verification, or empty.
-        verification_id: String,
-    },
-    /// A provider said that its code was past its time.
-    CodeExpired,
-    /// A provider compares no more codes.
-    AttemptsExceeded,
-    /// A provider said that its code was used before.
-    AlreadyUsed,
-    /// A provider did not answer; the same request asks it again.
-    CheckUnanswered {
-        /// The number of the attempt.
-        attempt: u32,
-        /// The send whose code was checked.
-        send_number: u32,
-    },
-    /// A send that definitely failed, but was not given back any more; the same request tries again and is not charged.
-    SendFailed {
-        /// The number of the send.
-        number: u32,
-    },
-    /// A send that the provider declined.
-    Declined(Decline),
-}
-
-/// Why a provider that judges for itself sends nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Decline {
-    /// It knows of no such option any more.
-    OptionExpired,
-    /// It sends no more for this challenge.
-    SendLimitExceeded,
-    /// It has locked the person's account.
-    AccountLocked,
-    /// It declines for its own reasons.
-    Risk,
-}
-
-/// One thing that happened.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Event {
-    /// Milliseconds after the creation.
-    pub after_ms: u64,
-    /// What.
-    pub kind: EventKind,
-    /// The index of the option.
-    pub option: Option<u8>,
-    /// The provider, or empty.
-    pub provider: String,
-}
-
-/// Kinds of events.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum EventKind {
-    /// The challenge was opened.
-    Created,
-    /// A send was reserved.
-    SendReserved,
-    /// The provider took the message.
-    SendAccepted,
-    /// The provider rejected the destination.
-    SendRejected,
-    /// The provider failed.
-    SendFailed,
-    /// The provider did not answer.
-    SendUnconfirmed,
-    /// A quota refused the send.
-    SendDeclined,
-    /// A code did not match.
-    NotMatched,
-    /// A code matched.
-    Verified,
-    /// A provider was asked about a code.
-    CheckAsked,
-    /// The provider did not answer.
-    CheckUnconfirmed,
-    /// The caller cancelled.
-    Cancelled,
-    /// The provider says that its code is past its time.
-    CodeExpired,
 }
 
 impl Challenge {
@@ -341,18 +123,28 @@ impl Challenge {
         self.created_at.plus(self.limits.challenge_life)
     }
 
-    /// When it is forgotten: retention counts from the end of its life, an hour where nothing was ever sent.
+    /// When it counts as never having been: retention counts from the end of its life, an hour where nothing was ever sent.
     pub fn forgotten_at(&self) -> Timestamp {
-        let kept = if self.send_number == 0 { UNSENT_RETENTION } else { self.limits.retention };
+        let kept = if self.last_send == 0 { UNSENT_RETENTION } else { self.limits.retention };
         self.expires_at().plus(kept)
+    }
+
+    /// What an open challenge needs.
+    pub fn open(&self) -> Option<&Open> {
+        match &self.phase {
+            Phase::Open(open) => Some(open),
+            Phase::Ended(_) => None,
+        }
     }
 
     /// The live code of an open challenge.
     pub fn live_code(&self) -> Option<&LiveCode> {
-        match &self.phase {
-            Phase::Open(open) => open.code.as_ref(),
-            Phase::Ended(_) => None,
-        }
+        self.open()?.code.as_ref()
+    }
+
+    /// The attempt that a provider is being asked about.
+    pub fn asking(&self) -> Option<&Asking> {
+        self.open()?.asking.as_ref()
     }
 
     /// The option of an id, with its index.
@@ -363,5 +155,63 @@ impl Challenge {
     /// The option of an index.
     pub fn option_at(&self, index: u8) -> Option<&ChallengeOption> {
         self.options.get(usize::from(index))
+    }
+
+    /// The contact of an option.
+    pub fn contact(&self, index: u8) -> Contact {
+        self.option_at(index).map_or(Contact([0; 8]), |option| option.contact)
+    }
+
+    /// The option whose code an attempt would now be compared with: of the live code; after the end, of the last code that may
+    /// have arrived.
+    pub fn option_of_attempt(&self) -> Option<u8> {
+        match &self.phase {
+            Phase::Open(open) => open.code.as_ref().map(|code| code.option),
+            Phase::Ended(_) => {
+                self.timeline.iter().rev().filter(|event| event.kind.shows_a_code()).find_map(|event| event.option)
+            }
+        }
+    }
+
+    /// How many attempts are left.
+    pub fn attempts_left(&self) -> u32 {
+        self.limits.max_verification_attempts.saturating_sub(self.attempts)
+    }
+
+    /// Sends used up, over all options: decides the gap.
+    pub fn sends(&self) -> u32 {
+        self.options.iter().map(|option| option.sends).sum()
+    }
+
+    /// The attempts of past asks that have no outcome.
+    pub fn unknown_attempts(&self) -> impl Iterator<Item = &Attempt> {
+        self.answers.iter().filter_map(|answer| match &answer.reply {
+            Reply::Unknown(attempt) => Some(attempt),
+            _ => None,
+        })
+    }
+}
+
+impl ContactAddress {
+    /// What may be shown.
+    pub fn masked(&self) -> String {
+        match self {
+            Self::Known(destination) => destination.masked(),
+            Self::Masked(mask) => mask.clone(),
+        }
+    }
+
+    /// The destination of an open challenge.
+    pub fn known(&self) -> Option<&Destination> {
+        match self {
+            Self::Known(destination) => Some(destination),
+            Self::Masked(_) => None,
+        }
+    }
+}
+
+impl fmt::Debug for ContactAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ContactAddress(..)")
     }
 }

@@ -6,30 +6,30 @@ use subtle::ConstantTimeEq;
 
 use super::{
     canonical::Canonical,
-    challenge::{Challenge, LiveCode, Phase},
+    challenge::{Challenge, LiveCode},
     transaction::Transaction,
 };
 use crate::secret::Secret;
 
+/// The longest code that is compared, in bytes: the contract's 16 characters.
+const MAX_TYPED: usize = 16;
+
 /// Who makes and checks a code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CodeOwner {
-    /// otpd; a provider only delivers the code.
+    /// otpd does; the provider delivers it.
     Otpd,
-    /// The provider that delivers the code.
+    /// The provider does.
     Provider {
-        /// Whether a second check of one typed code is safe: the provider answers it as it answered the first.
+        /// Whether asking it twice about one typed code is safe: it answers the second time as the first.
         check_repeatable: bool,
     },
 }
 
-/// The longest code that is compared, in bytes: the contract's 16 characters.
-const MAX_TYPED: usize = 16;
-
 /// What the PRF is applied to: the challenge's nonce, the option, the generation and the digest of the bound transaction.
 /// `None` once the challenge has ended, for then the nonce is gone.
 pub fn material(challenge: &Challenge, code: &LiveCode) -> Option<Vec<u8>> {
-    let Phase::Open(open) = &challenge.phase else { return None };
+    let open = challenge.open()?;
     let option = challenge.option_at(code.option)?;
     let bound = challenge.transaction.as_ref().map(digest);
     let material = Canonical::new("otpd code v1")
@@ -87,7 +87,7 @@ mod tests {
 
     use crate::domain::{
         destination::{Channel, Destination},
-        ids::{AccountId, Fingerprint, OptionId, Request, Tag},
+        ids::{AccountId, Contact, Fingerprint, IdempotencyKey, OptionId, Tag},
         policy::{Limits, OnResend},
         purpose::Purpose,
         rules::{NewChallenge, OptionSpec, open},
@@ -102,10 +102,10 @@ mod tests {
             id: OptionId::parse(id).expect("id"),
             channel: Channel::Sms,
             destination: Destination::OnFile,
-            subject: None,
+            contact: Contact([0; 8]),
         });
         let new = NewChallenge {
-            creation: Request { id: Tag([0; 16]), content: Fingerprint([0; 16]) },
+            creation: IdempotencyKey { id: Tag([0; 16]), fingerprint: Fingerprint([0; 16]) },
             account: AccountId::parse("jane").expect("account"),
             purpose: Purpose::Transaction,
             transaction,
@@ -121,7 +121,7 @@ mod tests {
         LiveCode {
             option,
             generation,
-            send_number: generation,
+            send: generation,
             digits: 6,
             key_id: 1,
             expires_at: NOW.plus(Duration::from_secs(300)),
@@ -129,6 +129,7 @@ mod tests {
             provider: "console".to_owned(),
             owner: CodeOwner::Otpd,
             reference: String::new(),
+            sandbox: false,
         }
     }
 
@@ -228,7 +229,7 @@ mod tests {
             assert!(!codes[..index].contains(code), "{index}");
         }
         let mut other_send = live(0, 1);
-        other_send.send_number = 9;
+        other_send.send = 9;
         let same = material(&challenge(7, None), &other_send);
         assert_eq!(same, material(&challenge(7, None), &live(0, 1)), "a repeated code is the same code");
     }

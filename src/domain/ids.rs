@@ -97,17 +97,34 @@ impl fmt::Debug for AccountId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Tag(pub [u8; 16]);
 
+/// A keyed hash of a contact, by which a lockout tells the failures of one from those of another. Only compared within one
+/// lockout, so that 64 bits are enough.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Contact(pub [u8; 8]);
+
 /// A keyed MAC over the canonical encoding of a request, as records keep it to tell a repetition from other content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fingerprint(pub [u8; 16]);
 
-/// A request as the rules see it: which, and with what content.
+/// A request as the rules see it: the same key means the same request, one id with two fingerprints is a mistake of the
+/// caller's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Request {
-    /// Which.
+pub struct IdempotencyKey {
+    /// The tag of the request id.
     pub id: Tag,
-    /// With what content.
-    pub content: Fingerprint,
+    /// The MAC of the content.
+    pub fingerprint: Fingerprint,
+}
+
+/// Random, of one reservation: its worker recognises it by nothing else. Also names the uses of quotas that the
+/// reservation acquired.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Token(pub [u8; 12]);
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(..)")
+    }
 }
 
 #[cfg(test)]

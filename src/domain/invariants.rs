@@ -1,7 +1,7 @@
-//! What must be true of every record, whatever happened. Checked before each write: a record that breaks one is not
-//! stored, and the request fails without telling anything.
+//! What must be true of every record, whatever happened. Checked before each commit: a record that breaks one is not stored,
+//! and the request fails without telling anything.
 
-use super::challenge::{Answer, Challenge, Ended, MAX_EVENTS, MAX_GIVEN_BACK, MAX_OPTIONS, Phase, Reply, Target};
+use super::challenge::{Answer, Challenge, Ended, MAX_EVENTS, MAX_OPTIONS, MAX_REFUNDS, Phase, Reply};
 
 /// The name of a broken invariant.
 pub type Broken = &'static str;
@@ -13,17 +13,18 @@ pub type Broken = &'static str;
 pub fn check(challenge: &Challenge) -> Result<(), Broken> {
     let limits = &challenge.limits;
     let matched = challenge.answers.iter().filter(|answer| matches!(answer.reply, Reply::Matched { .. })).count();
-    let verified = matches!(challenge.phase, Phase::Ended(Ended::Verified { .. }));
-    let sends: u32 = challenge.options.iter().map(|option| option.sends).sum();
-    let known = challenge.options.iter().any(|option| matches!(option.target, Target::Known(_)));
+    let verified = challenge.phase == Phase::Ended(Ended::Verified);
+    let most_sends = challenge.options.iter().map(|option| option.sends).max().unwrap_or(0);
+    let refunds = challenge.refunded_sends.max(challenge.refunded_attempts);
+    let known = challenge.options.iter().any(|option| option.target.known().is_some());
     let rules: [(Broken, bool); 11] = [
         ("attempts never exceed the maximum", challenge.attempts <= limits.max_verification_attempts),
-        ("sends of an option never exceed the maximum", max_sends(challenge) <= limits.max_send_attempts),
-        ("sends add up over the options", sends == challenge.sends_spent),
-        ("at most ten sends are given back", challenge.given_back <= MAX_GIVEN_BACK),
+        ("sends of an option never exceed the maximum", most_sends <= limits.max_send_attempts),
+        ("at most ten sends and ten attempts are refunded", refunds <= MAX_REFUNDS),
         ("a challenge is verified by exactly one answer", matched == usize::from(verified)),
-        ("an ended challenge keeps no destination", !known || matches!(challenge.phase, Phase::Open(_))),
+        ("an ended challenge keeps no destination", !known || challenge.open().is_some()),
         ("answers are bounded", challenge.answers.len() <= max_answers(challenge)),
+        ("uses of quotas are bounded", uses(challenge) <= challenge.sends()),
         ("options are bounded", (1..=MAX_OPTIONS).contains(&challenge.options.len())),
         ("the timeline is bounded", challenge.timeline.len() <= MAX_EVENTS),
         ("a code never outlives its challenge", code_fits(challenge)),
@@ -37,11 +38,13 @@ pub fn check(challenge: &Challenge) -> Result<(), Broken> {
 /// # Errors
 /// The first invariant that does not hold.
 pub fn check_change(before: &Challenge, after: &Challenge) -> Result<(), Broken> {
-    let was_over = matches!(before.phase, Phase::Ended(_));
-    let rules: [(Broken, bool); 8] = [
-        ("attempts never decrease", before.attempts <= after.attempts),
-        ("one attempt at a time", after.attempts - before.attempts.min(after.attempts) <= 1),
-        ("send numbers never decrease", before.send_number <= after.send_number),
+    let was_over = before.open().is_none();
+    let refunded = after.refunded_attempts.saturating_sub(before.refunded_attempts);
+    let rules: [(Broken, bool); 9] = [
+        ("attempts decrease only by refunds", before.attempts <= after.attempts + refunded),
+        ("one attempt at a time", after.attempts <= before.attempts + 1),
+        ("numbers of sends never decrease", before.last_send <= after.last_send),
+        ("numbers of asks never decrease", before.last_ask <= after.last_ask),
         ("an ended challenge stays ended as it was", !was_over || before.phase == after.phase),
         ("limits never change", before.limits == after.limits),
         ("what is proven never changes", same_matter(before, after)),
@@ -52,13 +55,13 @@ pub fn check_change(before: &Challenge, after: &Challenge) -> Result<(), Broken>
     broken.map_or_else(|| check(after), Err)
 }
 
-fn max_sends(challenge: &Challenge) -> u32 {
-    challenge.options.iter().map(|option| option.sends).max().unwrap_or(0)
-}
-
 /// Every recorded answer used up an attempt or a send.
 fn max_answers(challenge: &Challenge) -> usize {
-    usize::try_from(challenge.attempts + challenge.sends_spent).unwrap_or(usize::MAX)
+    usize::try_from(challenge.attempts + challenge.sends()).unwrap_or(usize::MAX)
+}
+
+fn uses(challenge: &Challenge) -> u32 {
+    challenge.open().map_or(0, |open| u32::try_from(open.uses.len()).unwrap_or(u32::MAX))
 }
 
 fn code_fits(challenge: &Challenge) -> bool {
@@ -66,9 +69,8 @@ fn code_fits(challenge: &Challenge) -> bool {
 }
 
 fn asks_about_live_code(challenge: &Challenge) -> bool {
-    let Phase::Open(open) = &challenge.phase else { return true };
-    let live = open.code.as_ref().map(|code| code.send_number);
-    open.pending_check.as_ref().is_none_or(|check| live == Some(check.send_number))
+    let live = challenge.live_code().map(|code| code.generation);
+    challenge.asking().is_none_or(|asking| live == Some(asking.attempt.generation))
 }
 
 fn same_matter(before: &Challenge, after: &Challenge) -> bool {
@@ -78,8 +80,7 @@ fn same_matter(before: &Challenge, after: &Challenge) -> bool {
         && before.transaction == after.transaction
 }
 
-/// All but those of providers that did not answer, or failed: the same request asks again.
+/// All but attempts without an outcome: the same request asks again.
 fn final_answers(challenge: &Challenge) -> impl Iterator<Item = &Answer> {
-    let is_final = |reply: &Reply| !matches!(reply, Reply::CheckUnanswered { .. } | Reply::SendFailed { .. });
-    challenge.answers.iter().filter(move |answer| is_final(&answer.reply))
+    challenge.answers.iter().filter(|answer| !matches!(answer.reply, Reply::Unknown(_)))
 }

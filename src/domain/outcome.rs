@@ -4,6 +4,7 @@ use super::{
     destination::Channel,
     ids::{AccountId, OptionId},
     purpose::Purpose,
+    quota::Window,
     time::Timestamp,
     transaction::Transaction,
 };
@@ -13,6 +14,24 @@ use super::{
 pub struct Locked {
     /// When it ends; `None`: not by itself.
     pub until: Option<Timestamp>,
+}
+
+impl Locked {
+    /// Of two locks the one that ends last.
+    pub fn later(one: Option<Self>, other: Option<Self>) -> Option<Self> {
+        match (one, other) {
+            (Some(Self { until: Some(one) }), Some(Self { until: Some(other) })) => {
+                Some(Self { until: Some(one.max(other)) })
+            }
+            (Some(_), Some(_)) => Some(Self { until: None }),
+            (lock, None) | (None, lock) => lock,
+        }
+    }
+
+    /// Of two locks the one that ends first.
+    pub fn earlier(one: Self, other: Self) -> Self {
+        Self { until: one.until.into_iter().chain(other.until).min() }
+    }
 }
 
 /// One option of a challenge, as told to callers.
@@ -45,7 +64,7 @@ pub enum Created {
 }
 
 /// What became of a SendOtp.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sent {
     /// On its way.
     Success(Dispatch),
@@ -114,26 +133,50 @@ pub struct Proof {
     pub purpose: Purpose,
     /// The transaction.
     pub transaction: Option<Transaction>,
+    /// The contact that the code went to.
+    pub option: Option<OptionView>,
+    /// When.
+    pub at: Timestamp,
+    /// What the provider adds.
+    pub evidence: Evidence,
+}
+
+/// What a provider adds to a match. Each at most 100 characters.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Evidence {
     /// Electronic Commerce Indicator, or empty.
     pub eci: String,
     /// The provider's id of the verification, or empty.
     pub verification_id: String,
 }
 
-/// What an operator sees of an account.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AccountView {
+/// What an operator sees of an account, or of a contact that registers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LockoutView {
     /// Consecutive failures.
-    pub failures: u64,
+    pub failures: u32,
     /// The lock, if there is one.
     pub locked: Option<Locked>,
+    /// The use of its quotas.
+    pub quotas: Vec<QuotaUsage>,
+}
+
+/// The use of one window of a quota.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QuotaUsage {
+    /// The name of the quota in the configuration.
+    pub quota: &'static str,
+    /// Uses that count now.
+    pub uses: u32,
+    /// The window.
+    pub window: Window,
 }
 
 /// What a caller sees of a challenge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChallengeView {
-    /// Where it stands.
-    pub state: State,
+    /// The status.
+    pub state: ChallengeState,
     /// The account.
     pub account: AccountId,
     /// The purpose.
@@ -158,9 +201,9 @@ pub struct ChallengeView {
     pub timeline: Vec<EventView>,
 }
 
-/// Where a challenge stands.
+/// The status of a challenge, as told to callers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum ChallengeState {
     /// Opened.
     Created,
     /// A code is or was on its way.

@@ -1,27 +1,57 @@
-//! Quotas: how many sends and creations are allowed within sliding windows of time.
+//! Sliding windows: at most so many within a span.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::ids::AccountId;
+
 /// At most `max` uses within any span of `per`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Window {
-    /// How many uses. 1 to [`Window::MAX_USES`].
+    /// How many. 1 to [`Window::MAX_USES`].
     pub max: u32,
     /// The span. 1 s to [`Window::MAX_SPAN`].
     pub per: Duration,
 }
 
 impl Window {
-    /// The most uses of a window: the stores keep each of them.
+    /// The stores keep each use of a window, so their number is bounded.
     pub const MAX_USES: u32 = 10_000;
     /// The longest window.
     pub const MAX_SPAN: Duration = Duration::from_secs(31 * 86_400);
 }
 
-/// The windows of one tenant. Each list may be empty (no limit) and holds at most [`QuotaPolicy::MAX_WINDOWS`]. Uses are
-/// counted per tenant, over all purposes.
+/// What a quota limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QuotaKind<'a> {
+    /// Sends to a destination, in canonical form.
+    DestinationSends(&'a str),
+    /// Sends of an account.
+    AccountSends(&'a AccountId),
+    /// Sends of the tenant.
+    TenantSends,
+    /// Challenges opened for an account.
+    AccountCreations(&'a AccountId),
+    /// Challenges opened by the tenant.
+    TenantCreations,
+}
+
+impl QuotaKind<'_> {
+    /// The name in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::DestinationSends(_) => "destination_sends",
+            Self::AccountSends(_) => "account_sends",
+            Self::TenantSends => "tenant_sends",
+            Self::AccountCreations(_) => "account_creations",
+            Self::TenantCreations => "tenant_creations",
+        }
+    }
+}
+
+/// The windows of one tenant, over all purposes. Each list may be empty (no limit) and holds at most
+/// [`QuotaPolicy::MAX_WINDOWS`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct QuotaPolicy {
     /// Sends to one destination, whatever the account or challenge.
@@ -37,6 +67,17 @@ pub struct QuotaPolicy {
 }
 
 impl QuotaPolicy {
+    /// The windows of a quota.
+    pub fn windows(&self, kind: QuotaKind<'_>) -> &[Window] {
+        match kind {
+            QuotaKind::DestinationSends(_) => &self.destination_sends,
+            QuotaKind::AccountSends(_) => &self.account_sends,
+            QuotaKind::TenantSends => &self.tenant_sends,
+            QuotaKind::AccountCreations(_) => &self.account_creations,
+            QuotaKind::TenantCreations => &self.tenant_creations,
+        }
+    }
+
     /// The longest list.
     pub const MAX_WINDOWS: usize = 4;
 }

@@ -1,150 +1,197 @@
-//! The rules of a challenge, once: `decide(record, command, now) -> (record', outcome)`.
+//! The rules, once: `decide(state, command, now, policy) -> (state', outcome)`, where the state is a challenge and its
+//! lockout together, as the store commits them.
 //!
-//! Each command is a type with its own outcome; its file holds its precedence. [`decide`] does what all of them need: it
-//! keeps time from running backwards, settles what a dead replica left open, and ends what is past its time.
+//! Each command is a type with its own outcome; its file holds its order of answers. What a status of the challenge means
+//! for each call is one table, in `status`. [`decide`] does what all commands need: it keeps time from running backwards,
+//! settles reservations whose lease has ended, and ends the challenge when its time is over.
 
+mod ask;
 mod cancel;
-mod check;
 mod create;
-mod recall;
+mod idempotency;
 mod send;
-mod settle;
+mod settle_send;
+mod status;
 mod verify;
 mod view;
 
+pub use ask::{AskResult, AskStep, SettleAsk};
 pub use cancel::{Cancel, CancelStep};
-pub use check::{CheckResult, CheckStep, SettleCheck};
 pub use create::{NewChallenge, OptionSpec, created, open};
-pub use recall::{Recall, recall};
-pub use send::{Dispatched, Plan, ReserveSend, SendStep};
-pub use settle::{GiveBackSend, NextProvider, SettleSend, SettleStep, Settlement};
+pub use idempotency::{Seen, seen};
+pub use send::{Plan, QuotaState, ReserveSend, Reserved, SendStep};
+pub use settle_send::{NextProvider, SettleSend, SettleStep, Settlement};
+pub use status::Status;
 pub use verify::{Asked, Comparison, Expectation, Verify, VerifyStep};
 pub use view::view;
 
+use std::sync::Arc;
+
 use super::{
-    challenge::{
-        Answer, Challenge, Ended, Event, EventKind, MAX_EVENTS, MAX_GIVEN_BACK, PendingSend, Phase, Reply, Target,
-    },
+    challenge::{Answer, Challenge, ContactAddress, Ended, Event, EventKind, MAX_EVENTS, Phase, Reply},
+    ids::{IdempotencyKey, Token},
+    lockout::Lockout,
+    outcome::Locked,
+    policy::LockPolicy,
     time::{Timestamp, millis},
 };
+
+/// What a decision rests on and changes.
+///
+/// The records are shared with the replica's memory and copied when a command changes them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct State {
+    /// The challenge.
+    pub challenge: Arc<Challenge>,
+    /// The failures and locks of its account, or of the contact that it registers.
+    pub lockout: Arc<Lockout>,
+    /// For a registration, whose lockout is the contact's: an operator's lock of the account.
+    pub account_lock: Option<Locked>,
+}
 
 /// Something that is asked of a challenge.
 pub trait Command {
     /// What it can come to.
     type Outcome;
 
-    /// Applies the rules. `now` is not before anything recorded, and nothing overdue is left open.
-    fn apply(&self, challenge: &mut Challenge, now: Timestamp) -> Self::Outcome;
+    /// Applies the rules. No overdue reservation is left, and `at` is not before anything recorded.
+    fn apply(&self, state: &mut State, at: &Judged<'_>) -> Self::Outcome;
 
-    /// The send whose true outcome this command brings: it is not settled as unconfirmed first.
-    fn settles_send(&self) -> Option<u32> {
+    /// The reservation that this command settles: even when its lease has ended, it is not settled as unknown first.
+    fn settles(&self) -> Option<Token> {
         None
     }
 
-    /// Whether this command brings the true answer to the attempt that a provider was asked about.
-    fn settles_check(&self) -> bool {
+    /// Whether an outcome that changes nothing may be told from a remembered state. True for recorded answers alone.
+    fn is_recorded(_outcome: &Self::Outcome) -> bool {
         false
     }
+}
+
+/// The times and the policy that a decision is judged by.
+#[derive(Clone, Copy, Debug)]
+pub struct Judged<'a> {
+    /// The replica's clock: judges and dates locks.
+    pub now: Timestamp,
+    /// The later of the clock and the challenge's latest time: judges the challenge, so that its times never run backwards.
+    pub time: Timestamp,
+    /// The ladder of locks, as it is today.
+    pub policy: &'a LockPolicy,
 }
 
 /// What the rules decided.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision<T> {
-    /// The record after it. Where it differs from the one before, it must be stored before the outcome is told.
-    pub record: Challenge,
+    /// The state after it. Where it differs from the one before, it is committed before the outcome is told.
+    pub state: State,
     /// What it came to.
     pub outcome: T,
-    /// An attempt that a provider never answered and whose lease has run out: its subject gets the failure back, once the
-    /// record is stored. Not where the provider is asked about it again at once, for then the failure is still relied on.
-    pub abandoned_attempt: Option<u32>,
 }
 
 /// Decides a command.
-pub fn decide<C: Command>(record: &Challenge, command: &C, now: Timestamp) -> Decision<C::Outcome> {
-    let now = now.max(record.latest_at);
-    let mut next = record.clone();
-    if next.pending_send.as_ref().is_some_and(|send| command.settles_send() != Some(send.number)) {
-        settle::settle_overdue(&mut next, now);
+pub fn decide<C: Command>(before: &State, command: &C, now: Timestamp, policy: &LockPolicy) -> Decision<C::Outcome> {
+    let mut state = before.clone();
+    let judged = Judged { now, time: now.max(state.challenge.latest_at), policy };
+    settle_overdue(&mut state, command.settles(), &judged);
+    let outcome = command.apply(&mut state, &judged);
+    if state.challenge.is_overdue(judged.time) {
+        state.challenge_mut().end(Ended::Expired);
     }
-    let abandoned_attempt = if command.settles_check() { None } else { check::settle_overdue(&mut next, now) };
-    let outcome = command.apply(&mut next, now);
-    next.end_if_expired(now);
-    let asked_again = verify::asked(&next);
-    let abandoned_attempt = abandoned_attempt.filter(|attempt| asked_again != Some(*attempt));
-    if next != *record {
-        next.latest_at = now;
+    if state.challenge != before.challenge {
+        state.challenge_mut().latest_at = judged.time;
     }
-    Decision { record: next, outcome, abandoned_attempt }
+    Decision { state, outcome }
+}
+
+/// A reservation whose lease has ended is settled as unknown by the next worker who sees it.
+fn settle_overdue(state: &mut State, except: Option<Token>, at: &Judged<'_>) {
+    if state.lockout.has_overdue(except, at.now) {
+        state.lockout_mut().drop_overdue(except, at.now);
+    }
+    if let Some(sending) = &state.challenge.sending
+        && at.time >= sending.lease_until
+        && except != Some(sending.token)
+    {
+        settle_send::settle_as_unknown(state.challenge_mut(), at.time);
+    }
+    if let Some(asking) = state.challenge.asking()
+        && at.time >= asking.lease_until
+        && except != Some(asking.token)
+    {
+        let token = asking.token;
+        ask::settle_as_unknown(state.challenge_mut(), at.time);
+        if state.lockout.has_pending(token) {
+            state.lockout_mut().remove_pending(token);
+        }
+    }
+}
+
+impl State {
+    fn challenge_mut(&mut self) -> &mut Challenge {
+        Arc::make_mut(&mut self.challenge)
+    }
+
+    fn lockout_mut(&mut self) -> &mut Lockout {
+        Arc::make_mut(&mut self.lockout)
+    }
+
+    /// The lock that stops attempts and sends for an option; without an option, the lock that stops everything.
+    fn locked(&self, option: Option<u8>, now: Timestamp) -> Option<Locked> {
+        let lock = match option {
+            Some(index) => self.lockout.locked(self.challenge.contact(index), now),
+            None => self.lockout.account_locked(now),
+        };
+        Locked::later(lock, self.account_lock)
+    }
 }
 
 impl Challenge {
-    /// Whether it can be neither sent nor verified any more.
-    pub fn is_over(&self, now: Timestamp) -> bool {
-        let ended = matches!(self.phase, Phase::Ended(_));
-        ended || now >= self.expires_at() || self.attempts >= self.limits.max_verification_attempts
-    }
-
     /// Whether it counts as never having been: its retention has passed.
     pub fn is_forgotten(&self, now: Timestamp) -> bool {
         now >= self.forgotten_at()
     }
 
-    /// Ends it, and drops all but ids, answers and masks.
+    /// Ends it, and drops all but ids, answers, masks and what an open reservation needs.
     fn end(&mut self, how: Ended) {
         self.phase = Phase::Ended(how);
         for option in &mut self.options {
-            option.target = Target::Masked(option.target.masked());
+            option.target = ContactAddress::Masked(option.target.masked());
         }
-        if let Some(send) = &mut self.pending_send {
-            send.previous = None;
-        }
-    }
-
-    /// Ends it once its time has run out, unless a provider is being asked about a code that was typed in time.
-    fn end_if_expired(&mut self, now: Timestamp) {
-        let open = matches!(&self.phase, Phase::Open(open) if open.pending_check.is_none());
-        if open && now >= self.expires_at() {
-            self.end(Ended::Expired);
+        if let Some(sending) = &mut self.sending {
+            sending.previous = None;
         }
     }
 
-    fn log(&mut self, now: Timestamp, kind: EventKind, option: Option<u8>, provider: &str) {
+    /// Whether it ends because its time has run out. While a provider judges a code that was typed in time, it does not.
+    fn is_overdue(&self, time: Timestamp) -> bool {
+        self.open().is_some_and(|open| open.asking.is_none()) && time >= self.expires_at()
+    }
+
+    /// From when on a send is accepted: not before the gap has passed and the send in flight is settled.
+    fn accepts_send_at(&self) -> Timestamp {
+        let in_flight = self.sending.as_ref().map(|sending| sending.lease_until);
+        in_flight.unwrap_or_default().max(self.next_send_at)
+    }
+
+    /// Ends it with its last attempt, unless an attempt is still without an outcome: that one may be the right one.
+    fn end_if_exhausted(&mut self, code_expires_at: Timestamp) {
+        let undecided = self.unknown_attempts().next().is_some() || self.asking().is_some();
+        if self.open().is_some() && self.attempts_left() == 0 && !undecided {
+            self.end(Ended::Exhausted { code_expires_at });
+        }
+    }
+
+    /// Records an answer, in place of an earlier one that had no outcome.
+    fn answer(&mut self, key: IdempotencyKey, reply: Reply) {
+        self.answers.retain(|answer| answer.key.id != key.id);
+        self.answers.push(Answer { key, reply });
+    }
+
+    fn log(&mut self, time: Timestamp, kind: EventKind, option: Option<u8>, provider: &str) {
         if self.timeline.len() >= MAX_EVENTS {
             self.timeline.remove(0);
         }
-        let after_ms = millis(now.since(self.created_at));
+        let after_ms = millis(time.since(self.created_at));
         self.timeline.push(Event { after_ms, kind, option, provider: provider.to_owned() });
-    }
-
-    fn answer(&mut self, request: super::ids::Request, reply: Reply) {
-        self.answers.push(Answer { request, reply });
-    }
-
-    /// How many attempts are left.
-    fn attempts_left(&self) -> u32 {
-        self.limits.max_verification_attempts.saturating_sub(self.attempts)
-    }
-
-    /// Takes the send back: the option's count, the gap, and the code that lived before.
-    fn undo_send(&mut self, send: PendingSend) {
-        if let Some(option) = self.options.get_mut(usize::from(send.option)) {
-            option.sends = option.sends.saturating_sub(1);
-        }
-        self.sends_spent = self.sends_spent.saturating_sub(1);
-        self.next_send_at = send.previous_next_send_at;
-        self.restore_code(send);
-    }
-
-    /// Lets the code live again that lived before a send of which nothing arrives.
-    fn restore_code(&mut self, send: PendingSend) {
-        if let Phase::Open(open) = &mut self.phase
-            && open.code.as_ref().is_some_and(|code| code.send_number == send.number)
-        {
-            open.code = send.previous;
-        }
-    }
-
-    fn may_give_back(&self) -> bool {
-        self.given_back < MAX_GIVEN_BACK
     }
 }

@@ -1,77 +1,55 @@
 //! One line and one observation per call. No account, destination, code or challenge is in either.
 
-use std::{
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::sync::{Arc, OnceLock};
 
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
-use super::{method::Target, status};
-use crate::{domain::ids::Tenant, ports::clock::Stopwatch, service::error::Error};
+use super::{method::RpcTarget, proto::Reason, status};
+use crate::{
+    domain::ids::Tenant,
+    ports::{
+        clock::Stopwatch,
+        observer::{CallObserver, CallSummary},
+    },
+    service::error::Error,
+};
 
-/// A call that has ended.
-#[derive(Clone, Debug)]
-pub struct CallSummary<'a> {
-    /// The fully qualified method, `_OTHER` for one that does not exist.
-    pub method: &'static str,
-    /// The tenant, once the request was found to be well formed.
-    pub tenant: Option<&'a Tenant>,
-    /// The name of the result member of an answer, or the reason of a status.
-    pub outcome: &'a str,
-    /// The name of the status code.
-    pub code: &'static str,
-    /// From the arrival of the headers to the answer.
-    pub duration: Duration,
-}
-
-/// Sees every call to the contract at its end; where metrics are counted.
-pub trait CallObserver: Send + Sync {
-    /// A call has ended. Must not wait.
-    fn call_ended(&self, call: &CallSummary<'_>);
-}
-
-/// What is learnt of a call while it goes on.
+/// What the handler learns of a call for its line in the log.
 #[derive(Debug, Default)]
-pub(crate) struct Notes {
-    /// The tenant.
+pub(crate) struct CallRecord {
     pub(crate) tenant: OnceLock<Tenant>,
     /// The result member of the answer.
     pub(crate) outcome: OnceLock<&'static str>,
 }
 
-/// A call that goes on. Dropped without an end, it was cancelled by the caller.
-pub(crate) struct OpenCall {
-    target: Target,
+/// A call that has not been answered. Dropped without an answer, it was cancelled by the caller.
+pub(crate) struct InFlightCall {
+    target: RpcTarget,
     started: Stopwatch,
     observer: Arc<dyn CallObserver>,
     /// Shared with the handler.
-    pub(crate) notes: Arc<Notes>,
+    pub(crate) record: Arc<CallRecord>,
     ended: bool,
 }
 
-impl OpenCall {
-    /// A call arrives.
-    pub(crate) fn start(target: Target, observer: Arc<dyn CallObserver>) -> Self {
-        Self { target, started: Stopwatch::start(), observer, notes: Arc::default(), ended: false }
+impl InFlightCall {
+    pub(crate) fn start(target: RpcTarget, observer: Arc<dyn CallObserver>) -> Self {
+        Self { target, started: Stopwatch::start(), observer, record: Arc::default(), ended: false }
     }
 
-    /// A call is answered.
+    /// The call is answered.
     pub(crate) fn end(mut self, failure: Option<&Status>) {
         self.ended = true;
         match failure {
-            None => self.report(Code::Ok, self.notes.outcome.get().copied().unwrap_or("OK")),
-            Some(failure) => {
-                let reason = failure.get_details_error_info().map(|info| info.reason);
-                self.report(failure.code(), reason.as_deref().unwrap_or(status::code_name(failure.code())));
-            }
+            None => self.report(Code::Ok, self.record.outcome.get().copied().unwrap_or("OK")),
+            Some(failure) => self.report(failure.code(), reason_of(failure)),
         }
     }
 
-    fn report(&self, code: Code, outcome: &str) {
+    fn report(&self, code: Code, outcome: &'static str) {
         let duration = self.started.elapsed();
-        let tenant = self.notes.tenant.get();
+        let tenant = self.record.tenant.get();
         let summary =
             CallSummary { method: self.target.name(), tenant, outcome, code: status::code_name(code), duration };
         tracing::info!(
@@ -89,12 +67,19 @@ impl OpenCall {
     }
 }
 
-impl Drop for OpenCall {
+impl Drop for InFlightCall {
     fn drop(&mut self) {
         if !self.ended {
             self.report(Code::Cancelled, "CANCELLED");
         }
     }
+}
+
+/// The reason that a status names; the code's name for a status of the framework, which names none.
+fn reason_of(failure: &Status) -> &'static str {
+    let info = failure.get_details_error_info();
+    let reason = info.and_then(|info| Reason::from_str_name(&format!("REASON_{}", info.reason)));
+    reason.map_or(status::code_name(failure.code()), status::reason_name)
 }
 
 /// Tells the operator, once, why a use case failed for a reason that is ours. What is the caller's stays in the call's
@@ -108,10 +93,10 @@ pub(crate) fn cause(method: &'static str, error: &Error) {
         | Error::RequestInProgress { .. }
         | Error::Contention
         | Error::ProviderUnavailable { .. }
-        | Error::Unfit(_)
+        | Error::Invalid(_)
         | Error::VerificationOutcomeUnknown
         | Error::Precondition(_)
         | Error::Forbidden
-        | Error::DeadlineExceeded => {}
+        | Error::ProviderRefused => {}
     }
 }

@@ -23,10 +23,10 @@ pub(crate) enum Method {
 
 /// What a path asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Target {
+pub(crate) enum RpcTarget {
     /// A method of the contract.
     Contract(Method),
-    /// Health and reflection, which have their own rules and are none of our business.
+    /// Health and reflection, which the framework answers by rules of their own.
     Framework,
     /// Nothing that exists.
     Unknown,
@@ -57,9 +57,19 @@ impl Method {
             Self::UnlockAccount => "otp.v1.OtpAdminService/UnlockAccount",
         }
     }
+
+    /// Whether it belongs to `OtpAdminService`.
+    pub(crate) const fn is_for_operators(self) -> bool {
+        match self {
+            Self::GetAccount | Self::LockAccount | Self::UnlockAccount => true,
+            Self::CreateChallenge | Self::SendOtp | Self::VerifyOtp | Self::CancelChallenge | Self::GetChallenge => {
+                false
+            }
+        }
+    }
 }
 
-impl Target {
+impl RpcTarget {
     /// What a path asks for.
     pub(crate) fn of(path: &str) -> Self {
         let name = path.strip_prefix('/').unwrap_or(path);
@@ -93,7 +103,8 @@ mod tests {
                 Some("service") => service = words.next().unwrap_or_default(),
                 Some("rpc") => {
                     let path = format!("/otp.v1.{service}/{}", words.next().unwrap_or_default());
-                    assert!(matches!(Target::of(&path), Target::Contract(_)), "{path}");
+                    let RpcTarget::Contract(method) = RpcTarget::of(&path) else { panic!("{path}") };
+                    assert_eq!(method.is_for_operators(), service == "OtpAdminService", "{path}");
                     count += 1;
                 }
                 _ => {}
@@ -104,10 +115,10 @@ mod tests {
 
     #[test]
     fn other_paths_have_no_name_of_their_own() {
-        assert_eq!(Target::of("/grpc.health.v1.Health/Check"), Target::Framework);
+        assert_eq!(RpcTarget::of("/grpc.health.v1.Health/Check"), RpcTarget::Framework);
         for path in ["", "/", "/otp.v1.OtpService/", "/otp.v1.OtpService/Nope", "/x\ny/z"] {
-            assert_eq!(Target::of(path), Target::Unknown);
-            assert_eq!(Target::of(path).name(), "_OTHER");
+            assert_eq!(RpcTarget::of(path), RpcTarget::Unknown);
+            assert_eq!(RpcTarget::of(path).name(), "_OTHER");
         }
     }
 }

@@ -1,86 +1,78 @@
-//! Names and MACs: keyed hashes, so that a reader of the store learns neither who nor where nor which.
+//! Names and MACs: keyed hashes, so that the store reveals no account, destination or challenge id.
 
 use super::ring::KeyRing;
 use crate::{
     domain::{
         canonical::Canonical,
-        ids::{AccountId, Fingerprint, OptionId, RequestId, Tag, Tenant},
-        time::Timestamp,
+        destination::{Channel, Destination},
+        ids::{AccountId, Contact, Fingerprint, IdempotencyKey, OptionId, RequestId, Tag, Tenant, Token},
+        quota::QuotaKind,
     },
-    ports::store::{Name, TakeId},
+    ports::store::{Name, Partition},
 };
 
-/// What a quota is counted for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Counted<'a> {
-    /// Sends to a destination, in canonical form.
-    DestinationSends(&'a str),
-    /// Sends of an account.
-    AccountSends(&'a AccountId),
-    /// Sends of the tenant.
-    TenantSends,
-    /// Creations of an account.
-    AccountCreations(&'a AccountId),
-    /// Creations of the tenant.
-    TenantCreations,
-}
-
 impl KeyRing {
-    /// The name of a challenge.
+    /// The name of a challenge: of its index entry, and of its record within its partition.
     pub fn challenge_name(&self, tenant: &Tenant, request: &RequestId) -> Name {
-        self.name(Canonical::new("challenge").text(tenant.as_str()).text(request.as_str()))
+        Name(self.hash(Canonical::new("challenge").text(tenant.as_str()).text(request.as_str())))
     }
 
-    /// The name of an account as a subject of failures.
-    pub fn account_name(&self, tenant: &Tenant, account: &AccountId) -> Name {
-        self.name(Canonical::new("account").text(tenant.as_str()).text(account.as_str()))
+    /// The partition of an account: its lockout and its challenges.
+    pub fn account_partition(&self, tenant: &Tenant, account: &AccountId) -> Partition {
+        Partition(self.hash(Canonical::new("account").text(tenant.as_str()).text(account.as_str())))
     }
 
-    /// The name of a destination, in canonical form, as a subject of failures.
-    pub fn destination_tag(&self, tenant: &Tenant, destination: &str) -> Tag {
-        Tag(self.name(Canonical::new("destination").text(tenant.as_str()).text(destination)).0)
+    /// The partition of a contact, in canonical form, that registrations prove.
+    pub fn contact_partition(&self, tenant: &Tenant, contact: &str) -> Partition {
+        Partition(self.hash(Canonical::new("contact").text(tenant.as_str()).text(contact)))
+    }
+
+    /// The contact behind an option. Of contacts on file otpd knows no more than the channel.
+    pub fn contact(&self, tenant: &Tenant, channel: Channel, destination: &Destination) -> Contact {
+        let start = Canonical::new("contact of a lockout").text(tenant.as_str());
+        let hash = self.hash(match destination.canonical() {
+            Some(canonical) => start.text(&canonical),
+            None => start.text("on file").text(channel.name()),
+        });
+        let mut contact = Contact([0; 8]);
+        contact.0.iter_mut().zip(hash).for_each(|(to, from)| *to = from);
+        contact
     }
 
     /// The name of a quota.
-    pub fn quota_name(&self, tenant: &Tenant, counted: Counted<'_>) -> Name {
-        let start = |kind| Canonical::new(kind).text(tenant.as_str());
-        self.name(match counted {
-            Counted::DestinationSends(destination) => start("destination sends").text(destination),
-            Counted::AccountSends(account) => start("account sends").text(account.as_str()),
-            Counted::TenantSends => start("tenant sends"),
-            Counted::AccountCreations(account) => start("account creations").text(account.as_str()),
-            Counted::TenantCreations => start("tenant creations"),
-        })
+    pub fn quota_name(&self, tenant: &Tenant, kind: QuotaKind<'_>) -> Name {
+        let start = Canonical::new(kind.name()).text(tenant.as_str());
+        Name(self.hash(match kind {
+            QuotaKind::DestinationSends(destination) => start.text(destination),
+            QuotaKind::AccountSends(account) | QuotaKind::AccountCreations(account) => start.text(account.as_str()),
+            QuotaKind::TenantSends | QuotaKind::TenantCreations => start,
+        }))
     }
 
-    /// Names one challenge among all that its id has ever named: after retention an id can be used again, and what was
-    /// counted for the old challenge is not taken for the new one's.
-    pub fn challenge_tag(&self, challenge: Name, created_at: Timestamp) -> Tag {
-        let input = Canonical::new("one challenge").bytes(&challenge.0).number(created_at.as_millis());
-        Tag(self.names().tag(&input.finish()))
+    /// Names the uses of quotas by a creation: the same for each repetition of one CreateChallenge, and for no other.
+    pub fn creation_use(&self, challenge: Name, partition: Partition, fingerprint: Fingerprint) -> Token {
+        let input = Canonical::new("creation use").bytes(&challenge.0).bytes(&partition.0).bytes(&fingerprint.0);
+        let mut token = Token([0; 12]);
+        token.0.iter_mut().zip(self.hash(input)).for_each(|(to, from)| *to = from);
+        token
     }
 
-    /// Names the take of a quota by the creation of a challenge.
-    pub fn creation_take_id(&self, challenge: Name) -> TakeId {
-        let input = Canonical::new("creation take").bytes(&challenge.0);
-        TakeId(self.names().tag(&input.finish()))
+    /// A request as a challenge remembers it.
+    pub fn request_key(&self, challenge: Name, request: &RequestId, content: Canonical) -> IdempotencyKey {
+        self.key_within(&challenge.0, request, content)
     }
 
-    /// Names the take of a quota by a send of a challenge.
-    pub fn send_take_id(&self, challenge: Tag, send_number: u32) -> TakeId {
-        let input = Canonical::new("send take").bytes(&challenge.0).number(u64::from(send_number));
-        TakeId(self.names().tag(&input.finish()))
+    /// An operator's request as a lockout remembers it.
+    pub fn operation_key(&self, partition: Partition, request: &RequestId, content: Canonical) -> IdempotencyKey {
+        self.key_within(&partition.0, request, content)
     }
 
-    /// The tag of a request id within its challenge.
-    pub fn request_tag(&self, challenge: Name, request: &RequestId) -> Tag {
-        let input = Canonical::new("request id").bytes(&challenge.0).text(request.as_str());
-        Tag(self.requests().tag(&input.finish()))
-    }
-
-    /// The MAC of a request's content.
-    pub fn fingerprint(&self, content: Canonical) -> Fingerprint {
-        Fingerprint(self.requests().tag(&content.finish()))
+    fn key_within(&self, scope: &[u8; 16], request: &RequestId, content: Canonical) -> IdempotencyKey {
+        let id = Canonical::new("request id").bytes(scope).text(request.as_str());
+        IdempotencyKey {
+            id: Tag(self.requests().tag(&id.finish())),
+            fingerprint: Fingerprint(self.requests().tag(&content.finish())),
+        }
     }
 
     /// An option id for an option that the caller gave none: the same for the same place in the same challenge, and not to
@@ -98,7 +90,7 @@ impl KeyRing {
         OptionId::made(text)
     }
 
-    fn name(&self, input: Canonical) -> Name {
-        Name(self.names().tag(&input.finish()))
+    fn hash(&self, input: Canonical) -> [u8; 16] {
+        self.names().tag(&input.finish())
     }
 }

@@ -4,11 +4,18 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use hkdf::Hkdf;
 use sha2::Sha256;
 
-use super::{Prf, seal::SealKey};
+use super::{
+    Prf,
+    seal::{self, SealError, SealKey},
+};
 use crate::{
     domain::{
         challenge::{Challenge, LiveCode},
         code,
+    },
+    ports::{
+        entropy::Entropy,
+        store::{Name, Partition, Sealed},
     },
     secret::Secret,
 };
@@ -35,7 +42,7 @@ pub enum BadRing {
     FirstMissing,
 }
 
-/// A record or code was made with a key that is not in the ring.
+/// A code was made with a key that is not in the ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("key {0} is not in the ring")]
 pub struct MissingKey(pub u32);
@@ -105,12 +112,29 @@ impl KeyRing {
         Ok(material.map(|material| code::reduce(&key.codes.output(&material), live.digits)))
     }
 
-    pub(super) fn active_seal(&self) -> Result<&SealKey, MissingKey> {
-        self.keys.first().map(|key| &key.seal).ok_or(MissingKey(FIRST_KEY_ID))
+    /// Seals a record for its partition and name with the active key.
+    ///
+    /// # Errors
+    /// There is no randomness, or the record is too long.
+    pub fn seal_record(
+        &self,
+        partition: Partition,
+        name: Name,
+        plain: Vec<u8>,
+        entropy: &dyn Entropy,
+    ) -> Result<Sealed, SealError> {
+        let active = self.keys.first().ok_or(SealError::MissingKey(FIRST_KEY_ID))?;
+        active.seal.seal(partition, name, plain, entropy)
     }
 
-    pub(super) fn seal(&self, id: u32) -> Result<&SealKey, MissingKey> {
-        self.key(id).map(|key| &key.seal)
+    /// Opens a record of that partition and name.
+    ///
+    /// # Errors
+    /// It is damaged, of another partition or name, of an unknown format, or its key is missing.
+    pub fn open_record(&self, partition: Partition, name: Name, sealed: &Sealed) -> Result<Vec<u8>, SealError> {
+        let id = seal::key_id(sealed)?;
+        let key = self.key(id).map_err(|MissingKey(id)| SealError::MissingKey(id))?;
+        key.seal.open(partition, name, sealed)
     }
 
     pub(super) fn names(&self) -> &Prf {
@@ -146,6 +170,19 @@ fn derive(master: &Secret<[u8; 32]>, purpose: &str) -> Secret<[u8; 32]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ports::entropy::SystemEntropy;
+
+    const PARTITION: Partition = Partition([1; 16]);
+    const NAME: Name = Name([2; 16]);
+
+    fn numbered(keys: &[(u32, u8)]) -> KeyRing {
+        let text: Vec<_> = keys.iter().map(|(id, byte)| format!("{id}:{}", STANDARD.encode([*byte; 32]))).collect();
+        KeyRing::parse(&Secret::new(text.join(",")), false).expect("ring")
+    }
+
+    fn seal(ring: &KeyRing) -> Sealed {
+        ring.seal_record(PARTITION, NAME, b"record".to_vec(), &SystemEntropy).expect("sealed")
+    }
 
     fn ring(text: &str) -> Result<Vec<u32>, BadRing> {
         KeyRing::parse(&Secret::new(text.to_owned()), false).map(|ring| ring.ids())
@@ -169,5 +206,68 @@ mod tests {
     fn without_the_first_key_only_where_forced() {
         let text = Secret::new(format!("3:{}", STANDARD.encode([7; 32])));
         assert!(KeyRing::parse(&text, true).is_ok());
+    }
+
+    #[test]
+    fn a_record_opens_in_its_partition_under_its_name_only() {
+        let ring = numbered(&[(1, 1)]);
+        let sealed = seal(&ring);
+        assert_eq!(ring.open_record(PARTITION, NAME, &sealed).expect("opened"), b"record");
+        for (partition, name) in
+            [(Partition([3; 16]), NAME), (PARTITION, Name([3; 16])), (Partition(NAME.0), Name(PARTITION.0))]
+        {
+            assert!(matches!(ring.open_record(partition, name, &sealed), Err(SealError::Damaged)));
+        }
+    }
+
+    #[test]
+    fn sealing_hides_the_record_and_never_repeats_itself() {
+        let ring = numbered(&[(1, 1)]);
+        let (one, two) = (seal(&ring), seal(&ring));
+        assert_ne!(one.version(), two.version());
+        assert!(!one.as_bytes().windows(6).any(|part| part == b"record"));
+        assert_eq!(one.as_bytes().len(), 5 + 24 + 6 + 16);
+    }
+
+    #[test]
+    fn every_changed_byte_is_noticed() {
+        let ring = numbered(&[(1, 1)]);
+        let sealed = seal(&ring);
+        for index in 0..sealed.as_bytes().len() {
+            let mut bytes = sealed.as_bytes().to_vec();
+            bytes[index] ^= 1;
+            let damaged = Sealed::from_bytes(bytes).expect("length");
+            let error = ring.open_record(PARTITION, NAME, &damaged).expect_err("changed");
+            match index {
+                0 => assert!(matches!(error, SealError::UnknownFormat(3)), "{error}"),
+                1..5 => assert!(matches!(error, SealError::MissingKey(_)), "{error}"),
+                _ => assert!(matches!(error, SealError::Damaged), "byte {index}: {error}"),
+            }
+        }
+        for length in 30..sealed.as_bytes().len() {
+            let cut = Sealed::from_bytes(sealed.as_bytes()[..length].to_vec()).expect("length");
+            assert!(matches!(ring.open_record(PARTITION, NAME, &cut), Err(SealError::Damaged)), "{length} bytes");
+        }
+    }
+
+    #[test]
+    fn the_longest_record_is_sealed_and_a_longer_one_refused() {
+        let ring = numbered(&[(1, 1)]);
+        let longest = Sealed::MAX_LENGTH - 5 - 24 - 16;
+        assert!(ring.seal_record(PARTITION, NAME, vec![0; longest], &SystemEntropy).is_ok());
+        let refused = ring.seal_record(PARTITION, NAME, vec![0; longest + 1], &SystemEntropy);
+        assert!(matches!(refused, Err(SealError::TooLong)));
+    }
+
+    #[test]
+    fn keys_rotate_and_a_missing_key_fails_closed() {
+        let (old, both) = (numbered(&[(1, 1)]), numbered(&[(1, 1), (2, 2)]));
+        let turned = numbered(&[(2, 2), (1, 1)]);
+        let (before, after) = (seal(&old), seal(&turned));
+        for record in [&before, &after] {
+            assert!(both.open_record(PARTITION, NAME, record).is_ok());
+            assert!(turned.open_record(PARTITION, NAME, record).is_ok());
+        }
+        assert!(matches!(old.open_record(PARTITION, NAME, &after), Err(SealError::MissingKey(2))));
     }
 }

@@ -1,34 +1,33 @@
-//! Sealing of records: XChaCha20-Poly1305 (draft-irtf-cfrg-xchacha) under the active key.
+//! Sealing of records: XChaCha20-Poly1305 (draft-irtf-cfrg-xchacha) under one key.
 //!
-//! Layout: `format (1) | key id (4, big endian) | nonce (24) | ciphertext and tag`. The record's name, the format and the
-//! key id are associated data: a sealed record opens only under its own name. The random nonce is the record's version.
+//! Layout: `format (1) | key id (4, big endian) | nonce (24) | ciphertext | tag (16)`. The record's partition and name, the
+//! format and the key id are associated data: a sealed record opens only where it was written. The random nonce is the
+//! record's version.
 
-use chacha20poly1305::{
-    KeyInit, XChaCha20Poly1305, XNonce,
-    aead::{Aead, Payload},
-};
+use chacha20poly1305::{AeadInOut, KeyInit, Tag, XChaCha20Poly1305, XNonce};
 
-use super::ring::{KeyRing, MissingKey};
 use crate::{
     ports::{
         entropy::{Entropy, NoEntropy},
-        store::{Name, Sealed},
+        store::{Name, Partition, Sealed},
     },
     secret::Secret,
 };
 
 /// The first byte of every sealed record.
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 const HEADER: usize = Sealed::VERSION_OFFSET;
 const NONCE: usize = Sealed::VERSION_LENGTH;
+const TAG: usize = 16;
+const ASSOCIATED: usize = 16 + 16 + HEADER;
 
 /// Why a record cannot be sealed or opened.
 #[derive(Debug, thiserror::Error)]
 pub enum SealError {
     /// It was sealed with a key that is not in the ring.
-    #[error(transparent)]
-    MissingKey(#[from] MissingKey),
-    /// It is not as it was sealed, or not of this name.
+    #[error("key {0} is not in the ring")]
+    MissingKey(u32),
+    /// It is not as it was sealed, or was sealed for another partition or name.
     #[error("record does not open: damaged, or of another name")]
     Damaged,
     /// It is of a format that this version does not know.
@@ -52,43 +51,51 @@ impl SealKey {
     pub(super) fn new(id: u32, key: &Secret<[u8; 32]>) -> Self {
         Self { id, cipher: XChaCha20Poly1305::new(key.expose().into()) }
     }
-}
 
-impl KeyRing {
-    /// Seals a record under its name with the active key.
-    ///
-    /// # Errors
-    /// There is no randomness, or the record is too long.
-    pub fn seal_record(&self, name: Name, plain: &[u8], entropy: &dyn Entropy) -> Result<Sealed, SealError> {
-        let key = self.active_seal()?;
+    /// Seals a record where it is: header and nonce go before it and the tag behind it, and no second copy is made.
+    pub(super) fn seal(
+        &self,
+        partition: Partition,
+        name: Name,
+        mut record: Vec<u8>,
+        entropy: &dyn Entropy,
+    ) -> Result<Sealed, SealError> {
+        let header = header(self.id);
         let mut nonce = [0; NONCE];
         entropy.fill(&mut nonce)?;
-        let header = header(key.id);
-        let aad = associated(name, header);
-        let payload = Payload { msg: plain, aad: &aad };
-        let sealed = key.cipher.encrypt(&XNonce::from(nonce), payload).map_err(|_| SealError::TooLong)?;
-        let mut bytes = Vec::with_capacity(HEADER + NONCE + sealed.len());
-        bytes.extend_from_slice(&header);
-        bytes.extend_from_slice(&nonce);
-        bytes.extend_from_slice(&sealed);
-        Sealed::from_bytes(bytes).ok_or(SealError::TooLong)
+        record.reserve_exact(HEADER + NONCE + TAG);
+        record.splice(..0, header.into_iter().chain(nonce));
+        let (_, text) = record.split_at_mut_checked(HEADER + NONCE).ok_or(SealError::TooLong)?;
+        let associated = associated(partition, name, header);
+        let tag = self.cipher.encrypt_inout_detached(&XNonce::from(nonce), &associated, text.into());
+        record.extend_from_slice(&tag.map_err(|_| SealError::TooLong)?);
+        Sealed::from_bytes(record).ok_or(SealError::TooLong)
     }
 
-    /// Opens a record of that name.
-    ///
-    /// # Errors
-    /// It is damaged, of another name, of an unknown format, or its key is missing.
-    pub fn open_record(&self, name: Name, sealed: &Sealed) -> Result<Vec<u8>, SealError> {
+    /// Opens a record that was sealed with this key.
+    pub(super) fn open(&self, partition: Partition, name: Name, sealed: &Sealed) -> Result<Vec<u8>, SealError> {
         let (header, rest) = sealed.as_bytes().split_first_chunk::<HEADER>().ok_or(SealError::Damaged)?;
-        let (nonce, ciphertext) = rest.split_first_chunk::<NONCE>().ok_or(SealError::Damaged)?;
-        let [format, id @ ..] = *header;
-        if format != FORMAT {
-            return Err(SealError::UnknownFormat(format));
-        }
-        let key = self.seal(u32::from_be_bytes(id))?;
-        let aad = associated(name, *header);
-        let payload = Payload { msg: ciphertext, aad: &aad };
-        key.cipher.decrypt(&XNonce::from(*nonce), payload).map_err(|_| SealError::Damaged)
+        let (nonce, rest) = rest.split_first_chunk::<NONCE>().ok_or(SealError::Damaged)?;
+        let (text, tag) = rest.split_last_chunk::<TAG>().ok_or(SealError::Damaged)?;
+        let mut record = text.to_vec();
+        let associated = associated(partition, name, *header);
+        let opened = self.cipher.decrypt_inout_detached(
+            &XNonce::from(*nonce),
+            &associated,
+            record.as_mut_slice().into(),
+            &Tag::from(*tag),
+        );
+        opened.map_err(|_| SealError::Damaged)?;
+        Ok(record)
+    }
+}
+
+/// The id of the key that a record was sealed with.
+pub(super) fn key_id(sealed: &Sealed) -> Result<u32, SealError> {
+    match sealed.as_bytes() {
+        [FORMAT, a, b, c, d, ..] => Ok(u32::from_be_bytes([*a, *b, *c, *d])),
+        [format, ..] => Err(SealError::UnknownFormat(*format)),
+        [] => Err(SealError::Damaged),
     }
 }
 
@@ -97,55 +104,9 @@ fn header(id: u32) -> [u8; HEADER] {
     [FORMAT, a, b, c, d]
 }
 
-fn associated(name: Name, header: [u8; HEADER]) -> [u8; 16 + HEADER] {
-    let mut aad = [0; 16 + HEADER];
-    aad.iter_mut().zip(name.0.iter().chain(&header)).for_each(|(to, from)| *to = *from);
-    aad
-}
-
-#[cfg(test)]
-mod tests {
-    use base64::{Engine, engine::general_purpose::STANDARD};
-
-    use super::*;
-    use crate::ports::entropy::SystemEntropy;
-
-    const NAME: Name = Name([1; 16]);
-
-    fn ring(keys: &[(u32, u8)]) -> KeyRing {
-        let text: Vec<_> = keys.iter().map(|(id, byte)| format!("{id}:{}", STANDARD.encode([*byte; 32]))).collect();
-        KeyRing::parse(&Secret::new(text.join(",")), false).expect("ring")
-    }
-
-    #[test]
-    fn a_record_opens_under_its_own_name_only() {
-        let ring = ring(&[(1, 1)]);
-        let sealed = ring.seal_record(NAME, b"record", &SystemEntropy).expect("sealed");
-        assert_eq!(ring.open_record(NAME, &sealed).expect("opened"), b"record");
-        assert!(matches!(ring.open_record(Name([2; 16]), &sealed), Err(SealError::Damaged)));
-    }
-
-    #[test]
-    fn every_changed_byte_is_noticed() {
-        let ring = ring(&[(1, 1)]);
-        let sealed = ring.seal_record(NAME, b"record", &SystemEntropy).expect("sealed");
-        for index in 0..sealed.as_bytes().len() {
-            let mut bytes = sealed.as_bytes().to_vec();
-            bytes[index] ^= 1;
-            let damaged = Sealed::from_bytes(bytes).expect("length");
-            assert!(ring.open_record(NAME, &damaged).is_err(), "byte {index}");
-        }
-    }
-
-    #[test]
-    fn keys_rotate_and_a_missing_key_fails_closed() {
-        let (old, both, turned) = (ring(&[(1, 1)]), ring(&[(1, 1), (2, 2)]), ring(&[(2, 2), (1, 1)]));
-        let before = old.seal_record(NAME, b"record", &SystemEntropy).expect("sealed");
-        let after = turned.seal_record(NAME, b"record", &SystemEntropy).expect("sealed");
-        for record in [&before, &after] {
-            assert!(both.open_record(NAME, record).is_ok());
-            assert!(turned.open_record(NAME, record).is_ok());
-        }
-        assert!(matches!(old.open_record(NAME, &after), Err(SealError::MissingKey(MissingKey(2)))));
-    }
+fn associated(partition: Partition, name: Name, header: [u8; HEADER]) -> [u8; ASSOCIATED] {
+    let mut associated = [0; ASSOCIATED];
+    let parts = partition.0.iter().chain(&name.0).chain(&header);
+    associated.iter_mut().zip(parts).for_each(|(to, from)| *to = *from);
+    associated
 }

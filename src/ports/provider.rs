@@ -9,6 +9,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 use async_trait::async_trait;
 
 use super::clock::Deadline;
+pub use crate::domain::outcome::Evidence;
 use crate::{
     domain::{
         challenge::Decline,
@@ -206,15 +207,6 @@ pub enum Checked {
     Failed(Failure),
     /// The code may have been judged: no answer came, or none that says what was decided.
     Unknown,
-}
-
-/// What a provider adds to a match. Each at most 100 characters.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Evidence {
-    /// Electronic Commerce Indicator.
-    pub eci: String,
-    /// The provider's id of the verification.
-    pub verification_id: String,
 }
 
 /// A call to a provider that has ended.

@@ -1,12 +1,13 @@
-//! The store: keeps sealed records and counts takes. It knows no rule.
+//! The store: keeps sealed records in partitions, finds them by an index, and counts quotas. It knows no rule.
 //!
 //! To add a store: implement [`Store`] in `stores/<name>.rs`, name it in `stores.rs`, and run the conformance suite
 //! (`tests/store`) over it. What the suite asks for:
 //!
-//! - each operation is atomic, and touches one name, so that one Redis Cluster slot serves it;
-//! - an acknowledged write is visible to every later load, from any process;
-//! - a write that was applied although its answer was lost, or that was applied twice, does no harm: the callers see to
-//!   that, the store need not;
+//! - each operation is atomic, and touches one partition, one index entry or one quota, so that one slot of a Redis Cluster
+//!   serves it;
+//! - an acknowledged write is visible to every later read, from any process;
+//! - a commit that was applied although its answer was lost, or that was applied twice, does no harm: callers recognise
+//!   their own writes by version;
 //! - each operation ends by its deadline, with an error if need be;
 //! - every key has a time to live, which no write shortens.
 
@@ -15,15 +16,21 @@ use std::{fmt, time::Duration};
 use async_trait::async_trait;
 
 use super::clock::Deadline;
-use crate::domain::{quota::Window, time::Timestamp};
+use crate::domain::{ids::Token, quota::Window, time::Timestamp};
 
-/// The name of a record or a quota: a keyed hash, which tells a reader of the store nothing.
+/// Names a partition: the records of one lockout and of its challenges, which change together. A keyed hash, which tells a
+/// reader of the store nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Partition(pub [u8; 16]);
+
+/// Names a record within its partition, an index entry, or a quota. A keyed hash, which tells a reader of the store nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Name(pub [u8; 16]);
 
-/// Names one take of a quota, so that taking it twice counts once and giving back is exact.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct TakeId(pub [u8; 16]);
+impl Name {
+    /// The lockout of every partition. No keyed hash is all zeros, but with a chance of one in 2^128.
+    pub const LOCKOUT: Self = Self([0; 16]);
+}
 
 /// The version of a sealed record: its random nonce.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -67,74 +74,126 @@ impl fmt::Debug for Sealed {
     }
 }
 
-/// What became of an insert.
+/// One record of a commit: the version that it must have, and what it becomes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Inserted {
-    /// The record is stored.
-    Done,
-    /// There is a record of that name already; nothing was written.
-    Exists(Sealed),
+pub struct Change {
+    /// Which record of the partition.
+    pub name: Name,
+    /// The version that the record must have; `None`: there must be no such record.
+    pub expected: Option<Version>,
+    /// What is written; `None`: the record only has to be as expected.
+    pub write: Option<Write>,
 }
 
-/// What became of a swap.
+/// A record to be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Swapped {
-    /// The record is stored.
-    Done,
-    /// The record has another version by now; nothing was written.
-    Stale(Sealed),
-    /// There is no record of that name; nothing was written.
-    Missing,
+pub struct Write {
+    /// The sealed record.
+    pub record: Sealed,
+    /// How long to keep it. The time to live becomes the longer of this and what is left of the present one.
+    pub ttl: Duration,
 }
 
-/// What became of a take.
+/// What became of a commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Committed {
+    /// All records were as expected, and all writes are stored.
+    Done,
+    /// A record was not as expected and nothing was written. The records that are there, in the order of the changes.
+    Conflict(Vec<Option<Sealed>>),
+}
+
+/// Where a challenge is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Located {
+    /// The partition that the index entry names.
+    pub partition: Partition,
+    /// How long the index entry lives on. A reader that remembers the partition must forget it by then.
+    pub life: Duration,
+    /// The records asked for, where the store can read them in the same trip; `None`: they are to be read.
+    pub records: Option<Vec<Option<Sealed>>>,
+}
+
+/// What became of a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Taken {
-    /// The take counts in all windows, now or already.
-    Done,
+pub enum Claimed {
+    /// The index entry names the claimed partition, now or already, and lives on for this long.
+    Ours(Duration),
+    /// The index entry names another partition. Nothing was written.
+    Elsewhere,
+}
+
+/// What became of acquiring a quota.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Acquired {
+    /// The use counts in all windows from now on.
+    Now,
+    /// The use counted already; nothing was written.
+    Before,
     /// A window is full; nothing was counted.
     Refused,
 }
 
-/// Keeps sealed records and counts takes.
+/// Keeps sealed records and counts quotas.
 #[async_trait]
 pub trait Store: Send + Sync {
-    /// The record of a name, or `None`.
-    async fn load(&self, name: Name, deadline: Deadline) -> Result<Option<Sealed>, StoreError>;
+    /// Where the index entry says that records are kept, or `None`. A store that can read them in the same trip adds the
+    /// records of these names.
+    async fn locate(&self, index: Name, names: &[Name], deadline: Deadline) -> Result<Option<Located>, StoreError>;
 
-    /// Stores a record if there is none of that name.
-    async fn insert(
+    /// Makes an index entry name a partition, at least for `life`, unless it names another one. Claiming again for the same
+    /// partition renews the entry and never shortens its life.
+    async fn claim(
         &self,
-        name: Name,
-        record: &Sealed,
-        ttl: Duration,
+        index: Name,
+        partition: Partition,
+        life: Duration,
         deadline: Deadline,
-    ) -> Result<Inserted, StoreError>;
+    ) -> Result<Claimed, StoreError>;
 
-    /// Stores a record if the one there has the version `read`. The time to live becomes the longer of `ttl` and what is
-    /// left of the present one.
-    async fn swap(
+    /// Records of one partition, in the order of their names.
+    async fn read(
         &self,
-        name: Name,
-        read: Version,
-        record: &Sealed,
-        ttl: Duration,
+        partition: Partition,
+        names: &[Name],
         deadline: Deadline,
-    ) -> Result<Swapped, StoreError>;
+    ) -> Result<Vec<Option<Sealed>>, StoreError>;
 
-    /// Counts a take at `now` if every window has room: fewer than `max` takes later than `now - per`. A take that counts
-    /// already is not counted again. `windows` holds 1 to 4; takes older than the longest of them may be forgotten.
-    async fn take(
+    /// Writes all if all records are as expected, or nothing.
+    async fn commit(
+        &self,
+        partition: Partition,
+        changes: &[Change],
+        deadline: Deadline,
+    ) -> Result<Committed, StoreError>;
+
+    /// Counts a use at `now` if every window has room: fewer than `max` uses later than `now - per`. A use that counts
+    /// already is not counted again. `windows` holds 1 to 4. No acquire forgets a use that a longer window of an earlier
+    /// acquire still counts.
+    async fn acquire(
         &self,
         quota: Name,
-        take: TakeId,
+        usage: Token,
         windows: &[Window],
         now: Timestamp,
         deadline: Deadline,
-    ) -> Result<Taken, StoreError>;
+    ) -> Result<Acquired, StoreError>;
 
-    /// Makes a take count no longer. Giving back what was never taken changes nothing.
-    async fn give_back(&self, quota: Name, take: TakeId, deadline: Deadline) -> Result<(), StoreError>;
+    /// Makes uses count no longer, each by itself, and in one trip where the store can. Refunding what was never acquired
+    /// changes nothing.
+    async fn refund(&self, uses: &[(Name, Token)], deadline: Deadline) -> Result<(), StoreError>;
+
+    /// How many uses each window counts at `now`.
+    async fn usage(
+        &self,
+        quota: Name,
+        windows: &[Window],
+        now: Timestamp,
+        deadline: Deadline,
+    ) -> Result<Vec<u32>, StoreError>;
+
+    /// Makes all uses of a quota count no longer.
+    async fn clear(&self, quota: Name, deadline: Deadline) -> Result<(), StoreError>;
 
     /// Whether the store can take a write now.
     async fn check(&self, deadline: Deadline) -> Result<(), StoreError>;
@@ -147,7 +206,7 @@ pub trait Store: Send + Sync {
 #[derive(Debug, thiserror::Error)]
 #[error("store cannot {operation}: {cause}")]
 pub struct StoreError {
-    /// What was asked, as `load` or `swap`.
+    /// What was asked, as `read` or `commit`.
     pub operation: &'static str,
     /// Why, for the operator's log only. Never holds a record, a name or an address with credentials.
     pub cause: String,

@@ -1,29 +1,52 @@
-//! CreateChallenge.
+//! CreateChallenge: claim the id, read, and acquire quotas at once; then decide and commit.
+
+use std::{sync::Arc, time::Duration};
 
 use super::{
-    FINISH, Otp,
-    challenges::ChallengeRef,
+    Otp,
+    context::CallContext,
     error::{Error, Precondition},
-    quotas::NO_QUOTAS,
-    records::{Held, Written, kept_until},
+    quotas::{Acquisition, NO_QUOTAS, Uses},
     request::{Caller, CreateChallenge, Reach},
-    send::SendAsk,
+    send::Send,
+    states::{ChallengeRef, INDEX_MARGIN, Snapshot},
+    timing::MAX_CONFLICTS,
 };
 use crate::{
     domain::{
         challenge::Challenge,
-        ids::Request,
-        outcome::{Created, Locked},
+        ids::IdempotencyKey,
+        lockout::Lockout,
+        outcome::{Created, Locked, Sent},
         policy::TenantPolicy,
         purpose::Purpose,
         route::Goal,
-        rules::{self, NewChallenge, OptionSpec, Recall},
+        rules::{self, NewChallenge, OptionSpec, Seen},
     },
     ports::{
         clock::Deadline,
-        store::{Name, Taken},
+        store::{Claimed, Partition},
     },
 };
+
+/// Quotas of a repetition are only surplus if its challenge is older than this: else its creator may rest on them.
+const CREATION_TIME: Duration = Duration::from_secs(60);
+
+/// What came of looking for the challenge, or opening it.
+enum Opening {
+    Challenge(Arc<Challenge>),
+    Refused(Created),
+}
+
+/// One CreateChallenge at work.
+struct Creation<'a> {
+    caller: &'a Caller,
+    target: ChallengeRef,
+    key: IdempotencyKey,
+    partition: Partition,
+    request: &'a CreateChallenge,
+    policy: &'a TenantPolicy,
+}
 
 impl Otp {
     /// Opens a challenge, and sends to its first option where asked to.
@@ -31,159 +54,175 @@ impl Otp {
     /// # Errors
     /// See [`Error`]. After the creation a provider's failure is an error; the same request then resumes the send.
     pub async fn create_challenge(&self, caller: Caller, request: CreateChallenge) -> Result<Created, Error> {
-        let target = self.challenge_ref(&caller, &caller.request_id)?;
-        let identity = self.request(&caller, &target, request.content());
-        let policy = self.policy(&caller)?;
-        let challenge = match self.find_or_open(&caller, &target, identity, &request, policy).await? {
-            Opening::Challenge(challenge) => *challenge,
+        let target = self.states.challenge(&caller, &caller.request_id)?;
+        let key = self.states.key(&target, &caller, request.content());
+        let partition = self.partition(&target, &request);
+        let policy = self.states.policy(&target.tenant)?;
+        let creation = Creation { caller: &caller, target, key, partition, request: &request, policy };
+        let challenge = match self.find_or_open(&creation).await? {
+            Opening::Challenge(challenge) => challenge,
             Opening::Refused(refusal) => return Ok(refusal),
         };
-        let send = if request.send_otp {
-            Some(self.first_send(caller, target, identity, &challenge, request).await?)
-        } else {
-            None
-        };
+        let send = if request.send_otp { Some(Box::pin(self.first_send(&creation, &challenge)).await?) } else { None };
         let (options, expires_at) = rules::created(&challenge);
         Ok(Created::Success { options, expires_at, send })
     }
 
-    async fn find_or_open(
-        &self,
-        caller: &Caller,
-        target: &ChallengeRef,
-        identity: Request,
-        request: &CreateChallenge,
-        policy: &TenantPolicy,
-    ) -> Result<Opening, Error> {
-        let found = self.challenges.load(target.name, caller.deadline).await?;
-        let found = match found {
-            Some(held) if !held.value.is_forgotten(self.now()) => return repetition(held.value, &identity),
-            forgotten => forgotten,
+    /// A registration belongs to its one contact, so that a fresh account buys no guesses; all else to its account.
+    fn partition(&self, target: &ChallengeRef, request: &CreateChallenge) -> Partition {
+        let contact = request.destinations.first().and_then(|reach| reach.destination.canonical());
+        match contact.filter(|_| request.purpose == Purpose::Registration) {
+            Some(contact) => self.keys.contact_partition(&target.tenant, &contact),
+            None => self.keys.account_partition(&target.tenant, &request.account),
+        }
+    }
+
+    async fn find_or_open(&self, creation: &Creation<'_>) -> Result<Opening, Error> {
+        let Creation { caller, target, key, partition, request, .. } = creation;
+        if self.is_unserved(target, request) {
+            return match self.states.read(target, caller.deadline).await {
+                Ok(state) => repetition(state.challenge, key),
+                Err(Error::InvalidIdentifier) => Err(Error::Precondition(Precondition::NoProvider)),
+                Err(error) => Err(error),
+            };
+        }
+        let challenge = self.new_challenge(creation)?;
+        let uses = self.creation_uses(creation, &challenge);
+        let life = challenge.limits.challenge_life + challenge.limits.retention;
+        let (store, deadline) = (&self.states.store, caller.deadline);
+        let (claimed, read, account_lock, acquired) = tokio::join!(
+            store.claim(target.name, *partition, life + INDEX_MARGIN, deadline),
+            self.states.read_partition(target.name, *partition, deadline, deadline),
+            self.account_lock(creation),
+            self.quotas.acquire(&uses, deadline),
+        );
+        let (acquired, is_refused) = match acquired? {
+            Acquisition::Acquired(acquired) => (Some(acquired), false),
+            Acquisition::Refused => (None, true),
         };
-        let unserved = |reach: &Reach| {
+        let read = match claimed? {
+            Claimed::Ours(life) => Snapshot { located_until: Deadline::after(life), ..read? },
+            Claimed::Elsewhere => return self.refuse(acquired, Err(Error::IdempotencyViolation)).await,
+        };
+        let opened = self.open(creation, challenge, read, account_lock?, is_refused).await;
+        match &opened {
+            Ok(Opening::Challenge(found)) if !self.is_surplus(found) => opened,
+            Err(Error::Store(_)) => opened,
+            _ => self.refuse(acquired, opened).await,
+        }
+    }
+
+    /// Decides by the lockout, and commits the challenge beside it.
+    async fn open(
+        &self,
+        creation: &Creation<'_>,
+        challenge: Challenge,
+        mut read: Snapshot,
+        mut account_lock: Option<Locked>,
+        is_refused: bool,
+    ) -> Result<Opening, Error> {
+        for _ in 0..MAX_CONFLICTS {
+            let now = self.states.now();
+            if let Some(found) = read.challenge.as_ref().filter(|found| !found.value.is_forgotten(now)) {
+                return repetition(Arc::clone(&found.value), &creation.key);
+            }
+            let lockout = read.lockout.as_ref().map(|lockout| Arc::clone(&lockout.value)).unwrap_or_default();
+            if let Some(locked) = self.locked(&challenge, &lockout, account_lock) {
+                return Ok(Opening::Refused(Created::AccountLocked(locked)));
+            }
+            if is_refused {
+                return Ok(Opening::Refused(Created::RiskDeclined));
+            }
+            // A creator that was held up for so long that its claim may end before its challenge starts over.
+            if read.located_until.remaining() < challenge.limits.challenge_life + challenge.limits.retention {
+                return Err(Error::Contention);
+            }
+            match self.states.create(&creation.target, &read, challenge.clone()).await? {
+                None => return Ok(Opening::Challenge(Arc::new(challenge))),
+                Some(conflict) => read = conflict,
+            }
+            account_lock = self.account_lock(creation).await?;
+        }
+        Err(Error::Contention)
+    }
+
+    /// Refunds what this call acquired for a creation that is not its own.
+    async fn refuse(&self, acquired: Option<Uses>, refusal: Result<Opening, Error>) -> Result<Opening, Error> {
+        if let Some(acquired) = acquired {
+            self.quotas.refund(acquired).await;
+        }
+        refusal
+    }
+
+    /// Whether what this call acquired is surplus: the challenge was there long before, and its own uses are past or refunded.
+    fn is_surplus(&self, found: &Challenge) -> bool {
+        self.states.now().since(found.created_at) >= CREATION_TIME
+    }
+
+    /// The lock that leaves no option open, and of several the one that ends first.
+    fn locked(&self, challenge: &Challenge, lockout: &Lockout, account_lock: Option<Locked>) -> Option<Locked> {
+        let now = self.states.now();
+        let locks = challenge.options.iter().map(|option| lockout.locked(option.contact, now));
+        let all: Option<Vec<Locked>> = locks.map(|lock| Locked::later(lock, account_lock)).collect();
+        all?.into_iter().reduce(Locked::earlier)
+    }
+
+    async fn account_lock(&self, creation: &Creation<'_>) -> Result<Option<Locked>, Error> {
+        let Creation { caller, target, request, .. } = creation;
+        match request.purpose {
+            Purpose::Registration => self.states.operator_lock(&target.tenant, &request.account, caller.deadline).await,
+            Purpose::Login | Purpose::Transaction => Ok(None),
+        }
+    }
+
+    fn is_unserved(&self, target: &ChallengeRef, request: &CreateChallenge) -> bool {
+        request.destinations.iter().any(|reach| {
             let (purpose, channel, destination) = (request.purpose, reach.channel, &reach.destination);
             self.routes.to(&Goal { tenant: &target.tenant, purpose, channel, destination }, None).is_empty()
-        };
-        if request.destinations.iter().any(unserved) {
-            return Err(Error::Precondition(Precondition::NoProvider));
-        }
-        let challenge = self.new_challenge(target, identity, request, policy)?;
-        if let Some(locked) = self.locked_out(target, &challenge, policy, caller.deadline).await? {
-            return Ok(Opening::Refused(Created::AccountLocked(locked)));
-        }
-        let sandboxed = |reach: &Reach| self.routes.is_sandboxed(&target.tenant, &reach.destination);
-        let limits = if request.destinations.iter().all(sandboxed) { &NO_QUOTAS } else { &policy.quotas };
-        let take = self.keys.creation_take_id(target.name);
-        let quotas = self.creation_quotas(&target.tenant, &challenge.account, limits, take);
-        if self.take(&quotas, caller.deadline).await? == Taken::Refused {
-            return Ok(Opening::Refused(Created::RiskDeclined));
-        }
-        match self.store_new(target.name, found.as_ref(), &challenge).await? {
-            Written::Done => Ok(Opening::Challenge(Box::new(challenge))),
-            Written::Lost(held) => repetition(held.value, &identity),
-            Written::Missing => Err(Error::Contention),
-        }
+        })
     }
 
-    /// Stores a new challenge, over a forgotten one if there is one.
-    async fn store_new(
-        &self,
-        name: Name,
-        forgotten: Option<&Held<Challenge>>,
-        challenge: &Challenge,
-    ) -> Result<Written<Challenge>, Error> {
-        let ttl = kept_until(challenge.forgotten_at(), self.now());
-        let finish = Deadline::after(FINISH);
-        match forgotten {
-            Some(held) => self.challenges.swap(name, held, challenge, ttl, finish).await,
-            None => self.challenges.insert(name, challenge, ttl, finish).await,
-        }
+    fn creation_uses(&self, creation: &Creation<'_>, challenge: &Challenge) -> Uses {
+        let Creation { target, key, partition, request, policy, .. } = creation;
+        let is_sandboxed = |reach: &Reach| self.routes.is_sandboxed(&target.tenant, &reach.destination);
+        let policy = if request.destinations.iter().all(is_sandboxed) { &NO_QUOTAS } else { &policy.quotas };
+        let token = self.keys.creation_use(target.name, *partition, key.fingerprint);
+        self.quotas.of_creation(&target.tenant, policy, challenge, token)
     }
 
-    fn new_challenge(
-        &self,
-        target: &ChallengeRef,
-        creation: Request,
-        request: &CreateChallenge,
-        policy: &TenantPolicy,
-    ) -> Result<Challenge, Error> {
-        let mut nonce = [0; 16];
-        self.entropy.fill(&mut nonce)?;
-        let options = request.destinations.iter().enumerate().map(|(index, reach)| {
-            let failures_follow = request.purpose == Purpose::Registration;
-            let canonical = reach.destination.canonical().filter(|_| failures_follow);
-            OptionSpec {
-                id: reach.id.clone().unwrap_or_else(|| self.keys.option_id(target.name, index)),
-                channel: reach.channel,
-                destination: reach.destination.clone(),
-                subject: canonical.map(|canonical| self.keys.destination_tag(&target.tenant, &canonical)),
-            }
+    fn new_challenge(&self, creation: &Creation<'_>) -> Result<Challenge, Error> {
+        let Creation { target, key, request, policy, .. } = creation;
+        let options = request.destinations.iter().enumerate().map(|(index, reach)| OptionSpec {
+            id: reach.id.clone().unwrap_or_else(|| self.keys.option_id(target.name, index)),
+            channel: reach.channel,
+            destination: reach.destination.clone(),
+            contact: self.keys.contact(&target.tenant, reach.channel, &reach.destination),
         });
         let new = NewChallenge {
-            creation,
+            creation: *key,
             account: request.account.clone(),
             purpose: request.purpose,
             transaction: request.transaction.clone(),
             limits: policy.limits(request.purpose).clone(),
             options: options.collect(),
-            nonce,
+            nonce: self.states.records.nonce()?,
             locale: request.locale.clone(),
         };
-        Ok(rules::open(new, self.now()))
+        Ok(rules::open(new, self.states.now()))
     }
 
-    /// The lock that leaves no option open: of the account, or of every destination of a registration.
-    async fn locked_out(
-        &self,
-        target: &ChallengeRef,
-        challenge: &Challenge,
-        policy: &TenantPolicy,
-        deadline: Deadline,
-    ) -> Result<Option<Locked>, Error> {
-        let mut subjects: Vec<Name> =
-            challenge.options.iter().map(|option| self.subject_of(target, challenge, option)).collect();
-        subjects.dedup();
-        let mut lock = None;
-        for subject in subjects {
-            lock = self.standing(subject, &policy.lock, deadline).await?.locked;
-            if lock.is_none() {
-                break;
-            }
-        }
-        Ok(lock)
+    async fn first_send(&self, creation: &Creation<'_>, challenge: &Challenge) -> Result<Sent, Error> {
+        let Creation { caller, target, key, request, .. } = creation;
+        let first = challenge.options.first().ok_or_else(|| Error::Internal("no options".to_owned()))?;
+        let (parameters, client) = (request.parameters.clone(), request.client.clone());
+        let call = CallContext { challenge: caller.request_id.clone(), parameters, client };
+        self.send(caller, Send { target: target.clone(), key: *key, option: first.id.clone(), call }).await
     }
-
-    async fn first_send(
-        &self,
-        caller: Caller,
-        target: ChallengeRef,
-        identity: Request,
-        challenge: &Challenge,
-        request: CreateChallenge,
-    ) -> Result<crate::domain::outcome::Sent, Error> {
-        let first =
-            challenge.options.first().ok_or_else(|| Error::Internal("a challenge without options".to_owned()))?;
-        let ask = SendAsk {
-            target,
-            challenge: caller.request_id.clone(),
-            request: identity,
-            option: first.id.clone(),
-            parameters: request.parameters,
-            client: request.client,
-        };
-        self.send(&caller, ask).await
-    }
-}
-
-/// What came of looking for the challenge, or opening it.
-enum Opening {
-    Challenge(Box<Challenge>),
-    Refused(Created),
 }
 
 /// The challenge is there: the same request is answered again, any other is refused.
-fn repetition(challenge: Challenge, identity: &Request) -> Result<Opening, Error> {
-    let same = challenge.creation == *identity;
-    let known = matches!(rules::recall(&challenge, identity), Recall::Creation | Recall::Reply(_) | Recall::Sending(_));
-    if same && known { Ok(Opening::Challenge(Box::new(challenge))) } else { Err(Error::IdempotencyViolation) }
+fn repetition(challenge: Arc<Challenge>, key: &IdempotencyKey) -> Result<Opening, Error> {
+    let is_same = challenge.creation == *key;
+    let is_known = matches!(rules::seen(&challenge, key), Seen::Created | Seen::Answered(_) | Seen::Sending(_));
+    if is_same && is_known { Ok(Opening::Challenge(challenge)) } else { Err(Error::IdempotencyViolation) }
 }

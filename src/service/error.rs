@@ -20,18 +20,21 @@ pub enum Error {
         /// When to ask again.
         retry_after: Duration,
     },
-    /// Too many lost races.
+    /// Too many conflicts.
     #[error("too many others changed the record at the same time")]
     Contention,
-    /// Every provider definitely failed; the send was given back.
+    /// Every provider definitely failed; what the call had used up is refunded.
     #[error("every provider of the route failed")]
     ProviderUnavailable {
         /// When to try again.
         retry_after: Duration,
     },
+    /// The same, where waiting cannot help: an operator must act.
+    #[error("every provider of the route refused; see its credentials, templates and permissions")]
+    ProviderRefused,
     /// No provider of the route can be called with what the caller gave. Nothing was sent or counted.
     #[error("a provider cannot be called like this: {0:?}")]
-    Unfit(RequestError),
+    Invalid(RequestError),
     /// A verifying provider did not answer.
     #[error("the provider did not answer")]
     VerificationOutcomeUnknown,
@@ -44,9 +47,6 @@ pub enum Error {
     /// The store failed. Nothing may be revealed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The caller's time ran out. The work goes on and is recorded.
-    #[error("the caller's deadline passed")]
-    DeadlineExceeded,
     /// An invariant is broken: a record that cannot be opened, a task that died.
     #[error("internal: {0}")]
     Internal(String),

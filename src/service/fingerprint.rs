@@ -3,7 +3,7 @@
 //! The encoding names the RPC and holds every parsed field but the header's timestamp and version: a repetition is a new
 //! call at a new time.
 
-use super::request::{CreateChallenge, SendOtp, VerifyOtp};
+use super::request::{CreateChallenge, LockAccount, LockoutOwner, SendOtp, UnlockAccount, VerifyOtp};
 use crate::{
     domain::{canonical::Canonical, code, destination::Destination, ids::RequestId},
     ports::provider::{ClientContext, Parameters},
@@ -35,7 +35,7 @@ impl SendOtp {
     /// The content.
     pub(super) fn content(&self) -> Canonical {
         let content = Canonical::new("SendOtp").text(self.challenge.as_str()).text(self.option.as_str());
-        with_parameters(content, &self.parameters)
+        with_parameters(with_client(content.text("client"), &self.client), &self.parameters)
     }
 }
 
@@ -55,6 +55,31 @@ impl VerifyOtp {
 /// The content of a CancelChallenge.
 pub(super) fn cancel(challenge: &RequestId) -> Canonical {
     Canonical::new("CancelChallenge").text(challenge.as_str())
+}
+
+impl LockAccount {
+    /// The content.
+    pub(super) fn content(&self) -> Canonical {
+        let until = self.until.map(|until| until.as_millis().to_be_bytes());
+        let content = with_owner(Canonical::new("LockAccount"), &self.owner).text(&self.reason);
+        content.optional(until.as_ref().map(<[u8; 8]>::as_slice))
+    }
+}
+
+impl UnlockAccount {
+    /// The content.
+    pub(super) fn content(&self) -> Canonical {
+        with_owner(Canonical::new("UnlockAccount"), &self.owner).text(&self.reason)
+    }
+}
+
+fn with_owner(content: Canonical, owner: &LockoutOwner) -> Canonical {
+    match owner {
+        LockoutOwner::Account(account) => content.text("account").text(account.as_str()),
+        LockoutOwner::Contact(contact) => {
+            content.text("contact").optional(contact.canonical().as_deref().map(str::as_bytes))
+        }
+    }
 }
 
 fn with_client(content: Canonical, client: &ClientContext) -> Canonical {

@@ -1,17 +1,203 @@
-//! Quotas: taken after a reservation, in order from the cheapest to refuse, and given back together.
+//! Quotas: acquired before what they limit is committed, all at once; refunded where it was not, or proved no abuse.
 
-use super::{FINISH, Otp, error::Error};
+use std::sync::Arc;
+
+use tokio_util::task::TaskTracker;
+
+use super::{error::Error, refunds::Refunds, timing::FINISH};
 use crate::{
     domain::{
-        ids::{AccountId, Tenant},
-        quota::{QuotaPolicy, Window},
+        challenge::{Challenge, SendUse},
+        destination::Destination,
+        ids::{Tenant, Token},
+        outcome::QuotaUsage,
+        quota::{QuotaKind, QuotaPolicy, Window},
     },
-    keys::names::Counted,
+    keys::ring::KeyRing,
     ports::{
-        clock::Deadline,
-        store::{Name, TakeId, Taken},
+        clock::{Clock, Deadline},
+        store::{Acquired, Name, Partition, Store, StoreError},
     },
 };
+
+/// The quotas that one send or creation uses: at most three.
+#[derive(Clone, Debug)]
+pub(super) struct Uses {
+    token: Token,
+    limited: Vec<Limited>,
+}
+
+#[derive(Clone, Debug)]
+struct Limited {
+    quota: Name,
+    windows: Vec<Window>,
+}
+
+/// What came of acquiring all quotas of a send or a creation.
+#[derive(Debug)]
+pub(super) enum Acquisition {
+    /// All have room. Lists what counts by this call, and did not count before.
+    Acquired(Uses),
+    /// One is full, and what this call had acquired is refunded.
+    Refused,
+}
+
+/// Acquires, refunds, shows and clears quotas.
+#[derive(Clone)]
+pub(super) struct Quotas {
+    store: Arc<dyn Store>,
+    keys: Arc<KeyRing>,
+    clock: Arc<dyn Clock>,
+    refunds: Refunds,
+}
+
+impl Quotas {
+    pub(super) fn new(store: Arc<dyn Store>, keys: Arc<KeyRing>, clock: Arc<dyn Clock>, tasks: &TaskTracker) -> Self {
+        let refunds = Refunds::start(Arc::clone(&store), tasks);
+        Self { store, keys, clock, refunds }
+    }
+
+    /// What a send to a destination uses. The token of its reservation names the uses.
+    pub(super) fn of_send(
+        &self,
+        tenant: &Tenant,
+        policy: &QuotaPolicy,
+        challenge: &Challenge,
+        destination: &Destination,
+        token: Token,
+    ) -> Uses {
+        let canonical = destination.canonical();
+        let destination = canonical.as_deref().map(QuotaKind::DestinationSends);
+        let others = [QuotaKind::AccountSends(&challenge.account), QuotaKind::TenantSends];
+        self.uses(tenant, policy, token, destination.into_iter().chain(others))
+    }
+
+    /// What a creation uses.
+    pub(super) fn of_creation(
+        &self,
+        tenant: &Tenant,
+        policy: &QuotaPolicy,
+        challenge: &Challenge,
+        token: Token,
+    ) -> Uses {
+        let kinds = [QuotaKind::AccountCreations(&challenge.account), QuotaKind::TenantCreations];
+        self.uses(tenant, policy, token, kinds.into_iter())
+    }
+
+    fn uses<'a>(
+        &self,
+        tenant: &Tenant,
+        policy: &QuotaPolicy,
+        token: Token,
+        kinds: impl Iterator<Item = QuotaKind<'a>>,
+    ) -> Uses {
+        let limited = kinds.filter_map(|kind| {
+            let windows = policy.windows(kind);
+            let quota = || self.keys.quota_name(tenant, kind);
+            (!windows.is_empty()).then(|| Limited { quota: quota(), windows: windows.to_owned() })
+        });
+        Uses { token, limited: limited.collect() }
+    }
+
+    /// Acquires all, in one trip. Where one refuses, what this call acquired is refunded; where the store did not answer, it
+    /// is not known what counts, and all of it stays.
+    pub(super) async fn acquire(&self, uses: &Uses, deadline: Deadline) -> Result<Acquisition, Error> {
+        let mut limited = uses.limited.iter();
+        let mut next = || self.acquire_one(limited.next(), uses.token, deadline);
+        let (first, second, third) = tokio::join!(next(), next(), next());
+        let answers = [first?, second?, third?];
+        let acquired = uses.limited.iter().zip(&answers);
+        let acquired = acquired.filter(|(_, answer)| **answer == Acquired::Now).map(|(limited, _)| limited.clone());
+        let by_this_call = Uses { token: uses.token, limited: acquired.collect() };
+        if answers.contains(&Acquired::Refused) {
+            self.refund(by_this_call).await;
+            return Ok(Acquisition::Refused);
+        }
+        Ok(Acquisition::Acquired(by_this_call))
+    }
+
+    async fn acquire_one(
+        &self,
+        limited: Option<&Limited>,
+        token: Token,
+        deadline: Deadline,
+    ) -> Result<Acquired, StoreError> {
+        let Some(Limited { quota, windows }) = limited else { return Ok(Acquired::Before) };
+        self.store.acquire(*quota, token, windows, self.clock.now(), deadline).await
+    }
+
+    /// Refunds what a call acquired for something that is not there.
+    pub(super) async fn refund(&self, uses: Uses) {
+        let limited: Vec<(Name, Token)> = uses.limited.iter().map(|limited| (limited.quota, uses.token)).collect();
+        if limited.is_empty() {
+            return;
+        }
+        // A use that stays by mistake counts too much, for as long as its window.
+        if let Err(error) = self.store.refund(&limited, Deadline::after(FINISH)).await {
+            tracing::warn!(%error, "quotas could not be refunded");
+        }
+    }
+
+    /// Refunds what a verified challenge used, after the answer: what is verified is no abuse.
+    pub(super) fn refund_verified(
+        &self,
+        tenant: &Tenant,
+        policy: &QuotaPolicy,
+        (name, partition): (Name, Partition),
+        challenge: &Challenge,
+    ) {
+        let creation = self.keys.creation_use(name, partition, challenge.creation.fingerprint);
+        self.refund_later(self.of_creation(tenant, policy, challenge, creation));
+        let sends = challenge.open().map(|open| open.uses.as_slice()).unwrap_or_default();
+        for SendUse { token, option } in sends {
+            let option = challenge.option_at(*option);
+            if let Some(destination) = option.and_then(|option| option.target.known()) {
+                self.refund_later(self.of_send(tenant, policy, challenge, destination, *token));
+            }
+        }
+    }
+
+    fn refund_later(&self, uses: Uses) {
+        for Limited { quota, .. } in uses.limited {
+            self.refunds.push(quota, uses.token);
+        }
+    }
+
+    /// What the quotas of an owner count now.
+    pub(super) async fn usage(
+        &self,
+        tenant: &Tenant,
+        policy: &QuotaPolicy,
+        kinds: &[QuotaKind<'_>],
+        deadline: Deadline,
+    ) -> Result<Vec<QuotaUsage>, Error> {
+        let mut usage = Vec::new();
+        for kind in kinds {
+            let windows = policy.windows(*kind);
+            if windows.is_empty() {
+                continue;
+            }
+            let quota = self.keys.quota_name(tenant, *kind);
+            let uses = self.store.usage(quota, windows, self.clock.now(), deadline).await?;
+            let counted = uses.into_iter().zip(windows);
+            usage.extend(counted.map(|(uses, window)| QuotaUsage { quota: kind.name(), uses, window: *window }));
+        }
+        Ok(usage)
+    }
+
+    /// Clears the quotas of an owner.
+    pub(super) async fn clear(
+        &self,
+        tenant: &Tenant,
+        kinds: &[QuotaKind<'_>],
+        deadline: Deadline,
+    ) -> Result<(), Error> {
+        for kind in kinds {
+            self.store.clear(self.keys.quota_name(tenant, *kind), deadline).await?;
+        }
+        Ok(())
+    }
+}
 
 /// What applies to the sandbox.
 pub(super) const NO_QUOTAS: QuotaPolicy = QuotaPolicy {
@@ -21,87 +207,3 @@ pub(super) const NO_QUOTAS: QuotaPolicy = QuotaPolicy {
     account_creations: Vec::new(),
     tenant_creations: Vec::new(),
 };
-
-/// Quotas that one send or creation takes.
-#[derive(Clone, Debug)]
-pub(super) struct Quotas {
-    take: TakeId,
-    counted: Vec<(Name, Vec<Window>)>,
-}
-
-impl Otp {
-    /// What a send takes: of destination, account and tenant.
-    pub(super) fn send_quotas(
-        &self,
-        tenant: &Tenant,
-        account: &AccountId,
-        destination: Option<&str>,
-        policy: &QuotaPolicy,
-        take: TakeId,
-    ) -> Quotas {
-        let destination =
-            destination.map(|canonical| (Counted::DestinationSends(canonical), &policy.destination_sends));
-        let others =
-            [(Counted::AccountSends(account), &policy.account_sends), (Counted::TenantSends, &policy.tenant_sends)];
-        self.quotas(tenant, take, destination.into_iter().chain(others))
-    }
-
-    /// What a creation takes: of account and tenant.
-    pub(super) fn creation_quotas(
-        &self,
-        tenant: &Tenant,
-        account: &AccountId,
-        policy: &QuotaPolicy,
-        take: TakeId,
-    ) -> Quotas {
-        let all = [
-            (Counted::AccountCreations(account), &policy.account_creations),
-            (Counted::TenantCreations, &policy.tenant_creations),
-        ];
-        self.quotas(tenant, take, all.into_iter())
-    }
-
-    fn quotas<'a>(
-        &self,
-        tenant: &Tenant,
-        take: TakeId,
-        all: impl Iterator<Item = (Counted<'a>, &'a Vec<Window>)>,
-    ) -> Quotas {
-        let limited = all.filter(|(_, windows)| !windows.is_empty());
-        let counted = limited.map(|(counted, windows)| (self.keys.quota_name(tenant, counted), windows.clone()));
-        Quotas { take, counted: counted.collect() }
-    }
-
-    /// Takes all, or none: where one refuses, or the store fails, what was taken is given back.
-    pub(super) async fn take(&self, quotas: &Quotas, deadline: Deadline) -> Result<Taken, Error> {
-        for (index, (name, windows)) in quotas.counted.iter().enumerate() {
-            match self.store.take(*name, quotas.take, windows, self.now(), deadline).await {
-                Ok(Taken::Done) => {}
-                Ok(Taken::Refused) => {
-                    self.give_back_first(quotas, index).await;
-                    return Ok(Taken::Refused);
-                }
-                Err(error) => {
-                    // Whether this one was taken is not known; giving back what was not taken changes nothing.
-                    self.give_back_first(quotas, index + 1).await;
-                    return Err(error.into());
-                }
-            }
-        }
-        Ok(Taken::Done)
-    }
-
-    /// Gives all back.
-    pub(super) async fn give_back(&self, quotas: &Quotas) {
-        self.give_back_first(quotas, quotas.counted.len()).await;
-    }
-
-    async fn give_back_first(&self, quotas: &Quotas, count: usize) {
-        for (name, _) in quotas.counted.iter().take(count) {
-            // A take that stays by mistake only counts too much, for as long as its window.
-            if let Err(error) = self.store.give_back(*name, quotas.take, Deadline::after(FINISH)).await {
-                tracing::warn!(%error, "a quota could not be given back");
-            }
-        }
-    }
-}

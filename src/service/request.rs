@@ -15,7 +15,7 @@ use crate::{
     secret::Secret,
 };
 
-/// Who calls, under which id, and until when an answer is of use.
+/// Who calls, under which id, and until when an answer is awaited.
 #[derive(Clone, Debug)]
 pub struct Caller {
     /// The tenant.
@@ -67,6 +67,8 @@ pub struct SendOtp {
     pub option: OptionId,
     /// For the provider of this send.
     pub parameters: Parameters,
+    /// For providers.
+    pub client: ClientContext,
 }
 
 /// Checks a code.
@@ -86,22 +88,31 @@ pub struct VerifyOtp {
     pub transaction: Option<Transaction>,
 }
 
-/// Locks an account.
+/// Whose lockout an operator means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LockoutOwner {
+    /// An account.
+    Account(AccountId),
+    /// A contact that registrations prove.
+    Contact(Destination),
+}
+
+/// Locks an account or a contact.
 #[derive(Clone, Debug)]
 pub struct LockAccount {
-    /// The account.
-    pub account: AccountId,
+    /// Whose lockout.
+    pub owner: LockoutOwner,
     /// Why, 1 to 200 characters, for the operators' log.
     pub reason: String,
     /// When the lock ends; `None`: until unlocked.
     pub until: Option<Timestamp>,
 }
 
-/// Unlocks an account.
+/// Unlocks an account or a contact.
 #[derive(Clone, Debug)]
 pub struct UnlockAccount {
-    /// The account.
-    pub account: AccountId,
+    /// Whose lockout.
+    pub owner: LockoutOwner,
     /// Why, 1 to 200 characters, for the operators' log.
     pub reason: String,
 }

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use super::timing::LEASE_MARGIN;
 use crate::{
     domain::{
         destination::Destination,
@@ -11,9 +12,6 @@ use crate::{
     },
     ports::provider::Provider,
 };
-
-/// What a lease adds to the time-outs of its route: for the store, and for clocks that differ.
-const LEASE_MARGIN: Duration = Duration::from_secs(5);
 
 /// Ways to providers, in order of preference.
 pub type Route = Vec<Arc<dyn Provider>>;
@@ -70,7 +68,7 @@ impl Routes {
     }
 
     /// Whether a provider of that name is the sandbox.
-    pub fn is_sandbox(&self, name: &str) -> bool {
+    fn is_sandbox(&self, name: &str) -> bool {
         self.sandbox.as_ref().is_some_and(|sandbox| sandbox.name() == name)
     }
 
@@ -91,18 +89,16 @@ pub(super) fn send_lease(route: &[Arc<dyn Provider>]) -> Duration {
     timeouts.fold(LEASE_MARGIN, Duration::saturating_add)
 }
 
-/// How long one question to a provider may take.
-pub(super) fn check_lease(provider: &dyn Provider) -> Duration {
-    provider.capabilities().timeout.saturating_add(LEASE_MARGIN)
-}
-
-/// What a provider means for the code that it delivers.
-pub(super) fn plan(provider: &dyn Provider, key_id: u32) -> Plan {
-    let capabilities = provider.capabilities();
-    Plan {
-        provider: provider.name().to_owned(),
-        owner: capabilities.code_owner,
-        code_life: capabilities.code_life,
-        key_id,
+impl Routes {
+    /// What a provider means for the code that it delivers.
+    pub(super) fn plan(&self, provider: &dyn Provider, key_id: u32) -> Plan {
+        let capabilities = provider.capabilities();
+        Plan {
+            provider: provider.name().to_owned(),
+            owner: capabilities.code_owner,
+            code_life: capabilities.code_life,
+            key_id,
+            sandbox: self.is_sandbox(provider.name()),
+        }
     }
 }

@@ -1,57 +1,52 @@
-//! SendOtp: reserve, take quotas, deliver, settle.
+//! SendOtp: acquire quotas, reserve, deliver, settle.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use super::{
     Otp,
-    challenges::ChallengeRef,
+    context::CallContext,
+    delivery::Reservation,
     error::{Error, Precondition},
-    quotas::NO_QUOTAS,
+    quotas::{Acquisition, NO_QUOTAS, Uses},
     request::{Caller, SendOtp},
-    route::{plan, send_lease},
+    route::{Route, send_lease},
+    states::{ChallengeRef, Changed},
+    timing::{RETRY_AFTER, retry_after},
 };
 use crate::{
     domain::{
-        challenge::{Challenge, ChallengeOption, Target},
-        destination::Destination,
-        ids::{OptionId, Request, RequestId},
-        outcome::{Locked, Sent},
+        challenge::Challenge,
+        ids::{IdempotencyKey, OptionId, Token},
+        outcome::Sent,
         route::Goal,
-        rules::{Dispatched, GiveBackSend, ReserveSend, SendStep},
+        rules::{QuotaState, ReserveSend, SendStep, State},
         time::Timestamp,
     },
-    ports::{
-        clock::Deadline,
-        provider::{ClientContext, Parameters, Provider},
-        store::Taken,
-    },
+    ports::clock::Deadline,
 };
 
 /// The first wait for a send in flight; each next one is twice as long, up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
-/// How long a request waits for a send in flight, whatever its caller's patience.
+/// How long a request waits for a send in flight, however much time its caller has.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// What is left of the caller's time when waiting stops, for the answer to arrive.
-const ANSWER_MARGIN: Duration = Duration::from_millis(100);
+const WAIT_MARGIN: Duration = Duration::from_millis(100);
 
 /// A send, as both RPCs that can ask for one put it.
 #[derive(Clone, Debug)]
-pub(super) struct SendAsk {
+pub(super) struct Send {
     pub(super) target: ChallengeRef,
-    pub(super) challenge: RequestId,
-    pub(super) request: Request,
+    pub(super) key: IdempotencyKey,
     pub(super) option: OptionId,
-    pub(super) parameters: Parameters,
-    pub(super) client: ClientContext,
+    pub(super) call: CallContext,
 }
 
-/// A send that has been reserved, and all that delivering it takes.
-pub(super) struct Reserved {
-    pub(super) challenge: Challenge,
-    pub(super) dispatched: Dispatched,
-    pub(super) route: Vec<Arc<dyn Provider>>,
-    pub(super) lease: Duration,
+/// What came of trying to reserve.
+enum Reserving {
+    Answer(Sent),
+    InProgress(Timestamp),
+    Reserved(Reservation),
 }
 
 impl Otp {
@@ -60,29 +55,26 @@ impl Otp {
     /// # Errors
     /// See [`Error`].
     pub async fn send_otp(&self, caller: Caller, request: SendOtp) -> Result<Sent, Error> {
-        let target = self.challenge_ref(&caller, &request.challenge)?;
-        let identity = self.request(&caller, &target, request.content());
-        let ask = SendAsk {
-            target,
-            challenge: request.challenge,
-            request: identity,
-            option: request.option,
-            parameters: request.parameters,
-            client: ClientContext::default(),
-        };
-        self.send(&caller, ask).await
+        let target = self.states.challenge(&caller, &request.challenge)?;
+        let key = self.states.key(&target, &caller, request.content());
+        let SendOtp { challenge, option, parameters, client } = request;
+        let call = CallContext { challenge, parameters, client };
+        self.send(&caller, Send { target, key, option, call }).await
     }
 
-    pub(super) async fn send(&self, caller: &Caller, ask: SendAsk) -> Result<Sent, Error> {
-        let patience = caller.deadline.at_most(LONGEST_WAIT);
+    pub(super) async fn send(&self, caller: &Caller, send: Send) -> Result<Sent, Error> {
+        let waits_until = caller.deadline.at_most(LONGEST_WAIT);
         let mut pause = FIRST_PAUSE;
         loop {
-            match self.reserve(&ask, caller.deadline).await? {
-                Reservation::Answer(sent) => return Ok(sent),
-                Reservation::Reserved(reserved) => return self.fulfil(caller, ask, *reserved).await,
-                Reservation::Busy(until) => {
-                    if patience.remaining() < pause + ANSWER_MARGIN {
-                        return Err(Error::RequestInProgress { retry_after: retry_after(until.since(self.now())) });
+            match self.reserve(caller, &send).await? {
+                Reserving::Answer(sent) => return Ok(sent),
+                Reserving::Reserved(reservation) => {
+                    return Box::pin(self.delivery.deliver(caller, &send, reservation)).await;
+                }
+                Reserving::InProgress(until) => {
+                    if waits_until.remaining() < pause + WAIT_MARGIN {
+                        let lease_left = until.since(self.states.now());
+                        return Err(Error::RequestInProgress { retry_after: retry_after(lease_left) });
                     }
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
@@ -91,95 +83,84 @@ impl Otp {
         }
     }
 
-    async fn reserve(&self, ask: &SendAsk, deadline: Deadline) -> Result<Reservation, Error> {
-        let mut held = self.hold(ask.target.name, deadline).await?;
-        if !held.fresh && held.value.option(&ask.option).is_none() {
-            held = self.reload(ask.target.name, deadline).await?;
+    /// Asks the rules, acquires the quotas that they want, and reserves. Quotas of a reservation that was not committed are
+    /// refunded; where the store did not say, they stay.
+    async fn reserve(&self, caller: &Caller, send: &Send) -> Result<Reserving, Error> {
+        let token = self.states.records.token()?;
+        let first = self.try_to_reserve(caller, send, token, QuotaState::Unasked).await?;
+        if first.outcome != SendStep::AcquireQuotas {
+            return self.reserving(first, send, None);
         }
-        let Some((index, option)) = held.value.option(&ask.option) else { return Err(Error::InvalidIdentifier) };
-        let locked = self.lock_of(&ask.target, &held.value, option, deadline).await?;
-        let route = match &option.target {
-            Target::Known(destination) => {
-                let (tenant, purpose, channel) = (&ask.target.tenant, held.value.purpose, option.channel);
-                let last =
-                    held.value.live_code().filter(|code| code.option == index).map(|code| code.provider.as_str());
-                self.routes.to(&Goal { tenant, purpose, channel, destination }, last)
-            }
-            Target::Masked(_) => Vec::new(),
+        let uses = self.uses(send, &first.after.challenge, token)?;
+        let (quotas, acquired) = match self.quotas.acquire(&uses, caller.deadline).await? {
+            Acquisition::Acquired(acquired) => (QuotaState::Acquired, Some(acquired)),
+            Acquisition::Refused => (QuotaState::Refused, None),
         };
-        let lease = send_lease(&route);
-        let first = route.first().map(|provider| plan(provider.as_ref(), self.keys.active_id()));
-        let command = ReserveSend { request: ask.request, option: ask.option.clone(), locked, plan: first, lease };
-        let (challenge, step) = self.change(&ask.target, &command, deadline).await?;
-        match step {
-            SendStep::UnknownOption => Err(Error::InvalidIdentifier),
-            SendStep::Conflict => Err(Error::IdempotencyViolation),
-            SendStep::NoProvider => Err(Error::Precondition(Precondition::NoProvider)),
-            SendStep::Replay(sent) | SendStep::Refused(sent) => Ok(Reservation::Answer(sent)),
-            SendStep::Busy { until } => Ok(Reservation::Busy(until)),
-            SendStep::Deliver(dispatched) => {
-                Ok(Reservation::Reserved(Box::new(Reserved { challenge, dispatched, route, lease })))
-            }
+        let second = self.try_to_reserve(caller, send, token, quotas).await;
+        let is_reserved = second.as_ref().is_ok_and(|changed| matches!(changed.outcome, SendStep::Reserved(_)));
+        let in_doubt = matches!(second, Err(Error::Store(_)));
+        if let Some(acquired) = acquired.filter(|_| !is_reserved && !in_doubt) {
+            self.quotas.refund(acquired).await;
         }
+        self.reserving(second?, send, Some(uses))
     }
 
-    async fn lock_of(
+    async fn try_to_reserve(
         &self,
-        target: &ChallengeRef,
-        challenge: &Challenge,
-        option: &ChallengeOption,
-        deadline: Deadline,
-    ) -> Result<Option<Locked>, Error> {
-        let subject = self.subject_of(target, challenge, option);
-        Ok(self.standing(subject, self.lock_policy(target)?, deadline).await?.locked)
+        caller: &Caller,
+        send: &Send,
+        token: Token,
+        quotas: QuotaState,
+    ) -> Result<Changed<ReserveSend>, Error> {
+        let (key, option) = (send.key, &send.option);
+        let reserve = |state: &State| {
+            let route = self.route(send, &state.challenge);
+            let plan = route.first().map(|provider| self.routes.plan(provider.as_ref(), self.keys.active_id()));
+            Ok(ReserveSend { key, token, option: option.clone(), quotas, plan, lease: send_lease(&route) })
+        };
+        self.states.change(&send.target, caller.deadline, reserve).await
     }
 
-    /// From the reservation on the work has its own time: the lease.
-    async fn fulfil(&self, caller: &Caller, ask: SendAsk, reserved: Reserved) -> Result<Sent, Error> {
-        let deadline = Deadline::after(reserved.lease);
-        let number = reserved.dispatched.number;
-        let policy = self.tenants.of(&ask.target.tenant).ok_or(Error::Forbidden)?;
-        let destination = destination_of(&reserved.challenge, &ask.option);
-        let sandboxed = destination.is_some_and(|known| self.routes.is_sandboxed(&ask.target.tenant, known));
-        let limits = if sandboxed { &NO_QUOTAS } else { &policy.quotas };
-        let destination = destination.and_then(Destination::canonical);
-        let one = self.keys.challenge_tag(ask.target.name, reserved.challenge.created_at);
-        let take = self.keys.send_take_id(one, number);
-        let account = &reserved.challenge.account;
-        let quotas = self.send_quotas(&ask.target.tenant, account, destination.as_deref(), limits, take);
-        match self.take(&quotas, deadline).await {
-            Ok(Taken::Done) => self.deliver(caller, ask, reserved, &quotas, deadline).await,
-            Ok(Taken::Refused) => match self.change(&ask.target, &GiveBackSend { number }, deadline).await? {
-                (_, true) => Ok(Sent::RiskDeclined),
-                // It took so long that somebody has settled the send as unconfirmed: that is its answer.
-                (_, false) => Err(Error::RequestInProgress { retry_after: retry_after(Duration::ZERO) }),
-            },
-            Err(error) => {
-                // Nothing was sent. Where the store is gone for longer, the lease settles it as unconfirmed.
-                if let Err(error) = self.change(&ask.target, &GiveBackSend { number }, deadline).await {
-                    tracing::warn!(%error, "a send could not be given back");
-                }
-                Err(error)
+    fn reserving(&self, changed: Changed<ReserveSend>, send: &Send, uses: Option<Uses>) -> Result<Reserving, Error> {
+        match (changed.outcome, uses) {
+            (SendStep::UnknownOption, _) => Err(Error::InvalidIdentifier),
+            (SendStep::Conflict, _) => Err(Error::IdempotencyViolation),
+            (SendStep::NoProvider, _) => Err(Error::Precondition(Precondition::NoProvider)),
+            (SendStep::FailedBefore, _) => Err(Error::ProviderUnavailable { retry_after: RETRY_AFTER }),
+            (SendStep::Recorded(sent) | SendStep::Refused(sent), _) => Ok(Reserving::Answer(sent)),
+            (SendStep::InProgress { until }, _) => Ok(Reserving::InProgress(until)),
+            (SendStep::Reserved(reserved), Some(uses)) => {
+                let mut route = self.route(send, &changed.before.challenge);
+                let pinned = changed.command.plan.map(|plan| plan.provider).unwrap_or_default();
+                // Which providers are ready may have changed since the plan was made.
+                route.sort_by_key(|provider| provider.name() != pinned);
+                let deadline = Deadline::after(reserved.lease_until.since(self.states.now()));
+                let token = changed.command.token;
+                let challenge = changed.after.challenge;
+                Ok(Reserving::Reserved(Reservation { token, reserved, challenge, route, uses, deadline }))
+            }
+            (SendStep::Reserved(_) | SendStep::AcquireQuotas, _) => {
+                Err(Error::Internal("a send without its quotas".to_owned()))
             }
         }
     }
-}
 
-/// What came of trying to reserve.
-enum Reservation {
-    Answer(Sent),
-    Busy(Timestamp),
-    Reserved(Box<Reserved>),
-}
-
-fn destination_of<'a>(challenge: &'a Challenge, option: &OptionId) -> Option<&'a Destination> {
-    match &challenge.option(option)?.1.target {
-        Target::Known(destination) => Some(destination),
-        Target::Masked(_) => None,
+    /// The quotas of a send. The sandbox uses none.
+    fn uses(&self, send: &Send, challenge: &Challenge, token: Token) -> Result<Uses, Error> {
+        let tenant = &send.target.tenant;
+        let option = challenge.option(&send.option).and_then(|(_, option)| option.target.known());
+        let destination = option.ok_or(Error::InvalidIdentifier)?;
+        let is_sandboxed = self.routes.is_sandboxed(tenant, destination);
+        let policy = if is_sandboxed { &NO_QUOTAS } else { &self.states.policy(tenant)?.quotas };
+        Ok(self.quotas.of_send(tenant, policy, challenge, destination, token))
     }
-}
 
-/// When to ask again about a send in flight: most end long before their lease.
-pub(super) fn retry_after(lease_left: Duration) -> Duration {
-    lease_left.clamp(Duration::from_millis(100), Duration::from_secs(1))
+    /// The providers that may deliver to the option.
+    fn route(&self, send: &Send, challenge: &Challenge) -> Route {
+        let Some((index, option)) = challenge.option(&send.option) else { return Route::new() };
+        let Some(destination) = option.target.known() else { return Route::new() };
+        let (tenant, purpose, channel) = (&send.target.tenant, challenge.purpose, option.channel);
+        let last = challenge.live_code().filter(|code| code.option == index).map(|code| code.provider.as_str());
+        self.routes.to(&Goal { tenant, purpose, channel, destination }, last)
+    }
 }

@@ -6,8 +6,9 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use redis::{
-    Client, IntoConnectionInfo, Value,
+    Client, Cmd, FromRedisValue, IntoConnectionInfo, Value,
     io::tcp::{TcpSettings, socket2::TcpKeepalive},
 };
 use tokio::time::timeout_at;
@@ -16,12 +17,13 @@ use tokio_util::task::TaskTracker;
 use super::StoreConfig;
 use crate::{
     domain::{
+        ids::Token,
         quota::Window,
         time::{Timestamp, millis},
     },
     ports::{
         clock::Deadline,
-        store::{Inserted, Name, Sealed, Store, StoreError, Swapped, TakeId, Taken, Version},
+        store::{Acquired, Change, Claimed, Committed, Located, Name, Partition, Sealed, Store, StoreError},
     },
 };
 
@@ -30,8 +32,16 @@ mod keys;
 mod link;
 mod scripts;
 mod server;
+mod stream;
 
+use keys::{PartitionText, RecordText, RedisKey};
 use link::{Connector, Link, Live};
+use scripts::Script;
+use stream::InFlight;
+
+/// How much longer than its longest window a quota is kept: a use may be dated by a clock a second ahead, and counted by one
+/// a second behind.
+const CLOCK_MARGIN: Duration = Duration::from_secs(2);
 
 /// The store on a server. See the module.
 pub struct Redis {
@@ -53,100 +63,192 @@ impl Redis {
             client: Client::open(server).map_err(failed)?,
             connect_timeout: config.connect_timeout,
             operation_timeout: config.operation_timeout,
+            in_flight: InFlight::new(),
+            tracker: tracker.clone(),
         };
-        let mut connection = connector.connect().await.map_err(failed)?;
+        let mut opened = connector.connect().await.map_err(failed)?;
         let limit = Deadline::after(config.connect_timeout).instant();
-        let examined = timeout_at(limit, server::examine(&mut connection, config.require_noeviction)).await;
+        let examined = timeout_at(limit, server::examine(&mut opened.connection, config.require_noeviction)).await;
         examined.unwrap_or_else(|_| Err(StoreError::timed_out("open")))?;
-        Ok(Self { link: Link::keep(connector, connection, tracker) })
+        Ok(Self { link: Link::keep(connector, opened) })
+    }
+
+    /// Asks one command.
+    async fn ask<T: FromRedisValue>(
+        &self,
+        operation: &'static str,
+        deadline: Deadline,
+        command: &Cmd,
+    ) -> Result<T, StoreError> {
+        let Live { mut connection, generation } = self.link.live(operation)?;
+        let asked = command.query_async(&mut connection);
+        self.link.bounded(operation, deadline, generation, asked).await
+    }
+
+    /// Runs a script over so many keys, which `add` adds to the command, and the arguments after them. `records` is how many
+    /// bytes of records are among these.
+    async fn run(
+        &self,
+        operation: &'static str,
+        deadline: Deadline,
+        script: &Script,
+        (keys, records): (usize, usize),
+        add: impl Fn(&mut Cmd) + Send,
+    ) -> Result<Value, StoreError> {
+        let Live { mut connection, generation } = self.link.live(operation)?;
+        let asked = script.run(&mut connection, records, keys, add);
+        self.link.bounded(operation, deadline, generation, asked).await
     }
 }
 
 #[async_trait]
 impl Store for Redis {
-    async fn load(&self, name: Name, deadline: Deadline) -> Result<Option<Sealed>, StoreError> {
-        let Live { mut connection, generation } = self.link.live("load")?;
-        let mut get = redis::cmd("GET");
-        get.arg(keys::record(name));
-        let asked = get.query_async(&mut connection);
-        match self.link.bounded("load", deadline, generation, asked).await? {
-            Value::Nil => Ok(None),
-            value => sealed("load", value).map(Some),
-        }
+    async fn locate(&self, index: Name, names: &[Name], deadline: Deadline) -> Result<Option<Located>, StoreError> {
+        let located = self.run("locate", deadline, &scripts::LOCATE, (1, 0), |command| {
+            command.arg(RedisKey::Index(index));
+            for name in names {
+                command.arg(RecordText(*name));
+            }
+        });
+        let answer = match located.await? {
+            Value::Nil => return Ok(None),
+            answer => list("locate", answer)?,
+        };
+        let mut answer = answer.into_iter();
+        let (Some(Value::Int(life)), Some(partition)) = (answer.next(), answer.next()) else {
+            return Err(senseless("locate"));
+        };
+        let partition = partition_of(&partition).ok_or_else(|| senseless("locate"))?;
+        // Redis answers with a negative number for an entry without a time to live, which otpd does not write.
+        let life = Duration::from_millis(u64::try_from(life).unwrap_or(0));
+        let records = answer.map(|value| record("locate", value)).collect::<Result<_, _>>()?;
+        Ok(Some(Located { partition, life, records: Some(records) }))
     }
 
-    async fn insert(
+    async fn claim(
         &self,
-        name: Name,
-        record: &Sealed,
-        ttl: Duration,
+        index: Name,
+        partition: Partition,
+        life: Duration,
         deadline: Deadline,
-    ) -> Result<Inserted, StoreError> {
-        let Live { mut connection, generation } = self.link.live("insert")?;
-        let mut script = scripts::INSERT.key(keys::record(name));
-        script.arg(record.as_bytes()).arg(lifetime(ttl));
-        let asked = script.invoke_async(&mut connection);
-        match self.link.bounded("insert", deadline, generation, asked).await? {
-            Value::Int(1) => Ok(Inserted::Done),
-            value => sealed("insert", value).map(Inserted::Exists),
+    ) -> Result<Claimed, StoreError> {
+        let claimed = self.run("claim", deadline, &scripts::CLAIM, (1, 0), |command| {
+            command.arg(RedisKey::Index(index)).arg(PartitionText(partition)).arg(lifetime(life));
+        });
+        match claimed.await? {
+            Value::Int(0) => Ok(Claimed::Elsewhere),
+            Value::Int(life) => {
+                let life = u64::try_from(life).map_err(|_| senseless("claim"))?;
+                Ok(Claimed::Ours(Duration::from_millis(life)))
+            }
+            _ => Err(senseless("claim")),
         }
     }
 
-    async fn swap(
+    async fn read(
         &self,
-        name: Name,
-        read: Version,
-        record: &Sealed,
-        ttl: Duration,
+        partition: Partition,
+        names: &[Name],
         deadline: Deadline,
-    ) -> Result<Swapped, StoreError> {
-        let Live { mut connection, generation } = self.link.live("swap")?;
-        let mut script = scripts::SWAP.key(keys::record(name));
-        script.arg(&read.0[..]).arg(record.as_bytes()).arg(lifetime(ttl));
-        let asked = script.invoke_async(&mut connection);
-        match self.link.bounded("swap", deadline, generation, asked).await? {
-            Value::Int(1) => Ok(Swapped::Done),
-            Value::Int(0) => Ok(Swapped::Missing),
-            value => sealed("swap", value).map(Swapped::Stale),
+    ) -> Result<Vec<Option<Sealed>>, StoreError> {
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut get = redis::cmd("MGET");
+        for name in names {
+            get.arg(RedisKey::Record(partition, *name));
+        }
+        records("read", self.ask("read", deadline, &get).await?)
+    }
+
+    async fn commit(
+        &self,
+        partition: Partition,
+        changes: &[Change],
+        deadline: Deadline,
+    ) -> Result<Committed, StoreError> {
+        let written = |change: &Change| change.write.as_ref().map_or(0, |write| write.record.as_bytes().len());
+        let size = (changes.len(), changes.iter().map(written).sum());
+        let committed = self.run("commit", deadline, &scripts::COMMIT, size, |command| {
+            for change in changes {
+                command.arg(RedisKey::Record(partition, change.name));
+            }
+            for change in changes {
+                let expected = change.expected.as_ref().map_or(&[][..], |version| &version.0);
+                match &change.write {
+                    Some(write) => command.arg(expected).arg(write.record.as_bytes()).arg(lifetime(write.ttl)),
+                    None => command.arg(expected).arg("").arg(0),
+                };
+            }
+        });
+        match committed.await? {
+            Value::Int(1) => Ok(Committed::Done),
+            present => records("commit", present).map(Committed::Conflict),
         }
     }
 
-    async fn take(
+    async fn acquire(
         &self,
         quota: Name,
-        take: TakeId,
+        usage: Token,
         windows: &[Window],
         now: Timestamp,
         deadline: Deadline,
-    ) -> Result<Taken, StoreError> {
-        let Live { mut connection, generation } = self.link.live("take")?;
+    ) -> Result<Acquired, StoreError> {
         let longest = windows.iter().map(|window| window.per).max().unwrap_or_default();
-        let mut script = scripts::TAKE.key(keys::quota(quota));
-        script.arg(&take.0[..]).arg(now.as_millis()).arg(bound("", now, longest)).arg(lifetime(longest));
-        for window in windows {
-            script.arg(window.max).arg(bound("(", now, window.per));
-        }
-        let asked = script.invoke_async(&mut connection);
-        match self.link.bounded("take", deadline, generation, asked).await? {
-            Value::Int(1) => Ok(Taken::Done),
-            Value::Int(0) => Ok(Taken::Refused),
-            _ => Err(StoreError::new("take", "an answer that makes no sense")),
+        let acquired = self.run("acquire", deadline, &scripts::ACQUIRE, (1, 0), |command| {
+            command.arg(RedisKey::Quota(quota)).arg(&usage.0[..]).arg(now.as_millis()).arg(lifetime(longest));
+            command.arg(millis(CLOCK_MARGIN)).arg(Window::MAX_USES);
+            for window in windows {
+                command.arg(window.max).arg(after(now, window.per));
+            }
+        });
+        match acquired.await? {
+            Value::Int(0) => Ok(Acquired::Refused),
+            Value::Int(1) => Ok(Acquired::Now),
+            Value::Int(2) => Ok(Acquired::Before),
+            _ => Err(senseless("acquire")),
         }
     }
 
-    async fn give_back(&self, quota: Name, take: TakeId, deadline: Deadline) -> Result<(), StoreError> {
-        let Live { mut connection, generation } = self.link.live("give back")?;
-        let mut remove = redis::cmd("ZREM");
-        remove.arg(keys::quota(quota)).arg(&take.0[..]);
-        let asked = remove.query_async::<()>(&mut connection);
-        self.link.bounded("give back", deadline, generation, asked).await
+    async fn refund(&self, uses: &[(Name, Token)], deadline: Deadline) -> Result<(), StoreError> {
+        if uses.is_empty() {
+            return Ok(());
+        }
+        let mut removes = redis::pipe();
+        for (quota, usage) in uses {
+            removes.cmd("ZREM").arg(RedisKey::Quota(*quota)).arg(&usage.0[..]).ignore();
+        }
+        let Live { mut connection, generation } = self.link.live("refund")?;
+        let asked = removes.query_async(&mut connection);
+        self.link.bounded("refund", deadline, generation, asked).await
+    }
+
+    async fn usage(
+        &self,
+        quota: Name,
+        windows: &[Window],
+        now: Timestamp,
+        deadline: Deadline,
+    ) -> Result<Vec<u32>, StoreError> {
+        let mut counts = redis::pipe();
+        for window in windows {
+            counts.cmd("ZCOUNT").arg(RedisKey::Quota(quota)).arg(after(now, window.per)).arg("+inf");
+        }
+        let Live { mut connection, generation } = self.link.live("usage")?;
+        let asked = counts.query_async(&mut connection);
+        self.link.bounded("usage", deadline, generation, asked).await
+    }
+
+    async fn clear(&self, quota: Name, deadline: Deadline) -> Result<(), StoreError> {
+        let mut remove = redis::cmd("UNLINK");
+        remove.arg(RedisKey::Quota(quota));
+        self.ask("clear", deadline, &remove).await
     }
 
     /// Writes a key that is gone a second later: a server that is demoted or full answers a `PING` as if nothing were.
     async fn check(&self, deadline: Deadline) -> Result<(), StoreError> {
-        let Live { mut connection, generation } = self.link.live("check")?;
-        let asked = link::probe(&mut connection);
-        self.link.bounded("check", deadline, generation, asked).await
+        self.ask("check", deadline, &link::probe()).await
     }
 
     /// Nothing is queued here: each operation waits for its own answer.
@@ -155,9 +257,31 @@ impl Store for Redis {
     }
 }
 
-fn sealed(operation: &'static str, value: Value) -> Result<Sealed, StoreError> {
-    let bytes = if let Value::BulkString(bytes) = value { Sealed::from_bytes(bytes) } else { None };
-    bytes.ok_or_else(|| StoreError::new(operation, "what is stored is not a record"))
+fn senseless(operation: &'static str) -> StoreError {
+    StoreError::new(operation, "an answer that makes no sense")
+}
+
+fn list(operation: &'static str, value: Value) -> Result<Vec<Value>, StoreError> {
+    if let Value::Array(values) = value { Ok(values) } else { Err(senseless(operation)) }
+}
+
+fn records(operation: &'static str, value: Value) -> Result<Vec<Option<Sealed>>, StoreError> {
+    list(operation, value)?.into_iter().map(|value| record(operation, value)).collect()
+}
+
+fn record(operation: &'static str, value: Value) -> Result<Option<Sealed>, StoreError> {
+    let bytes = match value {
+        Value::Nil => return Ok(None),
+        Value::BulkString(bytes) => Sealed::from_bytes(bytes),
+        _ => None,
+    };
+    bytes.map(Some).ok_or_else(|| StoreError::new(operation, "what is stored is not a record"))
+}
+
+fn partition_of(value: &Value) -> Option<Partition> {
+    let Value::BulkString(text) = value else { return None };
+    let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
+    bytes.try_into().ok().map(Partition)
 }
 
 /// A time to live as Redis takes it: at least a millisecond, and not so long that adding the time of day overflows.
@@ -165,10 +289,10 @@ fn lifetime(ttl: Duration) -> u64 {
     millis(ttl).clamp(1, Timestamp::MAX.as_millis())
 }
 
-/// The time `per` before `now`, as a bound of a range of scores. No take is earlier than the epoch.
-fn bound(exclusive: &str, now: Timestamp, per: Duration) -> String {
+/// What is later than `per` before `now`, as a bound of scores. No use is earlier than the epoch.
+fn after(now: Timestamp, per: Duration) -> String {
     match now.as_millis().checked_sub(millis(per)) {
-        Some(after) => format!("{exclusive}{after}"),
-        None => "-1".to_owned(),
+        Some(time) => format!("({time}"),
+        None => "0".to_owned(),
     }
 }

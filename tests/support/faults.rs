@@ -8,12 +8,13 @@ use std::{
 
 use async_trait::async_trait;
 use otpd::{
-    domain::{quota::Window, time::Timestamp},
+    domain::{ids::Token, quota::Window, time::Timestamp},
     ports::{
         clock::Deadline,
-        store::{Inserted, Name, Sealed, Store, StoreError, Swapped, TakeId, Taken, Version},
+        store::{Acquired, Change, Claimed, Committed, Located, Name, Partition, Sealed, Store, StoreError},
     },
 };
+use tokio::{sync::Semaphore, time::timeout_at};
 
 use super::entropy::Random;
 
@@ -44,32 +45,80 @@ pub(crate) struct Rates {
 /// One operation, owned, so that it can be applied later.
 #[derive(Clone)]
 pub(crate) enum Operation {
-    Load(Name),
-    Insert(Name, Sealed, Duration),
-    Swap(Name, Version, Sealed, Duration),
-    Take(Name, TakeId, Vec<Window>, Timestamp),
-    GiveBack(Name, TakeId),
+    Locate(Name, Vec<Name>),
+    Claim(Name, Partition, Duration),
+    Read(Partition, Vec<Name>),
+    Commit(Partition, Vec<Change>),
+    Acquire(Name, Token, Vec<Window>, Timestamp),
+    Refund(Vec<(Name, Token)>),
+    Usage(Name, Vec<Window>, Timestamp),
+    Clear(Name),
 }
 
 impl Operation {
     /// What it is called.
     pub(crate) fn name(&self) -> &'static str {
         match self {
-            Self::Load(_) => "load",
-            Self::Insert(..) => "insert",
-            Self::Swap(..) => "swap",
-            Self::Take(..) => "take",
-            Self::GiveBack(..) => "give back",
+            Self::Locate(..) => "locate",
+            Self::Claim(..) => "claim",
+            Self::Read(..) => "read",
+            Self::Commit(..) => "commit",
+            Self::Acquire(..) => "acquire",
+            Self::Refund(..) => "refund",
+            Self::Usage(..) => "usage",
+            Self::Clear(..) => "clear",
         }
     }
 }
 
 enum Answer {
-    Loaded(Option<Sealed>),
-    Inserted(Inserted),
-    Swapped(Swapped),
-    Taken(Taken),
-    GivenBack,
+    Located(Option<Located>),
+    Claimed(Claimed),
+    Read(Vec<Option<Sealed>>),
+    Committed(Committed),
+    Acquired(Acquired),
+    Used(Vec<u32>),
+    Nothing,
+}
+
+/// When a call is paused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum When {
+    /// Before it is applied.
+    Before,
+    /// Once it is applied, and before it is answered.
+    After,
+}
+
+/// A pause of one call. The call goes on once this is dropped, and ends by its deadline in any case.
+pub(crate) struct Pause {
+    reached: Arc<Semaphore>,
+    resumed: Arc<Semaphore>,
+}
+
+impl Pause {
+    /// Waits until a call has come to the pause.
+    pub(crate) async fn reached(&self) {
+        drop(self.reached.acquire().await);
+    }
+
+    /// Lets the call go on.
+    pub(crate) fn resume(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Pause {
+    fn drop(&mut self) {
+        self.resumed.close();
+    }
+}
+
+struct Stop {
+    operation: &'static str,
+    when: When,
+    reached: Arc<Semaphore>,
+    resumed: Arc<Semaphore>,
 }
 
 type Hook = Box<dyn FnMut(usize, &Operation) + Send>;
@@ -85,6 +134,7 @@ struct Plan {
     late: Vec<(u32, Operation)>,
     log: Vec<&'static str>,
     hook: Option<Hook>,
+    stops: Vec<Stop>,
 }
 
 /// The store in front.
@@ -142,6 +192,14 @@ impl FaultyStore {
         self.plan().hook = Some(Box::new(hook));
     }
 
+    /// Pauses the next call of an operation.
+    pub(crate) fn pause_next(&self, operation: &'static str, when: When) -> Pause {
+        let (reached, resumed) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+        let pause = Pause { reached: Arc::clone(&reached), resumed: Arc::clone(&resumed) };
+        self.plan().stops.push(Stop { operation, when, reached, resumed });
+        pause
+    }
+
     /// Works again from now on, and what was late is never applied.
     pub(crate) fn heal(&self) {
         let mut plan = self.plan();
@@ -168,7 +226,7 @@ impl FaultyStore {
         (fault, due)
     }
 
-    async fn pause(&self) {
+    async fn let_others_run(&self) {
         let times = {
             let mut plan = self.plan();
             let drawn = plan.yields.as_mut().map_or(0, |(random, most)| random.below(*most + 1));
@@ -179,14 +237,28 @@ impl FaultyStore {
         }
     }
 
+    /// Pauses where a pause was asked for.
+    async fn stop(&self, operation: &'static str, when: When, deadline: Deadline) -> Result<(), StoreError> {
+        let stop = {
+            let mut plan = self.plan();
+            let asked = plan.stops.iter().position(|stop| (stop.operation, stop.when) == (operation, when));
+            asked.map(|index| plan.stops.remove(index))
+        };
+        let Some(stop) = stop else { return Ok(()) };
+        stop.reached.add_permits(1);
+        // The semaphore has no permits: waiting for one ends when it is closed.
+        let resumed = timeout_at(deadline.instant(), stop.resumed.acquire()).await;
+        resumed.map(drop).map_err(|_| StoreError::timed_out(operation))
+    }
+
     async fn run(&self, operation: Operation, deadline: Deadline) -> Result<Answer, StoreError> {
         let name = operation.name();
-        self.pause().await;
+        self.let_others_run().await;
         let (fault, due) = self.next(&operation);
         for late in due {
-            // Nobody hears its answer.
             drop(self.apply(&late, deadline).await);
         }
+        self.stop(name, When::Before, deadline).await?;
         let answer = match fault {
             None => self.apply(&operation, deadline).await,
             Some(Fault::Before) => Err(StoreError::new(name, "connection refused")),
@@ -207,25 +279,29 @@ impl FaultyStore {
                 Err(StoreError::timed_out(name))
             }
         };
-        self.pause().await;
+        self.stop(name, When::After, deadline).await?;
+        self.let_others_run().await;
         answer
     }
 
     async fn apply(&self, operation: &Operation, deadline: Deadline) -> Result<Answer, StoreError> {
         match operation {
-            Operation::Load(name) => self.inner.load(*name, deadline).await.map(Answer::Loaded),
-            Operation::Insert(name, record, ttl) => {
-                self.inner.insert(*name, record, *ttl, deadline).await.map(Answer::Inserted)
+            Operation::Locate(index, names) => self.inner.locate(*index, names, deadline).await.map(Answer::Located),
+            Operation::Claim(index, partition, life) => {
+                self.inner.claim(*index, *partition, *life, deadline).await.map(Answer::Claimed)
             }
-            Operation::Swap(name, read, record, ttl) => {
-                self.inner.swap(*name, *read, record, *ttl, deadline).await.map(Answer::Swapped)
+            Operation::Read(partition, names) => self.inner.read(*partition, names, deadline).await.map(Answer::Read),
+            Operation::Commit(partition, changes) => {
+                self.inner.commit(*partition, changes, deadline).await.map(Answer::Committed)
             }
-            Operation::Take(quota, take, windows, now) => {
-                self.inner.take(*quota, *take, windows, *now, deadline).await.map(Answer::Taken)
+            Operation::Acquire(quota, usage, windows, now) => {
+                self.inner.acquire(*quota, *usage, windows, *now, deadline).await.map(Answer::Acquired)
             }
-            Operation::GiveBack(quota, take) => {
-                self.inner.give_back(*quota, *take, deadline).await.map(|()| Answer::GivenBack)
+            Operation::Refund(uses) => self.inner.refund(uses, deadline).await.map(|()| Answer::Nothing),
+            Operation::Usage(quota, windows, now) => {
+                self.inner.usage(*quota, windows, *now, deadline).await.map(Answer::Used)
             }
+            Operation::Clear(quota) => self.inner.clear(*quota, deadline).await.map(|()| Answer::Nothing),
         }
     }
 }
@@ -258,56 +334,83 @@ fn wrong() -> StoreError {
 
 #[async_trait]
 impl Store for FaultyStore {
-    async fn load(&self, name: Name, deadline: Deadline) -> Result<Option<Sealed>, StoreError> {
-        match self.run(Operation::Load(name), deadline).await? {
-            Answer::Loaded(loaded) => Ok(loaded),
+    async fn locate(&self, index: Name, names: &[Name], deadline: Deadline) -> Result<Option<Located>, StoreError> {
+        match self.run(Operation::Locate(index, names.to_vec()), deadline).await? {
+            Answer::Located(located) => Ok(located),
             _ => Err(wrong()),
         }
     }
 
-    async fn insert(
+    async fn claim(
         &self,
-        name: Name,
-        record: &Sealed,
-        ttl: Duration,
+        index: Name,
+        partition: Partition,
+        life: Duration,
         deadline: Deadline,
-    ) -> Result<Inserted, StoreError> {
-        match self.run(Operation::Insert(name, record.clone(), ttl), deadline).await? {
-            Answer::Inserted(inserted) => Ok(inserted),
+    ) -> Result<Claimed, StoreError> {
+        match self.run(Operation::Claim(index, partition, life), deadline).await? {
+            Answer::Claimed(claimed) => Ok(claimed),
             _ => Err(wrong()),
         }
     }
 
-    async fn swap(
+    async fn read(
         &self,
-        name: Name,
-        read: Version,
-        record: &Sealed,
-        ttl: Duration,
+        partition: Partition,
+        names: &[Name],
         deadline: Deadline,
-    ) -> Result<Swapped, StoreError> {
-        match self.run(Operation::Swap(name, read, record.clone(), ttl), deadline).await? {
-            Answer::Swapped(swapped) => Ok(swapped),
+    ) -> Result<Vec<Option<Sealed>>, StoreError> {
+        match self.run(Operation::Read(partition, names.to_vec()), deadline).await? {
+            Answer::Read(records) => Ok(records),
             _ => Err(wrong()),
         }
     }
 
-    async fn take(
+    async fn commit(
+        &self,
+        partition: Partition,
+        changes: &[Change],
+        deadline: Deadline,
+    ) -> Result<Committed, StoreError> {
+        match self.run(Operation::Commit(partition, changes.to_vec()), deadline).await? {
+            Answer::Committed(committed) => Ok(committed),
+            _ => Err(wrong()),
+        }
+    }
+
+    async fn acquire(
         &self,
         quota: Name,
-        take: TakeId,
+        usage: Token,
         windows: &[Window],
         now: Timestamp,
         deadline: Deadline,
-    ) -> Result<Taken, StoreError> {
-        match self.run(Operation::Take(quota, take, windows.to_vec(), now), deadline).await? {
-            Answer::Taken(taken) => Ok(taken),
+    ) -> Result<Acquired, StoreError> {
+        match self.run(Operation::Acquire(quota, usage, windows.to_vec(), now), deadline).await? {
+            Answer::Acquired(acquired) => Ok(acquired),
             _ => Err(wrong()),
         }
     }
 
-    async fn give_back(&self, quota: Name, take: TakeId, deadline: Deadline) -> Result<(), StoreError> {
-        self.run(Operation::GiveBack(quota, take), deadline).await.map(|_| ())
+    async fn refund(&self, uses: &[(Name, Token)], deadline: Deadline) -> Result<(), StoreError> {
+        self.run(Operation::Refund(uses.to_vec()), deadline).await.map(drop)
+    }
+
+    async fn usage(
+        &self,
+        quota: Name,
+        windows: &[Window],
+        now: Timestamp,
+        deadline: Deadline,
+    ) -> Result<Vec<u32>, StoreError> {
+        match self.run(Operation::Usage(quota, windows.to_vec(), now), deadline).await? {
+            Answer::Used(counts) => Ok(counts),
+            _ => Err(wrong()),
+        }
+    }
+
+    async fn clear(&self, quota: Name, deadline: Deadline) -> Result<(), StoreError> {
+        self.run(Operation::Clear(quota), deadline).await.map(drop)
     }
 
     async fn check(&self, deadline: Deadline) -> Result<(), StoreError> {
@@ -315,5 +418,9 @@ impl Store for FaultyStore {
             return Err(StoreError::new("check", "connection refused"));
         }
         self.inner.check(deadline).await
+    }
+
+    async fn close(&self, deadline: Deadline) {
+        self.inner.close(deadline).await;
     }
 }

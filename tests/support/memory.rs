@@ -8,49 +8,64 @@ use std::{
 
 use async_trait::async_trait;
 use otpd::{
-    domain::{quota::Window, time::Timestamp},
+    domain::{ids::Token, quota::Window, time::Timestamp},
     ports::{
         clock::{Clock, Deadline},
-        store::{Inserted, Name, Sealed, Store, StoreError, Swapped, TakeId, Taken, Version},
+        store::{Acquired, Change, Claimed, Committed, Located, Name, Partition, Sealed, Store, StoreError},
     },
 };
 
-/// Keeps everything until the test ends.
+/// Keeps everything until its time to live is over, by the clock of the test.
 pub(crate) struct MemoryStore {
     clock: Arc<dyn Clock>,
+    locates_records: bool,
     kept: Mutex<Kept>,
 }
 
 #[derive(Default)]
 struct Kept {
-    records: HashMap<Name, (Sealed, Timestamp)>,
-    quotas: HashMap<Name, Vec<(TakeId, Timestamp)>>,
-    /// Every record ever written, for whoever looks for secrets.
+    records: HashMap<(Partition, Name), (Sealed, Timestamp)>,
+    index: HashMap<Name, (Partition, Timestamp)>,
+    quotas: HashMap<Name, Quota>,
+    /// Every record ever written, for tests that look for secrets.
     written: Vec<u8>,
+    closed: bool,
+}
+
+#[derive(Default)]
+struct Quota {
+    uses: Vec<(Token, Timestamp)>,
+    longest: Duration,
+    until: Timestamp,
 }
 
 impl MemoryStore {
     /// An empty store. The clock decides when a time to live is over.
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, kept: Mutex::default() }
+        Self { clock, locates_records: true, kept: Mutex::default() }
     }
 
-    /// All bytes that were ever stored: names, records, takes.
+    /// The same, but as a cluster does it: an index entry and the records that it tells of are read apart.
+    pub(crate) fn reading_apart(clock: Arc<dyn Clock>) -> Self {
+        Self { locates_records: false, ..Self::new(clock) }
+    }
+
+    /// All bytes that were ever stored: names, records, index entries, uses.
     pub(crate) fn dump(&self) -> Vec<u8> {
         let kept = self.kept();
         let mut all = kept.written.clone();
-        for (name, takes) in &kept.quotas {
+        for (name, quota) in &kept.quotas {
             all.extend_from_slice(&name.0);
-            for (take, _) in takes {
-                all.extend_from_slice(&take.0);
+            for (usage, _) in &quota.uses {
+                all.extend_from_slice(&usage.0);
             }
         }
         all
     }
 
-    /// How many takes count in all quotas together.
-    pub(crate) fn takes(&self) -> usize {
-        self.kept().quotas.values().map(Vec::len).sum()
+    /// How many uses are kept in all quotas together.
+    pub(crate) fn uses(&self) -> usize {
+        self.kept().quotas.values().map(|quota| quota.uses.len()).sum()
     }
 
     /// How many records there are.
@@ -58,104 +73,166 @@ impl MemoryStore {
         self.kept().records.len()
     }
 
+    /// How many index entries there are.
+    pub(crate) fn index_entries(&self) -> usize {
+        self.kept().index.len()
+    }
+
     fn kept(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is kept now, and the time.
+    fn open(&self, operation: &'static str) -> Result<(MutexGuard<'_, Kept>, Timestamp), StoreError> {
+        let now = self.clock.now();
+        let mut kept = self.kept();
+        if kept.closed {
+            return Err(StoreError::new(operation, "the store is closed"));
+        }
+        kept.records.retain(|_, (_, until)| now < *until);
+        kept.index.retain(|_, (_, until)| now < *until);
+        kept.quotas.retain(|_, quota| now < quota.until);
+        Ok((kept, now))
     }
 }
 
 impl Kept {
-    fn put(&mut self, name: Name, record: &Sealed, until: Timestamp) {
-        self.written.extend_from_slice(&name.0);
-        self.written.extend_from_slice(record.as_bytes());
-        let until = self.records.get(&name).map_or(until, |(_, present)| until.max(*present));
-        self.records.insert(name, (record.clone(), until));
+    fn records(&self, partition: Partition, names: &[Name]) -> Vec<Option<Sealed>> {
+        let record = |name: &Name| self.records.get(&(partition, *name)).map(|(record, _)| record.clone());
+        names.iter().map(record).collect()
     }
+}
 
-    fn drop_expired(&mut self, now: Timestamp) {
-        self.records.retain(|_, (_, until)| now < *until);
+impl Quota {
+    fn count(&self, now: Timestamp, per: Duration) -> u32 {
+        u32::try_from(self.uses.iter().filter(|(_, at)| !is_past(*at, now, per)).count()).unwrap_or(u32::MAX)
     }
+}
+
+fn is_past(at: Timestamp, now: Timestamp, per: Duration) -> bool {
+    at <= now && now.since(at) >= per
 }
 
 #[async_trait]
 impl Store for MemoryStore {
-    async fn load(&self, name: Name, _deadline: Deadline) -> Result<Option<Sealed>, StoreError> {
-        let mut kept = self.kept();
-        kept.drop_expired(self.clock.now());
-        Ok(kept.records.get(&name).map(|(record, _)| record.clone()))
+    async fn locate(&self, index: Name, names: &[Name], _deadline: Deadline) -> Result<Option<Located>, StoreError> {
+        let (kept, now) = self.open("locate")?;
+        Ok(kept.index.get(&index).map(|(partition, until)| Located {
+            partition: *partition,
+            life: until.since(now),
+            records: self.locates_records.then(|| kept.records(*partition, names)),
+        }))
     }
 
-    async fn insert(
+    async fn claim(
         &self,
-        name: Name,
-        record: &Sealed,
-        ttl: Duration,
+        index: Name,
+        partition: Partition,
+        life: Duration,
         _deadline: Deadline,
-    ) -> Result<Inserted, StoreError> {
-        let now = self.clock.now();
-        let mut kept = self.kept();
-        kept.drop_expired(now);
-        if let Some((present, _)) = kept.records.get(&name) {
-            return Ok(Inserted::Exists(present.clone()));
+    ) -> Result<Claimed, StoreError> {
+        let (mut kept, now) = self.open("claim")?;
+        kept.written.extend_from_slice(&index.0);
+        kept.written.extend_from_slice(&partition.0);
+        let (present, until) = kept.index.entry(index).or_insert((partition, now));
+        if *present != partition {
+            return Ok(Claimed::Elsewhere);
         }
-        kept.put(name, record, now.plus(ttl));
-        Ok(Inserted::Done)
+        *until = now.plus(life).max(*until);
+        Ok(Claimed::Ours(until.since(now)))
     }
 
-    async fn swap(
+    async fn read(
         &self,
-        name: Name,
-        read: Version,
-        record: &Sealed,
-        ttl: Duration,
+        partition: Partition,
+        names: &[Name],
         _deadline: Deadline,
-    ) -> Result<Swapped, StoreError> {
-        let now = self.clock.now();
-        let mut kept = self.kept();
-        kept.drop_expired(now);
-        match kept.records.get(&name) {
-            None => Ok(Swapped::Missing),
-            Some((present, _)) if present.version() != read => Ok(Swapped::Stale(present.clone())),
-            Some(_) => {
-                kept.put(name, record, now.plus(ttl));
-                Ok(Swapped::Done)
-            }
-        }
+    ) -> Result<Vec<Option<Sealed>>, StoreError> {
+        Ok(self.open("read")?.0.records(partition, names))
     }
 
-    async fn take(
+    async fn commit(
+        &self,
+        partition: Partition,
+        changes: &[Change],
+        _deadline: Deadline,
+    ) -> Result<Committed, StoreError> {
+        let (mut kept, now) = self.open("commit")?;
+        let names: Vec<Name> = changes.iter().map(|change| change.name).collect();
+        let present = kept.records(partition, &names);
+        if !changes.iter().zip(&present).all(|(change, record)| change.expected == record.as_ref().map(Sealed::version))
+        {
+            return Ok(Committed::Conflict(present));
+        }
+        for change in changes {
+            let Some(write) = &change.write else { continue };
+            kept.written.extend_from_slice(&change.name.0);
+            kept.written.extend_from_slice(write.record.as_bytes());
+            let key = (partition, change.name);
+            let until = now.plus(write.ttl);
+            let until = kept.records.get(&key).map_or(until, |(_, present)| until.max(*present));
+            kept.records.insert(key, (write.record.clone(), until));
+        }
+        Ok(Committed::Done)
+    }
+
+    async fn acquire(
         &self,
         quota: Name,
-        take: TakeId,
+        usage: Token,
         windows: &[Window],
         now: Timestamp,
         _deadline: Deadline,
-    ) -> Result<Taken, StoreError> {
-        let mut kept = self.kept();
-        let takes = kept.quotas.entry(quota).or_default();
+    ) -> Result<Acquired, StoreError> {
+        let (mut kept, time) = self.open("acquire")?;
         let longest = windows.iter().map(|window| window.per).max().unwrap_or_default();
-        takes.retain(|(_, at)| now < at.plus(longest));
-        if takes.iter().any(|(known, _)| *known == take) {
-            return Ok(Taken::Done);
+        let present = kept.quotas.entry(quota).or_default();
+        present.longest = present.longest.max(longest);
+        present.until = present.until.max(time.plus(present.longest));
+        let longest = present.longest;
+        present.uses.retain(|(_, at)| !is_past(*at, now, longest));
+        if present.uses.iter().any(|(known, _)| *known == usage) {
+            return Ok(Acquired::Before);
         }
-        let room = |window: &Window| {
-            let counted = takes.iter().filter(|(_, at)| now < at.plus(window.per)).count();
-            u32::try_from(counted).is_ok_and(|counted| counted < window.max)
-        };
-        if !windows.iter().all(room) {
-            return Ok(Taken::Refused);
+        if windows.iter().any(|window| present.count(now, window.per) >= window.max) {
+            return Ok(Acquired::Refused);
         }
-        takes.push((take, now));
-        Ok(Taken::Done)
+        present.uses.push((usage, now));
+        Ok(Acquired::Now)
     }
 
-    async fn give_back(&self, quota: Name, take: TakeId, _deadline: Deadline) -> Result<(), StoreError> {
-        if let Some(takes) = self.kept().quotas.get_mut(&quota) {
-            takes.retain(|(known, _)| *known != take);
+    async fn refund(&self, uses: &[(Name, Token)], _deadline: Deadline) -> Result<(), StoreError> {
+        let (mut kept, _) = self.open("refund")?;
+        for (quota, usage) in uses {
+            if let Some(present) = kept.quotas.get_mut(quota) {
+                present.uses.retain(|(known, _)| known != usage);
+            }
         }
+        Ok(())
+    }
+
+    async fn usage(
+        &self,
+        quota: Name,
+        windows: &[Window],
+        now: Timestamp,
+        _deadline: Deadline,
+    ) -> Result<Vec<u32>, StoreError> {
+        let (kept, _) = self.open("usage")?;
+        let count = |window: &Window| kept.quotas.get(&quota).map_or(0, |quota| quota.count(now, window.per));
+        Ok(windows.iter().map(count).collect())
+    }
+
+    async fn clear(&self, quota: Name, _deadline: Deadline) -> Result<(), StoreError> {
+        self.open("clear")?.0.quotas.remove(&quota);
         Ok(())
     }
 
     async fn check(&self, _deadline: Deadline) -> Result<(), StoreError> {
-        Ok(())
+        self.open("check").map(drop)
+    }
+
+    async fn close(&self, _deadline: Deadline) {
+        self.kept().closed = true;
     }
 }

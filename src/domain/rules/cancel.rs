@@ -1,20 +1,16 @@
 //! Cancelling a challenge.
 
-use super::{
-    Command,
-    recall::{Recall, recall},
-};
+use super::{Command, Judged, Seen, State, Status, seen};
 use crate::domain::{
-    challenge::{Challenge, Ended, EventKind, Phase},
-    ids::Request,
-    time::Timestamp,
+    challenge::{Ended, EventKind},
+    ids::IdempotencyKey,
 };
 
 /// Cancel a challenge.
 #[derive(Clone, Copy, Debug)]
 pub struct Cancel {
-    /// Who asks.
-    pub request: Request,
+    /// The request.
+    pub key: IdempotencyKey,
 }
 
 /// What a cancel comes to.
@@ -31,18 +27,17 @@ pub enum CancelStep {
 impl Command for Cancel {
     type Outcome = CancelStep;
 
-    fn apply(&self, challenge: &mut Challenge, now: Timestamp) -> CancelStep {
-        if recall(challenge, &self.request) != Recall::New {
+    fn apply(&self, state: &mut State, at: &Judged<'_>) -> CancelStep {
+        let challenge = &state.challenge;
+        if seen(challenge, &self.key) != Seen::New {
             return CancelStep::Conflict;
         }
-        match challenge.phase {
-            Phase::Ended(Ended::Verified { .. }) => CancelStep::Verified,
-            Phase::Ended(_) => CancelStep::Done,
-            Phase::Open(_) => {
-                challenge.log(now, EventKind::Cancelled, None, "");
-                challenge.end(Ended::Cancelled);
-                CancelStep::Done
-            }
+        if let Some(refusal) = Status::of(challenge, at.time).refuses_cancel() {
+            return refusal;
         }
+        let challenge = state.challenge_mut();
+        challenge.log(at.time, EventKind::Cancelled, None, "");
+        challenge.end(Ended::Cancelled);
+        CancelStep::Done
     }
 }

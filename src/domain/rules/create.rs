@@ -1,9 +1,9 @@
 //! Opening a challenge.
 
 use crate::domain::{
-    challenge::{Challenge, ChallengeOption, Event, EventKind, Open, Phase, Target},
+    challenge::{Challenge, ChallengeOption, ContactAddress, Event, EventKind, Open, Phase},
     destination::{Channel, Destination},
-    ids::{AccountId, OptionId, Request, Tag},
+    ids::{AccountId, Contact, IdempotencyKey, OptionId},
     outcome::OptionView,
     policy::Limits,
     purpose::Purpose,
@@ -15,7 +15,7 @@ use crate::domain::{
 #[derive(Clone, Debug)]
 pub struct NewChallenge {
     /// The CreateChallenge.
-    pub creation: Request,
+    pub creation: IdempotencyKey,
     /// The account.
     pub account: AccountId,
     /// The purpose.
@@ -41,8 +41,8 @@ pub struct OptionSpec {
     pub channel: Channel,
     /// Where.
     pub destination: Destination,
-    /// For a registration: to whom failures belong.
-    pub subject: Option<Tag>,
+    /// Whose failures are counted apart from those of other options.
+    pub contact: Contact,
 }
 
 /// Opens a challenge.
@@ -50,8 +50,8 @@ pub fn open(new: NewChallenge, now: Timestamp) -> Challenge {
     let options = new.options.into_iter().map(|spec| ChallengeOption {
         id: spec.id,
         channel: spec.channel,
-        target: Target::Known(spec.destination),
-        subject: spec.subject,
+        target: ContactAddress::Known(spec.destination),
+        contact: spec.contact,
         sends: 0,
     });
     Challenge {
@@ -63,11 +63,12 @@ pub fn open(new: NewChallenge, now: Timestamp) -> Challenge {
         transaction: new.transaction,
         limits: new.limits,
         options: options.collect(),
-        phase: Phase::Open(Open { nonce: new.nonce, locale: new.locale, code: None, pending_check: None }),
-        pending_send: None,
-        send_number: 0,
-        sends_spent: 0,
-        given_back: 0,
+        phase: Phase::Open(Open { nonce: new.nonce, locale: new.locale, code: None, asking: None, uses: Vec::new() }),
+        sending: None,
+        last_send: 0,
+        last_ask: 0,
+        refunded_sends: 0,
+        refunded_attempts: 0,
         next_send_at: now,
         attempts: 0,
         answers: Vec::new(),

@@ -2,32 +2,45 @@
 
 use std::time::Duration;
 
-use super::{
-    Command,
-    recall::{Recall, pending_check, recall},
-};
+use super::{Command, Judged, Seen, State, Status, seen};
 use crate::domain::{
-    challenge::{Challenge, Decline, EventKind, LiveCode, PendingSend, Phase, Reply},
+    challenge::{Challenge, Decline, EventKind, LiveCode, Phase, Reply, SendUse, Sending},
     code::CodeOwner,
-    ids::{OptionId, Request},
+    ids::{IdempotencyKey, OptionId, Token},
     outcome::{Dispatch, Locked, Sent},
     policy::OnResend,
     time::Timestamp,
 };
 
+/// A code with less than this to live is not repeated by a resend: it would arrive too late to be typed.
+const SHORTEST_REPEAT: Duration = Duration::from_secs(30);
+
 /// Reserve a send.
 #[derive(Clone, Debug)]
 pub struct ReserveSend {
-    /// Who asks.
-    pub request: Request,
+    /// The request.
+    pub key: IdempotencyKey,
+    /// Of the reservation. Also names its uses of quotas.
+    pub token: Token,
     /// For which option.
     pub option: OptionId,
-    /// The subject's lock.
-    pub locked: Option<Locked>,
-    /// Through whom; `None` where no provider serves the option.
+    /// What the quotas have said.
+    pub quotas: QuotaState,
+    /// Through which provider; `None` where none serves the option.
     pub plan: Option<Plan>,
     /// How long the delivery may take, over the whole route.
     pub lease: Duration,
+}
+
+/// What the quotas of a send have said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QuotaState {
+    /// Nothing yet.
+    Unasked,
+    /// All have room.
+    Acquired,
+    /// One is full.
+    Refused,
 }
 
 /// The provider that is to deliver, and what that means for the code.
@@ -41,6 +54,8 @@ pub struct Plan {
     pub code_life: Option<Duration>,
     /// The key that a code of ours is made with.
     pub key_id: u32,
+    /// Whether nothing is really sent, and everybody knows the code.
+    pub sandbox: bool,
 }
 
 /// What a reservation comes to.
@@ -51,25 +66,28 @@ pub enum SendStep {
     /// The request id was used for other content.
     Conflict,
     /// The recorded answer.
-    Replay(Sent),
+    Recorded(Sent),
+    /// The recorded failure: no more sends of this challenge are refunded.
+    FailedBefore,
     /// A refusal that changes nothing.
     Refused(Sent),
-    /// This request's send, or another one's, is being delivered, or a provider is being asked about the live code, until
-    /// then at the latest.
-    Busy {
+    /// This request's send is being delivered, or a provider is judging the live code, until then at the latest.
+    InProgress {
         /// When the lease ends.
         until: Timestamp,
     },
     /// No provider serves the option any more.
     NoProvider,
+    /// Nothing is in the way but the quotas, which are to be acquired first.
+    AcquireQuotas,
     /// Reserved: deliver it.
-    Deliver(Dispatched),
+    Reserved(Reserved),
 }
 
 /// A reserved send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Dispatched {
-    /// Its number, by which it is settled.
+pub struct Reserved {
+    /// Its number.
     pub number: u32,
     /// Deliver only before this.
     pub lease_until: Timestamp,
@@ -78,140 +96,147 @@ pub struct Dispatched {
 impl Command for ReserveSend {
     type Outcome = SendStep;
 
-    fn apply(&self, challenge: &mut Challenge, now: Timestamp) -> SendStep {
+    fn apply(&self, state: &mut State, at: &Judged<'_>) -> SendStep {
+        let challenge = &state.challenge;
         let Some((index, option)) = challenge.option(&self.option) else { return SendStep::UnknownOption };
-        let sends = option.sends;
-        let mut charged = None;
-        match recall(challenge, &self.request) {
-            Recall::New | Recall::Creation => {}
-            Recall::Conflict | Recall::Checking(_) => return SendStep::Conflict,
-            Recall::Sending(send) => return SendStep::Busy { until: send.lease_until },
-            Recall::Reply(Reply::SendFailed { number }) => charged = Some(number),
-            Recall::Reply(reply) => return replay(challenge, &reply).map_or(SendStep::Conflict, SendStep::Replay),
+        match seen(challenge, &self.key) {
+            Seen::New | Seen::Created => {}
+            Seen::Conflict | Seen::Asking(_) => return SendStep::Conflict,
+            Seen::Sending(sending) if sending.token == self.token => return SendStep::Reserved(sending.into()),
+            Seen::Sending(sending) => return SendStep::InProgress { until: sending.lease_until },
+            Seen::Answered(Reply::SendFailed) => return SendStep::FailedBefore,
+            Seen::Answered(reply) => return recorded(challenge, reply).map_or(SendStep::Conflict, SendStep::Recorded),
         }
-        if let Some(refusal) = self.refusal(challenge, sends, charged, now) {
+        if let Some(locked) = state.locked(Some(index), at.now) {
+            return SendStep::Refused(Sent::AccountLocked(locked));
+        }
+        if let Some(refusal) = refusal(challenge, option.sends, at.time) {
             return SendStep::Refused(refusal);
         }
-        if let Some(send) = &challenge.pending_send {
-            return SendStep::Busy { until: send.lease_until };
+        // What the provider will say is about the code that is live now, so that the code stays until then.
+        if let Some(asking) = challenge.asking() {
+            return SendStep::InProgress { until: asking.lease_until };
         }
-        // What the provider will say is about the code that is live now, so that it stays until then.
-        if let Some(check) = pending_check(challenge) {
-            return SendStep::Busy { until: check.lease_until };
+        match (&self.plan, self.quotas) {
+            (None, _) => SendStep::NoProvider,
+            (Some(_), QuotaState::Unasked) => SendStep::AcquireQuotas,
+            (Some(_), QuotaState::Refused) => SendStep::Refused(Sent::RiskDeclined),
+            (Some(plan), QuotaState::Acquired) => {
+                SendStep::Reserved(self.reserve(state.challenge_mut(), index, plan, at.time))
+            }
         }
-        match &self.plan {
-            Some(plan) => SendStep::Deliver(self.reserve(challenge, index, plan, charged, now)),
-            None => SendStep::NoProvider,
-        }
+    }
+
+    fn is_recorded(outcome: &SendStep) -> bool {
+        matches!(outcome, SendStep::Recorded(_) | SendStep::FailedBefore | SendStep::AcquireQuotas)
     }
 }
 
-impl ReserveSend {
-    /// In order of precedence.
-    fn refusal(&self, challenge: &Challenge, sends: u32, charged: Option<u32>, now: Timestamp) -> Option<Sent> {
-        if let Some(locked) = self.locked {
-            Some(Sent::AccountLocked(locked))
-        } else if challenge.is_over(now) {
-            Some(Sent::ChallengeOptionExpired)
-        } else if charged.is_some() {
-            // It has used up its send and waited its gap already.
-            None
-        } else if sends >= challenge.limits.max_send_attempts {
-            Some(Sent::SendLimitExceeded)
-        } else if now < challenge.next_send_at {
-            Some(Sent::ResendTooSoon { next_send_at: challenge.next_send_at })
-        } else {
-            None
-        }
+/// Why the challenge accepts no send, in order of precedence.
+fn refusal(challenge: &Challenge, sends: u32, time: Timestamp) -> Option<Sent> {
+    if let Some(refusal) = Status::of(challenge, time).refuses_send() {
+        return Some(refusal);
     }
+    // The attempt that a provider is judging may be refunded.
+    if challenge.attempts_left() == 0 && challenge.asking().is_none() {
+        return Some(Sent::ChallengeOptionExpired);
+    }
+    if sends >= challenge.limits.max_send_attempts {
+        return Some(Sent::SendLimitExceeded);
+    }
+    let next_send_at = challenge.accepts_send_at();
+    (time < next_send_at).then_some(Sent::ResendTooSoon { next_send_at })
+}
 
-    fn reserve(
-        &self,
-        challenge: &mut Challenge,
-        index: u8,
-        plan: &Plan,
-        charged: Option<u32>,
-        now: Timestamp,
-    ) -> Dispatched {
-        let number = charged.unwrap_or(challenge.send_number + 1);
-        let code = next_code(challenge, plan, index, number, now);
-        let lease_until = now.plus(self.lease);
+impl ReserveSend {
+    fn reserve(&self, challenge: &mut Challenge, index: u8, plan: &Plan, time: Timestamp) -> Reserved {
+        challenge.last_send += 1;
+        let number = challenge.last_send;
+        let code = next_code(challenge, plan, index, time);
         let (code_expires_at, code_digits) = (code.expires_at, code.digits);
-        let previous = match &mut challenge.phase {
-            Phase::Open(open) => open.code.replace(code),
-            Phase::Ended(_) => None,
-        };
-        challenge.pending_send = Some(PendingSend {
-            request: self.request,
+        let mut previous = None;
+        if let Phase::Open(open) = &mut challenge.phase {
+            previous = open.code.replace(code);
+            open.uses.push(SendUse { token: self.token, option: index });
+        }
+        let sending = Sending {
+            key: self.key,
+            token: self.token,
             number,
             option: index,
-            lease_until,
+            lease_until: time.plus(self.lease),
             code_expires_at,
             code_digits,
             previous,
             previous_next_send_at: challenge.next_send_at,
-        });
-        if charged.is_some() {
-            challenge.answers.retain(|answer| answer.request != self.request);
-        } else {
-            spend(challenge, index, number, now);
+        };
+        let reserved = Reserved::from(&sending);
+        challenge.sending = Some(sending);
+        challenge.next_send_at = time.plus(gap(challenge));
+        if let Some(option) = challenge.options.get_mut(usize::from(index)) {
+            option.sends += 1;
         }
-        challenge.log(now, EventKind::SendReserved, Some(index), &plan.provider);
-        Dispatched { number, lease_until }
+        challenge.log(time, EventKind::SendReserved, Some(index), &plan.provider);
+        reserved
     }
 }
 
-fn spend(challenge: &mut Challenge, index: u8, number: u32, now: Timestamp) {
-    challenge.send_number = number;
-    challenge.sends_spent += 1;
-    challenge.next_send_at = now.plus(gap(challenge));
-    if let Some(option) = challenge.options.get_mut(usize::from(index)) {
-        option.sends += 1;
+impl From<&Sending> for Reserved {
+    fn from(sending: &Sending) -> Self {
+        Self { number: sending.number, lease_until: sending.lease_until }
     }
 }
 
-fn next_code(challenge: &Challenge, plan: &Plan, index: u8, number: u32, now: Timestamp) -> LiveCode {
-    let provider = plan.provider.clone();
-    if let Some(code) = repeatable(challenge, index, now).filter(|_| plan.owner == CodeOwner::Otpd) {
-        return LiveCode { send_number: number, provider, ..code.clone() };
+/// The code of the send that was just numbered.
+fn next_code(challenge: &Challenge, plan: &Plan, index: u8, time: Timestamp) -> LiveCode {
+    let (send, provider) = (challenge.last_send, plan.provider.clone());
+    if let Some(code) = repeatable(challenge, index, plan, time) {
+        return LiveCode { send, provider, ..code.clone() };
     }
     LiveCode {
         option: index,
-        generation: number,
-        send_number: number,
-        digits: if plan.owner == CodeOwner::Otpd { challenge.limits.code_digits } else { 0 },
+        generation: send,
+        send,
+        digits: digits(challenge, plan),
         key_id: plan.key_id,
-        expires_at: code_expiry(challenge, plan.code_life, now),
+        expires_at: code_expiry(challenge, plan.code_life, time),
         on_resend: challenge.limits.on_resend,
         provider,
         owner: plan.owner,
         reference: String::new(),
+        sandbox: plan.sandbox,
     }
 }
 
+/// How long the code is as far as that is known: a provider says so of its own once it has delivered.
+pub(super) fn digits(challenge: &Challenge, plan: &Plan) -> u8 {
+    if plan.owner == CodeOwner::Otpd { challenge.limits.code_digits } else { 0 }
+}
+
 /// The code that a resend to the same option repeats.
-fn repeatable(challenge: &Challenge, index: u8, now: Timestamp) -> Option<&LiveCode> {
+fn repeatable<'a>(challenge: &'a Challenge, index: u8, plan: &Plan, time: Timestamp) -> Option<&'a LiveCode> {
     challenge.live_code().filter(|code| {
-        let ours = code.owner == CodeOwner::Otpd && code.on_resend == OnResend::Repeat;
-        ours && code.option == index && now < code.expires_at
+        let ours = code.owner == CodeOwner::Otpd && plan.owner == CodeOwner::Otpd && code.sandbox == plan.sandbox;
+        let repeats = ours && code.on_resend == OnResend::Repeat && code.option == index;
+        repeats && code.expires_at.since(time) >= SHORTEST_REPEAT
     })
 }
 
 /// Never past the challenge, nor past what the provider keeps.
-pub(super) fn code_expiry(challenge: &Challenge, provider_life: Option<Duration>, now: Timestamp) -> Timestamp {
+pub(super) fn code_expiry(challenge: &Challenge, provider_life: Option<Duration>, time: Timestamp) -> Timestamp {
     let life = provider_life.map_or(challenge.limits.code_life, |life| life.min(challenge.limits.code_life));
-    now.plus(life).min(challenge.expires_at())
+    time.plus(life).min(challenge.expires_at())
 }
 
-/// The wait after the send that was just spent.
+/// The wait after the send that is being reserved.
 fn gap(challenge: &Challenge) -> Duration {
     let gaps = &challenge.limits.resend_gaps;
-    let index = usize::try_from(challenge.sends_spent.saturating_sub(1)).unwrap_or(usize::MAX);
+    let index = usize::try_from(challenge.sends()).unwrap_or(usize::MAX);
     gaps.get(index).or(gaps.last()).copied().unwrap_or_default()
 }
 
 /// A recorded answer of a send, as it was given. `None` for the answer of another RPC.
-pub(super) fn replay(challenge: &Challenge, reply: &Reply) -> Option<Sent> {
+pub(super) fn recorded(challenge: &Challenge, reply: &Reply) -> Option<Sent> {
     match reply {
         Reply::Sent { expires_at, remaining_sends, next_send_at, confirmed, code_length } => {
             Some(Sent::Success(Dispatch {
@@ -236,7 +261,7 @@ pub(super) fn replay(challenge: &Challenge, reply: &Reply) -> Option<Sent> {
         | Reply::CodeExpired
         | Reply::AttemptsExceeded
         | Reply::AlreadyUsed
-        | Reply::CheckUnanswered { .. }
-        | Reply::SendFailed { .. } => None,
+        | Reply::Unknown(_)
+        | Reply::SendFailed => None,
     }
 }

@@ -2,17 +2,13 @@
 
 use std::time::Duration;
 
-use super::{
-    Command, check,
-    recall::{Recall, pending_check, recall},
-};
+use super::{Command, Judged, Seen, State, Status, ask, seen};
 use crate::domain::{
-    challenge::{Challenge, Ended, EventKind, LiveCode, Phase, Reply},
+    challenge::{Attempt, Challenge, Ended, EventKind, LiveCode, Reply},
     code::CodeOwner,
-    ids::{AccountId, Request, Tag},
-    outcome::{Proof, Verified},
+    ids::{AccountId, IdempotencyKey, Token},
+    outcome::{Evidence, Proof, Verified},
     purpose::Purpose,
-    subject::Standing,
     time::Timestamp,
     transaction::Transaction,
 };
@@ -20,14 +16,14 @@ use crate::domain::{
 /// Verify a code.
 #[derive(Clone, Debug)]
 pub struct Verify {
-    /// Who asks.
-    pub request: Request,
+    /// The request.
+    pub key: IdempotencyKey,
+    /// Of the reservation, where a provider is to be asked.
+    pub token: Token,
     /// What the caller believes the challenge to be.
     pub expectation: Expectation,
-    /// How the code compares with the live one.
+    /// How the typed code compares with the live one.
     pub comparison: Comparison,
-    /// How the subject stands, for a charged attempt: after the charge.
-    pub standing: Standing,
 }
 
 /// What a caller believes a challenge to be; what it does not say is not compared.
@@ -44,18 +40,19 @@ pub struct Expectation {
 /// How the typed code compares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Comparison {
-    /// With a live code of ours.
-    Ours {
-        /// Whether it is the code.
-        matches: bool,
-    },
-    /// The provider is to say.
-    Managed {
+    /// It is the live code.
+    Matches,
+    /// It is not.
+    Differs,
+    /// The provider of the live code is to say, within this lease.
+    Ask {
         /// How long asking may take.
         lease: Duration,
     },
+    /// The provider of the live code cannot be asked now.
+    CannotAsk,
     /// There is no live code.
-    Nothing,
+    NoCode,
 }
 
 /// What a verification comes to.
@@ -66,177 +63,121 @@ pub enum VerifyStep {
     /// The request id was used for other content.
     Conflict,
     /// The recorded answer.
-    Replay(Verified),
-    /// The recorded success, with what it forgives.
-    ReplaySuccess {
-        /// The answer.
-        proof: Proof,
-        /// The number of the attempt.
-        attempt: u32,
-        /// The subject's failures that it saw.
-        through: u64,
-        /// Whose failures those are, for a registration.
-        subject: Option<Tag>,
-    },
-    /// A refusal that changes nothing.
-    Refused(Verified),
+    Recorded(Verified),
+    /// The answer: a refusal that changes nothing, or an attempt that is used up.
+    Answer(Verified),
     /// No code has been sent.
     NothingSent,
-    /// A provider is being asked, about this attempt or another, or is still making the code, until then at the latest.
-    Busy {
-        /// When the lease ends.
+    /// A provider is judging an attempt that must be settled first, until then at the latest.
+    InProgress {
+        /// When its lease ends.
         until: Timestamp,
     },
-    /// The attempt of that number has been used up: charge the subject, then store and tell.
-    Attempt {
-        /// From 1.
-        number: u32,
-        /// What it comes to.
-        verdict: Verified,
-    },
-    /// The attempt has been used up: charge the subject, store, and ask the provider.
+    /// The provider cannot be asked; nothing was used up.
+    CannotAsk,
+    /// The attempt is reserved: ask the provider.
     Ask(Asked),
 }
 
 /// What a provider is to be asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Asked {
-    /// The number of the attempt, from 1.
-    pub attempt: u32,
     /// Who is asked.
     pub provider: String,
-    /// What the provider answered when it sent the code.
+    /// By what the provider knows the code.
     pub reference: String,
     /// The option that the code was sent to.
     pub option: u8,
-    /// Whether it may have been asked about this attempt before.
+    /// Whether it was asked about this attempt before.
     pub repeated: bool,
 }
 
 impl Command for Verify {
     type Outcome = VerifyStep;
 
-    fn apply(&self, challenge: &mut Challenge, now: Timestamp) -> VerifyStep {
+    fn apply(&self, state: &mut State, at: &Judged<'_>) -> VerifyStep {
+        let challenge = &state.challenge;
         if !self.expectation.holds(challenge) {
             return VerifyStep::Mismatch;
         }
-        let unanswered = match recall(challenge, &self.request) {
-            Recall::New => None,
-            Recall::Conflict | Recall::Creation | Recall::Sending(_) => return VerifyStep::Conflict,
-            Recall::Checking(check) => return VerifyStep::Busy { until: check.lease_until },
-            Recall::Reply(Reply::CheckUnanswered { attempt, send_number }) => Some((attempt, send_number)),
-            Recall::Reply(reply) => return replay(challenge, &reply),
+        let own = match seen(challenge, &self.key) {
+            Seen::New => None,
+            Seen::Answered(Reply::Unknown(attempt)) => Some(*attempt),
+            Seen::Answered(reply) => {
+                return recorded(challenge, reply).map_or(VerifyStep::Conflict, VerifyStep::Recorded);
+            }
+            Seen::Asking(asking) if asking.token == self.token => return ask::reserved(challenge, asking),
+            Seen::Asking(asking) => return VerifyStep::InProgress { until: asking.lease_until },
+            Seen::Conflict | Seen::Created | Seen::Sending(_) => return VerifyStep::Conflict,
         };
-        if let Some(locked) = self.standing.locked {
-            return VerifyStep::Refused(Verified::AccountLocked(locked));
+        let option = own.map(|attempt| attempt.option).or_else(|| challenge.option_of_attempt());
+        if let Some(locked) = state.locked(option, at.now) {
+            return VerifyStep::Answer(Verified::AccountLocked(locked));
         }
-        let code = match live_code(challenge, now) {
-            Ok(code) => code.clone(),
-            Err(barrier) => return barrier.into(),
-        };
-        if let Some(until) = busy(challenge, &code) {
-            return VerifyStep::Busy { until };
+        if let Some(refusal) = Status::of(challenge, at.time).refuses_verify() {
+            return refusal;
         }
-        if let Some((attempt, send_number)) = unanswered {
-            return self.ask_again(challenge, &code, attempt, send_number, now);
+        let Some(code) = challenge.live_code().cloned() else { return VerifyStep::NothingSent };
+        let contact = challenge.contact(option.unwrap_or(code.option));
+        if let Some(until) = judging(challenge, &code).or_else(|| state.lockout.denied_by_pending(contact, at.policy)) {
+            return VerifyStep::InProgress { until };
         }
-        if challenge.attempts_left() == 0 {
-            return VerifyStep::Refused(Verified::AttemptsExceeded);
-        }
-        self.attempt(challenge, &code, now)
-    }
-}
-
-/// Until when a provider cannot be asked: it is being asked already, or has not yet said by what reference it knows the
-/// code. Without that it would answer "gone", and end what is about to begin.
-fn busy(challenge: &Challenge, code: &LiveCode) -> Option<Timestamp> {
-    let managed = matches!(code.owner, CodeOwner::Provider { .. });
-    let unconfirmed = challenge.pending_send.as_ref().filter(|send| managed && send.number == code.send_number);
-    let asked = pending_check(challenge).map(|check| check.lease_until);
-    asked.or(unconfirmed.map(|send| send.lease_until))
-}
-
-/// The number of the attempt that a provider is being asked about.
-pub(super) fn asked(challenge: &Challenge) -> Option<u32> {
-    pending_check(challenge).map(|check| check.attempt)
-}
-
-/// Why there is no live code to compare with, in order of precedence.
-enum Barrier {
-    AlreadyUsed,
-    Expired,
-    NothingSent,
-    AttemptsExceeded,
-}
-
-impl From<Barrier> for VerifyStep {
-    fn from(barrier: Barrier) -> Self {
-        match barrier {
-            Barrier::AlreadyUsed => Self::Refused(Verified::AlreadyUsed),
-            Barrier::Expired => Self::Refused(Verified::Expired),
-            Barrier::NothingSent => Self::NothingSent,
-            Barrier::AttemptsExceeded => Self::Refused(Verified::AttemptsExceeded),
+        match own {
+            Some(attempt) => self.again(state, attempt, &code, at),
+            None if challenge.attempts_left() == 0 => VerifyStep::Answer(Verified::AttemptsExceeded),
+            None => self.attempt(state, &code, at),
         }
     }
-}
 
-fn live_code(challenge: &Challenge, now: Timestamp) -> Result<&LiveCode, Barrier> {
-    match &challenge.phase {
-        Phase::Ended(Ended::Verified { .. }) => Err(Barrier::AlreadyUsed),
-        Phase::Ended(Ended::Cancelled | Ended::Expired) => Err(Barrier::Expired),
-        _ if now >= challenge.expires_at() => Err(Barrier::Expired),
-        Phase::Ended(Ended::AttemptsExceeded { code_expires_at }) if now >= *code_expires_at => Err(Barrier::Expired),
-        Phase::Ended(Ended::AttemptsExceeded { .. }) => Err(Barrier::AttemptsExceeded),
-        Phase::Open(open) => match &open.code {
-            None => Err(Barrier::NothingSent),
-            Some(code) if now >= code.expires_at => Err(Barrier::Expired),
-            Some(code) => Ok(code),
-        },
+    fn is_recorded(outcome: &VerifyStep) -> bool {
+        matches!(outcome, VerifyStep::Recorded(_))
     }
 }
 
 impl Verify {
     /// Uses an attempt up.
-    fn attempt(&self, challenge: &mut Challenge, code: &LiveCode, now: Timestamp) -> VerifyStep {
-        let number = challenge.attempts + 1;
+    fn attempt(&self, state: &mut State, code: &LiveCode, at: &Judged<'_>) -> VerifyStep {
+        let attempts = state.challenge.attempts + 1;
         match self.comparison {
-            Comparison::Nothing => VerifyStep::NothingSent,
-            Comparison::Managed { lease } => {
-                challenge.attempts = number;
-                check::ask(challenge, self.request, code, number, false, now.plus(lease), now)
+            Comparison::NoCode => VerifyStep::NothingSent,
+            Comparison::CannotAsk => VerifyStep::CannotAsk,
+            Comparison::Matches => {
+                state.challenge_mut().attempts = attempts;
+                VerifyStep::Answer(succeed(state, self.key, code.option, code.sandbox, Evidence::default(), at))
             }
-            Comparison::Ours { matches: true } => {
-                challenge.attempts = number;
-                let proof =
-                    succeed(challenge, self.request, code.option, self.standing.through, Proof::of(challenge), now);
-                VerifyStep::Attempt { number, verdict: Verified::Success(proof) }
+            Comparison::Differs => {
+                state.challenge_mut().attempts = attempts;
+                VerifyStep::Answer(fail(state, self.key, code.option, at))
             }
-            Comparison::Ours { matches: false } => {
-                challenge.attempts = number;
-                let verdict = fail(challenge, self.request, code, self.standing.budget, now);
-                VerifyStep::Attempt { number, verdict }
+            Comparison::Ask { lease } => {
+                state.challenge_mut().attempts = attempts;
+                let repeatable = code.owner == CodeOwner::Provider { check_repeatable: true };
+                let (key, generation, option, sandbox) = (self.key, code.generation, code.option, code.sandbox);
+                let attempt = Attempt { key, generation, option, repeatable, judged: false, sandbox };
+                ask::reserve(state, attempt, self.token, false, lease, at)
             }
         }
     }
 
-    /// The same request asks a provider again that did not answer. The attempt is used up already.
-    fn ask_again(
-        &self,
-        challenge: &mut Challenge,
-        code: &LiveCode,
-        attempt: u32,
-        send_number: u32,
-        now: Timestamp,
-    ) -> VerifyStep {
+    /// The same request asks about an attempt that has no outcome, while its code is live. A code that was replaced is
+    /// void: the attempt fails, so that one attempt never compares two codes.
+    fn again(&self, state: &mut State, attempt: Attempt, code: &LiveCode, at: &Judged<'_>) -> VerifyStep {
         match self.comparison {
-            // A code that has been replaced since is void.
-            Comparison::Managed { lease } if code.send_number == send_number => {
-                challenge.answers.retain(|answer| answer.request != self.request);
-                check::ask(challenge, self.request, code, attempt, true, now.plus(lease), now)
+            Comparison::Ask { lease } if code.generation == attempt.generation => {
+                ask::reserve(state, attempt, self.token, true, lease, at)
             }
-            _ => VerifyStep::Refused(Verified::Expired),
+            Comparison::CannotAsk if code.generation == attempt.generation => VerifyStep::CannotAsk,
+            _ => VerifyStep::Answer(fail(state, self.key, attempt.option, at)),
         }
     }
+}
+
+/// Until when a provider cannot be asked: it is being asked already, or has not yet said by what reference it knows the
+/// code. Without that it would answer "gone", and end what is about to begin.
+fn judging(challenge: &Challenge, code: &LiveCode) -> Option<Timestamp> {
+    let managed = code.owner != CodeOwner::Otpd;
+    let unsettled = challenge.sending.as_ref().filter(|sending| managed && sending.number == code.send);
+    challenge.asking().map(|asking| asking.lease_until).or(unsettled.map(|sending| sending.lease_until))
 }
 
 impl Expectation {
@@ -247,70 +188,81 @@ impl Expectation {
     }
 }
 
+/// Records the one success of a challenge, ends it, and resets the failures that it disproves.
+pub(super) fn succeed(
+    state: &mut State,
+    key: IdempotencyKey,
+    option: u8,
+    sandbox: bool,
+    evidence: Evidence,
+    at: &Judged<'_>,
+) -> Verified {
+    if !sandbox {
+        let contact = state.challenge.contact(option);
+        state.lockout_mut().reset(contact);
+    }
+    let challenge = state.challenge_mut();
+    let proof = Proof::of(challenge, option, at.time, evidence.clone());
+    let Evidence { eci, verification_id } = evidence;
+    challenge.answer(key, Reply::Matched { option, at: at.time, eci, verification_id });
+    challenge.log(at.time, EventKind::Verified, Some(option), "");
+    challenge.end(Ended::Verified);
+    Verified::Success(proof)
+}
+
+/// Records a code that did not match, counts the failure, and ends the challenge with its last attempt.
+pub(super) fn fail(state: &mut State, key: IdempotencyKey, option: u8, at: &Judged<'_>) -> Verified {
+    let contact = state.challenge.contact(option);
+    state.lockout_mut().count(contact, at.now, at.policy);
+    let remaining = state.remaining_attempts(option, at);
+    let challenge = state.challenge_mut();
+    challenge.answer(key, Reply::NotMatched { remaining });
+    challenge.log(at.time, EventKind::NotMatched, Some(option), "");
+    let code_expires_at = challenge.live_code().map_or(at.time, |code| code.expires_at);
+    challenge.end_if_exhausted(code_expires_at);
+    Verified::NotMatched { remaining }
+}
+
+impl State {
+    /// How many more codes will be compared: the smaller of what the challenge and the lockout allow.
+    fn remaining_attempts(&self, option: u8, at: &Judged<'_>) -> u32 {
+        let challenge = &self.challenge;
+        let has_ended = challenge.open().is_none() || at.time >= challenge.expires_at();
+        if has_ended || self.locked(Some(option), at.now).is_some() {
+            return 0;
+        }
+        challenge.attempts_left().min(self.lockout.budget(challenge.contact(option), at.policy))
+    }
+}
+
 impl Proof {
-    fn of(challenge: &Challenge) -> Self {
+    fn of(challenge: &Challenge, option: u8, at: Timestamp, evidence: Evidence) -> Self {
         Self {
             account: challenge.account.clone(),
             purpose: challenge.purpose,
             transaction: challenge.transaction.clone(),
-            eci: String::new(),
-            verification_id: String::new(),
+            option: challenge.option_at(option).map(super::create::option_view),
+            at,
+            evidence,
         }
     }
 }
 
-/// Records the one success of a challenge, and ends it.
-pub(super) fn succeed(
-    challenge: &mut Challenge,
-    request: Request,
-    option: u8,
-    through: u64,
-    proof: Proof,
-    now: Timestamp,
-) -> Proof {
-    let subject = challenge.option_at(option).and_then(|option| option.subject);
-    let (eci, verification_id) = (proof.eci.clone(), proof.verification_id.clone());
-    challenge.answer(request, Reply::Matched { forgives_through: through, subject, eci, verification_id });
-    challenge.log(now, EventKind::Verified, Some(option), "");
-    challenge.end(Ended::Verified { attempt: challenge.attempts });
-    proof
-}
-
-/// Records a code that did not match, and ends the challenge with its last attempt.
-pub(super) fn fail(
-    challenge: &mut Challenge,
-    request: Request,
-    code: &LiveCode,
-    subject_budget: u32,
-    now: Timestamp,
-) -> Verified {
-    let remaining = challenge.attempts_left().min(subject_budget);
-    challenge.answer(request, Reply::NotMatched { remaining });
-    challenge.log(now, EventKind::NotMatched, Some(code.option), "");
-    if challenge.attempts_left() == 0 {
-        challenge.end(Ended::AttemptsExceeded { code_expires_at: code.expires_at });
-    }
-    Verified::NotMatched { remaining }
-}
-
-/// A recorded answer of a verification, as it was given.
-pub(super) fn replay(challenge: &Challenge, reply: &Reply) -> VerifyStep {
+/// A recorded answer of a verification, as it was given. `None` for the answer of another RPC.
+pub(super) fn recorded(challenge: &Challenge, reply: &Reply) -> Option<Verified> {
     match reply {
-        Reply::Matched { forgives_through, subject, eci, verification_id } => {
-            let attempt = match challenge.phase {
-                Phase::Ended(Ended::Verified { attempt }) => attempt,
-                Phase::Ended(_) | Phase::Open(_) => challenge.attempts,
-            };
-            let (eci, verification_id) = (eci.clone(), verification_id.clone());
-            let proof = Proof { eci, verification_id, ..Proof::of(challenge) };
-            VerifyStep::ReplaySuccess { proof, attempt, through: *forgives_through, subject: *subject }
+        Reply::Matched { option, at, eci, verification_id } => {
+            let evidence = Evidence { eci: eci.clone(), verification_id: verification_id.clone() };
+            Some(Verified::Success(Proof::of(challenge, *option, *at, evidence)))
         }
-        Reply::NotMatched { remaining } => VerifyStep::Replay(Verified::NotMatched { remaining: *remaining }),
-        Reply::CodeExpired | Reply::CheckUnanswered { .. } => VerifyStep::Replay(Verified::Expired),
-        Reply::AttemptsExceeded => VerifyStep::Replay(Verified::AttemptsExceeded),
-        Reply::AlreadyUsed => VerifyStep::Replay(Verified::AlreadyUsed),
-        Reply::Sent { .. } | Reply::DestinationRejected | Reply::SendFailed { .. } | Reply::Declined(_) => {
-            VerifyStep::Conflict
-        }
+        Reply::NotMatched { remaining } => Some(Verified::NotMatched { remaining: *remaining }),
+        Reply::CodeExpired => Some(Verified::Expired),
+        Reply::AttemptsExceeded => Some(Verified::AttemptsExceeded),
+        Reply::AlreadyUsed => Some(Verified::AlreadyUsed),
+        Reply::Unknown(_)
+        | Reply::Sent { .. }
+        | Reply::DestinationRejected
+        | Reply::SendFailed
+        | Reply::Declined(_) => None,
     }
 }

@@ -3,50 +3,63 @@
 use std::time::Duration;
 
 use super::{
-    command::{Ask, Census, Pending},
-    disk::{self, Disk, Record, Writes},
-    takes::Takes,
+    disk::{Disk, Writes},
+    layout::{self, Entry},
+    quotas::QuotaIndex,
 };
 use crate::{
-    domain::{quota::Window, time::Timestamp},
-    ports::store::{Inserted, Name, Sealed, StoreError, Swapped, TakeId, Taken, Version},
+    domain::{ids::Token, quota::Window, time::Timestamp},
+    ports::store::{Acquired, Change, Claimed, Committed, Name, Partition, StoreError},
 };
 
 /// What the writer keeps from batch to batch.
-pub(super) struct State {
+pub(super) struct WriterState {
     pub(super) disk: Disk,
-    pub(super) takes: Takes,
-    /// No expiry entry is earlier. The sweeper starts here, since the entries that it removed leave marks that are slow
-    /// to walk over.
+    quotas: QuotaIndex,
+    /// No expiry key is earlier. The sweeper starts here, since the keys that it removed leave marks that are slow to walk
+    /// over.
     swept_to: Timestamp,
 }
 
-impl State {
-    /// Reads the takes back from disk.
-    pub(super) fn load(disk: Disk) -> Result<Self, StoreError> {
-        let mut takes = Takes::default();
-        for entry in disk.keyspace.prefix("t") {
+impl WriterState {
+    /// Reads the uses of quotas back from disk.
+    pub(super) fn read(disk: Disk) -> Result<Self, StoreError> {
+        let mut quotas = QuotaIndex::default();
+        for entry in disk.tables.keyspace.prefix(layout::USES) {
             let (key, value) = entry.into_inner().map_err(|cause| StoreError::new("open", cause))?;
-            let Some(((quota, take), (at, forget_at))) = disk::decode_take_key(&key).zip(disk::decode_take(&value))
-            else {
-                return Err(StoreError::new("open", "a take is not in a known format"));
-            };
-            takes.restore(quota, take, at, forget_at);
+            let unknown = || StoreError::new("open", "a use of a quota is not in a known format");
+            let (quota, usage) = layout::decode_use_key(&key).ok_or_else(unknown)?;
+            let (counted, longest) = layout::decode_use(usage, &value).ok_or_else(unknown)?;
+            quotas.restore(quota, counted, longest);
         }
-        Ok(Self { disk, takes, swept_to: Timestamp::default() })
+        Ok(Self { disk, quotas, swept_to: Timestamp::default() })
     }
+}
+
+/// How many keys of each kind are on the disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Census {
+    /// Records, expired ones too as long as they are not removed.
+    pub records: u64,
+    /// Index entries, expired ones too as long as they are not removed.
+    pub index: u64,
+    /// Expiry keys: one per record and index entry.
+    pub expiries: u64,
+    /// Uses of quotas.
+    pub uses: u64,
 }
 
 /// A batch in the making.
 pub(super) struct Batch<'a> {
-    state: &'a mut State,
-    now: Timestamp,
+    state: &'a mut WriterState,
+    /// The store's own time.
+    time: Timestamp,
     writes: Writes,
 }
 
 impl<'a> Batch<'a> {
-    pub(super) fn new(state: &'a mut State, now: Timestamp) -> Self {
-        Self { state, now, writes: Writes::new() }
+    pub(super) fn new(state: &'a mut WriterState, time: Timestamp) -> Self {
+        Self { state, time, writes: Writes::new() }
     }
 
     /// What is to be committed.
@@ -54,118 +67,140 @@ impl<'a> Batch<'a> {
         self.writes
     }
 
-    /// Works out one operation; `None` if it has no answer.
-    pub(super) fn apply(&mut self, ask: Ask) -> Option<Pending> {
-        Some(match ask {
-            Ask::Insert { name, record, ttl, reply } => Pending::Insert(reply, self.insert(name, &record, ttl)),
-            Ask::Swap { name, read, record, ttl, reply } => Pending::Swap(reply, self.swap(name, read, &record, ttl)),
-            Ask::Take { quota, take, windows, now, reply } => {
-                Pending::Take(reply, Ok(self.take(quota, take, &windows, now)))
+    pub(super) fn commit(&mut self, partition: Partition, changes: &[Change]) -> Result<Committed, StoreError> {
+        let mut present = Vec::with_capacity(changes.len());
+        for change in changes {
+            let key = layout::record_key(partition, change.name);
+            let entry = self.entry("commit", &key)?;
+            let expires_at = entry.as_ref().map(|entry| entry.expires_at);
+            let live = entry.filter(|entry| entry.expires_at > self.time);
+            let record = live.map(|entry| entry.into_record().ok_or_else(|| unknown_format("commit"))).transpose()?;
+            present.push((key, expires_at, record));
+        }
+        let as_expected = |(change, (_, _, record)): (&Change, &(_, _, Option<_>))| {
+            change.expected == record.as_ref().map(crate::ports::store::Sealed::version)
+        };
+        if !changes.iter().zip(&present).all(as_expected) {
+            return Ok(Committed::Conflict(present.into_iter().map(|(_, _, record)| record).collect()));
+        }
+        for (change, (key, expires_at, _)) in changes.iter().zip(present) {
+            if let Some(write) = &change.write {
+                self.put(key, expires_at, write.ttl, write.record.as_bytes());
             }
-            Ask::GiveBack { quota, take, reply } => {
-                self.give_back(quota, take);
-                Pending::GiveBack(reply, Ok(()))
+        }
+        Ok(Committed::Done)
+    }
+
+    pub(super) fn claim(&mut self, index: Name, partition: Partition, life: Duration) -> Result<Claimed, StoreError> {
+        let key = layout::index_key(index);
+        let entry = self.entry("claim", &key)?;
+        let expires_at = entry.as_ref().map(|entry| entry.expires_at);
+        if let Some(live) = entry.filter(|entry| entry.expires_at > self.time) {
+            if live.partition().ok_or_else(|| unknown_format("claim"))? != partition {
+                return Ok(Claimed::Elsewhere);
             }
-            Ask::Check { reply } => Pending::Check(reply),
-            Ask::Census { reply } => Pending::Census(reply, self.census()),
-            Ask::Sweep | Ask::Close => return None,
+            if live.expires_at >= self.time.plus(life) {
+                return Ok(Claimed::Ours(live.expires_at.since(self.time)));
+            }
+        }
+        let expires_at = self.put(key, expires_at, life, &partition.0);
+        Ok(Claimed::Ours(expires_at.since(self.time)))
+    }
+
+    pub(super) fn acquire(&mut self, quota: Name, usage: Token, windows: &[Window], now: Timestamp) -> Acquired {
+        let change = self.state.quotas.acquire(quota, usage, windows, now, self.time);
+        self.remove_uses(change.removed.into_iter().map(|usage| (quota, usage)));
+        if let Some((counted, longest)) = change.written {
+            let key = layout::use_key(quota, counted.usage);
+            self.writes.insert(key, Some(layout::encode_use(&counted, longest)));
+        }
+        change.outcome
+    }
+
+    pub(super) fn refund(&mut self, quota: Name, usage: Token) {
+        if self.state.quotas.refund(quota, usage) {
+            self.remove_uses([(quota, usage)]);
+        }
+    }
+
+    pub(super) fn usage(&self, quota: Name, windows: &[Window], now: Timestamp) -> Vec<u32> {
+        self.state.quotas.usage(quota, windows, now)
+    }
+
+    pub(super) fn clear(&mut self, quota: Name) {
+        let uses = self.state.quotas.clear(quota);
+        self.remove_uses(uses.into_iter().map(|usage| (quota, usage)));
+    }
+
+    pub(super) fn census(&self) -> Result<Census, StoreError> {
+        let count = |prefix: &str| {
+            self.state.disk.tables.keyspace.prefix(prefix).try_fold(0, |count, entry| {
+                entry.key().map(|_| count + 1).map_err(|cause| StoreError::new("census", cause))
+            })
+        };
+        Ok(Census {
+            records: count(layout::RECORDS)?,
+            index: count(layout::INDEX)?,
+            expiries: count(layout::EXPIRIES)?,
+            uses: count(layout::USES)?,
         })
     }
 
     /// Removes about `limit` keys whose time is over; whether more are left. Only as the first step of a batch.
     pub(super) fn sweep(&mut self, limit: usize) -> Result<bool, StoreError> {
-        let gone = self.state.takes.sweep(self.now, limit);
-        let mut more = gone.len() >= limit;
-        self.writes.extend(gone.into_iter().map(|(quota, take)| (disk::take_key(quota, take), None)));
+        let gone = self.state.quotas.sweep(self.time, limit);
+        let more_uses = gone.len() >= limit;
+        self.remove_uses(gone);
 
-        // The clock may have gone back.
-        let from = self.state.swept_to.min(self.now);
-        let due = self.state.disk.keyspace.range(disk::expiry_range(from, self.now));
+        let due = self.state.disk.tables.keyspace.range(layout::expiry_range(self.state.swept_to, self.time));
         let mut left = limit;
         for entry in due.take(limit) {
-            let key = entry.key().map_err(|cause| StoreError::new("sweep", cause))?;
-            let Some((at, name)) = disk::decode_expiry_key(&key) else { continue };
-            match self.record("sweep", name)? {
-                Some(record) if record.expires_at > self.now => {
-                    self.writes.insert(disk::expiry_key(record.expires_at, name), Some(Vec::new()));
+            left -= 1;
+            let expiry = entry.key().map_err(|cause| StoreError::new("sweep", cause))?;
+            let Some((at, key)) = layout::decode_expiry_key(&expiry) else { continue };
+            match self.entry("sweep", key)? {
+                Some(entry) if entry.expires_at > self.time => {
+                    self.writes.insert(layout::expiry_key(entry.expires_at, key), Some(Vec::new()));
                 }
-                Some(_) => drop(self.writes.insert(disk::record_key(name), None)),
+                Some(_) => drop(self.writes.insert(key.to_vec(), None)),
                 None => {}
             }
-            self.writes.insert(key.to_vec(), None);
+            self.writes.insert(expiry.to_vec(), None);
             self.state.swept_to = at;
-            left -= 1;
         }
-        if left == 0 {
-            more = true;
-        } else {
-            self.state.swept_to = self.now;
+        if left > 0 {
+            self.state.swept_to = self.time;
         }
-        Ok(more)
+        Ok(more_uses || left == 0)
     }
 
-    fn insert(&mut self, name: Name, record: &Sealed, ttl: Duration) -> Result<Inserted, StoreError> {
-        let present = self.record("insert", name)?;
-        let expires_at = self.now.plus(ttl);
-        match present {
-            Some(present) if present.expires_at > self.now => return Ok(Inserted::Exists(present.sealed)),
-            // Expired, but its expiry entry is still there and will find this record in its place.
-            Some(_) => {}
-            None => {
-                self.state.swept_to = self.state.swept_to.min(expires_at);
-                self.writes.insert(disk::expiry_key(expires_at, name), Some(Vec::new()));
-            }
+    /// Writes a record or index entry; the time to which it lives. `expires_at` is the expiry of the one that is there, which
+    /// may have expired. The expiry key of that one stays: the sweeper moves it when it gets there.
+    fn put(&mut self, key: Vec<u8>, expires_at: Option<Timestamp>, ttl: Duration, content: &[u8]) -> Timestamp {
+        let until = self.time.plus(ttl);
+        if expires_at.is_none() {
+            self.writes.insert(layout::expiry_key(until, &key), Some(Vec::new()));
         }
-        self.writes.insert(disk::record_key(name), Some(Record::encode(expires_at, record)));
-        Ok(Inserted::Done)
+        let until = expires_at.map_or(until, |present| present.max(until));
+        self.writes.insert(key, Some(Entry::encode(until, content)));
+        until
     }
 
-    fn swap(&mut self, name: Name, read: Version, record: &Sealed, ttl: Duration) -> Result<Swapped, StoreError> {
-        let Some(present) = self.record("swap", name)?.filter(|present| present.expires_at > self.now) else {
-            return Ok(Swapped::Missing);
-        };
-        if present.sealed.version() != read {
-            return Ok(Swapped::Stale(present.sealed));
-        }
-        // The expiry entry stays where it is: the sweeper moves it when it gets there.
-        let expires_at = present.expires_at.max(self.now.plus(ttl));
-        self.writes.insert(disk::record_key(name), Some(Record::encode(expires_at, record)));
-        Ok(Swapped::Done)
+    fn remove_uses(&mut self, uses: impl IntoIterator<Item = (Name, Token)>) {
+        self.writes.extend(uses.into_iter().map(|(quota, usage)| (layout::use_key(quota, usage), None)));
     }
 
-    fn take(&mut self, quota: Name, take: TakeId, windows: &[Window], now: Timestamp) -> Taken {
-        let change = self.state.takes.take(quota, take, windows, now, self.now);
-        self.writes.extend(change.removed.into_iter().map(|take| (disk::take_key(quota, take), None)));
-        if let Some(forget_at) = change.added {
-            self.writes.insert(disk::take_key(quota, take), Some(disk::encode_take(now, forget_at)));
-        }
-        change.outcome
-    }
-
-    fn give_back(&mut self, quota: Name, take: TakeId) {
-        if self.state.takes.give_back(quota, take) {
-            self.writes.insert(disk::take_key(quota, take), None);
-        }
-    }
-
-    fn census(&self) -> Result<Census, StoreError> {
-        let count = |prefix: &str| {
-            self.state.disk.keyspace.prefix(prefix).try_fold(0, |count, entry| {
-                entry.key().map(|_| count + 1).map_err(|cause| StoreError::new("census", cause))
-            })
-        };
-        Ok(Census { records: count("r")?, expiries: count("x")?, takes: count("t")? })
-    }
-
-    /// The record of a name, be it expired or not, as the operations before have left it.
-    fn record(&self, operation: &'static str, name: Name) -> Result<Option<Record>, StoreError> {
-        let key = disk::record_key(name);
-        let decode = |value: &[u8]| {
-            Record::decode(value).ok_or_else(|| StoreError::new(operation, "a record is not in a known format"))
-        };
-        match self.writes.get(&key) {
+    /// What is under a key, be it expired or not, as the operations before have left it.
+    fn entry(&self, operation: &'static str, key: &[u8]) -> Result<Option<Entry>, StoreError> {
+        let decode = |value: &[u8]| Entry::decode(value).ok_or_else(|| unknown_format(operation));
+        match self.writes.get(key) {
             Some(value) => value.as_deref().map(decode).transpose(),
-            None => self.state.disk.get(operation, &key)?.as_deref().map(decode).transpose(),
+            None => self.state.disk.get(operation, key)?.as_deref().map(decode).transpose(),
         }
     }
+}
+
+/// What is on the disk is not as this version writes it.
+pub(super) fn unknown_format(operation: &'static str) -> StoreError {
+    StoreError::new(operation, "what is stored is not in a known format")
 }

@@ -1,6 +1,6 @@
 //! The writer thread: it alone changes the database.
 //!
-//! It takes what is queued, works it out as one batch, commits the batch, and only then answers. While one batch is on its
+//! It gathers what is queued, works it out as one batch, commits the batch, and only then answers. While one batch is on its
 //! way to the disk the next one gathers, so the cost of a sync is shared by all who wait.
 
 use std::sync::{
@@ -8,18 +8,60 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use tokio::sync::mpsc::{Receiver, error::TryRecvError};
+use tokio::sync::{
+    mpsc::{Receiver, error::TryRecvError},
+    oneshot,
+};
 
 use super::{
-    batch::{Batch, State},
-    command::{Ask, Command, Pending},
+    batch::{Batch, WriterState},
+    time::StoreTime,
 };
-use crate::ports::{clock::Clock, store::StoreError};
+use crate::ports::{clock::Deadline, store::StoreError};
 
 /// The most operations in one batch. Bounds its memory (64 KiB each) and the wait of its first operation.
 const BATCH_MAX: usize = 256;
 /// The most keys that the sweeper removes in one batch.
 const SWEEP_MAX: usize = 256;
+
+/// What the writer is asked to do, and the time by which it is of no use any more.
+pub(super) struct Job {
+    pub(super) deadline: Deadline,
+    pub(super) kind: JobKind,
+}
+
+/// What a job is.
+pub(super) enum JobKind {
+    /// Works out an operation of the store.
+    Operation(Box<dyn FnOnce(&mut Batch<'_>) -> Unsent + Send>),
+    /// Removes what has expired.
+    Sweep,
+    /// Ends the writer.
+    Close,
+}
+
+/// An answer that waits for the commit. It is called with the reason why the commit failed, if it did: then nothing that was
+/// worked out may be told.
+pub(super) type Unsent = Box<dyn FnOnce(Option<&'static str>) + Send>;
+
+impl JobKind {
+    /// An operation, whose answer goes to the receiver.
+    pub(super) fn operation<T: Send + 'static>(
+        name: &'static str,
+        work_out: impl FnOnce(&mut Batch<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> (Self, oneshot::Receiver<Result<T, StoreError>>) {
+        let (sender, receiver) = oneshot::channel();
+        let operation = move |batch: &mut Batch<'_>| {
+            let answer = work_out(batch);
+            let send = move |failure: Option<&'static str>| {
+                // The caller may have stopped waiting.
+                drop(sender.send(failure.map_or(answer, |cause| Err(StoreError::new(name, cause)))));
+            };
+            Box::new(send) as Unsent
+        };
+        (Self::Operation(Box::new(operation)), receiver)
+    }
+}
 
 /// Set for good once a commit failed: what is on the disk is not known any more, so nothing is served until a restart
 /// reads it again.
@@ -49,33 +91,33 @@ impl Drop for FailedOnPanic {
     }
 }
 
-/// Serves commands until the store is closed or dropped.
-pub(super) fn run(mut state: State, clock: &dyn Clock, mut commands: Receiver<Command>, failed: &Failed) {
+/// Does jobs until the store is closed or dropped.
+pub(super) fn run(mut state: WriterState, time: &StoreTime, mut jobs: Receiver<Job>, failed: &Failed) {
     let _guard = FailedOnPanic(failed.clone());
     let mut gathered = Vec::with_capacity(BATCH_MAX);
     let mut sweeping = false;
     loop {
-        // While there is something to sweep, nobody is waited for.
+        // While there is something to sweep, no job is waited for.
         let first = if sweeping {
-            match commands.try_recv() {
-                Ok(command) => Some(command),
+            match jobs.try_recv() {
+                Ok(job) => Some(job),
                 Err(TryRecvError::Empty) => None,
                 Err(TryRecvError::Disconnected) => return,
             }
         } else {
-            match commands.blocking_recv() {
-                Some(command) => Some(command),
+            match jobs.blocking_recv() {
+                Some(job) => Some(job),
                 None => return,
             }
         };
         gathered.extend(first);
         while gathered.len() < BATCH_MAX {
-            let Ok(command) = commands.try_recv() else { break };
-            gathered.push(command);
+            let Ok(job) = jobs.try_recv() else { break };
+            gathered.push(job);
         }
-        let closing = gathered.iter().any(|command| matches!(command.ask, Ask::Close));
-        sweeping |= gathered.iter().any(|command| matches!(command.ask, Ask::Sweep));
-        sweeping = serve(&mut state, clock, &mut gathered, sweeping, failed);
+        let closing = gathered.iter().any(|job| matches!(job.kind, JobKind::Close));
+        sweeping |= gathered.iter().any(|job| matches!(job.kind, JobKind::Sweep));
+        sweeping = serve(&mut state, time, &mut gathered, sweeping, failed);
         if closing {
             // What was queued behind is told that the store is closed.
             return;
@@ -84,19 +126,22 @@ pub(super) fn run(mut state: State, clock: &dyn Clock, mut commands: Receiver<Co
 }
 
 /// Works out, commits and answers one batch; whether there is more to sweep.
-fn serve(state: &mut State, clock: &dyn Clock, gathered: &mut Vec<Command>, sweep: bool, failed: &Failed) -> bool {
-    let mut batch = Batch::new(state, clock.now());
+fn serve(state: &mut WriterState, time: &StoreTime, gathered: &mut Vec<Job>, sweep: bool, failed: &Failed) -> bool {
+    let mut batch = Batch::new(state, time.now());
     let swept = if sweep { batch.sweep(SWEEP_MAX) } else { Ok(false) };
     let more = swept.unwrap_or_else(|error| {
         tracing::warn!(%error, "cannot remove expired records");
         false
     });
-    let pending: Vec<Pending> = gathered
-        .drain(..)
-        // Nobody waits for these any more.
-        .filter(|command| !command.deadline.remaining().is_zero())
-        .filter_map(|command| batch.apply(command.ask))
-        .collect();
+    let mut unsent = Vec::with_capacity(gathered.len());
+    for job in gathered.drain(..) {
+        // A caller whose deadline has passed waits no longer.
+        if let JobKind::Operation(operation) = job.kind
+            && !job.deadline.remaining().is_zero()
+        {
+            unsent.push(operation(&mut batch));
+        }
+    }
     let writes = batch.into_writes();
 
     let failure = match failed.check("commit") {
@@ -108,8 +153,8 @@ fn serve(state: &mut State, clock: &dyn Clock, gathered: &mut Vec<Command>, swee
             Failed::CAUSE
         }),
     };
-    for answer in pending {
-        answer.send(failure);
+    for answer in unsent {
+        answer(failure);
     }
     more && failure.is_none()
 }

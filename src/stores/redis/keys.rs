@@ -1,38 +1,108 @@
 //! Every key in Redis. Names are keyed hashes already, so a key tells nothing.
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use std::fmt;
 
-use crate::ports::store::Name;
+use base64::{display::Base64Display, engine::general_purpose::URL_SAFE_NO_PAD};
+use redis::{RedisWrite, ToRedisArgs};
+
+use crate::ports::store::{Name, Partition};
 
 /// What [`check`](crate::ports::store::Store::check) writes.
 pub(super) const CHECK: &str = "otp:check";
 
-/// A record: a string.
-pub(super) fn record(name: Name) -> String {
-    key("otp:r:", name)
+/// How many bytes of a record's name its key holds. Few records share a partition, and their names are keyed hashes: 96 bits
+/// tell them apart, and every byte of a key is kept once a challenge.
+const RECORD_NAME_LENGTH: usize = 12;
+
+/// A key. It is written into a command as it is formatted, without a string of its own.
+#[derive(Clone, Copy)]
+pub(super) enum RedisKey {
+    /// A record: a string. What is in braces chooses the slot of a cluster, so a partition is in one slot.
+    Record(Partition, Name),
+    /// An index entry: a string, the partition as it stands in the keys of its records.
+    Index(Name),
+    /// A quota: a sorted set.
+    Quota(Name),
 }
 
-/// A quota: a sorted set.
-pub(super) fn quota(name: Name) -> String {
-    key("otp:q:", name)
+impl fmt::Display for RedisKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Record(partition, name) => {
+                write!(f, "otp:{{{}}}:{}", PartitionText(*partition), RecordText(*name))
+            }
+            Self::Index(name) => write!(f, "otp:i:{}", text(&name.0)),
+            Self::Quota(name) => write!(f, "otp:q:{}", text(&name.0)),
+        }
+    }
 }
 
-fn key(prefix: &str, name: Name) -> String {
-    let mut key = String::with_capacity(28);
-    key.push_str(prefix);
-    URL_SAFE_NO_PAD.encode_string(name.0, &mut key);
-    key
+/// A partition as it stands in keys and index entries.
+pub(super) struct PartitionText(pub(super) Partition);
+
+impl fmt::Display for PartitionText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        text(&self.0.0).fmt(f)
+    }
 }
+
+/// A record's name as it stands in keys.
+pub(super) struct RecordText(pub(super) Name);
+
+impl fmt::Display for RecordText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 == Name::LOCKOUT {
+            return f.write_str("l");
+        }
+        let [name @ .., _, _, _, _] = &self.0.0;
+        let name: &[u8; RECORD_NAME_LENGTH] = name;
+        text(name).fmt(f)
+    }
+}
+
+/// Base 64 without padding, in the alphabet that needs no quoting.
+fn text(bytes: &[u8]) -> Base64Display<'_, 'static, base64::engine::GeneralPurpose> {
+    Base64Display::new(bytes, &URL_SAFE_NO_PAD)
+}
+
+macro_rules! argument {
+    ($($name:ty),*) => { $(
+        impl ToRedisArgs for $name {
+            fn write_redis_args<W: ?Sized + RedisWrite>(&self, out: &mut W) {
+                out.write_arg_fmt(self);
+            }
+        }
+    )* };
+}
+
+argument!(RedisKey, PartitionText, RecordText);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const PARTITION: Partition = Partition([0xFB; 16]);
+
     /// Replicas of two releases share the keys, so they never change.
     #[test]
     fn keys_are_pinned() {
-        assert_eq!(record(Name([0xFB; 16])), "otp:r:-_v7-_v7-_v7-_v7-_v7-w");
-        assert_eq!(quota(Name([0; 16])), "otp:q:AAAAAAAAAAAAAAAAAAAAAA");
+        let name = Name([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
+        for (key, expected) in [
+            (RedisKey::Record(PARTITION, Name::LOCKOUT), "otp:{-_v7-_v7-_v7-_v7-_v7-w}:l"),
+            (RedisKey::Record(PARTITION, name), "otp:{-_v7-_v7-_v7-_v7-_v7-w}:AAECAwQFBgcICQoL"),
+            (RedisKey::Index(name), "otp:i:AAECAwQFBgcICQoLDA0ODw"),
+            (RedisKey::Quota(Name([0; 16])), "otp:q:AAAAAAAAAAAAAAAAAAAAAA"),
+        ] {
+            assert_eq!(key.to_string(), expected);
+        }
         assert_eq!(CHECK, "otp:check");
+    }
+
+    /// `locate.lua` puts the key of a record together from these.
+    #[test]
+    fn the_parts_of_a_record_key_are_what_the_index_and_the_scripts_hold() {
+        let name = Name([9; 16]);
+        let put_together = format!("otp:{{{}}}:{}", PartitionText(PARTITION), RecordText(name));
+        assert_eq!(put_together, RedisKey::Record(PARTITION, name).to_string());
     }
 }

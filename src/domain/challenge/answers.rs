@@ -1,0 +1,129 @@
+//! What a challenge remembers: the answers that used something up, and a timeline of events.
+
+use serde::{Deserialize, Serialize};
+
+use super::open::Attempt;
+use crate::domain::{ids::IdempotencyKey, time::Timestamp};
+
+/// A recorded answer: the same request is given it again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    /// The request.
+    pub key: IdempotencyKey,
+    /// What it was answered.
+    pub reply: Reply,
+}
+
+/// An answer that used something up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reply {
+    /// A send, accepted or unconfirmed.
+    Sent {
+        /// When its code expires.
+        expires_at: Timestamp,
+        /// Sends that the option had left.
+        remaining_sends: u32,
+        /// When the next send is accepted.
+        next_send_at: Timestamp,
+        /// Whether the provider took it.
+        confirmed: bool,
+        /// How long the code is, or 0.
+        code_length: u8,
+    },
+    /// A send to a destination that the provider rejected.
+    DestinationRejected,
+    /// A send that definitely failed when no more were refunded.
+    SendFailed,
+    /// A send that the provider declined.
+    Declined(Decline),
+    /// A code that did not match.
+    NotMatched {
+        /// Attempts left.
+        remaining: u32,
+    },
+    /// The code that matched.
+    Matched {
+        /// The index of the option that the code went to.
+        option: u8,
+        /// When.
+        at: Timestamp,
+        /// Electronic Commerce Indicator, or empty.
+        eci: String,
+        /// The provider's id of the verification, or empty.
+        verification_id: String,
+    },
+    /// A provider said that its code was past its time.
+    CodeExpired,
+    /// A provider compares no more codes.
+    AttemptsExceeded,
+    /// A provider said that its code was used before.
+    AlreadyUsed,
+    /// An attempt without an outcome: the same request asks its provider again.
+    Unknown(Attempt),
+}
+
+/// Why a provider that judges for itself sends nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Decline {
+    /// It knows of no such option any more.
+    OptionExpired,
+    /// It sends no more for this challenge.
+    SendLimitExceeded,
+    /// It has locked the person's account.
+    AccountLocked,
+    /// It declines for its own reasons.
+    Risk,
+}
+
+/// One thing that happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// Milliseconds after the creation.
+    pub after_ms: u64,
+    /// What.
+    pub kind: EventKind,
+    /// The index of the option.
+    pub option: Option<u8>,
+    /// The provider, or empty.
+    pub provider: String,
+}
+
+/// Kinds of events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "proto/otp/v1/otp.proto describes each")]
+pub enum EventKind {
+    Created,
+    SendReserved,
+    SendAccepted,
+    SendRejected,
+    SendFailed,
+    SendUnconfirmed,
+    SendDeclined,
+    NotMatched,
+    Verified,
+    CheckAsked,
+    CheckUnconfirmed,
+    Cancelled,
+    CodeExpired,
+}
+
+impl EventKind {
+    /// Whether a code may have reached its option by then.
+    pub(super) fn shows_a_code(self) -> bool {
+        match self {
+            Self::SendAccepted
+            | Self::SendUnconfirmed
+            | Self::NotMatched
+            | Self::Verified
+            | Self::CheckAsked
+            | Self::CheckUnconfirmed
+            | Self::CodeExpired => true,
+            Self::Created
+            | Self::SendReserved
+            | Self::SendRejected
+            | Self::SendFailed
+            | Self::SendDeclined
+            | Self::Cancelled => false,
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! What an open challenge holds: its live code, and the send and the ask that are reserved.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::{
+    code::CodeOwner,
+    ids::{IdempotencyKey, Token},
+    policy::OnResend,
+    time::Timestamp,
+};
+
+/// What an open challenge needs, and drops at its end.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Open {
+    /// Random; all codes of the challenge are made from it.
+    pub nonce: [u8; 16],
+    /// BCP 47, or empty.
+    pub locale: String,
+    /// The one live code.
+    pub code: Option<LiveCode>,
+    /// The attempt that a provider is being asked about.
+    pub asking: Option<Asking>,
+    /// The sends that were spent, by the tokens that name their uses of quotas. A success refunds them.
+    pub uses: Vec<SendUse>,
+}
+
+/// The quotas that one send acquired are those of the account, the tenant and this option's destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SendUse {
+    /// Names the uses.
+    pub token: Token,
+    /// The index of the option.
+    pub option: u8,
+}
+
+/// The live code: all that is needed to make it again, never the code.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LiveCode {
+    /// The index of the option that it was sent to.
+    pub option: u8,
+    /// The number of the send that made it. Part of what the code is made from: a new one voids all older codes.
+    pub generation: u32,
+    /// The number of the send that delivers it; a later one than `generation` where a resend repeats the code.
+    pub send: u32,
+    /// How many digits it has; of a provider's own code as far as known, else 0.
+    pub digits: u8,
+    /// The master key that it is made with.
+    pub key_id: u32,
+    /// When it expires.
+    pub expires_at: Timestamp,
+    /// What a resend does to it.
+    pub on_resend: OnResend,
+    /// The provider that delivers it.
+    pub provider: String,
+    /// Who makes and checks it.
+    pub owner: CodeOwner,
+    /// By what its provider knows it; empty for a code of ours, and until the provider has answered.
+    pub reference: String,
+    /// Whether everybody knows it: a success with it resets no failures.
+    pub sandbox: bool,
+}
+
+/// A send between its reservation and its outcome.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sending {
+    /// The request that asked for it.
+    pub key: IdempotencyKey,
+    /// Of the worker that reserved it, who alone delivers and settles it.
+    pub token: Token,
+    /// Its number.
+    pub number: u32,
+    /// The index of the option.
+    pub option: u8,
+    /// From then on it counts as unconfirmed.
+    pub lease_until: Timestamp,
+    /// When its code expires, for the answer to a send that outlives its challenge.
+    pub code_expires_at: Timestamp,
+    /// How long its code is, or 0; likewise.
+    pub code_digits: u8,
+    /// The code that lives again if nothing was sent.
+    pub previous: Option<LiveCode>,
+    /// When the next send would be accepted if nothing was sent.
+    pub previous_next_send_at: Timestamp,
+}
+
+/// An attempt between the question to its provider and the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asking {
+    /// The attempt.
+    pub attempt: Attempt,
+    /// Of the worker that asks.
+    pub token: Token,
+    /// The number of the ask.
+    pub number: u32,
+    /// From then on it counts as unanswered.
+    pub lease_until: Timestamp,
+    /// Whether the provider was asked about this attempt before.
+    pub repeated: bool,
+}
+
+/// An attempt that a provider judges, bound to the code that was live when it was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// The request that made it.
+    pub key: IdempotencyKey,
+    /// The generation of the code.
+    pub generation: u32,
+    /// The index of the option that the code went to.
+    pub option: u8,
+    /// Whether its check may be repeated.
+    pub repeatable: bool,
+    /// Whether everybody knows the code.
+    pub sandbox: bool,
+    /// Whether an ask before may have been judged. Only an attempt that nothing judged is refunded.
+    pub judged: bool,
+}
+
+impl fmt::Debug for Open {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Open").field("code", &self.code).field("asking", &self.asking).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,236 @@
+//! Codes that a provider makes and checks: an attempt is reserved, its provider asked, the answer settled.
+//!
+//! One ask is in flight per challenge. The attempt is bound to the code that was live when it was made, and its failure is
+//! pending in the lockout until the answer is settled.
+
+use std::time::Duration;
+
+use super::{
+    Command, Judged, Seen, State, Status, seen,
+    verify::{Asked, VerifyStep, fail, recorded, succeed},
+};
+use crate::domain::{
+    challenge::{Asking, Attempt, Challenge, Ended, EventKind, MAX_REFUNDS, Phase, Reply},
+    ids::{IdempotencyKey, Token},
+    outcome::{Evidence, Verified},
+    time::Timestamp,
+};
+
+/// What a provider said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AskResult {
+    /// The code matched.
+    Matched(Evidence),
+    /// It did not.
+    NotMatched,
+    /// It is past its time, or the provider knows of no open verification.
+    Gone,
+    /// The provider compares no more codes.
+    AttemptsExceeded,
+    /// The code was used before.
+    AlreadyUsed,
+    /// Certainly nothing was judged: the ask never left, or the provider's own error says so.
+    NotJudged,
+    /// No answer.
+    Unknown,
+}
+
+/// Settle an ask.
+#[derive(Clone, Debug)]
+pub struct SettleAsk {
+    /// The request that made the attempt.
+    pub key: IdempotencyKey,
+    /// Of the reservation.
+    pub token: Token,
+    /// The index of the option that the code went to.
+    pub option: u8,
+    /// What the provider said.
+    pub result: AskResult,
+}
+
+/// What settling comes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AskStep {
+    /// The answer.
+    Answer(Verified),
+    /// The attempt has no outcome; the same request asks again.
+    Unknown,
+    /// The attempt is refunded, and its id free.
+    Refunded,
+}
+
+/// Reserves an ask about an attempt.
+pub(super) fn reserve(
+    state: &mut State,
+    attempt: Attempt,
+    token: Token,
+    repeated: bool,
+    lease: Duration,
+    at: &Judged<'_>,
+) -> VerifyStep {
+    let contact = state.challenge.contact(attempt.option);
+    state.lockout_mut().add_pending(token, contact, at.now.plus(lease));
+    let challenge = state.challenge_mut();
+    challenge.last_ask += 1;
+    let asking = Asking { attempt, token, number: challenge.last_ask, lease_until: at.time.plus(lease), repeated };
+    let provider = challenge.live_code().map(|code| code.provider.clone()).unwrap_or_default();
+    challenge.log(at.time, EventKind::CheckAsked, Some(attempt.option), &provider);
+    if let Phase::Open(open) = &mut challenge.phase {
+        open.asking = Some(asking);
+    }
+    reserved(challenge, &asking)
+}
+
+/// What the provider is to be asked, by a reservation on record.
+pub(super) fn reserved(challenge: &Challenge, asking: &Asking) -> VerifyStep {
+    let Some(code) = challenge.live_code() else { return VerifyStep::NothingSent };
+    VerifyStep::Ask(Asked {
+        provider: code.provider.clone(),
+        reference: code.reference.clone(),
+        option: asking.attempt.option,
+        repeated: asking.repeated,
+    })
+}
+
+/// Settles the ask in flight, whose lease has ended: the provider may have judged it.
+pub(super) fn settle_as_unknown(challenge: &mut Challenge, time: Timestamp) {
+    if let Phase::Open(open) = &mut challenge.phase
+        && let Some(asking) = open.asking.take()
+    {
+        leave_unknown(challenge, &asking, true, time);
+    }
+}
+
+fn leave_unknown(challenge: &mut Challenge, asking: &Asking, judged: bool, time: Timestamp) {
+    let attempt = Attempt { judged: judged || asking.attempt.judged, ..asking.attempt };
+    challenge.answer(attempt.key, Reply::Unknown(attempt));
+    challenge.log(time, EventKind::CheckUnconfirmed, Some(attempt.option), "");
+}
+
+impl Command for SettleAsk {
+    type Outcome = AskStep;
+
+    fn settles(&self) -> Option<Token> {
+        Some(self.token)
+    }
+
+    fn apply(&self, state: &mut State, at: &Judged<'_>) -> AskStep {
+        state.lockout_mut().remove_pending(self.token);
+        match state.challenge.asking().filter(|asking| asking.token == self.token).copied() {
+            Some(asking) => self.settle(state, &asking, at),
+            None => self.settle_late(state, at),
+        }
+    }
+}
+
+impl SettleAsk {
+    fn settle(&self, state: &mut State, asking: &Asking, at: &Judged<'_>) -> AskStep {
+        let challenge = state.challenge_mut();
+        if let Phase::Open(open) = &mut challenge.phase {
+            open.asking = None;
+        }
+        match &self.result {
+            AskResult::Matched(evidence) => self.matched(state, asking, evidence, at),
+            AskResult::NotMatched => AskStep::Answer(fail(state, self.key, asking.attempt.option, at)),
+            AskResult::Gone => AskStep::Answer(gone(challenge, asking, Reply::CodeExpired, at.time)),
+            AskResult::AlreadyUsed => AskStep::Answer(gone(challenge, asking, Reply::AlreadyUsed, at.time)),
+            AskResult::AttemptsExceeded => {
+                challenge.answer(self.key, Reply::AttemptsExceeded);
+                if challenge.unknown_attempts().next().is_none() {
+                    let code_expires_at = challenge.live_code().map_or(at.time, |code| code.expires_at);
+                    challenge.end(Ended::Exhausted { code_expires_at });
+                }
+                AskStep::Answer(Verified::AttemptsExceeded)
+            }
+            AskResult::NotJudged if !asking.attempt.judged && challenge.refunded_attempts < MAX_REFUNDS => {
+                challenge.refunded_attempts += 1;
+                challenge.attempts = challenge.attempts.saturating_sub(1);
+                challenge.answers.retain(|answer| answer.key != self.key);
+                challenge.log(at.time, EventKind::CheckUnconfirmed, Some(asking.attempt.option), "");
+                AskStep::Refunded
+            }
+            AskResult::NotJudged => {
+                leave_unknown(challenge, asking, false, at.time);
+                AskStep::Unknown
+            }
+            AskResult::Unknown => {
+                leave_unknown(challenge, asking, true, at.time);
+                AskStep::Unknown
+            }
+        }
+    }
+
+    /// A match is judged by the lockout of this moment, without the attempt's own pending failure. Under a lock the attempt
+    /// keeps its chance: after the lock its request may ask again.
+    fn matched(&self, state: &mut State, asking: &Asking, evidence: &Evidence, at: &Judged<'_>) -> AskStep {
+        let option = asking.attempt.option;
+        if let Some(locked) = state.locked(Some(option), at.now) {
+            leave_unknown(state.challenge_mut(), asking, true, at.time);
+            return AskStep::Answer(Verified::AccountLocked(locked));
+        }
+        AskStep::Answer(succeed(state, self.key, option, asking.attempt.sandbox, evidence.clone(), at))
+    }
+
+    /// The ask is not in flight any more: its lease has ended, the challenge has, or this settle is repeated. Nothing that
+    /// is recorded is taken back.
+    fn settle_late(&self, state: &mut State, at: &Judged<'_>) -> AskStep {
+        let challenge = &state.challenge;
+        let status = Status::of(challenge, at.time);
+        let attempt = match seen(challenge, &self.key) {
+            Seen::Answered(Reply::Unknown(attempt)) => Some(*attempt),
+            Seen::Asking(asking) => Some(asking.attempt),
+            Seen::Answered(reply) => return recorded(challenge, reply).map_or(AskStep::Unknown, AskStep::Answer),
+            _ => None,
+        };
+        let is_open = challenge.open().is_some() && status != Status::Expired;
+        match (attempt, &self.result) {
+            (Some(attempt), AskResult::Matched(evidence)) if is_open => {
+                if let Some(locked) = state.locked(Some(attempt.option), at.now) {
+                    return AskStep::Answer(Verified::AccountLocked(locked));
+                }
+                AskStep::Answer(succeed(state, self.key, attempt.option, attempt.sandbox, evidence.clone(), at))
+            }
+            (Some(attempt), AskResult::NotMatched) if is_open && challenge.asking().is_none() => {
+                AskStep::Answer(fail(state, self.key, attempt.option, at))
+            }
+            (None, AskResult::NotJudged) if is_open => AskStep::Refunded,
+            _ if is_open => AskStep::Unknown,
+            // The challenge has ended meanwhile. A code that was compared and differed is a failure all the same.
+            (_, AskResult::NotMatched) => AskStep::Answer(fail(state, self.key, self.option, at)),
+            _ => match status {
+                Status::Verified => AskStep::Answer(Verified::AlreadyUsed),
+                Status::Exhausted => AskStep::Answer(Verified::AttemptsExceeded),
+                _ => AskStep::Answer(Verified::Expired),
+            },
+        }
+    }
+}
+
+/// The provider knows of no open verification, or says that the code was used.
+///
+/// Where its check may not be repeated, it may have accepted the code in answer to an ask before: never a success, and the
+/// end of the challenge. While another attempt that may be repeated has no outcome, the challenge stays open, and the code
+/// that it would be compared with stays live.
+fn gone(challenge: &mut Challenge, asking: &Asking, reply: Reply, time: Timestamp) -> Verified {
+    let attempt = asking.attempt;
+    let doubtful = asking.repeated && !attempt.repeatable;
+    let others = || challenge.unknown_attempts().filter(|other| other.key != attempt.key);
+    let of_this_code = |other: &Attempt| other.generation == attempt.generation;
+    let keeps_code = others().any(|other| other.repeatable && of_this_code(other));
+    let ends = doubtful || (others().any(of_this_code) && !others().any(|other| other.repeatable));
+    let reply = if doubtful { Reply::CodeExpired } else { reply };
+    let verified = if reply == Reply::AlreadyUsed { Verified::AlreadyUsed } else { Verified::Expired };
+    challenge.answer(attempt.key, reply);
+    challenge.log(time, EventKind::CodeExpired, Some(attempt.option), "");
+    if ends {
+        challenge.end(Ended::Cancelled);
+    } else if !keeps_code {
+        if let Phase::Open(open) = &mut challenge.phase
+            && let Some(code) = &mut open.code
+        {
+            code.expires_at = code.expires_at.min(time);
+        }
+        challenge.end_if_exhausted(time);
+    }
+    verified
+}

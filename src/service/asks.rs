@@ -1,0 +1,150 @@
+//! Asking a provider that checks its own codes. The attempt is reserved, and its failure pending, before it is asked.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    context::{CallContext, challenge_context, upstream_id},
+    error::{Error, Precondition},
+    quotas::Quotas,
+    request::{Caller, VerifyOtp},
+    route::Routes,
+    states::{ChallengeRef, Changed, States},
+    timing::{FINISH, GRACE, LEASE_MARGIN, RETRY_AFTER, provider_deadline},
+};
+use crate::{
+    domain::{
+        challenge::{Challenge, LiveCode},
+        outcome::Verified,
+        rules::{AskResult, AskStep, Asked, SettleAsk, Verify},
+    },
+    ports::{
+        clock::Deadline,
+        provider::{Check, Checked, ClientContext, Failure, Provider},
+    },
+};
+
+/// Asks providers about codes.
+pub(super) struct Asks {
+    states: Arc<States>,
+    quotas: Quotas,
+    routes: Routes,
+}
+
+impl Asks {
+    pub(super) fn new(states: Arc<States>, quotas: Quotas, routes: Routes) -> Self {
+        Self { states, quotas, routes }
+    }
+
+    /// How long the provider of a code may take to answer, and a margin.
+    pub(super) fn lease(&self, code: &LiveCode) -> Duration {
+        let timeout = self.routes.named(&code.provider).map(|provider| provider.capabilities().timeout);
+        timeout.unwrap_or(FINISH).saturating_add(LEASE_MARGIN)
+    }
+
+    /// Why the provider of the live code cannot be asked: found out before an attempt is used up for it.
+    pub(super) fn obstacle(
+        &self,
+        target: &ChallengeRef,
+        challenge: &Challenge,
+        code: &LiveCode,
+        verify: &Verify,
+        request: &VerifyOtp,
+    ) -> Option<Error> {
+        let Some(provider) = self.routes.named(&code.provider) else {
+            tracing::error!(provider = code.provider, "the provider of a live code is not configured any more");
+            return Some(Error::Precondition(Precondition::NoProvider));
+        };
+        if !provider.is_ready() {
+            return Some(Error::ProviderUnavailable { retry_after: RETRY_AFTER });
+        }
+        let asked =
+            Asked { provider: String::new(), reference: code.reference.clone(), option: code.option, repeated: false };
+        let check = self.check(target, challenge, &asked, verify, request)?;
+        provider.check_error(&check).map(Error::Invalid)
+    }
+
+    /// Asks, settles, and only then tells.
+    pub(super) async fn ask(
+        &self,
+        caller: &Caller,
+        target: &ChallengeRef,
+        reserved: Changed<Verify>,
+        asked: &Asked,
+        request: &VerifyOtp,
+    ) -> Result<Verified, Error> {
+        let Changed { after, command: verify, .. } = reserved;
+        let check = self.check(target, &after.challenge, asked, &verify, request);
+        let checked = match (self.routes.named(&asked.provider), check) {
+            (Some(provider), Some(check)) => ask_provider(provider.as_ref(), check, provider_deadline(caller)).await,
+            _ => Checked::Failed(Failure::Refused),
+        };
+        let failure = match &checked {
+            Checked::Failed(failure) => *failure,
+            _ => Failure::Unavailable { retry_after: None },
+        };
+        let (key, token, option) = (verify.key, verify.token, asked.option);
+        let result = result_of(checked);
+        let settle = |_: &_| Ok(SettleAsk { key, token, option, result: result.clone() });
+        let settled = self.states.change(target, Deadline::after(FINISH), settle).await?;
+        match settled.outcome {
+            AskStep::Answer(verified) => {
+                if let Verified::Success(_) = verified {
+                    let policy = &self.states.policy(&target.tenant)?.quotas;
+                    let record = (target.name, settled.partition);
+                    self.quotas.refund_verified(&target.tenant, policy, record, &settled.before.challenge);
+                }
+                Ok(verified)
+            }
+            AskStep::Unknown => Err(Error::VerificationOutcomeUnknown),
+            AskStep::Refunded => Err(error_of(failure)),
+        }
+    }
+
+    fn check(
+        &self,
+        target: &ChallengeRef,
+        challenge: &Challenge,
+        asked: &Asked,
+        verify: &Verify,
+        request: &VerifyOtp,
+    ) -> Option<Check> {
+        let client = ClientContext::default();
+        let call = CallContext { challenge: request.challenge.clone(), parameters: request.parameters.clone(), client };
+        Some(Check {
+            context: challenge_context(target, challenge, asked.option, &call, self.states.now())?,
+            otp: request.otp.clone(),
+            reference: asked.reference.clone(),
+            repeated: asked.repeated,
+            idempotency_key: upstream_id(&call, challenge, "check", &verify.key),
+        })
+    }
+}
+
+async fn ask_provider(provider: &dyn Provider, check: Check, deadline: Deadline) -> Checked {
+    let deadline = deadline.at_most(provider.capabilities().timeout);
+    let guard = Deadline::after(deadline.remaining() + GRACE);
+    let checked = tokio::time::timeout_at(guard.instant(), provider.check(check, deadline)).await;
+    checked.unwrap_or(Checked::Unknown)
+}
+
+fn result_of(checked: Checked) -> AskResult {
+    match checked {
+        Checked::Matched(evidence) => AskResult::Matched(evidence),
+        Checked::NotMatched => AskResult::NotMatched,
+        Checked::Gone => AskResult::Gone,
+        Checked::AttemptsExceeded => AskResult::AttemptsExceeded,
+        Checked::AlreadyUsed => AskResult::AlreadyUsed,
+        Checked::Failed(_) => AskResult::NotJudged,
+        Checked::Unknown => AskResult::Unknown,
+    }
+}
+
+/// What the caller is told of a provider that definitely did nothing.
+pub(super) fn error_of(failure: Failure) -> Error {
+    match failure {
+        Failure::Unavailable { retry_after } => {
+            Error::ProviderUnavailable { retry_after: retry_after.unwrap_or(RETRY_AFTER) }
+        }
+        Failure::Refused => Error::ProviderRefused,
+    }
+}

@@ -1,0 +1,297 @@
+//! Challenges and their lockouts: located, read, decided about, committed, remembered.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    error::Error,
+    memory::Memory,
+    records::{Records, Versioned},
+    request::Caller,
+    timing::{FINISH, MAX_CONFLICTS},
+};
+use crate::{
+    domain::{
+        canonical::Canonical,
+        challenge::Challenge,
+        ids::{IdempotencyKey, RequestId, Tenant},
+        invariants,
+        lockout::Lockout,
+        policy::{TenantPolicy, Tenants},
+        purpose::Purpose,
+        rules::{self, Command, Decision, State},
+        time::Timestamp,
+    },
+    ports::{
+        clock::{Clock, Deadline},
+        store::{Change, Committed, Name, Partition, Sealed, Store, Write},
+    },
+};
+
+/// The index entry of a challenge outlives it by this, so that no two challenges are ever known by one id.
+pub(super) const INDEX_MARGIN: Duration = Duration::from_secs(3600);
+
+/// Challenges and lockouts, as the use cases work with them.
+pub(super) struct States {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) records: Records,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) memory: Memory,
+    tenants: Tenants,
+}
+
+/// Which challenge, and whose.
+#[derive(Clone, Debug)]
+pub(super) struct ChallengeRef {
+    pub(super) name: Name,
+    pub(super) tenant: Tenant,
+}
+
+/// The records of a challenge and its lockout, as the store held them at one moment.
+#[derive(Clone, Debug)]
+pub(super) struct Snapshot {
+    pub(super) partition: Partition,
+    /// `None`: there is no such challenge in the partition.
+    pub(super) challenge: Option<Versioned<Challenge>>,
+    /// `None`: the partition has no lockout.
+    pub(super) lockout: Option<Versioned<Lockout>>,
+    /// When the index entry ends, by the monotonic clock: from then on the id may name a challenge in another partition.
+    pub(super) located_until: Deadline,
+}
+
+/// A state to decide by, with the records that it comes from.
+struct Loaded {
+    snapshot: Snapshot,
+    state: State,
+    /// Whether it was read from the store within this request, so that a refusal may rest on it.
+    is_fresh: bool,
+}
+
+/// A decision that is committed, or that needs no commit.
+pub(super) struct Changed<C: Command> {
+    pub(super) partition: Partition,
+    pub(super) before: State,
+    pub(super) after: State,
+    pub(super) command: C,
+    pub(super) outcome: C::Outcome,
+}
+
+impl States {
+    pub(super) fn new(store: Arc<dyn Store>, records: Records, clock: Arc<dyn Clock>, tenants: Tenants) -> Self {
+        Self { store, records, clock, memory: Memory::new(), tenants }
+    }
+
+    /// The challenge that a request names. Refuses tenants that are not accepted.
+    pub(super) fn challenge(&self, caller: &Caller, challenge: &RequestId) -> Result<ChallengeRef, Error> {
+        self.policy(&caller.tenant)?;
+        let name = self.records.keys().challenge_name(&caller.tenant, challenge);
+        Ok(ChallengeRef { name, tenant: caller.tenant.clone() })
+    }
+
+    /// A request as its challenge remembers it.
+    pub(super) fn key(&self, target: &ChallengeRef, caller: &Caller, content: Canonical) -> IdempotencyKey {
+        self.records.keys().request_key(target.name, &caller.request_id, content)
+    }
+
+    pub(super) fn policy(&self, tenant: &Tenant) -> Result<&TenantPolicy, Error> {
+        self.tenants.of(tenant).ok_or(Error::Forbidden)
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Has the rules decide a command, and commits what they decide. `command` is made anew for each state that is tried,
+    /// since it may depend on it. A conflict starts over with what is there.
+    ///
+    /// An outcome that changes nothing is only told from a fresh read, unless it is a recorded answer.
+    pub(super) async fn change<C: Command>(
+        &self,
+        target: &ChallengeRef,
+        deadline: Deadline,
+        command: impl Fn(&State) -> Result<C, Error>,
+    ) -> Result<Changed<C>, Error> {
+        let policy = &self.policy(&target.tenant)?.lock;
+        let mut loaded = self.load(target, deadline).await?;
+        for _ in 0..MAX_CONFLICTS {
+            self.read_account_lock(target, &mut loaded.state, deadline).await?;
+            let command = command(&loaded.state)?;
+            let Decision { state: after, outcome } = rules::decide(&loaded.state, &command, self.now(), policy);
+            if after == loaded.state {
+                if !loaded.is_fresh && !C::is_recorded(&outcome) {
+                    loaded = self.reload(target, deadline).await?;
+                    continue;
+                }
+            } else if let Some(conflict) = self.commit(target, &loaded.snapshot, &after).await? {
+                loaded = self.loaded(conflict, true)?;
+                continue;
+            }
+            let Loaded { snapshot: Snapshot { partition, .. }, state: before, .. } = loaded;
+            return Ok(Changed { partition, before, after, command, outcome });
+        }
+        Err(Error::Contention)
+    }
+
+    /// A challenge as the store holds it.
+    pub(super) async fn read(&self, target: &ChallengeRef, deadline: Deadline) -> Result<State, Error> {
+        Ok(self.reload(target, deadline).await?.state)
+    }
+
+    /// The records that a CreateChallenge finds in the partition where its challenge is to be.
+    pub(super) async fn read_partition(
+        &self,
+        name: Name,
+        partition: Partition,
+        located_until: Deadline,
+        deadline: Deadline,
+    ) -> Result<Snapshot, Error> {
+        let records = self.store.read(partition, &[name, Name::LOCKOUT], deadline).await?;
+        self.snapshot(name, partition, located_until, records)
+    }
+
+    /// Commits a new challenge beside the lockout that it was judged by. What is there instead, on a conflict.
+    pub(super) async fn create(
+        &self,
+        target: &ChallengeRef,
+        read: &Snapshot,
+        challenge: Challenge,
+    ) -> Result<Option<Snapshot>, Error> {
+        let lockout = read.lockout.as_ref().map_or_else(Arc::default, |lockout| Arc::clone(&lockout.value));
+        let state = State { challenge: Arc::new(challenge), lockout, account_lock: None };
+        self.commit(target, read, &state).await
+    }
+
+    async fn load(&self, target: &ChallengeRef, deadline: Deadline) -> Result<Loaded, Error> {
+        match self.memory.get(target.name).map(|snapshot| self.loaded(snapshot, false)) {
+            Some(Ok(loaded)) => Ok(loaded),
+            // Of a forgotten challenge the id may name another one by now.
+            Some(Err(_)) | None => self.reload(target, deadline).await,
+        }
+    }
+
+    async fn reload(&self, target: &ChallengeRef, deadline: Deadline) -> Result<Loaded, Error> {
+        if let Some((partition, located_until)) = self.memory.partition(target.name) {
+            let snapshot = self.read_partition(target.name, partition, located_until, deadline).await?;
+            if snapshot.challenge.is_some() {
+                return self.remembered(target, snapshot);
+            }
+        }
+        let names = [target.name, Name::LOCKOUT];
+        let located = self.store.locate(target.name, &names, deadline).await?.ok_or(Error::InvalidIdentifier)?;
+        let (partition, located_until) = (located.partition, Deadline::after(located.life));
+        let snapshot = match located.records {
+            Some(records) => self.snapshot(target.name, partition, located_until, records)?,
+            None => self.read_partition(target.name, partition, located_until, deadline).await?,
+        };
+        self.remembered(target, snapshot)
+    }
+
+    fn remembered(&self, target: &ChallengeRef, snapshot: Snapshot) -> Result<Loaded, Error> {
+        self.memory.remember(target.name, &snapshot);
+        self.loaded(snapshot, true)
+    }
+
+    fn loaded(&self, snapshot: Snapshot, is_fresh: bool) -> Result<Loaded, Error> {
+        let challenge = snapshot.challenge.as_ref().ok_or(Error::InvalidIdentifier)?;
+        if challenge.value.is_forgotten(self.now()) {
+            return Err(Error::InvalidIdentifier);
+        }
+        let lockout = snapshot.lockout.as_ref().map_or_else(Arc::default, |lockout| Arc::clone(&lockout.value));
+        let state = State { challenge: Arc::clone(&challenge.value), lockout, account_lock: None };
+        Ok(Loaded { snapshot, state, is_fresh })
+    }
+
+    /// A registration is stopped by an operator's lock of its account, which lives in another partition: read afresh.
+    async fn read_account_lock(
+        &self,
+        target: &ChallengeRef,
+        state: &mut State,
+        deadline: Deadline,
+    ) -> Result<(), Error> {
+        if state.challenge.purpose == Purpose::Registration {
+            state.account_lock = self.operator_lock(&target.tenant, &state.challenge.account, deadline).await?;
+        }
+        Ok(())
+    }
+
+    fn snapshot(
+        &self,
+        name: Name,
+        partition: Partition,
+        located_until: Deadline,
+        records: Vec<Option<Sealed>>,
+    ) -> Result<Snapshot, Error> {
+        let mut records = records.into_iter();
+        let (challenge, lockout) = (records.next().flatten(), records.next().flatten());
+        let challenge = challenge.map(|sealed| self.records.open(partition, name, &sealed)).transpose()?;
+        let lockout = lockout.map(|sealed| self.records.open(partition, Name::LOCKOUT, &sealed)).transpose()?;
+        Ok(Snapshot { partition, challenge, lockout, located_until })
+    }
+
+    /// Commits a state over the records that it was decided by. What is there instead, on a conflict.
+    async fn commit(&self, target: &ChallengeRef, read: &Snapshot, next: &State) -> Result<Option<Snapshot>, Error> {
+        let (name, partition) = (target.name, read.partition);
+        if let Some(before) = read.challenge.as_ref().filter(|before| !before.value.is_forgotten(self.now())) {
+            invariants::check_change(&before.value, &next.challenge)
+                .map_err(|broken| Error::Internal(format!("invariant: {broken}")))?;
+        }
+        let now = self.now();
+        let ttl = next.challenge.forgotten_at().since(now).max(Duration::from_secs(1));
+        let challenge = self.change_of(partition, name, read.challenge.as_ref(), &next.challenge, ttl)?;
+        let lockout = match &read.lockout {
+            None if *next.lockout == Lockout::default() => Change { name: Name::LOCKOUT, expected: None, write: None },
+            before => {
+                self.change_of(partition, Name::LOCKOUT, before.as_ref(), &next.lockout, next.lockout.kept_for(now))?
+            }
+        };
+        let changes = [challenge, lockout];
+        let committed = self.store.commit(partition, &changes, Deadline::after(FINISH)).await;
+        let committed = committed.inspect_err(|_| self.memory.forget(name, partition))?;
+        match committed {
+            Committed::Conflict(records) if !is_own(&changes, &records) => {
+                let conflict = self.snapshot(name, partition, read.located_until, records)?;
+                self.memory.remember(name, &conflict);
+                Ok(Some(conflict))
+            }
+            Committed::Done | Committed::Conflict(_) => {
+                let [challenge, lockout] = &changes;
+                let written = Snapshot {
+                    partition,
+                    challenge: versioned(challenge, &next.challenge),
+                    lockout: versioned(lockout, &next.lockout),
+                    located_until: read.located_until,
+                };
+                self.memory.remember(name, &written);
+                Ok(None)
+            }
+        }
+    }
+
+    fn change_of<T: serde::Serialize + PartialEq>(
+        &self,
+        partition: Partition,
+        name: Name,
+        before: Option<&Versioned<T>>,
+        next: &Arc<T>,
+        ttl: Duration,
+    ) -> Result<Change, Error> {
+        let expected = before.map(|before| before.version);
+        if before.is_some_and(|before| Arc::ptr_eq(&before.value, next) || before.value == *next) {
+            return Ok(Change { name, expected, write: None });
+        }
+        let record = self.records.seal(partition, name, next.as_ref())?;
+        Ok(Change { name, expected, write: Some(Write { record, ttl }) })
+    }
+}
+
+/// Whether what is stored is this very commit: a client below repeated it when its answer was lost. Nobody else can have
+/// written it, for versions are random.
+fn is_own(changes: &[Change], records: &[Option<Sealed>]) -> bool {
+    let mut pairs = changes.iter().zip(records).filter_map(|(change, record)| Some((change.write.as_ref()?, record)));
+    pairs.clone().next().is_some()
+        && pairs.all(|(write, record)| record.as_ref().is_some_and(|record| record.version() == write.record.version()))
+}
+
+fn versioned<T>(change: &Change, value: &Arc<T>) -> Option<Versioned<T>> {
+    let written = change.write.as_ref().map(|write| write.record.version());
+    written.or(change.expected).map(|version| Versioned { value: Arc::clone(value), version })
+}

@@ -1,0 +1,30 @@
+//! Spans and bounds that several use cases share.
+
+use std::time::Duration;
+
+use super::request::Caller;
+use crate::ports::clock::Deadline;
+
+/// Conflicts that a request loses before it gives up.
+pub(super) const MAX_CONFLICTS: usize = 64;
+/// How long a commit may take that must not be abandoned when the caller's time runs out.
+pub(super) const FINISH: Duration = Duration::from_secs(5);
+/// A provider ends by its deadline itself, and then knows whether anything was sent. This is for one that does not.
+pub(super) const GRACE: Duration = Duration::from_millis(500);
+/// What a lease adds to the time-outs of its route: for the store, and 2 s for clocks that differ.
+pub(super) const LEASE_MARGIN: Duration = Duration::from_secs(5);
+/// What a caller is told to wait where no provider says when it might do better.
+pub(super) const RETRY_AFTER: Duration = Duration::from_secs(2);
+/// How much of the caller's time is kept back for settling and answering after a provider's call; of a short time, a quarter.
+const SETTLE_MARGIN: Duration = Duration::from_millis(150);
+
+/// Until when a provider may take its time: what is left of the caller's, less a margin for the answer.
+pub(super) fn provider_deadline(caller: &Caller) -> Deadline {
+    let left = caller.deadline.remaining();
+    Deadline::after(left.saturating_sub(SETTLE_MARGIN.min(left / 4)))
+}
+
+/// When to ask again about a reservation: most end long before their lease.
+pub(super) fn retry_after(lease_left: Duration) -> Duration {
+    lease_left.clamp(Duration::from_millis(100), Duration::from_secs(1))
+}
