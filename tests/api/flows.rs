@@ -76,7 +76,10 @@ async fn a_challenge_from_creation_to_success() {
         let answer = caller.verify(verify("v2", "c", &code)).await;
         assert_eq!(verified(&answer), "success");
         let told = answer.unwrap().verified.unwrap();
-        assert_eq!((told.account_id.as_str(), told.purpose(), told.transaction.as_ref()), ("person", Purpose::Login, None));
+        assert_eq!(
+            (told.account_id.as_str(), told.purpose(), told.transaction.as_ref()),
+            ("person", Purpose::Login, None)
+        );
         // Which of the contacts was proven, and when; a repetition tells the same.
         assert_eq!((told.challenge_option_id.as_str(), told.channel()), (SMS, Channel::Sms));
         assert_eq!(told.masked_destination, phone.masked_destination);
