@@ -7,8 +7,9 @@ use std::{hint::black_box, time::Duration};
 use criterion::{Criterion, criterion_group, criterion_main};
 use otpd::{
     domain::{
-        challenge::{Challenge, Maker},
+        challenge::Challenge,
         code,
+        code::CodeOwner,
         destination::{Channel, Destination, PhoneNumber},
         ids::{AccountId, Fingerprint, OptionId, Request, Tag},
         policy::Limits,
@@ -52,7 +53,7 @@ fn sent() -> Challenge {
         nonce: [7; 16],
         locale: "en".to_owned(),
     };
-    let plan = Plan { provider: "console".to_owned(), maker: Maker::Us, code_life: None, key_id: 1 };
+    let plan = Plan { provider: "console".to_owned(), owner: CodeOwner::Otpd, code_life: None, key_id: 1 };
     let lease = Duration::from_secs(15);
     let reserve = ReserveSend { request: request(2), option, locked: None, plan: Some(plan), lease };
     let reserved = decide(&open(new, NOW), &reserve, NOW).record;

@@ -1,11 +1,13 @@
-//! Swaps per second and their latency, over the embedded store and over a Redis of the benchmark's own.
+//! Commits per second and their latency, over the embedded store and over a Redis of the benchmark's own.
+//!
+//! A commit is what a failed attempt writes: a challenge and its lockout, each of a usual size.
 //!
 //! `cargo bench --bench store`; more words on the command line choose stores and numbers, as `embedded 64`.
 #![expect(clippy::expect_used, clippy::panic, reason = "a benchmark that cannot run has nothing better to do")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark measures time")]
 
 use std::{
-    io::Write,
+    io::Write as _,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -14,7 +16,7 @@ use hdrhistogram::Histogram;
 use otpd::{
     ports::{
         clock::{Deadline, SystemClock},
-        store::{Name, Sealed, Store, Swapped},
+        store::{Change, Committed, Name, Partition, Sealed, Store, Write},
     },
     stores::{self, StoreConfig},
 };
@@ -28,8 +30,11 @@ use redis_server::RedisServer;
 
 const SPAN: Duration = Duration::from_secs(5);
 const TTL: Duration = Duration::from_secs(600);
-/// Each lane swaps among so many records of its own.
-const NAMES: u64 = 1_000;
+/// Each lane commits to so many partitions of its own.
+const PARTITIONS: u64 = 1_000;
+/// Usual sizes of a sealed lockout and a sealed challenge, in bytes.
+const LOCKOUT_LENGTH: usize = 150;
+const CHALLENGE_LENGTH: usize = 350;
 
 fn main() {
     let chosen: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
@@ -64,7 +69,7 @@ fn main() {
 async fn measure(title: &str, url: &str, lanes: u64) {
     let config = StoreConfig::new(url.parse().expect("a valid address"));
     let opening = Instant::now();
-    let store = stores::open(config, Arc::new(SystemClock), &TaskTracker::new()).await.expect("the store opens");
+    let store = stores::open(config, &SystemClock, &TaskTracker::new()).await.expect("the store opens");
     let opening = opening.elapsed();
     let mut running = JoinSet::new();
     for lane in 0..lanes {
@@ -78,7 +83,7 @@ async fn measure(title: &str, url: &str, lanes: u64) {
     let at = |quantile: f64| Duration::from_micros(latencies.value_at_quantile(quantile));
     writeln!(
         std::io::stdout(),
-        "{title}, {lanes} in flight: {} swaps/s, p50 {:?}, p99 {:?}, max {:?}; opened in {opening:.1?}",
+        "{title}, {lanes} in flight: {} commits/s, p50 {:?}, p99 {:?}, max {:?}; opened in {opening:.1?}",
         latencies.len() / SPAN.as_secs(),
         at(0.5),
         at(0.99),
@@ -87,11 +92,12 @@ async fn measure(title: &str, url: &str, lanes: u64) {
     .expect("standard output");
 }
 
-/// Swaps one record after the other, each onwards from what the last round left.
+/// Commits to one partition after the other, each onwards from what the last round left.
 async fn run(store: Arc<dyn Store>, lane: u64) -> Histogram<u64> {
     let soon = || Deadline::after(Duration::from_secs(10));
-    for n in 0..NAMES {
-        store.insert(name(lane, n), &record(0), TTL, soon()).await.expect("an insert");
+    for n in 0..PARTITIONS {
+        let created = store.commit(partition(lane, n), &changes(None, 0), soon()).await;
+        assert_eq!(created.expect("a commit"), Committed::Done);
     }
     let mut latencies = histogram();
     let end = Deadline::after(SPAN);
@@ -99,12 +105,12 @@ async fn run(store: Arc<dyn Store>, lane: u64) -> Histogram<u64> {
         if end.remaining().is_zero() {
             break;
         }
-        let round = step / NAMES;
+        let round = step / PARTITIONS;
+        let changes = changes(Some(round), round + 1);
         let began = Instant::now();
-        let read = record(round).version();
-        let swapped = store.swap(name(lane, step % NAMES), read, &record(round + 1), TTL, soon()).await;
-        match swapped {
-            Ok(Swapped::Done) => {}
+        let committed = store.commit(partition(lane, step % PARTITIONS), &changes, soon()).await;
+        match committed {
+            Ok(Committed::Done) => {}
             other => panic!("{other:?}"),
         }
         let spent = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
@@ -117,17 +123,25 @@ fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, 60_000_000, 3).expect("valid bounds")
 }
 
-fn name(lane: u64, n: u64) -> Name {
+fn partition(lane: u64, n: u64) -> Partition {
     // Spread like the keyed hashes that names are.
-    let spread = (lane * NAMES + n).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    let mut name = [0; 16];
-    name.iter_mut().zip(spread.to_be_bytes().into_iter().cycle()).for_each(|(to, from)| *to = from);
-    Name(name)
+    let spread = (lane * PARTITIONS + n).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    let mut bytes = [0; 16];
+    bytes.iter_mut().zip(spread.to_be_bytes().into_iter().cycle()).for_each(|(to, from)| *to = from);
+    Partition(bytes)
 }
 
-/// A record of the usual size.
-fn record(round: u64) -> Sealed {
-    let mut bytes = vec![1; 350];
+/// The lockout and the challenge of a partition, from one round to another.
+fn changes(expected: Option<u64>, round: u64) -> [Change; 2] {
+    [(Name::LOCKOUT, LOCKOUT_LENGTH), (Name([7; 16]), CHALLENGE_LENGTH)].map(|(name, length)| Change {
+        name,
+        expected: expected.map(|round| record(length, round).version()),
+        write: Some(Write { record: record(length, round), ttl: TTL }),
+    })
+}
+
+fn record(length: usize, round: u64) -> Sealed {
+    let mut bytes = vec![1; length];
     let version = bytes.iter_mut().skip(Sealed::VERSION_OFFSET);
     version.zip(round.to_be_bytes()).for_each(|(to, from)| *to = from);
     Sealed::from_bytes(bytes).expect("a record")

@@ -12,7 +12,7 @@ use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
-use crate::config::{Config, Mistakes, Source};
+use crate::config::{Config, ConfigErrors, Source};
 
 const FAILED: u8 = 1;
 const MISUSED: u8 = 64;
@@ -25,8 +25,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             output::say(&answer.to_string());
             ExitCode::SUCCESS
         }
-        Err(mistake) => {
-            output::complain(&mistake.to_string());
+        Err(error) => {
+            output::complain(&error.to_string());
             ExitCode::from(MISUSED)
         }
     }
@@ -76,10 +76,10 @@ fn dispatch(asked: &ArgMatches) -> ExitCode {
 fn configured(asked: &ArgMatches, run: impl FnOnce(Config) -> ExitCode) -> ExitCode {
     let path = asked.get_one::<PathBuf>("config");
     let loaded = Source::of_process(path.map(PathBuf::as_path)).and_then(|source| Config::load(&source));
-    loaded.map_or_else(|mistakes| refuse(&mistakes), run)
+    loaded.map_or_else(|errors| refuse(&errors), run)
 }
 
-fn refuse(mistakes: &Mistakes) -> ExitCode {
-    output::complain(&format!("otpd: the configuration is wrong:\n{mistakes}\n"));
+fn refuse(errors: &ConfigErrors) -> ExitCode {
+    output::complain(&format!("otpd: the configuration is wrong:\n{errors}\n"));
     ExitCode::from(MISUSED)
 }

@@ -4,12 +4,12 @@
 //! then the generated code, then `otp` or `admin`: parse, one use case in a tracked task, render. `status` is the only
 //! place that makes a status.
 
-pub mod call_log;
 pub mod server;
 
 mod admin;
 mod call;
 mod call_layer;
+mod call_log;
 mod deadline;
 mod listen;
 mod method;

@@ -1,6 +1,7 @@
-//! Figures for Prometheus: calls to otpd, and otpd's calls to providers. No label holds a tenant, a destination or an id.
+//! Metrics for Prometheus: calls to otpd, and otpd's calls to providers. No label holds a tenant, a destination or an id.
 
 use std::{
+    borrow::Cow,
     fmt,
     sync::{Mutex, PoisonError},
     time::Duration,
@@ -12,19 +13,19 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::{
-    grpc::call_log::{CallObserver, CallSummary},
-    ports::provider::{ProviderCall, ProviderObserver},
+use crate::ports::{
+    observer::{CallObserver, CallSummary},
+    provider::{ProviderCall, ProviderObserver},
 };
 
 /// In seconds, from what a local answer takes to the longest time-outs.
 const BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
 
-/// Names and values of one time series.
-type Labels = Vec<(&'static str, String)>;
+/// Names and values of one time series. Only the names of providers are not known when the program is compiled.
+type Labels = [(&'static str, Cow<'static, str>); 3];
 type Durations = Family<Labels, Histogram, fn() -> Histogram>;
 
-/// All figures.
+/// All metrics.
 pub struct Metrics {
     calls: Durations,
     provider_calls: Durations,
@@ -37,15 +38,16 @@ impl Default for Metrics {
         let (calls, provider_calls) = (durations(), durations());
         let mut registry = Registry::default();
         // The name and unit of OpenTelemetry's conventions for RPC.
-        registry.register("rpc_server_call_duration_seconds", "Calls to otpd, by what they came to", calls.clone());
-        let help = "Calls to providers, by what became of them";
+        let help = "RPC duration by method, status code and outcome";
+        registry.register("rpc_server_call_duration_seconds", help, calls.clone());
+        let help = "Duration of calls to providers by provider, operation and outcome";
         registry.register("otp_provider_call_duration_seconds", help, provider_calls.clone());
         Self { calls, provider_calls, registry: Mutex::new(registry) }
     }
 }
 
 impl Metrics {
-    /// All figures in Prometheus' text form.
+    /// All metrics in Prometheus' text form.
     ///
     /// # Errors
     /// None that is known: writing to a text does not fail.
@@ -58,10 +60,10 @@ impl Metrics {
 
 impl CallObserver for Metrics {
     fn call_ended(&self, call: &CallSummary<'_>) {
-        let labels = vec![
-            ("rpc_method", call.method.to_owned()),
-            ("rpc_response_status_code", call.code.to_owned()),
-            ("outcome", call.outcome.to_owned()),
+        let labels = [
+            ("rpc_method", call.method.into()),
+            ("rpc_response_status_code", call.code.into()),
+            ("outcome", call.outcome.into()),
         ];
         observe(&self.calls, &labels, call.duration);
     }
@@ -69,10 +71,10 @@ impl CallObserver for Metrics {
 
 impl ProviderObserver for Metrics {
     fn provider_called(&self, call: &ProviderCall<'_>) {
-        let labels = vec![
-            ("provider", call.provider.to_owned()),
-            ("operation", call.operation.to_owned()),
-            ("outcome", call.outcome.to_owned()),
+        let labels = [
+            ("provider", call.provider.to_owned().into()),
+            ("operation", call.operation.into()),
+            ("outcome", call.outcome.into()),
         ];
         observe(&self.provider_calls, &labels, call.duration);
     }
@@ -87,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn calls_are_counted_by_what_they_came_to() {
+    fn calls_are_counted_by_outcome() {
         let metrics = Metrics::default();
         let duration = Duration::from_millis(7);
         let call = ProviderCall { provider: "twilio", operation: "deliver", outcome: "unknown", duration };

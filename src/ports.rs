@@ -2,5 +2,6 @@
 
 pub mod clock;
 pub mod entropy;
+pub mod observer;
 pub mod provider;
 pub mod store;

@@ -1,10 +1,12 @@
-//! How settings are read: values with their paths, and all mistakes kept for one report. Which settings there are is said by
-//! `config`, and by each provider for its own.
+//! How settings are read: values with their paths, and all errors collected for one report. Which settings there are is
+//! said in `config`, and by each provider for its own.
 
-pub mod mistake;
-pub mod reader;
+mod config_error;
+mod diagnostics;
+mod reader;
 pub mod tree;
-pub mod values;
+pub(crate) mod values;
 
-pub use mistake::{Mistake, Mistakes};
-pub use reader::{Ledger, Section};
+pub use config_error::{ConfigError, ConfigErrors};
+pub use diagnostics::Diagnostics;
+pub use reader::Section;

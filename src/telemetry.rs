@@ -1,20 +1,37 @@
-//! The log: structured lines on standard error.
+//! The log: structured lines on standard error, written by a thread of their own.
 
-use std::{io, panic};
+mod writer;
+
+use std::{io, panic, sync::OnceLock};
 
 use tracing::{Level, Metadata};
 use tracing_subscriber::{
-    EnvFilter, Layer, filter::filter_fn, layer::SubscriberExt, registry, util::SubscriberInitExt,
+    EnvFilter, Layer, filter::filter_fn, fmt::writer::BoxMakeWriter, layer::SubscriberExt, registry,
+    util::SubscriberInitExt,
 };
+
+use writer::LogWriter;
+
+/// The one log of the process; `None` where its thread could not be started, and lines are written directly.
+static LOG: OnceLock<Option<LogWriter>> = OnceLock::new();
 
 /// Starts the log of this process, as JSON or for people, and makes panics a part of it. A second call changes nothing.
 pub fn install(json: bool, filter: &str) {
     let filter = EnvFilter::builder().parse_lossy(filter);
-    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr);
+    let log = LOG.get_or_init(|| LogWriter::start(io::stderr()).ok());
+    let writer = log.clone().map_or_else(|| BoxMakeWriter::new(io::stderr), BoxMakeWriter::new);
+    let lines = tracing_subscriber::fmt::layer().with_writer(writer);
     let lines = if json { lines.json().flatten_event(true).boxed() } else { lines.boxed() };
     let installed = registry().with(lines.with_filter(filter_fn(allowed))).with(filter).try_init();
     if installed.is_ok() {
         panic::set_hook(Box::new(log_panic));
+    }
+}
+
+/// Waits until all lines so far are written, for a second at most. The last thing before the process ends.
+pub fn flush() {
+    if let Some(Some(log)) = LOG.get() {
+        log.flush();
     }
 }
 
@@ -24,7 +41,7 @@ fn allowed(metadata: &Metadata<'_>) -> bool {
     ours || *metadata.level() <= Level::INFO
 }
 
-/// Where, and not what: the message of a panic may hold the value that caused it.
+/// Logs where it happened. The message is left out: it may hold the value that caused the panic.
 fn log_panic(panic: &panic::PanicHookInfo<'_>) {
     let location = panic.location().map(ToString::to_string).unwrap_or_default();
     tracing::error!(location, "panic");

@@ -3,13 +3,15 @@
 use std::{process::ExitCode, sync::Arc};
 
 use super::{MISUSED, output};
-use crate::{config::Config, keys::ring::KeyRing, metrics::Metrics, ports::clock::SystemClock, providers::Means};
+use crate::{
+    config::Config, keys::ring::KeyRing, metrics::Metrics, ports::clock::SystemClock, providers::ProviderDeps,
+};
 
 pub(super) fn run(config: &Config) -> ExitCode {
-    let keys = check_keys(config).map_err(|mistake| format!("keys.file: {mistake}"));
-    let mistakes: Vec<String> = keys.err().into_iter().chain(check_providers(config)).collect();
-    if !mistakes.is_empty() {
-        output::complain(&format!("otpd: the configuration is wrong:\n{}\n", mistakes.join("\n")));
+    let keys = check_keys(config).map_err(|error| format!("keys.file: {error}"));
+    let errors: Vec<String> = keys.err().into_iter().chain(check_providers(config)).collect();
+    if !errors.is_empty() {
+        output::complain(&format!("otpd: the configuration is wrong:\n{}\n", errors.join("\n")));
         return ExitCode::from(MISUSED);
     }
     let mut lines = vec!["the configuration is valid".to_owned()];
@@ -28,9 +30,9 @@ fn check_keys(config: &Config) -> Result<(), String> {
 
 /// Nor are the certificates and other files of providers.
 fn check_providers(config: &Config) -> Vec<String> {
-    let means = Means { clock: Arc::new(SystemClock), observer: Arc::new(Metrics::default()) };
+    let deps = ProviderDeps { clock: Arc::new(SystemClock), observer: Arc::new(Metrics::default()) };
     let built = config.providers.by_name.iter().map(|(name, provider)| {
-        let built = provider.build(name, &means);
+        let built = provider.build(name, &deps);
         built.map(|_| ()).map_err(|error| format!("providers.{name}: {error}"))
     });
     built.filter_map(Result::err).collect()

@@ -25,13 +25,18 @@ pub(super) fn run(config: &Config) -> ExitCode {
     let ended = runtime.block_on(serve(config));
     // What the drain has cut off must not hold the process.
     runtime.shutdown_background();
-    match ended {
-        Ok(()) => ExitCode::SUCCESS,
+    let code = match ended {
+        Ok(()) => {
+            tracing::info!("otpd has stopped");
+            ExitCode::SUCCESS
+        }
         Err(cause) => {
             tracing::error!(%cause, "otpd ends");
             ExitCode::from(FAILED)
         }
-    }
+    };
+    telemetry::flush();
+    code
 }
 
 async fn serve(config: &Config) -> Result<(), Cause> {

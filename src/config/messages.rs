@@ -1,10 +1,10 @@
-//! `[messages]` and `[messages.templates.NAME]`: the words around codes.
+//! `[messages]` and `[messages.templates.NAME]`: the texts of messages.
 
 use crate::{
     domain::{destination::Channel, ids::Tenant, purpose::Purpose, route::Scope},
     messages::{
         Messages,
-        ending::Ending,
+        sms_suffix::SmsSuffix,
         templates::{self, Template},
     },
     settings::{Section, values},
@@ -15,26 +15,26 @@ const MAX_TEMPLATES: usize = 1000;
 
 /// Reads `[messages]`.
 pub(super) fn read(section: &mut Section<'_>) -> Messages {
-    let ledger = section.ledger();
+    let diagnostics = section.diagnostics();
     let brand = section.optional_text("brand", brand);
-    // One that is wrong is no second mistake of the templates that use it.
-    let brand = brand.or_else(|| ledger.is_wrong("messages.brand").then(String::new));
-    let origin = section.optional_text("webotp_domain", Ending::origin);
-    let retriever = section.optional_text("sms_retriever_hash", Ending::retriever);
+    // Where the brand is wrong, templates that use it are not reported as well.
+    let brand = brand.or_else(|| diagnostics.is_wrong("messages.brand").then(String::new));
+    let origin = section.optional_text("webotp_domain", SmsSuffix::origin_bound);
+    let retriever = section.optional_text("sms_retriever_hash", SmsSuffix::sms_retriever);
     if origin.is_some() && retriever.is_some() {
         let message = "set too is messages.webotp_domain, and each has to be the last line: set one of them";
-        section.misfit("sms_retriever_hash", message);
+        section.cross_field_error("sms_retriever_hash", message);
     }
     let templates = section.section("templates", |section| {
         let names = section.names();
         if names.len() > MAX_TEMPLATES {
-            ledger.add(section.path(), format!("must be at most {MAX_TEMPLATES}"));
+            diagnostics.add(section.path(), format!("must be at most {MAX_TEMPLATES}"));
         }
         names.into_iter().filter_map(|name| section.section(&name, |section| read_template(section, &name))).collect()
     });
     Messages::new(brand, origin.or(retriever).unwrap_or_default(), templates).unwrap_or_else(|faults| {
         for fault in faults {
-            ledger.add(&format!("messages.templates.{}.text", fault.template), fault.message);
+            diagnostics.add(&format!("messages.templates.{}.text", fault.template), fault.message);
         }
         Messages::default()
     })
@@ -53,10 +53,10 @@ fn read_template(section: &mut Section<'_>, name: &str) -> Option<Template> {
     // A text over several lines ends with the line break before its closing quotes.
     let text = section.text("text", |text| Ok(text.trim_end().to_owned()));
     if text.is_none() {
-        section.misfit("text", "required: the text, such as \"{{ code }} is your code.\"");
+        section.missing("text", "the text, such as \"{{ code }} is your code.\"");
     }
-    // What the text may hold cannot be judged where it is not known what it is for.
-    let judged = !section.ledger().is_wrong_within(section.path());
+    // Which variables the text may hold depends on its purpose, so it is not checked while another key is wrong.
+    let judged = !section.diagnostics().is_wrong_within(section.path());
     text.filter(|_| judged).map(|text| Template { name: name.to_owned(), scope, locale, text })
 }
 

@@ -10,7 +10,7 @@ use crate::domain::{
     purpose::Purpose,
     quota::{QuotaPolicy, Window},
 };
-use crate::settings::{Ledger, Section, values};
+use crate::settings::{Diagnostics, Section, values};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -42,17 +42,17 @@ impl PolicyLayer {
     }
 
     /// The policy with this layer over it.
-    pub(super) fn over(&self, base: &TenantPolicy, ledger: &Ledger) -> TenantPolicy {
+    pub(super) fn over(&self, base: &TenantPolicy, diagnostics: &Diagnostics) -> TenantPolicy {
         let of_purpose = |purpose: Purpose| {
             let own = self.by_purpose.get(&purpose);
             let differs = own.is_some() || base.by_purpose.contains_key(&purpose);
-            let common = differs.then(|| self.limits.over_limits(base.limits(purpose), ledger))?;
-            Some((purpose, own.map_or(common.clone(), |layer| layer.over_limits(&common, ledger))))
+            let common = differs.then(|| self.limits.over_limits(base.limits(purpose), diagnostics))?;
+            Some((purpose, own.map_or(common.clone(), |layer| layer.over_limits(&common, diagnostics))))
         };
         TenantPolicy {
-            limits: self.limits.over_limits(&base.limits, ledger),
+            limits: self.limits.over_limits(&base.limits, diagnostics),
             by_purpose: Purpose::ALL.into_iter().filter_map(of_purpose).collect(),
-            lock: self.lock.over_lock(&base.lock, ledger),
+            lock: self.lock.over_lock(&base.lock, diagnostics),
             quotas: self.quotas.over(base.quotas.clone()),
         }
     }
@@ -67,10 +67,13 @@ fn read_purpose(purposes: &mut Section<'_>, purpose: Purpose, weak: bool) -> Opt
     })
 }
 
+/// One key of a section, applied.
+type Change<P> = Box<dyn Fn(&mut P)>;
+
 /// What one section changes in a part of the policy.
 struct Layer<P> {
     path: String,
-    changes: Vec<Box<dyn Fn(&mut P)>>,
+    changes: Vec<Change<P>>,
 }
 
 impl<P> Default for Layer<P> {
@@ -125,14 +128,14 @@ impl Layer<Limits> {
         layer
     }
 
-    fn over_limits(&self, base: &Limits, ledger: &Ledger) -> Limits {
+    fn over_limits(&self, base: &Limits, diagnostics: &Diagnostics) -> Limits {
         // Where the base is wrong in itself, that is on record, and is not to be reported again for this section.
         let base = Limits { code_life: base.code_life.min(base.challenge_life), ..base.clone() };
         let limits = self.over(base);
         if limits.code_life > limits.challenge_life {
             let most = values::show(limits.challenge_life);
             let message = format!("must be at most challenge_life, which is {most}");
-            ledger.misfit(&format!("{}.code_life", self.path), message);
+            diagnostics.cross_field_error(&format!("{}.code_life", self.path), message);
         }
         limits
     }
@@ -148,7 +151,7 @@ impl Layer<LockPolicy> {
         layer
     }
 
-    fn over_lock(&self, base: &LockPolicy, ledger: &Ledger) -> LockPolicy {
+    fn over_lock(&self, base: &LockPolicy, diagnostics: &Diagnostics) -> LockPolicy {
         let base = LockPolicy { for_good_after: base.for_good_after.max(base.first_after), ..base.clone() };
         let lock = self.over(base.clone());
         if lock.for_good_after < lock.first_after {
@@ -157,7 +160,7 @@ impl Layer<LockPolicy> {
             } else {
                 ("for_good_after", format!("must be at least first_after, which is {}", lock.first_after))
             };
-            ledger.misfit(&format!("{}.{key}", self.path), message);
+            diagnostics.cross_field_error(&format!("{}.{key}", self.path), message);
         }
         lock
     }
@@ -177,8 +180,8 @@ impl Layer<QuotaPolicy> {
 
 fn windows(section: &mut Section<'_>, name: &str) -> Option<Vec<Window>> {
     let windows = section.list(name, 0..=QuotaPolicy::MAX_WINDOWS, values::window);
-    if let Some(message) = windows.as_deref().and_then(values::misfit) {
-        section.misfit(name, message);
+    if let Some(message) = windows.as_deref().and_then(values::conflicting_windows) {
+        section.cross_field_error(name, message);
     }
     windows
 }

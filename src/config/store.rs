@@ -19,7 +19,7 @@ const SCHEMES: [&str; 4] = [EMBEDDED, "redis://", "rediss://", "redis+unix://"];
 /// The store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Store {
-    /// Which, and where. A secret: it may hold a password.
+    /// Its kind and address. A secret, because it may hold a password.
     pub url: Secret<String>,
     /// How long one operation may take.
     pub timeout: Duration,
@@ -41,18 +41,18 @@ impl Store {
         };
         if store.timeout > server.request_timeout {
             let most = values::show(server.request_timeout);
-            section.misfit("timeout", format!("must be at most server.request_timeout, which is {most}"));
+            section.cross_field_error("timeout", format!("must be at most server.request_timeout, which is {most}"));
         }
         store
     }
 
-    /// Whether the store lives in this process, and nobody else shares its keys.
-    pub fn is_embedded(&self) -> bool {
+    /// Whether the store lives in this process, so that no other process needs its keys.
+    pub(super) fn is_embedded(&self) -> bool {
         self.url.expose().starts_with(EMBEDDED)
     }
 
-    /// The address up to its scheme, which is all of it that may be printed.
-    pub fn scheme(&self) -> &'static str {
+    /// The scheme of the address, the only part that may be printed.
+    pub(crate) fn scheme(&self) -> &'static str {
         SCHEMES.into_iter().find(|scheme| self.url.expose().starts_with(scheme)).unwrap_or("unknown")
     }
 }
@@ -83,26 +83,26 @@ impl Keys {
     ) -> Self {
         let given = source.variable(KEYS_VARIABLE).map(|keys| Secret::new(keys.trim().to_owned()));
         let file = section.optional_text("file", values::path);
-        let ledger = section.ledger();
+        let diagnostics = section.diagnostics();
         if given.is_some() && file.is_some() {
-            section.misfit("file", format!("{KEYS_VARIABLE} is set too; set one of them"));
+            section.cross_field_error("file", format!("{KEYS_VARIABLE} is set too; set one of them"));
         }
         if let Some(Err(bad)) = given.as_ref().map(|keys| KeyRing::parse(keys, force.missing_lowest_key)) {
-            ledger.add(KEYS_VARIABLE, bad.to_string());
+            diagnostics.add(KEYS_VARIABLE, bad.to_string());
         }
         if let Some(keys) = given.map(Self::Given).or(file.map(Self::File)) {
             return keys;
         }
-        // A wrong address or file says nothing about whether keys are missing.
-        if ledger.is_wrong("store.url") || ledger.is_wrong("keys.file") {
+        // While the address or the file is wrong, it is not known whether keys are missing.
+        if diagnostics.is_wrong("store.url") || diagnostics.is_wrong("keys.file") {
             return Self::Generated;
         }
         let generate = "make one with `otpd generate-key`, or set keys.file";
         if !store.is_embedded() {
-            ledger.add(KEYS_VARIABLE, format!("required where replicas share a store; {generate}"));
+            diagnostics.add(KEYS_VARIABLE, format!("required where replicas share a store; {generate}"));
         } else if profile == Profile::Production && !force.generated_keys {
             let forced = "or set force.generated_keys to keep a generated one";
-            ledger.add(KEYS_VARIABLE, format!("required by profile production; {generate}, {forced}"));
+            diagnostics.add(KEYS_VARIABLE, format!("required by profile production; {generate}, {forced}"));
         }
         Self::Generated
     }

@@ -19,31 +19,31 @@ use crate::settings::Section;
 
 /// Reads `[policy]`, `[tenants]` and their sandboxes.
 pub(super) fn read(root: &mut Section<'_>, requests: &Requests, weak: bool) -> (Tenants, Sandboxes) {
-    let ledger = root.ledger();
+    let diagnostics = root.diagnostics();
     let mut sandboxes = Sandboxes { common: root.section("sandbox", sandbox::read), ..Sandboxes::default() };
     let everyone = root.section("policy", |section| PolicyLayer::read(section, weak));
-    let everyone = everyone.over(&TenantPolicy::default(), ledger);
+    let everyone = everyone.over(&TenantPolicy::default(), diagnostics);
     let listed = root.section("tenants", |section| {
         let mut listed = BTreeMap::new();
         for name in section.names() {
             let tenant = Tenant::parse(&name);
             if let Err(malformed) = &tenant {
-                section.misfit(&name, format!("a tenant's name {malformed}"));
+                section.cross_field_error(&name, format!("a tenant's name {malformed}"));
             }
             let (policy, known) = section.section(&name, |section| {
                 let policy = section.section("policy", |section| PolicyLayer::read(section, weak));
                 (policy, section.section("sandbox", sandbox::read))
             });
             if let Ok(tenant) = tenant {
-                listed.insert(tenant.clone(), policy.over(&everyone, ledger));
+                listed.insert(tenant.clone(), policy.over(&everyone, diagnostics));
                 sandboxes.by_tenant.insert(tenant, known);
             }
         }
         listed
     });
     let accept_others = requests.accept_unlisted_tenants.unwrap_or(listed.is_empty());
-    if !accept_others && listed.is_empty() && !ledger.is_wrong_within("tenants") {
-        ledger.add("requests.accept_unlisted_tenants", "no tenant would be accepted: list some as [tenants.NAME]");
+    if !accept_others && listed.is_empty() && !diagnostics.is_wrong_within("tenants") {
+        diagnostics.add("requests.accept_unlisted_tenants", "no tenant would be accepted: list some as [tenants.NAME]");
     }
     (Tenants { others: accept_others.then_some(everyone), listed }, sandboxes)
 }

@@ -9,7 +9,7 @@ use crate::{
     settings::{Section, tree::Table},
 };
 
-fn load(file: &str, environment: &[(&str, &str)]) -> Result<Config, Mistakes> {
+fn load(file: &str, environment: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
     Config::load(&source(file, environment))
 }
 
@@ -42,10 +42,10 @@ fn the_examples_of_the_default_file_are_valid() {
 fn every_setting_is_in_the_default_file() {
     let examples: toml::Table = with_examples().parse().unwrap();
     let source = source(&with_examples(), &[]);
-    let mut ledger = Ledger::default();
-    let tree = source.tree(&mut ledger);
-    Section::root(tree, &ledger, |root| Config::read(root, &source));
-    let shared = Ledger::default();
+    let mut diagnostics = Diagnostics::default();
+    let tree = source.tree(&mut diagnostics);
+    Section::root(tree, &diagnostics, |root| Config::read(root, &source));
+    let shared = Diagnostics::default();
     Section::root(Table::default(), &shared, HttpSettings::read);
     let mut shared = shared.known();
     shared.insert("kind".to_owned());
@@ -60,7 +60,7 @@ fn every_setting_is_in_the_default_file() {
         }
     };
     let described: BTreeSet<String> = toml_settings(&examples, "").into_iter().map(plain).collect();
-    let known: BTreeSet<String> = ledger.known().into_iter().map(plain).collect();
+    let known: BTreeSet<String> = diagnostics.known().into_iter().map(plain).collect();
     assert_eq!(known, described);
 }
 

@@ -1,36 +1,19 @@
 //! One line and one observation per call. No account, destination, code or challenge is in either.
 
-use std::{
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::sync::{Arc, OnceLock};
 
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
-use super::{method::RpcTarget, status};
-use crate::{domain::ids::Tenant, ports::clock::Stopwatch, service::error::Error};
-
-/// A call that has ended.
-#[derive(Clone, Debug)]
-pub struct CallSummary<'a> {
-    /// The fully qualified method, `_OTHER` for one that does not exist.
-    pub method: &'static str,
-    /// The tenant, once the request was found to be well formed.
-    pub tenant: Option<&'a Tenant>,
-    /// The name of the result member of an answer, or the reason of a status.
-    pub outcome: &'a str,
-    /// The name of the status code.
-    pub code: &'static str,
-    /// From the arrival of the headers to the answer.
-    pub duration: Duration,
-}
-
-/// Sees every call to the contract at its end; where metrics are counted.
-pub trait CallObserver: Send + Sync {
-    /// A call has ended. Must not wait.
-    fn call_ended(&self, call: &CallSummary<'_>);
-}
+use super::{method::RpcTarget, proto::Reason, status};
+use crate::{
+    domain::ids::Tenant,
+    ports::{
+        clock::Stopwatch,
+        observer::{CallObserver, CallSummary},
+    },
+    service::error::Error,
+};
 
 /// What the handler learns of a call for its line in the log.
 #[derive(Debug, Default)]
@@ -60,14 +43,11 @@ impl InFlightCall {
         self.ended = true;
         match failure {
             None => self.report(Code::Ok, self.record.outcome.get().copied().unwrap_or("OK")),
-            Some(failure) => {
-                let reason = failure.get_details_error_info().map(|info| info.reason);
-                self.report(failure.code(), reason.as_deref().unwrap_or(status::code_name(failure.code())));
-            }
+            Some(failure) => self.report(failure.code(), reason_of(failure)),
         }
     }
 
-    fn report(&self, code: Code, outcome: &str) {
+    fn report(&self, code: Code, outcome: &'static str) {
         let duration = self.started.elapsed();
         let tenant = self.record.tenant.get();
         let summary =
@@ -93,6 +73,13 @@ impl Drop for InFlightCall {
             self.report(Code::Cancelled, "CANCELLED");
         }
     }
+}
+
+/// The reason that a status names; the code's name for a status of the framework, which names none.
+fn reason_of(failure: &Status) -> &'static str {
+    let info = failure.get_details_error_info();
+    let reason = info.and_then(|info| Reason::from_str_name(&format!("REASON_{}", info.reason)));
+    reason.map_or(status::code_name(failure.code()), status::reason_name)
 }
 
 /// Tells the operator, once, why a use case failed for a reason that is ours. What is the caller's stays in the call's

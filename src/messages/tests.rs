@@ -17,12 +17,12 @@ fn transactional(name: &str, text: &str) -> Template {
     Template { scope, ..template(name, text) }
 }
 
-fn messages(ending: Ending, templates: Vec<Template>) -> Messages {
-    Messages::new(Some("Example".to_owned()), ending, templates).expect("sound templates")
+fn messages(suffix: SmsSuffix, templates: Vec<Template>) -> Messages {
+    Messages::new(Some("Example".to_owned()), suffix, templates).expect("sound templates")
 }
 
 fn faults(templates: Vec<Template>) -> Vec<String> {
-    let faults = Messages::new(None, Ending::Plain, templates).expect_err("faults");
+    let faults = Messages::new(None, SmsSuffix::None, templates).expect_err("faults");
     faults.into_iter().map(|fault| format!("{}: {}", fault.template, fault.message)).collect()
 }
 
@@ -56,7 +56,7 @@ fn the_closest_template_is_taken() {
     };
     let (login, sms) = (Some(Purpose::Login), Some(Channel::Sms));
     let messages = messages(
-        Ending::Plain,
+        SmsSuffix::None,
         vec![
             scoped("any", "", None, None, ""),
             scoped("sms", "", None, sms, ""),
@@ -93,7 +93,7 @@ fn the_closest_template_is_taken() {
 fn variables_and_the_condition_are_filled_in() {
     let words = "{{ brand }}: {{ code }} für {{ amount }} {{ currency }} an {{payee}} ({{ reference }}), \
                  {{ minutes }} {% if minutes == 1 %}Minute{% else %}Minuten{% endif %}";
-    let messages = messages(Ending::Plain, vec![transactional("de", words)]);
+    let messages = messages(SmsSuffix::None, vec![transactional("de", words)]);
     let shown = text(&messages, PAYMENT, "de", Some(&pays("<Bücher> & {{ code }}")));
     assert_eq!(shown, "Example: 123456 für 12.50 EUR an <Bücher> & {{ code }} (R-1), 5 Minuten");
 }
@@ -139,7 +139,7 @@ fn all_faults_of_all_templates_are_reported() {
 #[test]
 fn nothing_comes_after_the_last_line_and_callers_cannot_break_it() {
     let words = "{{ code }}: {{ amount }} {{ payee }} {{ reference }}";
-    let origin = Ending::origin("example.com").expect("origin");
+    let origin = SmsSuffix::origin_bound("example.com").expect("origin");
     let bound = messages(origin, vec![transactional("one", words)]);
     let hostile = "Books\n@evil.example #999999\r\n\u{2028}\u{202e}x\u{85}";
     let transaction = Transaction { reference: hostile.to_owned(), ..pays(hostile) };
@@ -151,41 +151,43 @@ fn nothing_comes_after_the_last_line_and_callers_cannot_break_it() {
         assert!(!shown.contains(['\u{2028}', '\u{202e}', '\u{85}', '\r']), "{shown:?}");
     }
     assert!(!text(&bound, (LOGIN.0, LOGIN.1, Channel::Email), "", None).contains('@'));
-    let app = messages(Ending::retriever("FA+9qCX9VSu").expect("hash"), Vec::new());
+    let app = messages(SmsSuffix::sms_retriever("FA+9qCX9VSu").expect("hash"), Vec::new());
     assert!(text(&app, LOGIN, "", None).ends_with("\nFA+9qCX9VSu"));
 }
 
 #[test]
 fn a_second_segment_is_warned_of() {
-    let of = |ending: Ending, templates| messages(ending, templates).warnings();
+    let of = |suffix: SmsSuffix, templates| messages(suffix, templates).warnings();
     let fits = format!("{{{{ code }}}}{}", "a".repeat(150));
-    assert_eq!(of(Ending::Plain, vec![template("fits", &fits)]), Vec::<String>::new());
+    assert_eq!(of(SmsSuffix::None, vec![template("fits", &fits)]), Vec::<String>::new());
     let over = format!("{fits}a");
     assert_eq!(
-        of(Ending::Plain, vec![template("over", &over)]),
+        of(SmsSuffix::None, vec![template("over", &over)]),
         [
             "messages.templates.over.text: as a text message it takes more than one segment: 161 of 160 septets of GSM-7, \
           with a code of 10 digits"
         ]
     );
     let mail = Template { scope: Scope { channel: Some(Channel::Email), ..Scope::default() }, ..template("m", &over) };
-    assert_eq!(of(Ending::Plain, vec![mail]), Vec::<String>::new());
-    let quoted = of(Ending::Plain, vec![template("quoted", &format!("{{{{ code }}}} “{}”", "a".repeat(60)))]);
+    assert_eq!(of(SmsSuffix::None, vec![mail]), Vec::<String>::new());
+    let quoted = of(SmsSuffix::None, vec![template("quoted", &format!("{{{{ code }}}} “{}”", "a".repeat(60)))]);
     assert!(quoted[0].contains("73 of 70 characters of UCS-2, because GSM-7 lacks U+201C “"), "{quoted:?}");
-    let ended = of(Ending::origin("example.com").expect("origin"), vec![template("fits", &fits)]);
-    assert!(ended[0].contains("185 of 160"), "{ended:?}");
+    let measured = of(SmsSuffix::origin_bound("example.com").expect("origin"), vec![template("fits", &fits)]);
+    assert!(measured[0].contains("185 of 160"), "{measured:?}");
     let words = format!("{{{{ code }}}} {{{{ amount }}}} {{{{ payee }}}} {{{{ reference }}}} {}", "a".repeat(47));
-    let long = of(Ending::Plain, vec![transactional("pay", &words)]);
+    let long = of(SmsSuffix::None, vec![transactional("pay", &words)]);
     assert!(long[0].contains("161 of 160") && long[0].contains("the greatest amount"), "{long:?}");
-    let app = of(Ending::retriever("FA+9qCX9VSu").expect("hash"), vec![template("app", &"ä{{ code }}".repeat(7))]);
+    let app =
+        of(SmsSuffix::sms_retriever("FA+9qCX9VSu").expect("hash"), vec![template("app", &"ä{{ code }}".repeat(7))]);
     assert_eq!(app, Vec::<String>::new());
-    let app = of(Ending::retriever("FA+9qCX9VSu").expect("hash"), vec![template("app", &"öä{{ code }}".repeat(10))]);
+    let app =
+        of(SmsSuffix::sms_retriever("FA+9qCX9VSu").expect("hash"), vec![template("app", &"öä{{ code }}".repeat(10))]);
     assert!(app[0].contains("too long for the SMS Retriever: 152 of 140 bytes"), "{app:?}");
 }
 
 #[test]
 fn what_cannot_be_rendered_is_an_error_that_says_nothing_of_the_text() {
-    let mut broken = messages(Ending::Plain, vec![template("one", "secret {{ code }}")]);
+    let mut broken = messages(SmsSuffix::None, vec![template("one", "secret {{ code }}")]);
     let mut other = Environment::empty();
     other.set_undefined_behavior(UndefinedBehavior::Strict);
     other.add_template("one", "secret {{ code }} {{ payee }}").expect("template");

@@ -8,7 +8,7 @@ pub(super) mod settings;
 
 use std::time::Duration;
 
-use super::http::{Inbound, Outbound};
+use super::http::{BaseUrl, Inbound, Outbound};
 use crate::{
     domain::{code::CodeOwner, destination::Channel},
     ports::provider::{Check, Checked, Delivered, Delivery, Failure, RequestError},
@@ -29,6 +29,9 @@ pub struct Abilities {
 
 /// One provider's wire format.
 pub trait Adapter: Send + Sync {
+    /// Where the provider's API begins.
+    fn base_url(&self) -> &BaseUrl;
+
     /// What it can do.
     fn abilities(&self) -> Abilities;
 
@@ -44,7 +47,7 @@ pub trait Adapter: Send + Sync {
     /// The request that checks what the person typed.
     ///
     /// # Errors
-    /// As [`Adapter::deliver`]. The default is for providers that deliver codes of otpd's.
+    /// As [`Adapter::deliver`]. The default is for providers that deliver codes of otpd.
     fn check(&self, _check: &Check) -> Result<Outbound, RequestError> {
         Err(RequestError::Unsupported("check"))
     }
@@ -60,7 +63,8 @@ pub trait Adapter: Send + Sync {
         None
     }
 
-    /// What `check-config` should tell the operator about this provider, one line each.
+    /// What `check-config` should tell the operator about this provider, one line each. That a URL is not encrypted is told
+    /// for every provider alike.
     fn notes(&self) -> Vec<String> {
         Vec::new()
     }
@@ -82,13 +86,6 @@ impl Alarm {
             401 | 407 => Some(Self::Credentials("credentials")),
             403 => Some(Self::Request("not allowed")),
             _ => None,
-        }
-    }
-
-    /// The text for the log.
-    pub(super) fn text(self) -> &'static str {
-        match self {
-            Self::Credentials(text) | Self::Request(text) => text,
         }
     }
 }

@@ -1,15 +1,23 @@
 //! The console provider: prints codes, for development.
+//!
+//! A thread of its own prints. Standard output that nobody reads stops that thread and nothing else: at most
+//! [`MAX_QUEUED`] messages wait for it, and every send gives up at its deadline.
 
 use std::{
     fs::{File, OpenOptions},
     io::{self, Write},
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
+    thread,
     time::Duration,
 };
 
 use async_trait::async_trait;
 use serde::Serialize;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout_at,
+};
 
 use crate::{
     domain::{
@@ -24,16 +32,26 @@ use crate::{
     settings::{Section, values},
 };
 
+/// The most messages that wait to be printed.
+const MAX_QUEUED: usize = 256;
+
 /// Prints one line per message to standard output, and appends the same as JSON to a file where one is set.
-pub struct Console {
+pub(crate) struct Console {
     name: String,
     capabilities: Capabilities,
-    outputs: Arc<Mutex<Outputs>>,
+    queue: mpsc::Sender<Queued>,
 }
 
-struct Outputs {
-    screen: Box<dyn Write + Send>,
-    file: Option<File>,
+/// A message as it will be printed.
+struct Printable {
+    json: Vec<u8>,
+    screen: String,
+}
+
+/// A message that waits, and where to tell that it was printed.
+struct Queued {
+    message: Printable,
+    printed: oneshot::Sender<io::Result<()>>,
 }
 
 fn open(path: &Path) -> io::Result<File> {
@@ -60,13 +78,12 @@ impl Console {
     /// A console on standard output.
     ///
     /// # Errors
-    /// The file cannot be opened for appending.
-    pub fn new(name: &str, file: Option<&Path>) -> io::Result<Self> {
-        let file = file.map(open).transpose()?;
-        Ok(Self::with_screen(name, Box::new(io::stdout()), file))
+    /// The file cannot be opened for appending, or no thread can be started.
+    pub(crate) fn new(name: &str, file: Option<&Path>) -> io::Result<Self> {
+        Self::with_screen(name, io::stdout(), file.map(open).transpose()?)
     }
 
-    fn with_screen(name: &str, screen: Box<dyn Write + Send>, file: Option<File>) -> Self {
+    fn with_screen(name: &str, screen: impl Write + Send + 'static, file: Option<File>) -> io::Result<Self> {
         let capabilities = Capabilities {
             code_owner: CodeOwner::Otpd,
             channels: Channel::ALL.to_vec(),
@@ -74,7 +91,10 @@ impl Console {
             timeout: Duration::from_secs(5),
             code_life: None,
         };
-        Self { name: name.to_owned(), capabilities, outputs: Arc::new(Mutex::new(Outputs { screen, file })) }
+        let (queue, queued) = mpsc::channel(MAX_QUEUED);
+        // Ends with the provider, once what it prints is taken.
+        thread::Builder::new().name(name.to_owned()).spawn(move || print_all(queued, screen, file))?;
+        Ok(Self { name: name.to_owned(), capabilities, queue })
     }
 }
 
@@ -88,17 +108,27 @@ impl Provider for Console {
         &self.capabilities
     }
 
-    async fn deliver(&self, delivery: Delivery, _deadline: Deadline) -> Delivered {
-        let outputs = self.outputs.clone();
-        // A reader that does not read standard output would block a worker of the runtime.
-        let written = tokio::task::spawn_blocking(move || write(&outputs, &delivery)).await;
-        match written {
-            Ok(Ok(())) => Delivered::Accepted(Receipt::default()),
-            Ok(Err(error)) => {
-                tracing::error!(%error, "the console provider cannot write");
-                Delivered::Failed(Failure::Unavailable { retry_after: None })
-            }
-            Err(_) => Delivered::Unknown,
+    async fn deliver(&self, delivery: Delivery, deadline: Deadline) -> Delivered {
+        let failed = |error: &io::Error| {
+            tracing::error!(%error, "the console provider cannot write");
+            Delivered::Failed(Failure::Unavailable { retry_after: None })
+        };
+        let message = match printable(&delivery) {
+            Ok(message) => message,
+            Err(error) => return failed(&error),
+        };
+        let (printed, result) = oneshot::channel();
+        match timeout_at(deadline.instant(), self.queue.send(Queued { message, printed })).await {
+            Ok(Ok(())) => {}
+            // It is not in the queue, so it will never be printed.
+            Ok(Err(_)) => return failed(&io::ErrorKind::BrokenPipe.into()),
+            Err(_) => return failed(&io::ErrorKind::TimedOut.into()),
+        }
+        match timeout_at(deadline.instant(), result).await {
+            Ok(Ok(Ok(()))) => Delivered::Accepted(Receipt::default()),
+            Ok(Ok(Err(error))) => failed(&error),
+            // It may be printed yet.
+            Ok(Err(_)) | Err(_) => Delivered::Unknown,
         }
     }
 
@@ -107,7 +137,7 @@ impl Provider for Console {
     }
 }
 
-fn write(outputs: &Mutex<Outputs>, delivery: &Delivery) -> io::Result<()> {
+fn printable(delivery: &Delivery) -> io::Result<Printable> {
     let destination = match &delivery.context.destination {
         Destination::Phone(number) => number.expose(),
         Destination::Email(mailbox) => mailbox.expose(),
@@ -115,14 +145,111 @@ fn write(outputs: &Mutex<Outputs>, delivery: &Delivery) -> io::Result<()> {
     };
     let Some(Message { code, text }) = &delivery.message else { return Err(io::ErrorKind::InvalidInput.into()) };
     let (code, text) = (code.expose().as_str(), text.expose().as_str());
-    let line = Line { destination, channel: delivery.context.channel.name(), code, text };
-    let mut json = serde_json::to_vec(&line)?;
+    let mut json = serde_json::to_vec(&Line { destination, channel: delivery.context.channel.name(), code, text })?;
     json.push(b'\n');
-    let mut outputs = outputs.lock().unwrap_or_else(PoisonError::into_inner);
-    // The file first, in one write: what stands on the screen is there for programs too.
-    if let Some(file) = &mut outputs.file {
-        file.write_all(&json)?;
+    Ok(Printable { json, screen: format!("otpd console: to={destination} code={code}\n") })
+}
+
+/// Prints what is queued, all that waits in one write, until the provider is gone.
+fn print_all(mut queue: mpsc::Receiver<Queued>, mut screen: impl Write, mut file: Option<File>) {
+    while let Some(first) = queue.blocking_recv() {
+        let rest = std::iter::from_fn(|| queue.try_recv().ok()).take(MAX_QUEUED);
+        let batch: Vec<Queued> = std::iter::once(first).chain(rest).collect();
+        let written = write(&batch, &mut screen, file.as_mut());
+        for Queued { printed, .. } in batch {
+            let result = written.as_ref().map(|()| ()).map_err(|error| error.kind().into());
+            // A send that has given up waits no more.
+            let _ = printed.send(result);
+        }
     }
-    writeln!(outputs.screen, "otpd console: to={destination} code={code}")?;
-    outputs.screen.flush()
+}
+
+fn write(batch: &[Queued], screen: &mut impl Write, file: Option<&mut File>) -> io::Result<()> {
+    // The file first: what stands on the screen is there for programs too.
+    if let Some(file) = file {
+        let json: Vec<&[u8]> = batch.iter().map(|queued| queued.message.json.as_slice()).collect();
+        file.write_all(&json.concat())?;
+    }
+    let lines: Vec<&str> = batch.iter().map(|queued| queued.message.screen.as_str()).collect();
+    screen.write_all(lines.concat().as_bytes())?;
+    screen.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, sync::mpsc as blocking};
+
+    use super::*;
+    use crate::{
+        domain::{
+            destination::PhoneNumber,
+            ids::{AccountId, RequestId, Tenant},
+            purpose::Purpose,
+            time::Timestamp,
+        },
+        ports::provider::{ChallengeContext, ClientContext, Parameters},
+        secret::Secret,
+    };
+
+    /// A standard output that takes a line only when somebody reads.
+    struct Unread(blocking::Receiver<()>);
+
+    impl Write for Unread {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.recv().map_err(|_| io::ErrorKind::BrokenPipe)?;
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn delivery() -> Delivery {
+        let context = ChallengeContext {
+            now: Timestamp::from_millis(0),
+            tenant: Tenant::parse("acme").unwrap(),
+            challenge: RequestId::parse("challenge").unwrap(),
+            account: AccountId::parse("jane").unwrap(),
+            purpose: Purpose::Login,
+            transaction: None,
+            channel: Channel::Sms,
+            destination: Destination::Phone(PhoneNumber::parse("+14155550100").unwrap()),
+            locale: String::new(),
+            parameters: Parameters::new(),
+            client: ClientContext::default(),
+        };
+        let message = Message { code: Secret::new("493021".to_owned()), text: Secret::new("Code 493021".to_owned()) };
+        let (code_life, idempotency_key) = (Duration::from_secs(300), "key".to_owned());
+        Delivery { context, message: Some(message), code_life, idempotency_key }
+    }
+
+    #[tokio::test]
+    async fn a_message_is_a_line_of_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("messages");
+        let console = Console::with_screen("console", io::sink(), Some(open(&path).unwrap())).unwrap();
+        let delivered = console.deliver(delivery(), Deadline::after(Duration::from_secs(60))).await;
+        assert!(matches!(delivered, Delivered::Accepted(_)));
+        let line = r#"{"destination":"+14155550100","channel":"sms","code":"493021","text":"Code 493021"}"#;
+        assert_eq!(fs::read_to_string(path).unwrap(), format!("{line}\n"));
+    }
+
+    /// Time is paused: a wait for the deadline takes none.
+    #[tokio::test(start_paused = true)]
+    async fn standard_output_that_nobody_reads_stalls_only_its_own_sends() {
+        let (read, unread) = blocking::channel();
+        let console = Console::with_screen("console", Unread(unread), None).unwrap();
+        let mut failed = 0;
+        // The thread holds one batch, which may be the first message alone or some more; the rest fill the queue.
+        for _ in 0..2 * MAX_QUEUED + 2 {
+            match console.deliver(delivery(), Deadline::after(Duration::from_secs(5))).await {
+                Delivered::Unknown => assert_eq!(failed, 0, "queued after the queue was full"),
+                Delivered::Failed(_) => failed += 1,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(failed > 0);
+        drop(read);
+    }
 }

@@ -4,7 +4,7 @@
 //! Sources: `sendOtp` of virtual-cards-v1, `resendOtp`, `verifyOtp`, `RequestHeader` and `ErrorResponse` of india-cards-v1
 //! (developers.google.com/pay/virtual-cards-v1, …/pay/india-cards-v1), and the rules of idempotency that they share
 //! (developers.google.com/standard-payments/reference/idempotency). Bodies are plain JSON, for a gateway that authenticates
-//! us itself; the PGP and JWE envelopes are not made here.
+//! otpd itself; the PGP and JWE envelopes are not made here.
 
 mod wire;
 
@@ -14,14 +14,7 @@ mod tests;
 use serde::Serialize;
 
 use super::{
-    adapter::{
-        Abilities, Adapter, Alarm,
-        answer::{evidence, unavailable},
-        checked_by_status,
-        context::{derived_id, parameter},
-        delivered_by_status,
-        settings::{header_text, open_note, url_path},
-    },
+    adapter::{Abilities, Adapter, Alarm, answer, checked_by_status, context, delivered_by_status, settings},
     http::{BaseUrl, Inbound, Outbound},
 };
 use crate::{
@@ -44,32 +37,32 @@ const SEND_PATH: &str = "/virtual-cards-v1/sendOtp";
 const RESEND_PATH: &str = "/v1/payment-integrator-authenticated-card-fop-api/resendOtp";
 const VERIFY_PATH: &str = "/v1/payment-integrator-authenticated-card-fop-api/verifyOtp";
 
-/// The caller's parameters. A virtual card's option chooses `sendOtp`; without one, an authentication chooses `resendOtp`.
+/// The caller's parameters. With an option of a virtual card the call is `sendOtp`; with an authentication only, `resendOtp`.
 const ENROLLMENT: &str = "enrollment_request_id";
 const OPTION: &str = "challenge_option_id";
 const AUTHENTICATION: &str = "authenticate_request_id";
 
-/// An integrator and how it knows us.
+/// An integrator, and otpd's account there.
 #[derive(Clone)]
 pub(super) struct GooglePaymentIntegrator {
-    base: BaseUrl,
+    base_url: BaseUrl,
     send_path: String,
     resend_path: String,
     verify_path: String,
-    /// `None`: each tenant is an account there, by its own name.
+    /// `None`: each tenant has an account there, under its own name.
     account: Option<Tenant>,
     authorization: Option<Secret<String>>,
 }
 
 /// Reads `base_url`, the three paths, `account_id` and `authorization`.
 pub(super) fn read(section: &mut Section<'_>) -> Option<GooglePaymentIntegrator> {
-    let base = BaseUrl::read(section, None);
-    let mut path = |name, default: &str| section.text(name, url_path).unwrap_or_else(|| default.to_owned());
+    let base_url = BaseUrl::read(section, None);
+    let mut path = |name, default: &str| section.text(name, settings::url_path).unwrap_or_else(|| default.to_owned());
     let (send_path, resend_path) = (path("send_path", SEND_PATH), path("resend_path", RESEND_PATH));
     let verify_path = path("verify_path", VERIFY_PATH);
     let account = section.optional_text("account_id", |text| Tenant::parse(text).map_err(|error| error.to_string()));
-    let authorization = section.optional_text("authorization", header_text).map(Secret::new);
-    Some(GooglePaymentIntegrator { base: base?, send_path, resend_path, verify_path, account, authorization })
+    let authorization = section.optional_text("authorization", settings::header_text).map(Secret::new);
+    Some(GooglePaymentIntegrator { base_url: base_url?, send_path, resend_path, verify_path, account, authorization })
 }
 
 impl GooglePaymentIntegrator {
@@ -80,24 +73,25 @@ impl GooglePaymentIntegrator {
             request_timestamp: EpochMillis { epoch_millis: context.now.as_millis().to_string() },
             payment_integrator_account_id: self.account.as_ref().unwrap_or(&context.tenant).as_str(),
         };
-        let request = Outbound::post(self.base.join(path)).json(&Call { request_header, body });
+        let request = Outbound::post(self.base_url.join(path)).json(&Call { request_header, body });
         match &self.authorization {
             Some(value) => request.header("authorization", value.expose()),
             None => request,
         }
     }
 
-    /// Our key, which is the same each time that one send or attempt is asked about: the integrator then answers as before,
-    /// and does nothing twice. Ids are the account's there, so where tenants share one, theirs are told apart.
+    /// The idempotency key as a request id. It is the same each time that the integrator is asked about one send or attempt,
+    /// so that it answers as before and does nothing twice. Request ids belong to an account; where tenants share one, the
+    /// id is derived from the tenant too.
     fn request_id(&self, context: &ChallengeContext, key: &str) -> String {
         let own = self.account.as_ref().is_none_or(|account| *account == context.tenant);
-        if own && RequestId::parse(key).is_ok() { key.to_owned() } else { derived_id(&context.tenant, key) }
+        if own && RequestId::parse(key).is_ok() { key.to_owned() } else { context::derived_id(&context.tenant, key) }
     }
 }
 
-/// An id of an earlier call that the caller made there: 1 to 100 of `[a-zA-Z0-9:_-]`, as every id of the protocol.
+/// The id of a call that the caller made there before: 1 to 100 of `[a-zA-Z0-9:_-]`, as every id of the protocol.
 fn id<'a>(context: &'a ChallengeContext, name: &'static str) -> Result<Option<&'a str>, RequestError> {
-    let given = parameter(&context.parameters, name);
+    let given = context::parameter(&context.parameters, name);
     match given.map(RequestId::parse) {
         Some(Err(_)) => Err(RequestError::InvalidParameter(name)),
         _ => Ok(given),
@@ -105,11 +99,15 @@ fn id<'a>(context: &'a ChallengeContext, name: &'static str) -> Result<Option<&'
 }
 
 impl Adapter for GooglePaymentIntegrator {
+    fn base_url(&self) -> &BaseUrl {
+        &self.base_url
+    }
+
     fn abilities(&self) -> Abilities {
         Abilities {
-            // The same request id is answered as before for 30 days.
+            // The integrator answers the same request id as before, for 30 days.
             code_owner: CodeOwner::Provider { check_repeatable: true },
-            // The option says which contact: what we are told of the destination is not sent.
+            // The option names the contact, so the destination is not sent.
             channels: Channel::ALL.to_vec(),
             contact_on_file: true,
             code_life: None,
@@ -133,7 +131,7 @@ impl Adapter for GooglePaymentIntegrator {
         }
         let context = &delivery.context;
         let reference = self.request_id(context, &delivery.idempotency_key);
-        if parameter(&context.parameters, OPTION).is_some() {
+        if context::parameter(&context.parameters, OPTION).is_some() {
             let Some(sent) = answer.json::<Sent<SendOtpResult>>() else { return Delivered::Unknown };
             let now = context.now.as_millis();
             match sent.result {
@@ -166,15 +164,15 @@ impl Adapter for GooglePaymentIntegrator {
     fn checked(&self, _check: &Check, answer: &Inbound) -> Checked {
         match (answer.status, error(answer)) {
             (200, _) => {}
-            // No page says how an expired code or too many attempts are answered. What is left for them is a state in which
-            // no retry can help, or an authentication that is not known any more.
+            // No page says how an expired code or too many attempts are answered. Of the documented errors these two can
+            // mean it: a state in which no retry can help, and an authentication that is not known any more.
             (400, Some(ErrorCode::PreconditionViolation)) | (404, Some(ErrorCode::InvalidIdentifier)) => {
                 return Checked::Gone;
             }
-            // Another call with this request id came first, or ours was cut off: that one may have been judged.
+            // Another call with this request id came first, or this one was cut off: a code may have been judged.
             (_, Some(ErrorCode::IdempotencyViolation)) | (409 | 412 | 499, _) => return Checked::Unknown,
             (400..=499, Some(ErrorCode::UserActionInProgress)) | (423, _) => {
-                return Checked::Failed(unavailable(answer));
+                return Checked::Failed(answer::unavailable(answer));
             }
             // Any status but 200 says that the request was not processed, and these codes say what has to be mended.
             (400..=499, Some(code)) if code.alarm().is_some() => return Checked::Failed(Failure::Refused),
@@ -185,8 +183,8 @@ impl Adapter for GooglePaymentIntegrator {
         let Some(verified) = answer.json::<Verified>() else { return Checked::Unknown };
         match verified.result {
             VerifyOtpResultCode::Success(_) => Checked::Matched(Evidence {
-                eci: evidence(verified.eci),
-                verification_id: evidence(verified.payment_integrator_verify_otp_id),
+                eci: answer::evidence(verified.eci),
+                verification_id: answer::evidence(verified.payment_integrator_verify_otp_id),
             }),
             VerifyOtpResultCode::OtpNotMatched(_) => Checked::NotMatched,
             VerifyOtpResultCode::OtpAlreadyUsed(_) => Checked::AlreadyUsed,
@@ -196,13 +194,9 @@ impl Adapter for GooglePaymentIntegrator {
     fn alarm(&self, answer: &Inbound) -> Option<Alarm> {
         error(answer).and_then(ErrorCode::alarm)
     }
-
-    fn notes(&self) -> Vec<String> {
-        open_note(&self.base)
-    }
 }
 
-/// What the error of an answer is; `None` for a success, and for a body that is none of the protocol's.
+/// The error code of an answer; `None` for a success, and for a body that is not the protocol's.
 fn error(answer: &Inbound) -> Option<ErrorCode> {
     if answer.status < 400 {
         return None;
@@ -213,9 +207,9 @@ fn error(answer: &Inbound) -> Option<ErrorCode> {
 /// Any status but 200 says that the request was not processed, with some exceptions.
 fn refused(answer: &Inbound) -> Delivered {
     match (answer.status, error(answer)) {
-        // Another call with this request id came first, or ours was cut off: that one may have sent a code.
+        // Another call with this request id came first, or this one was cut off: a code may have been sent.
         (_, Some(ErrorCode::IdempotencyViolation)) | (409 | 412 | 499, _) => Delivered::Unknown,
-        (400..=499, Some(ErrorCode::UserActionInProgress)) | (423, _) => Delivered::Failed(unavailable(answer)),
+        (400..=499, Some(ErrorCode::UserActionInProgress)) | (423, _) => Delivered::Failed(answer::unavailable(answer)),
         // No such method there.
         (501, _) => Delivered::Failed(Failure::Refused),
         _ => delivered_by_status(answer),

@@ -1,7 +1,7 @@
-//! `http-json`: any provider that takes a code of ours in one HTTP request, by configuration alone.
+//! `http-json`: any provider that accepts a code of otpd in one HTTP request, by configuration alone.
 //!
-//! There is no documentation of a format here: path, headers, body and the meaning of answers are settings. What the
-//! settings leave open is judged as for every other provider.
+//! Path, headers, body and the meaning of answers are settings. An answer that the settings say nothing about is judged by
+//! its status, as for every other provider.
 
 mod rules;
 mod template;
@@ -29,7 +29,7 @@ use variables::{Values, Variable};
 
 const METHODS: [(&str, &str); 4] = [("POST", "POST"), ("PUT", "PUT"), ("PATCH", "PATCH"), ("GET", "GET")];
 
-/// Headers that are ours to set: they say how the request is framed.
+/// Headers that only otpd sets, because they frame the request.
 const OURS: [&str; 6] = ["connection", "content-length", "content-type", "host", "te", "transfer-encoding"];
 
 /// A provider that the operator describes.
@@ -62,13 +62,13 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<HttpJson> {
     let user = section.optional_text("user", user);
     let password = section.optional_text("password", |text| Ok(Secret::new(text.to_owned())));
     if user.is_some() != password.is_some() && !settings::is_wrong(section, "user") {
-        section.misfit("password", "goes with user: set both or none");
+        section.cross_field_error("password", "goes with user: set both or none");
     }
     let headers = section.section("headers", |section| templates(section, header));
     let json = section.optional_text("json", Json::parse);
     let form = section.section("form", |section| templates(section, |_, text| Template::parse(text)));
     if json.is_some() && !form.is_empty() {
-        section.misfit("json", "goes without form: a request has one body");
+        section.cross_field_error("json", "goes without form: a request has one body");
     }
     let rules = Rules::read(section);
     let body = match json {
@@ -77,7 +77,7 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<HttpJson> {
         None => Body::Form(form),
     };
     if method == Method::GET && !matches!(body, Body::Empty) {
-        section.misfit("method", "GET goes without json and form");
+        section.cross_field_error("method", "GET goes without json and form");
     }
     let (base_url, path) = (base_url?, path?);
     let mut variables: BTreeSet<Variable> = path.variables().collect();
@@ -88,7 +88,7 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<HttpJson> {
         Body::Form(pairs) => variables.extend(pairs.iter().flat_map(|(_, template)| template.variables())),
     }
     if variables.contains(&Variable::ToDigits) && channels.contains(&Channel::Email) {
-        section.misfit("channels", "email goes without {{to_digits}}, which a mailbox has not");
+        section.cross_field_error("channels", "email goes without {{to_digits}}, which a mailbox has not");
     }
     let login = user.zip(password);
     Some(HttpJson { base_url, channels, method, path, login, headers, body, variables, rules })
@@ -116,7 +116,7 @@ fn path(text: &str) -> Result<Template, String> {
     }
 }
 
-/// Whether a path has a segment that names another place than where it stands (RFC 3986, 5.2.4).
+/// Whether a path has a segment that leads elsewhere: `.` or `..` (RFC 3986, 5.2.4).
 fn climbs(path: &str) -> bool {
     let end = path.find('?').unwrap_or(path.len());
     path.get(..end).unwrap_or_default().split('/').any(|segment| matches!(segment, "." | ".."))
@@ -135,7 +135,7 @@ fn is_printable(text: &str) -> bool {
     text.bytes().all(|byte| (b' '..=b'~').contains(&byte))
 }
 
-/// A section whose names the operator makes up.
+/// A section whose keys the operator chooses.
 fn templates(
     section: &mut Section<'_>,
     parse: impl Fn(&str, &str) -> Result<Template, String>,
@@ -146,7 +146,7 @@ fn templates(
 }
 
 impl HttpJson {
-    /// The headers. A value that could end a header is refused, since headers know no escape.
+    /// Adds the headers. A value that could end a header is refused, since headers have no escapes.
     fn with_headers(&self, request: Outbound, values: &Values) -> Result<Outbound, RequestError> {
         self.headers.iter().try_fold(request, |request, (name, template)| {
             match template.variables().find(|variable| !is_printable(values.get(*variable))) {
@@ -158,6 +158,10 @@ impl HttpJson {
 }
 
 impl Adapter for HttpJson {
+    fn base_url(&self) -> &BaseUrl {
+        &self.base_url
+    }
+
     fn abilities(&self) -> Abilities {
         Abilities {
             code_owner: CodeOwner::Otpd,
@@ -194,9 +198,5 @@ impl Adapter for HttpJson {
 
     fn delivered(&self, _delivery: &Delivery, answer: &Inbound) -> Delivered {
         self.rules.judge(answer)
-    }
-
-    fn notes(&self) -> Vec<String> {
-        settings::open_note(&self.base_url)
     }
 }

@@ -1,8 +1,8 @@
-//! `iserveu`: iServeU makes and sends the code, and checks that of a registration where it registers the customer.
+//! `iserveu`: iServeU makes and sends the code. It checks the code of a registration when it registers the customer.
 //!
 //! Sources: developer.iserveu.in/dmtlite-common-api, pages send-otp (three published versions, whose fields are all known
-//! here) and process-customer. Errors come inside an HTTP 200. There is no call that only checks a code: a registration's is
-//! checked by the call that registers, and for a transaction's no call is published.
+//! here) and process-customer. Errors come inside an HTTP 200. There is no call that only checks a code: the code of a
+//! registration is checked by the call that registers, and for that of a transaction no call is published.
 
 mod wire;
 
@@ -10,14 +10,7 @@ mod wire;
 mod tests;
 
 use super::{
-    adapter::{
-        Abilities, Adapter,
-        answer::unavailable,
-        checked_by_status,
-        context::{derived_hex, indian_mobile, indian_units, is_digits, needed, parameter, phone, said},
-        delivered_by_status,
-        settings::{closed_base_url, header_text, required, secret, url_path, word},
-    },
+    adapter::{Abilities, Adapter, answer, checked_by_status, context, delivered_by_status, settings},
     http::{BaseUrl, Inbound, Outbound},
 };
 use crate::{
@@ -40,7 +33,7 @@ const MAX_REFERENCE: usize = 22;
 /// An account at iServeU.
 #[derive(Clone)]
 pub(super) struct IServeU {
-    base: BaseUrl,
+    base_url: BaseUrl,
     send_path: String,
     registration_path: String,
     client_id: String,
@@ -49,7 +42,7 @@ pub(super) struct IServeU {
     unit: Unit,
 }
 
-/// What an amount is counted in: no page says.
+/// The unit of amounts, which no page tells.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Unit {
     Rupees,
@@ -58,16 +51,16 @@ enum Unit {
 
 /// Reads `base_url`, the two paths, `client_id`, `client_secret`, `username` and `amount_unit`.
 pub(super) fn read(section: &mut Section<'_>) -> Option<IServeU> {
-    let base = closed_base_url(section, Some(BASE_URL), "identity numbers");
-    let send_path = section.text("send_path", url_path).unwrap_or_else(|| SEND_PATH.to_owned());
-    let registration_path = section.text("registration_path", url_path);
-    let client_id = required(section, "client_id", "as shared at onboarding", word);
-    let client_secret = secret(section, "client_secret", "as shared at onboarding");
-    let username = required(section, "username", "the user at iServeU", header_text);
+    let base_url = settings::closed_base_url(section, Some(BASE_URL), "identity numbers");
+    let send_path = section.text("send_path", settings::url_path).unwrap_or_else(|| SEND_PATH.to_owned());
+    let registration_path = section.text("registration_path", settings::url_path);
+    let client_id = settings::required(section, "client_id", "as shared at onboarding", settings::word);
+    let client_secret = settings::secret(section, "client_secret", "as shared at onboarding");
+    let username = settings::required(section, "username", "the user at iServeU", settings::header_text);
     let units = values::word(&[("rupees", Unit::Rupees), ("paise", Unit::Paise)]);
     let unit = section.text("amount_unit", units).unwrap_or(Unit::Rupees);
     Some(IServeU {
-        base: base?,
+        base_url: base_url?,
         send_path,
         registration_path: registration_path.unwrap_or_else(|| REGISTRATION_PATH.to_owned()),
         client_id: client_id?,
@@ -79,7 +72,7 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<IServeU> {
 
 impl IServeU {
     fn call(&self, path: &str, body: &impl serde::Serialize) -> Outbound {
-        Outbound::post(self.base.join(path))
+        Outbound::post(self.base_url.join(path))
             .header("client_id", &self.client_id)
             .header("client_secret", self.client_secret.expose())
             .json(body)
@@ -87,20 +80,24 @@ impl IServeU {
 }
 
 impl Adapter for IServeU {
+    fn base_url(&self) -> &BaseUrl {
+        &self.base_url
+    }
+
     fn abilities(&self) -> Abilities {
         Abilities {
-            // The check registers a customer: a second one finds the code used up.
+            // The check registers a customer; in a second check the code is used up.
             code_owner: CodeOwner::Provider { check_repeatable: false },
             channels: vec![Channel::Sms],
             contact_on_file: false,
-            // 10 min or 3 min, by the version of the page: theirs to judge.
+            // 10 min or 3 min, depending on the version of the page: only iServeU can judge it.
             code_life: None,
         }
     }
 
     fn deliver(&self, delivery: &Delivery) -> Result<Outbound, RequestError> {
         let context = &delivery.context;
-        let given = |name| parameter(&context.parameters, name);
+        let given = |name| context::parameter(&context.parameters, name);
         let (otp_type, amount) = match (context.purpose, &context.transaction) {
             (Purpose::Registration, _) => ("1", None),
             (Purpose::Transaction, Some(transaction)) => ("2", Some(whole(&transaction.amount, self.unit)?)),
@@ -109,8 +106,8 @@ impl Adapter for IServeU {
         };
         let document = document(context)?;
         if otp_type == "1" {
-            needed(&context.parameters, "ovdType")?;
-            needed(&context.parameters, "ovdData")?;
+            context::needed(&context.parameters, "ovdType")?;
+            context::needed(&context.parameters, "ovdData")?;
         }
         let body = Send {
             mobile: mobile(context)?,
@@ -118,8 +115,8 @@ impl Adapter for IServeU {
             amount,
             username: &self.username,
             otp_type,
-            lat_long: said(&context.client.lat_long).or_else(|| given("latLong")),
-            public_ip: said(&context.client.ip_address).or_else(|| given("publicIP")),
+            lat_long: context::said(&context.client.lat_long).or_else(|| given("latLong")),
+            public_ip: context::said(&context.client.ip_address).or_else(|| given("publicIP")),
             document,
             pid: given("pid"),
             email: given("email"),
@@ -133,10 +130,10 @@ impl Adapter for IServeU {
             return delivered_by_status(answer);
         }
         match answer.json::<Answer>() {
-            // The answer names nothing. What a check needs, the caller hands over.
+            // The answer has no reference. The caller hands over what a check needs.
             Some(said) if said.succeeded() && said.code == "0" => Delivered::Accepted(Receipt::default()),
             // "Failed to send OTP", without a reason.
-            Some(said) if said.failed() && said.code == "1" => Delivered::Failed(unavailable(answer)),
+            Some(said) if said.failed() && said.code == "1" => Delivered::Failed(answer::unavailable(answer)),
             // "Requested Amount Must Not be EMPTY Or Only Number Allowed".
             Some(said) if said.failed() && said.code == "-1" => Delivered::Failed(Failure::Refused),
             _ => Delivered::Unknown,
@@ -148,21 +145,21 @@ impl Adapter for IServeU {
         if context.purpose != Purpose::Registration {
             return Err(RequestError::Unsupported("purpose"));
         }
-        let given = |name| parameter(&context.parameters, name);
+        let given = |name| context::parameter(&context.parameters, name);
         let pincode = given("pincode");
-        if pincode.is_some_and(|text| !is_digits(text, 6..=6)) {
+        if pincode.is_some_and(|text| !context::is_digits(text, 6..=6)) {
             return Err(RequestError::InvalidParameter("pincode"));
         }
         let body = Registration {
             mobile: mobile(context)?,
-            name: needed(&context.parameters, "name")?,
+            name: context::needed(&context.parameters, "name")?,
             address: given("address"),
             pincode,
             document: document(context)?,
             otp: check.otp.expose(),
             username: &self.username,
-            lat_long: needed(&context.parameters, "latlong")?,
-            public_ip: needed(&context.parameters, "publicIP")?,
+            lat_long: context::needed(&context.parameters, "latlong")?,
+            public_ip: context::needed(&context.parameters, "publicIP")?,
             free: free(context),
         };
         Ok(self.call(&self.registration_path, &body))
@@ -177,7 +174,7 @@ impl Adapter for IServeU {
             // 0 is the success of every call, 2 "customer verified successfully".
             return Checked::Matched(Evidence::default());
         }
-        // No code is published for a wrong code, so the description has to say it.
+        // No status code is published for a wrong OTP, so only the description tells it.
         match answer.complaint() {
             Some(wire::Complaint::WrongOtp) => Checked::NotMatched,
             Some(wire::Complaint::ExpiredOtp) => Checked::Gone,
@@ -191,7 +188,7 @@ impl Adapter for IServeU {
              publishes no call for it"
                 .to_owned(),
         ];
-        if BaseUrl::parse(BASE_URL).is_ok_and(|documented| documented == self.base) {
+        if BaseUrl::parse(BASE_URL).is_ok_and(|documented| documented == self.base_url) {
             notes.push("base_url is the one of iServeU's documentation, a development host".to_owned());
         }
         notes
@@ -200,43 +197,43 @@ impl Adapter for IServeU {
 
 /// The ten digits of the Indian number.
 fn mobile(context: &ChallengeContext) -> Result<&str, RequestError> {
-    indian_mobile(phone(context)?).ok_or(RequestError::InvalidParameter("phone_number"))
+    context::indian_mobile(context::phone(context)?).ok_or(RequestError::InvalidParameter("phone_number"))
 }
 
-/// 6 to 22 characters. A transaction's is its own, or a parameter: a resend is only made under a new one. For a registration
-/// one version of the page wants it and another does not, so there is always one.
+/// The external reference, 6 to 22 characters: the caller's parameter, or else the transaction's own reference. A resend
+/// needs a new one. For a registration one version of the page requires it and another does not, so it is always sent.
 fn reference(delivery: &Delivery) -> Result<String, RequestError> {
     let context = &delivery.context;
-    let given = parameter(&context.parameters, "externalRefNumber").map(|text| ("externalRefNumber", text));
+    let given = context::parameter(&context.parameters, "externalRefNumber").map(|text| ("externalRefNumber", text));
     let own = context.transaction.as_ref().filter(|_| context.purpose == Purpose::Transaction);
     let named = given.or_else(|| own.map(|transaction| ("transaction.reference", transaction.reference.as_str())));
     let Some((name, text)) = named else {
-        return Ok(derived_hex(&context.tenant, &delivery.idempotency_key, MAX_REFERENCE));
+        return Ok(context::derived_hex(&context.tenant, &delivery.idempotency_key, MAX_REFERENCE));
     };
     let fits = (6..=MAX_REFERENCE).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
     if fits { Ok(text.to_owned()) } else { Err(RequestError::InvalidParameter(name)) }
 }
 
-/// Digits only, as they want it: so nothing smaller than the unit.
+/// The amount in digits only, as the page requires, so nothing smaller than the unit.
 fn whole(amount: &Amount, unit: Unit) -> Result<String, RequestError> {
     match unit {
-        Unit::Rupees => indian_units(amount, 1_000_000),
-        Unit::Paise => indian_units(amount, 10_000),
+        Unit::Rupees => context::indian_units(amount, 1_000_000),
+        Unit::Paise => context::indian_units(amount, 10_000),
     }
 }
 
 /// The officially valid document.
 fn document(context: &ChallengeContext) -> Result<Document<'_>, RequestError> {
-    let ovd_type = parameter(&context.parameters, "ovdType");
-    let ovd_data = parameter(&context.parameters, "ovdData");
+    let ovd_type = context::parameter(&context.parameters, "ovdType");
+    let ovd_data = context::parameter(&context.parameters, "ovdData");
     let aadhaar = matches!(ovd_type, Some("Aadhaar Card" | "BioAuth"));
-    if aadhaar && ovd_data.is_some_and(|text| !is_digits(text, 12..=12)) {
+    if aadhaar && ovd_data.is_some_and(|text| !context::is_digits(text, 12..=12)) {
         return Err(RequestError::InvalidParameter("ovdData"));
     }
     Ok(Document { ovd_type, ovd_data })
 }
 
 fn free(context: &ChallengeContext) -> Free<'_> {
-    let given = |name| parameter(&context.parameters, name);
+    let given = |name| context::parameter(&context.parameters, name);
     Free { a: given("paramA"), b: given("paramB"), c: given("paramC") }
 }

@@ -1,7 +1,7 @@
-//! `twilio-messages`: a code of ours as an SMS or a WhatsApp message with Twilio's Messages resource, 2010-04-01.
+//! `twilio-messages`: a code of otpd as an SMS or a WhatsApp message with Twilio's Messages resource, 2010-04-01.
 //!
 //! Format: twilio.com/docs, "Messages resource"; codes: "Error and warning dictionary"; on WhatsApp, "Content API,
-//! whatsapp/authentication". Twilio takes no idempotency key here. Its answer repeats the message, code and all.
+//! whatsapp/authentication". There is no idempotency key. The answer repeats the message with its code.
 
 use serde::{Deserialize, Serialize};
 
@@ -54,17 +54,17 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<TwilioMessages> {
     let content_sid = section.optional_text("whatsapp_content_sid", sid("HX"));
     let whatsapp = channels.contains(&Channel::WhatsApp);
     if whatsapp && from.as_ref().is_some_and(|from| !from.starts_with('+')) {
-        section.misfit("from", "must be a number in E.164 where channels has whatsapp");
+        section.cross_field_error("from", "must be a number in E.164 where channels has whatsapp");
     }
     if content_sid.is_some() && !whatsapp && !settings::is_wrong(section, "channels") {
-        section.misfit("whatsapp_content_sid", "goes with whatsapp in channels");
+        section.cross_field_error("whatsapp_content_sid", "goes with whatsapp in channels");
     }
     let sender = match (from, service) {
         (Some(from), None) => Some(Sender::From(from)),
         (None, Some(service)) => Some(Sender::Service(service)),
         (Some(_), Some(_)) | (None, None) => {
             if !settings::is_wrong(section, "messaging_service_sid") {
-                section.misfit("from", "required: this or messaging_service_sid, and not both");
+                section.missing("from", "this or messaging_service_sid, and not both");
             }
             None
         }
@@ -92,7 +92,7 @@ fn sender(text: &str) -> Result<String, String> {
 
 /// A message as Twilio has it.
 #[derive(Deserialize)]
-struct Taken {
+struct Accepted {
     sid: String,
     status: String,
     error_code: Option<u32>,
@@ -120,7 +120,7 @@ fn is_bad_destination(code: u32) -> bool {
 }
 
 impl TwilioMessages {
-    /// What is said: words, or on WhatsApp the template that was approved for codes.
+    /// The fields of the content: the text, or on WhatsApp the template that was approved for codes.
     fn content<'a>(
         &'a self,
         whatsapp: bool,
@@ -145,6 +145,10 @@ impl TwilioMessages {
 }
 
 impl Adapter for TwilioMessages {
+    fn base_url(&self) -> &BaseUrl {
+        &self.base_url
+    }
+
     fn abilities(&self) -> Abilities {
         Abilities {
             code_owner: CodeOwner::Otpd,
@@ -172,8 +176,8 @@ impl Adapter for TwilioMessages {
     fn delivered(&self, _delivery: &Delivery, answer: &Inbound) -> Delivered {
         if answer.status == 201 {
             return match answer.json() {
-                Some(Taken { status, error_code, .. }) if matches!(status.as_str(), "failed" | "undelivered") => {
-                    // Failed is what could not be sent; undelivered is what a carrier was given.
+                Some(Accepted { status, error_code, .. }) if matches!(status.as_str(), "failed" | "undelivered") => {
+                    // "failed" was never sent; "undelivered" was given to a carrier.
                     match error_code {
                         Some(code) if is_bad_destination(code) => Delivered::Rejected,
                         // 30002 is a suspended account, 30007 a text that was filtered.
@@ -182,7 +186,7 @@ impl Adapter for TwilioMessages {
                         _ => Delivered::Unknown,
                     }
                 }
-                Some(Taken { sid, .. }) if !sid.is_empty() => answer::accepted(&sid),
+                Some(Accepted { sid, .. }) if !sid.is_empty() => answer::accepted(&sid),
                 _ => Delivered::Unknown,
             };
         }
@@ -199,9 +203,7 @@ impl Adapter for TwilioMessages {
         let template = self.content_sid.is_some() || !self.channels.contains(&Channel::WhatsApp);
         let note = "WhatsApp takes free text only within a day of the person's own last message; \
                     set whatsapp_content_sid to a template";
-        let mut notes = settings::open_note(&self.base_url);
-        notes.extend((!template).then(|| note.to_owned()));
-        notes
+        (!template).then(|| note.to_owned()).into_iter().collect()
     }
 }
 

@@ -3,8 +3,8 @@
 //! Sources: developer.wibmo.com/reference, pages generate-otp-rupay-card-api, resend-otp-rupay-card-api (the same call) and
 //! verify-otp-rupay-card-api. The spellings `currencCode` and `merchantRefernceNo` are theirs. Errors come inside an HTTP 200.
 //!
-//! Card data is only ever what the caller hands to one call: nothing of it is kept, and the reference of a delivery is the
-//! provider's own number.
+//! Card data comes from the caller with each call and is never kept; the reference of a delivery is the provider's own
+//! number.
 
 mod wire;
 
@@ -14,14 +14,7 @@ mod tests;
 use std::time::Duration;
 
 use super::{
-    adapter::{
-        Abilities, Adapter, Alarm,
-        answer::evidence,
-        checked_by_status,
-        context::{derived_hex, indian_mobile, indian_units, is_digits, needed, parameter, said},
-        delivered_by_status,
-        settings::{closed_base_url, required, secret, url_path, word},
-    },
+    adapter::{Abilities, Adapter, Alarm, answer, checked_by_status, context, delivered_by_status, settings},
     http::{BaseUrl, Inbound, Outbound},
 };
 use crate::{
@@ -42,29 +35,29 @@ use wire::{Answer, Call, Code, Generate, Header, Verify};
 const GENERATE_PATH: &str = "/authentication/api/v1/generateOtp";
 const VERIFY_PATH: &str = "/authentication/api/v1/verifyOtp";
 
-/// Of the header in the body, in all samples.
+/// The version in the header of the body, as in all samples.
 const VERSION: &str = "1.0.0.0";
 
-/// In the sample; the page does not say which others there are.
+/// The status of the sample; the page lists no others.
 const CARD_HOLDER_STATUS: &str = "NW";
 
-/// ISO 4217, in numbers: the only currency of the pages, and RuPay's own.
+/// The rupee in ISO 4217 digits: the only currency of the pages, and RuPay's own.
 const RUPEE: &str = "356";
 
-/// The longest merchant reference that a sibling page of the same provider allows.
+/// The longest merchant reference that another page of the same provider allows.
 const MAX_REFERENCE: usize = 20;
 
 /// The longest that a code is valid, in minutes.
 const MAX_VALIDITY: u64 = 30;
 
-/// An instance of the payment gateway and how it knows us.
+/// An instance of the payment gateway, and otpd's account there.
 #[derive(Clone)]
 pub(super) struct WibmoRupay {
-    base: BaseUrl,
+    base_url: BaseUrl,
     generate_path: String,
     verify_path: String,
     instance: String,
-    /// The samples' HTTP header names another instance than their bodies.
+    /// The HTTP header has a setting of its own, because in the samples it names another instance than the body.
     header_instance: String,
     merchant: String,
     api_key: Secret<String>,
@@ -72,16 +65,16 @@ pub(super) struct WibmoRupay {
 
 /// Reads `base_url`, the two paths, `pg_instance_id`, `header_pg_instance_id`, `merchant_id` and `api_key`.
 pub(super) fn read(section: &mut Section<'_>) -> Option<WibmoRupay> {
-    let base = closed_base_url(section, None, "card numbers");
-    let generate_path = section.text("generate_path", url_path).unwrap_or_else(|| GENERATE_PATH.to_owned());
-    let verify_path = section.text("verify_path", url_path).unwrap_or_else(|| VERIFY_PATH.to_owned());
-    let instance = required(section, "pg_instance_id", "the id of the gateway's instance", word);
-    let header_instance = section.optional_text("header_pg_instance_id", word);
-    let merchant = required(section, "merchant_id", "the merchant's id there", word);
-    let api_key = secret(section, "api_key", "the x-api-key");
+    let base_url = settings::closed_base_url(section, None, "card numbers");
+    let generate_path = section.text("generate_path", settings::url_path).unwrap_or_else(|| GENERATE_PATH.to_owned());
+    let verify_path = section.text("verify_path", settings::url_path).unwrap_or_else(|| VERIFY_PATH.to_owned());
+    let instance = settings::required(section, "pg_instance_id", "the id of the gateway's instance", settings::word);
+    let header_instance = section.optional_text("header_pg_instance_id", settings::word);
+    let merchant = settings::required(section, "merchant_id", "the merchant's id there", settings::word);
+    let api_key = settings::secret(section, "api_key", "the x-api-key");
     let instance = instance?;
     Some(WibmoRupay {
-        base: base?,
+        base_url: base_url?,
         generate_path,
         verify_path,
         header_instance: header_instance.unwrap_or_else(|| instance.clone()),
@@ -94,14 +87,20 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<WibmoRupay> {
 impl WibmoRupay {
     fn call(&self, path: &str, body: impl serde::Serialize) -> Outbound {
         let header = Header { version: VERSION, instance: &self.instance, api_key: self.api_key.expose() };
-        Outbound::post(self.base.join(path)).header("pgInstanceId", &self.header_instance).json(&Call { header, body })
+        Outbound::post(self.base_url.join(path))
+            .header("pgInstanceId", &self.header_instance)
+            .json(&Call { header, body })
     }
 }
 
 impl Adapter for WibmoRupay {
+    fn base_url(&self) -> &BaseUrl {
+        &self.base_url
+    }
+
     fn abilities(&self) -> Abilities {
         Abilities {
-            // A second question about one code may count as a second attempt.
+            // A second check of one code may count as a second attempt.
             code_owner: CodeOwner::Provider { check_repeatable: false },
             channels: vec![Channel::Sms],
             // The issuer sends to the number that it has on file for the card.
@@ -112,7 +111,7 @@ impl Adapter for WibmoRupay {
 
     fn deliver(&self, delivery: &Delivery) -> Result<Outbound, RequestError> {
         let context = &delivery.context;
-        let given = |name| parameter(&context.parameters, name);
+        let given = |name| context::parameter(&context.parameters, name);
         let transaction = context.transaction.as_ref().ok_or(RequestError::MissingParameter("transaction"))?;
         let amount = paise(&transaction.amount)?;
         let reference = merchant_reference(context);
@@ -128,8 +127,8 @@ impl Adapter for WibmoRupay {
             mobile_number: mobile(context),
             card_holder_status: given("cardHolderStatus").unwrap_or(CARD_HOLDER_STATUS),
             http_accept: given("http_accept"),
-            browser_user_agent: said(&context.client.user_agent).or_else(|| given("browser_user_agent")),
-            customer_ip_address: said(&context.client.ip_address).or_else(|| given("customerIpAddress")),
+            browser_user_agent: context::said(&context.client.user_agent).or_else(|| given("browser_user_agent")),
+            customer_ip_address: context::said(&context.client.ip_address).or_else(|| given("customerIpAddress")),
             ext1: given("ext1"),
             ext2: given("ext2"),
             amount_in_inr: given("amountInINR"),
@@ -146,7 +145,7 @@ impl Adapter for WibmoRupay {
         }
         let Some(answer) = answer.json::<Answer>() else { return Delivered::Unknown };
         match answer.code() {
-            // Without its number the code could never be checked.
+            // Only with the transaction's number can the code be checked.
             Code::Success if (1..=200).contains(&answer.transaction.len()) => Delivered::Accepted(Receipt {
                 code_life: code_life(&answer.validity),
                 reference: answer.transaction,
@@ -155,17 +154,17 @@ impl Adapter for WibmoRupay {
             Code::Malformed | Code::Credentials => Delivered::Failed(Failure::Refused),
             // "User must initiate a new transaction."
             Code::Exhausted => Delivered::Declined(Decline::OptionExpired),
-            // The card or its issuer does not allow what was asked for: that is a judgement, not a failure.
+            // The card or its issuer does not allow the payment: a decision, not a failure.
             Code::Ineligible => Delivered::Declined(Decline::Risk),
             Code::Success | Code::WrongOtp | Code::Expired | Code::Other => Delivered::Unknown,
         }
     }
 
     fn check(&self, check: &Check) -> Result<Outbound, RequestError> {
-        let transaction = match said(&check.reference) {
+        let transaction = match context::said(&check.reference) {
             Some(reference) => reference,
             // Where the answer to the send was lost, the caller may know the number from elsewhere.
-            None => needed(&check.context.parameters, "pgTransactionId")?,
+            None => context::needed(&check.context.parameters, "pgTransactionId")?,
         };
         let body = Verify {
             instance: &self.instance,
@@ -184,13 +183,13 @@ impl Adapter for WibmoRupay {
         let Some(answer) = answer.json::<Answer>() else { return Checked::Unknown };
         match answer.code() {
             Code::Success if answer.is_authenticated() => {
-                // What the bank wants to see again when the payment is authorised.
-                Checked::Matched(Evidence { eci: String::new(), verification_id: evidence(answer.context) })
+                // The bank asks for it when the payment is authorised.
+                Checked::Matched(Evidence { eci: String::new(), verification_id: answer::evidence(answer.context) })
             }
             Code::WrongOtp => Checked::NotMatched,
             Code::Expired => Checked::Gone,
             Code::Exhausted => Checked::AttemptsExceeded,
-            // Refused before the code was looked at.
+            // Refused before the code was compared.
             Code::Credentials => Checked::Failed(Failure::Refused),
             // A malformed parameter may be the typed code.
             Code::Success | Code::Malformed | Code::Ineligible | Code::Other => Checked::Unknown,
@@ -204,54 +203,54 @@ impl Adapter for WibmoRupay {
 
 fn card(context: &ChallengeContext) -> Result<wire::Card<'_>, RequestError> {
     let shaped = |name, fits: fn(&str) -> bool| {
-        let value = needed(&context.parameters, name)?;
+        let value = context::needed(&context.parameters, name)?;
         if fits(value) { Ok(value) } else { Err(RequestError::InvalidParameter(name)) }
     };
     Ok(wire::Card {
         // ISO/IEC 7812: at most 19 digits.
-        pan: shaped("pan", |text| is_digits(text, 12..=19))?,
+        pan: shaped("pan", |text| context::is_digits(text, 12..=19))?,
         expiry: shaped("expDate", is_month)?,
-        cvd2: shaped("cvd2", |text| is_digits(text, 3..=4))?,
+        cvd2: shaped("cvd2", |text| context::is_digits(text, 3..=4))?,
         name: shaped("nameOnCard", |text| text.chars().count() <= 100 && !text.chars().any(char::is_control))?,
     })
 }
 
 /// MMYYYY.
 fn is_month(text: &str) -> bool {
-    is_digits(text, 6..=6) && text.get(..2).is_some_and(|month| ("01"..="12").contains(&month))
+    context::is_digits(text, 6..=6) && text.get(..2).is_some_and(|month| ("01"..="12").contains(&month))
 }
 
-/// The amount in hundredths without a point, as a sibling page of the same provider says.
+/// The amount in hundredths without a point, as another page of the same provider says.
 fn paise(amount: &Amount) -> Result<String, RequestError> {
-    let fits = |paise: &String| is_digits(paise, 1..=12);
-    indian_units(amount, 10_000).and_then(|paise| {
+    let fits = |paise: &String| context::is_digits(paise, 1..=12);
+    context::indian_units(amount, 10_000).and_then(|paise| {
         Some(paise).filter(fits).ok_or(RequestError::InvalidParameter("transaction.amount.amount_micros"))
     })
 }
 
-/// The same for all sends of a challenge, so that a new code makes the old one void, and for its checks. In this order: the
-/// caller's parameter, the transaction's reference, a name made from the challenge's.
+/// The merchant reference: the caller's parameter, or else the transaction's reference, or else a name derived from the
+/// challenge. It is the same for all sends of a challenge, so that a new code voids the old one, and for its checks.
 fn merchant_reference(context: &ChallengeContext) -> String {
-    let reference = context.transaction.as_ref().and_then(|transaction| said(&transaction.reference));
-    match parameter(&context.parameters, "merchantReferenceNo").or(reference) {
+    let reference = context.transaction.as_ref().and_then(|transaction| context::said(&transaction.reference));
+    match context::parameter(&context.parameters, "merchantReferenceNo").or(reference) {
         Some(reference) => reference.to_owned(),
-        None => derived_hex(&context.tenant, context.challenge.as_str(), MAX_REFERENCE),
+        None => context::derived_hex(&context.tenant, context.challenge.as_str(), MAX_REFERENCE),
     }
 }
 
-/// The ten digits of an Indian number, as in the sample; those of any other without its plus. A number that the caller only
-/// hands over as a parameter is taken where the contact is on file.
+/// The ten digits of an Indian number, as in the sample; any other number without its plus. Where the contact is on file,
+/// the caller's parameter.
 fn mobile(context: &ChallengeContext) -> Option<&str> {
     match &context.destination {
         Destination::Phone(number) => {
             let number = number.expose();
-            indian_mobile(number).or_else(|| number.strip_prefix('+'))
+            context::indian_mobile(number).or_else(|| number.strip_prefix('+'))
         }
-        Destination::Email(_) | Destination::OnFile => parameter(&context.parameters, "mobileNumber"),
+        Destination::Email(_) | Destination::OnFile => context::parameter(&context.parameters, "mobileNumber"),
     }
 }
 
-/// Two digits of minutes, at most 30; 00 says nothing.
+/// The validity from two digits of minutes, at most 30; 00 means that it is not told.
 fn code_life(minutes: &str) -> Option<Duration> {
     let minutes: u64 = minutes.parse().ok().filter(|minutes| (1..=MAX_VALIDITY).contains(minutes))?;
     Some(Duration::from_secs(minutes * 60))

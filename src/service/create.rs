@@ -5,11 +5,12 @@ use std::{sync::Arc, time::Duration};
 use super::{
     Otp,
     context::CallContext,
+    delivery::Send,
     error::{Error, Precondition},
+    memory::Snapshot,
     quotas::{Acquisition, NO_QUOTAS, Uses},
     request::{Caller, CreateChallenge, Reach},
-    send::Send,
-    states::{ChallengeRef, INDEX_MARGIN, Snapshot},
+    states::{ChallengeRef, INDEX_MARGIN},
     timing::MAX_CONFLICTS,
 };
 use crate::{

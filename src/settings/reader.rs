@@ -1,100 +1,31 @@
-//! Reads settings one by one, and keeps all that is wrong for one report.
+//! Reads settings one by one.
 //!
-//! A setting that is wrong reads as unset, so that reading goes on and finds the next mistake. A section is read inside
-//! [`Section::section`], which reports what nobody asked for: an unknown key is a mistake, never ignored.
+//! A setting that is wrong reads as unset, so that reading goes on and finds the next error. A section is read inside
+//! [`Section::section`], which then reports every key that was not asked for: an unknown key is an error, never ignored.
 
-use std::{
-    cell::RefCell,
-    collections::{BTreeMap, BTreeSet},
-    fmt::Display,
-    ops::RangeInclusive,
-};
+use std::{collections::BTreeSet, fmt::Display, ops::RangeInclusive};
 
 use super::{
-    mistake::{Mistake, Mistakes},
+    diagnostics::Diagnostics,
     tree::{Node, Table, table_of},
 };
-
-/// Keeps mistakes, and which variable set what.
-#[derive(Default)]
-pub struct Ledger {
-    mistakes: RefCell<Vec<Mistake>>,
-    variables: BTreeMap<String, String>,
-    /// Every setting that was asked for.
-    known: RefCell<BTreeSet<String>>,
-}
-
-impl Ledger {
-    /// Notes a mistake of the setting with this path.
-    pub fn add(&self, setting: &str, message: impl Into<String>) {
-        let variable = self.variable(setting).map(str::to_owned);
-        let mistake = Mistake { setting: setting.to_owned(), variable, message: message.into() };
-        let mut mistakes = self.mistakes.borrow_mut();
-        // A layer that several policies share is checked once for each.
-        if !mistakes.contains(&mistake) {
-            mistakes.push(mistake);
-        }
-    }
-
-    /// Notes that a setting does not fit with others, unless it is wrong in itself.
-    pub fn misfit(&self, setting: &str, message: impl Into<String>) {
-        if !self.is_wrong(setting) {
-            self.add(setting, message);
-        }
-    }
-
-    /// Whether the setting is wrong already: then it says nothing about how it relates to others.
-    pub fn is_wrong(&self, setting: &str) -> bool {
-        self.mistakes.borrow().iter().any(|mistake| mistake.setting == setting)
-    }
-
-    /// Whether anything in the section, or the section itself, is wrong already.
-    pub fn is_wrong_within(&self, section: &str) -> bool {
-        let within =
-            |setting: &str| setting.strip_prefix(section).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
-        self.mistakes.borrow().iter().any(|mistake| within(&mistake.setting))
-    }
-
-    /// Notes which variable set a setting, and gives back the one that had done so before.
-    pub fn set_variable(&mut self, setting: &str, variable: &str) -> Option<String> {
-        self.variables.insert(setting.to_owned(), variable.to_owned())
-    }
-
-    /// The variable that set a setting or a section around it.
-    fn variable(&self, setting: &str) -> Option<&str> {
-        let found = self.variables.get(setting).map(String::as_str);
-        found.or_else(|| setting.rsplit_once('.').and_then(|(section, _)| self.variable(section)))
-    }
-
-    /// The paths of all settings that were asked for.
-    #[cfg(test)]
-    pub fn known(&self) -> BTreeSet<String> {
-        self.known.borrow().clone()
-    }
-
-    /// The value, if nothing was wrong.
-    pub fn finish<T>(self, value: T) -> Result<T, Mistakes> {
-        let mistakes = self.mistakes.into_inner();
-        if mistakes.is_empty() { Ok(value) } else { Err(Mistakes(mistakes)) }
-    }
-}
 
 /// One section while it is read.
 pub struct Section<'a> {
     path: String,
     table: Table,
     asked: BTreeSet<String>,
-    ledger: &'a Ledger,
+    diagnostics: &'a Diagnostics,
 }
 
 impl<'a> Section<'a> {
     /// Reads the whole tree.
-    pub fn root<T>(table: Table, ledger: &'a Ledger, read: impl FnOnce(&mut Self) -> T) -> T {
-        Self::read(String::new(), table, ledger, read)
+    pub fn root<T>(table: Table, diagnostics: &'a Diagnostics, read: impl FnOnce(&mut Self) -> T) -> T {
+        Self::read(String::new(), table, diagnostics, read)
     }
 
     /// Reads a section; one that is not there reads as empty.
-    pub fn section<T>(&mut self, name: &str, read: impl FnOnce(&mut Section<'a>) -> T) -> T {
+    pub(crate) fn section<T>(&mut self, name: &str, read: impl FnOnce(&mut Section<'a>) -> T) -> T {
         let path = self.path_of(name);
         let table = match self.remove(name) {
             None => Ok(Table::default()),
@@ -103,32 +34,32 @@ impl<'a> Section<'a> {
             Some(Node::Value(_)) => Err(format!("must be a section: [{path}]")),
         };
         let table = table.unwrap_or_else(|message| {
-            self.ledger.add(&path, message);
+            self.diagnostics.add(&path, message);
             Table::default()
         });
-        Self::read(path, table, self.ledger, read)
+        Self::read(path, table, self.diagnostics, read)
     }
 
-    fn read<T>(path: String, table: Table, ledger: &'a Ledger, read: impl FnOnce(&mut Self) -> T) -> T {
-        let mut section = Self { path, table, asked: BTreeSet::new(), ledger };
+    fn read<T>(path: String, table: Table, diagnostics: &'a Diagnostics, read: impl FnOnce(&mut Self) -> T) -> T {
+        let mut section = Self { path, table, asked: BTreeSet::new(), diagnostics };
         let value = read(&mut section);
         section.report_unknown();
         value
     }
 
-    /// The names in this section that have not been asked for: for sections whose keys the operator makes up.
-    pub fn names(&self) -> Vec<String> {
+    /// The keys that have not been asked for: for sections whose keys the operator chooses.
+    pub(crate) fn names(&self) -> Vec<String> {
         self.table.0.keys().cloned().collect()
     }
 
-    /// Whether the section says nothing.
-    pub fn is_empty(&self) -> bool {
+    /// Whether the section has no keys.
+    pub(crate) fn is_empty(&self) -> bool {
         self.table.0.is_empty()
     }
 
     /// `true` or `false`.
-    pub fn boolean(&mut self, name: &str) -> Option<bool> {
-        self.take(name, |node| match node {
+    pub(crate) fn boolean(&mut self, name: &str) -> Option<bool> {
+        self.value(name, |node| match node {
             Node::Value(toml::Value::Boolean(value)) => Ok(value),
             Node::Text(text) => {
                 text.trim().to_ascii_lowercase().parse().map_err(|_| "must be true or false".to_owned())
@@ -138,15 +69,15 @@ impl<'a> Section<'a> {
     }
 
     /// A whole number.
-    pub fn integer<N>(&mut self, name: &str, range: RangeInclusive<N>) -> Option<N>
+    pub(crate) fn integer<N>(&mut self, name: &str, range: RangeInclusive<N>) -> Option<N>
     where
         N: TryFrom<i64> + PartialOrd + Display,
     {
         self.integer_or(name, range, |message| message)
     }
 
-    /// A whole number, with more to say where it is wrong.
-    pub fn integer_or<N>(
+    /// A whole number; `say` may add to the message where it is out of range.
+    pub(crate) fn integer_or<N>(
         &mut self,
         name: &str,
         range: RangeInclusive<N>,
@@ -156,7 +87,7 @@ impl<'a> Section<'a> {
         N: TryFrom<i64> + PartialOrd + Display,
     {
         let range_text = format!("{} to {}", range.start(), range.end());
-        self.take(name, |node| {
+        self.value(name, |node| {
             let number: Option<i64> = match node {
                 Node::Value(toml::Value::Integer(number)) => Some(number),
                 Node::Text(text) => text.trim().parse().ok(),
@@ -168,27 +99,27 @@ impl<'a> Section<'a> {
         })
     }
 
-    /// A text, as `parse` takes it.
-    pub fn text<T>(&mut self, name: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
-        self.take(name, |node| match node {
+    /// A text that `parse` accepts.
+    pub(crate) fn text<T>(&mut self, name: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+        self.value(name, |node| match node {
             Node::Value(toml::Value::String(text)) | Node::Text(text) => parse(&text),
             _ => Err("must be a text in quotes".to_owned()),
         })
     }
 
-    /// A text that may be empty, which is as unset: so a variable can take back what the file says.
-    pub fn optional_text<T>(&mut self, name: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+    /// A text that may be empty, which means unset, so that a variable can undo what the file says.
+    pub(crate) fn optional_text<T>(&mut self, name: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
         self.text(name, |text| if text.is_empty() { Ok(None) } else { parse(text).map(Some) }).flatten()
     }
 
-    /// A list of texts, each as `parse` takes it.
-    pub fn list<T>(
+    /// A list of texts, each of which `parse` accepts.
+    pub(crate) fn list<T>(
         &mut self,
         name: &str,
         lengths: RangeInclusive<usize>,
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> Option<Vec<T>> {
-        self.take(name, |node| {
+        self.value(name, |node| {
             let list = match node {
                 Node::Value(value) => Some(value),
                 Node::Text(text) => text.parse().ok(),
@@ -209,42 +140,47 @@ impl<'a> Section<'a> {
         })
     }
 
-    /// Passes over what has not been asked for: it cannot be judged.
-    pub fn forget_rest(&mut self) {
+    /// Drops the keys that have not been asked for, without an error: it is not known whether they belong here.
+    pub(crate) fn forget_rest(&mut self) {
         self.table = Table::default();
     }
 
-    /// Notes that a setting of this section does not fit with others, unless it is wrong in itself.
-    pub fn misfit(&self, name: &str, message: impl Into<String>) {
-        self.ledger.misfit(&self.path_of(name), message);
+    /// Adds an error of a required setting that is absent.
+    pub(crate) fn missing(&self, name: &str, what: &str) {
+        self.cross_field_error(name, format!("required: {what}"));
+    }
+
+    /// Adds an error that concerns several settings, unless this one is wrong in itself.
+    pub(crate) fn cross_field_error(&self, name: &str, message: impl Into<String>) {
+        self.diagnostics.cross_field_error(&self.path_of(name), message);
     }
 
     /// Reports a setting or section that has no meaning here, with the reason.
-    pub fn refuse(&mut self, name: &str, reason: &str) {
+    pub(crate) fn refuse(&mut self, name: &str, reason: &str) {
         if let Some(node) = self.table.0.remove(name) {
             for path in leaves(self.path_of(name), &node) {
-                self.ledger.add(&path, reason);
+                self.diagnostics.add(&path, reason);
             }
         }
     }
 
-    /// Where the section is.
-    pub fn path(&self) -> &str {
+    /// The section's path, such as `policy.lock`; empty for the root.
+    pub(crate) fn path(&self) -> &str {
         &self.path
     }
 
-    /// The ledger, for what is checked after reading.
-    pub fn ledger(&self) -> &'a Ledger {
-        self.ledger
+    /// The diagnostics, for checks across sections.
+    pub(crate) fn diagnostics(&self) -> &'a Diagnostics {
+        self.diagnostics
     }
 
-    fn take<T>(&mut self, name: &str, parse: impl FnOnce(Node) -> Result<T, String>) -> Option<T> {
+    fn value<T>(&mut self, name: &str, parse: impl FnOnce(Node) -> Result<T, String>) -> Option<T> {
         let path = self.path_of(name);
-        self.ledger.known.borrow_mut().insert(path.clone());
+        self.diagnostics.asked_for(&path);
         match parse(self.remove(name)?) {
             Ok(value) => Some(value),
             Err(message) => {
-                self.ledger.add(&path, message);
+                self.diagnostics.add(&path, message);
                 None
             }
         }
@@ -264,13 +200,13 @@ impl<'a> Section<'a> {
         let message = format!("unknown setting; here are: {}", known.join(", "));
         for (name, node) in &self.table.0 {
             for path in leaves(self.path_of(name), node) {
-                self.ledger.add(&path, message.clone());
+                self.diagnostics.add(&path, message.clone());
             }
         }
     }
 }
 
-/// The settings below a node, so that each variable that set one is named.
+/// The paths of all settings below a node, so that an error names the variable that set each.
 fn leaves(path: String, node: &Node) -> Vec<String> {
     match node {
         Node::Table(table) if !table.0.is_empty() => {

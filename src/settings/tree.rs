@@ -1,25 +1,25 @@
-//! Settings before they are read: the file's tables with the environment's values laid over them.
+//! Settings before they are read: the tables of the file, with the values of the environment instead of those of the file where both have one.
 
 use std::collections::BTreeMap;
 
-use super::reader::Ledger;
+use super::diagnostics::Diagnostics;
 
 /// A setting or a section of settings.
-pub enum Node {
+pub(crate) enum Node {
     /// A section.
     Table(Table),
     /// A value of the file.
     Value(toml::Value),
-    /// A variable's text: its type is whatever the setting wants.
+    /// A variable's text, which becomes a value of the type that the setting has.
     Text(String),
 }
 
 /// The settings of one section.
 #[derive(Default)]
-pub struct Table(pub BTreeMap<String, Node>);
+pub struct Table(pub(super) BTreeMap<String, Node>);
 
 impl Table {
-    /// Takes a table of the file.
+    /// A table of the file.
     pub fn from_toml(table: toml::Table) -> Self {
         let node = |value| match value {
             toml::Value::Table(table) => Node::Table(Self::from_toml(table)),
@@ -28,12 +28,18 @@ impl Table {
         Self(table.into_iter().map(|(key, value)| (key, node(value))).collect())
     }
 
-    /// Lays a variable's value over what is there.
+    /// Puts a variable's value in its place, instead of the file's.
     ///
     /// # Errors
-    /// The path of a value on the way that is not a section.
-    pub fn put(&mut self, segments: &[&str], variable: &str, node: Node, ledger: &mut Ledger) -> Result<(), String> {
-        self.put_below("", segments, variable, node, ledger)
+    /// The path of a section around it that the file has as a plain value.
+    pub(crate) fn put(
+        &mut self,
+        segments: &[&str],
+        variable: &str,
+        node: Node,
+        diagnostics: &mut Diagnostics,
+    ) -> Result<(), String> {
+        self.put_below("", segments, variable, node, diagnostics)
     }
 
     fn put_below(
@@ -42,14 +48,14 @@ impl Table {
         segments: &[&str],
         variable: &str,
         node: Node,
-        ledger: &mut Ledger,
+        diagnostics: &mut Diagnostics,
     ) -> Result<(), String> {
         let Some((first, rest)) = segments.split_first() else { return Ok(()) };
         let key = self.key(path, first);
         let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
         if rest.is_empty() {
-            if let Some(other) = ledger.set_variable(&path, variable) {
-                ledger.add(&path, format!("set twice in the environment, also by {other}"));
+            if let Some(other) = diagnostics.set_variable(&path, variable) {
+                diagnostics.add(&path, format!("set twice in the environment, also by {other}"));
             }
             self.0.insert(key, node);
             return Ok(());
@@ -59,13 +65,13 @@ impl Table {
             *below = Node::Table(table_of(text).map_err(|_| path.clone())?);
         }
         match below {
-            Node::Table(table) => table.put_below(&path, rest, variable, node, ledger),
+            Node::Table(table) => table.put_below(&path, rest, variable, node, diagnostics),
             Node::Value(_) | Node::Text(_) => Err(path),
         }
     }
 
-    /// The key that a variable means: one of the file in whatever case, or else in lower case. Tenants are named by
-    /// callers, so their case is kept.
+    /// The key that a variable means: that of the file in any case, or else in lower case. The case of a tenant is kept,
+    /// because callers send its name.
     fn key(&self, path: &str, segment: &str) -> String {
         let same = |key: &&String| key.eq_ignore_ascii_case(segment);
         match self.0.keys().find(same) {
@@ -78,7 +84,7 @@ impl Table {
 }
 
 /// The table that a variable holds in TOML syntax.
-pub fn table_of(text: &str) -> Result<Table, String> {
+pub(super) fn table_of(text: &str) -> Result<Table, String> {
     match text.parse() {
         Ok(toml::Value::Table(table)) => Ok(Table::from_toml(table)),
         _ => Err("must be a table in TOML syntax, such as { key = \"value\" }".to_owned()),

@@ -10,7 +10,7 @@ use otpd::{
 fn load(file: &str, environment: &[(&str, &str)]) -> Result<Config, Vec<String>> {
     let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     let source = Source { file: Some(("otpd.toml".to_owned(), file.to_owned())), environment };
-    Config::load(&source).map_err(|mistakes| mistakes.0.iter().map(ToString::to_string).collect())
+    Config::load(&source).map_err(|errors| errors.0.iter().map(ToString::to_string).collect())
 }
 
 #[track_caller]
@@ -106,9 +106,9 @@ fn a_provider_is_of_a_kind_that_there_is() {
 #[test]
 fn what_a_provider_lacks_is_reported_at_once_and_unquoted() {
     let file = "[providers.twilio-verify]\nauth_token = \"hunter 2\"\nservice_sid = \"AC1\"\ncode_length = 3";
-    let mistakes = load(file, &[]).unwrap_err();
+    let errors = load(file, &[]).unwrap_err();
     assert_eq!(
-        mistakes,
+        errors,
         [
             "providers.twilio-verify.account_sid: required: the account's SID, or that of an API key",
             "providers.twilio-verify.auth_token: must be visible ASCII characters without spaces",
@@ -129,9 +129,9 @@ fn unknown_settings_are_mistakes_and_name_their_neighbours() {
         "[requests]\nmax_skew = \"1s\"",
         "requests.max_skew: unknown setting; here are: accept_unlisted_tenants, max_timestamp_skew",
     );
-    let mistakes = load("[sever]\nlisten = \"127.0.0.1:1\"\n[policy.purposes.payment]", &[]).unwrap_err();
-    assert!(mistakes[0].starts_with("policy.purposes.payment: unknown setting; here are: login,"), "{mistakes:?}");
-    assert!(mistakes[1].starts_with("sever.listen: unknown setting; here are: force,"), "{mistakes:?}");
+    let errors = load("[sever]\nlisten = \"127.0.0.1:1\"\n[policy.purposes.payment]", &[]).unwrap_err();
+    assert!(errors[0].starts_with("policy.purposes.payment: unknown setting; here are: login,"), "{errors:?}");
+    assert!(errors[1].starts_with("sever.listen: unknown setting; here are: force,"), "{errors:?}");
 }
 
 #[test]
@@ -187,8 +187,8 @@ fn everything_wrong_is_reported_at_once() {
         for_good_after = 8
     ";
     let environment = [("OTPD__LOG__FORMAT", "yaml"), ("OTPD__LOG__LEVEL", "info")];
-    let mistakes = load(file, &environment).unwrap_err();
-    let settings: Vec<&str> = mistakes.iter().map(|mistake| mistake.split(": ").next().unwrap()).collect();
+    let errors = load(file, &environment).unwrap_err();
+    let settings: Vec<&str> = errors.iter().map(|error| error.split(": ").next().unwrap()).collect();
     assert_eq!(
         settings,
         [
@@ -202,14 +202,14 @@ fn everything_wrong_is_reported_at_once() {
             "log.level (OTPD__LOG__LEVEL)",
         ]
     );
-    assert!(!mistakes.join("\n").contains("hunter2"), "{mistakes:?}");
+    assert!(!errors.join("\n").contains("hunter2"), "{errors:?}");
 }
 
 #[test]
 fn a_file_that_is_not_toml_is_reported_without_quoting_it() {
-    let mistakes = load("[store]\nurl = redis://:hunter2@db\n", &[]).unwrap_err();
-    assert!(mistakes[0].starts_with("otpd.toml: line 2: not TOML: "), "{mistakes:?}");
-    assert!(!mistakes.join("\n").contains("hunter2"), "{mistakes:?}");
+    let errors = load("[store]\nurl = redis://:hunter2@db\n", &[]).unwrap_err();
+    assert!(errors[0].starts_with("otpd.toml: line 2: not TOML: "), "{errors:?}");
+    assert!(!errors.join("\n").contains("hunter2"), "{errors:?}");
 }
 
 #[test]
@@ -264,8 +264,8 @@ fn variables_that_are_no_settings_are_mistakes() {
 
 #[test]
 fn production_refuses_what_shows_codes_or_loses_keys_unless_forced() {
-    let settings = |mistakes: Vec<String>| -> Vec<String> {
-        mistakes.iter().map(|mistake| mistake.split(": ").next().unwrap().to_owned()).collect()
+    let settings = |errors: Vec<String>| -> Vec<String> {
+        errors.iter().map(|error| error.split(": ").next().unwrap().to_owned()).collect()
     };
     let bare = load("profile = \"production\"", &[]).unwrap_err();
     assert_eq!(settings(bare), ["OTPD_MASTER_KEYS", "providers"]);
@@ -326,8 +326,8 @@ fn all_that_is_wrong_with_messages_is_reported_at_once() {
         [messages.templates.d]
         channel = \"pigeon\"
     ";
-    let mistakes = load(file, &[]).unwrap_err();
-    let settings: Vec<&str> = mistakes.iter().map(|mistake| mistake.split(": ").next().unwrap()).collect();
+    let errors = load(file, &[]).unwrap_err();
+    let settings: Vec<&str> = errors.iter().map(|error| error.split(": ").next().unwrap()).collect();
     assert_eq!(
         settings,
         [
@@ -340,7 +340,7 @@ fn all_that_is_wrong_with_messages_is_reported_at_once() {
             "messages.templates.c.text",
         ]
     );
-    assert!(!mistakes.join("\n").contains("hunter2"), "{mistakes:?}");
+    assert!(!errors.join("\n").contains("hunter2"), "{errors:?}");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use otpd::{
     },
     providers::{
         adapter::{Abilities, Adapter, delivered_by_status},
-        http::{HttpProvider, Inbound, Outbound},
+        http::{BaseUrl, HttpProvider, Inbound, Outbound},
     },
     secret::Secret,
 };
@@ -20,10 +20,14 @@ use super::{logs, play::play, probe::http_settings, scenario::Scenario, server::
 
 /// The smallest adapter that uses every part of a request.
 struct Tiny {
-    base: String,
+    base: BaseUrl,
 }
 
 impl Adapter for Tiny {
+    fn base_url(&self) -> &BaseUrl {
+        &self.base
+    }
+
     fn abilities(&self) -> Abilities {
         let code_owner = CodeOwner::Provider { check_repeatable: true };
         Abilities { code_owner, channels: vec![Channel::Sms], contact_on_file: false, code_life: None }
@@ -31,7 +35,7 @@ impl Adapter for Tiny {
 
     fn deliver(&self, delivery: &Delivery) -> Result<Outbound, RequestError> {
         let code = delivery.message.as_ref().ok_or(RequestError::MissingParameter("code"))?;
-        let outbound = Outbound::post(format!("{}/send", self.base)).query(&[("a", "1 2"), ("b", "x&y")]);
+        let outbound = Outbound::post(self.base.join("/send")).query(&[("a", "1 2"), ("b", "x&y")]);
         Ok(outbound.bearer(&Secret::new("TOKEN-77".to_owned())).json(&json!({"code": code.code.expose(), "n": [1, 2]})))
     }
 
@@ -44,7 +48,7 @@ impl Adapter for Tiny {
     }
 
     fn check(&self, check: &Check) -> Result<Outbound, RequestError> {
-        Ok(Outbound::post(format!("{}/check", self.base)).form(&[("to", "+1 2"), ("otp", check.otp.expose())]))
+        Ok(Outbound::post(self.base.join("/check")).form(&[("to", "+1 2"), ("otp", check.otp.expose())]))
     }
 
     fn checked(&self, _: &Check, answer: &Inbound) -> Checked {
@@ -93,7 +97,7 @@ fn throttled() -> Value {
 
 async fn complaints(server: &Server, scenario: &Value) -> Vec<String> {
     let scenario: Scenario = serde_json::from_value(scenario.clone()).unwrap();
-    let adapter = Box::new(Tiny { base: server.url() });
+    let adapter = Box::new(Tiny { base: BaseUrl::parse(&server.url()).unwrap() });
     let provider = HttpProvider::new("tiny", adapter, &http_settings(""), Arc::new(SystemClock)).unwrap();
     play(&provider, &scenario, server).await
 }

@@ -10,8 +10,8 @@ use std::{
 use otpd::{
     metrics::Metrics,
     ports::{clock::SystemClock, provider::Provider},
-    providers::{self, KINDS, Means},
-    settings::{Ledger, Section, tree::Table},
+    providers::{self, KINDS, ProviderDeps},
+    settings::{Diagnostics, Section, tree::Table},
 };
 
 use super::{
@@ -89,13 +89,13 @@ impl Fixture {
     fn provider_of(&self, file: &str, server: &str) -> Result<Arc<dyn Provider>, String> {
         let mut settings = self.settings(file, server)?;
         settings.remove("kind");
-        let ledger = Ledger::default();
+        let diagnostics = Diagnostics::default();
         let configured =
-            Section::root(Table::from_toml(settings), &ledger, |section| providers::read(self.kind, section));
-        let configured = ledger.finish(configured).map_err(|mistakes| format!("{file}: {mistakes}"))?;
+            Section::root(Table::from_toml(settings), &diagnostics, |section| providers::read(self.kind, section));
+        let configured = diagnostics.finish(configured).map_err(|errors| format!("{file}: {errors}"))?;
         let configured = configured.ok_or_else(|| format!("{file}: not read, and no mistake was reported"))?;
         configured
-            .build(self.kind, &Means { clock: Arc::new(SystemClock), observer: Arc::new(Metrics::default()) })
+            .build(self.kind, &ProviderDeps { clock: Arc::new(SystemClock), observer: Arc::new(Metrics::default()) })
             .map_err(|error| format!("{file}: {error}"))
     }
 

@@ -18,10 +18,10 @@ use otpd::{
     },
     providers::{
         adapter::{Abilities, Adapter, checked_by_status, delivered_by_status},
-        http::{HttpProvider, HttpSettings, Inbound, Outbound},
+        http::{BaseUrl, HttpProvider, HttpSettings, Inbound, Outbound},
     },
     secret::Secret,
-    settings::{Ledger, Section, tree::Table},
+    settings::{Diagnostics, Section, tree::Table},
 };
 use serde_json::json;
 
@@ -31,7 +31,7 @@ use super::scenario::Given;
 pub(crate) const SECRETS: [&str; 5] = ["918273", "4155550100", "parameter-secret", "token-secret", "answer-secret"];
 
 /// Longer than any call of these tests may take.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const LONGEST_CALL: Duration = Duration::from_secs(10);
 
 /// A success, with a reference that tells answers apart.
 pub(crate) fn success(reference: &str) -> Vec<u8> {
@@ -73,14 +73,14 @@ impl Clock for ManualClock {
 
 /// Sends the code and the parameters in every place that a request has. The body of a success is its reference.
 struct Adaptation {
-    url: String,
+    base_url: BaseUrl,
     method: Method,
     bare: bool,
 }
 
 impl Adaptation {
     fn request(&self, code: &str, parameter: &str) -> Outbound {
-        let outbound = Outbound::new(self.method.clone(), format!("{}/send", self.url))
+        let outbound = Outbound::new(self.method.clone(), self.base_url.join("/send"))
             .query(&[("code", code), ("p", parameter)])
             .bearer(&Secret::new("token-secret".to_owned()))
             .header("x-parameter", parameter);
@@ -89,6 +89,10 @@ impl Adaptation {
 }
 
 impl Adapter for Adaptation {
+    fn base_url(&self) -> &BaseUrl {
+        &self.base_url
+    }
+
     fn abilities(&self) -> Abilities {
         let code_owner = CodeOwner::Provider { check_repeatable: true };
         Abilities { code_owner, channels: vec![Channel::Sms], contact_on_file: false, code_life: None }
@@ -138,19 +142,20 @@ impl Probe {
 
     fn with(url: &str, settings: &str, method: Method, bare: bool) -> Self {
         let clock = Arc::new(ManualClock::default());
-        let adapter = Box::new(Adaptation { url: url.to_owned(), method, bare });
+        let adapter = Box::new(Adaptation { base_url: BaseUrl::parse(url).unwrap(), method, bare });
         let provider = HttpProvider::new("probe", adapter, &http_settings(settings), clock.clone());
         Self { provider: Arc::new(provider.unwrap()), clock }
     }
 
     /// Whether a provider can be built.
     pub(crate) fn try_new(url: &str, settings: &HttpSettings) -> io::Result<()> {
-        let adapter = Box::new(Adaptation { url: url.to_owned(), method: Method::POST, bare: false });
+        let adapter =
+            Box::new(Adaptation { base_url: BaseUrl::parse(url).unwrap(), method: Method::POST, bare: false });
         HttpProvider::new("probe", adapter, settings, Arc::new(ManualClock::default())).map(drop)
     }
 
     pub(crate) async fn deliver(&self) -> Delivered {
-        self.deliver_within(PATIENCE).await
+        self.deliver_within(LONGEST_CALL).await
     }
 
     pub(crate) async fn deliver_within(&self, span: Duration) -> Delivered {
@@ -158,16 +163,16 @@ impl Probe {
     }
 
     pub(crate) async fn check(&self) -> Checked {
-        self.provider.check(given("").check().unwrap(), Deadline::after(PATIENCE)).await
+        self.provider.check(given("").check().unwrap(), Deadline::after(LONGEST_CALL)).await
     }
 }
 
 /// Settings as a provider's section gives them.
 pub(crate) fn http_settings(text: &str) -> HttpSettings {
-    let ledger = Ledger::default();
+    let diagnostics = Diagnostics::default();
     let table = Table::from_toml(text.parse().unwrap());
-    let settings = Section::root(table, &ledger, HttpSettings::read);
-    ledger.finish(settings).unwrap()
+    let settings = Section::root(table, &diagnostics, HttpSettings::read);
+    diagnostics.finish(settings).unwrap()
 }
 
 pub(crate) fn delivery(parameter: &str) -> Delivery {

@@ -10,7 +10,7 @@ use otpd::{
         quota::Window,
         route::Scope,
     },
-    messages::{Messages, ending::Ending, templates::Template},
+    messages::{Messages, sms_suffix::SmsSuffix, templates::Template},
     service::{
         error::{Error, Precondition},
         request::CreateChallenge,
@@ -348,7 +348,7 @@ async fn a_reader_of_german_sees_amount_and_payee_in_german() {
     let text = "{{ code }} für {{ amount }} {{ currency }} an {{ payee }}. {{ brand }} fragt nie danach.";
     let scope = Scope { purpose: Some(Purpose::Transaction), channel: Some(Channel::Sms), ..Scope::default() };
     let german = Template { name: "de".to_owned(), scope, locale: "de".to_owned(), text: text.to_owned() };
-    let ending = Ending::origin("bank.example").unwrap();
+    let ending = SmsSuffix::origin_bound("bank.example").unwrap();
     let messages = Messages::new(Some("Bank".to_owned()), ending, vec![german]).unwrap();
     let mut world = World::new();
     world.messages = Arc::new(messages);

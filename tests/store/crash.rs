@@ -13,39 +13,43 @@ use std::{
 use otpd::{
     ports::{
         clock::SystemClock,
-        store::{Store, Swapped},
+        store::{Acquired, Store},
     },
-    stores::embedded::Embedded,
+    stores::embedded::{Embedded, StoreTime},
 };
 use tokio_util::task::TaskTracker;
 
-use crate::harness::{Easy, HOUR, at, content, name, record, soon, take_id, version, window};
+use crate::harness::{Easy, HOUR, Outcome, at, changes, name, named, partition, soon, token, window};
 
 const CHILD_DIRECTORY: &str = "OTPD_TEST_CHILD_DIRECTORY";
 const LANES: u64 = 8;
 
-/// Not a test of its own: the process that `kill_nine` kills. Each lane swaps its record onwards and says so.
+/// Not a test of its own: the process that `kill_nine` kills. Each lane writes its two records onwards and says so.
 #[test]
 fn child() {
     let Some(directory) = std::env::var_os(CHILD_DIRECTORY) else { return };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
         let tracker = TaskTracker::new();
-        let store = Arc::new(Embedded::open(Path::new(&directory), Arc::new(SystemClock), &tracker).await.unwrap());
+        let store = Arc::new(
+            Embedded::open(Path::new(&directory), StoreTime::starting_at(&SystemClock), &tracker).await.unwrap(),
+        );
         let mut lanes = tokio::task::JoinSet::new();
         for lane in 0..LANES {
             let store = Arc::clone(&store);
             lanes.spawn(async move {
-                let present = store.load(name(lane), soon()).await.unwrap();
-                let mut n = present.map_or(0, |record| content(&record));
+                let store = Easy(store);
+                let mut n = store.read(lane, &[0, 1]).await[0].unwrap_or(0);
                 if n == 0 {
-                    store.insert(name(lane), &record(0), HOUR, soon()).await.unwrap();
+                    store.commit(lane, &[(0, None, Some(0)), (1, None, Some(0))]).await;
                 }
                 let quota = [window(10_000, HOUR)];
                 loop {
-                    store.take(name(lane), take_id(n + 1), &quota, at(n + 1), soon()).await.unwrap();
-                    let swapped = store.swap(name(lane), version(n), &record(n + 1), HOUR, soon()).await.unwrap();
-                    assert_eq!(swapped, Swapped::Done);
+                    // Killed between the two, the process before has counted this use already.
+                    let acquired = store.acquire(lane, n + 1, &quota, n + 1).await;
+                    assert_ne!(acquired, Acquired::Refused);
+                    let onwards = [(0, Some(n), Some(n + 1)), (1, Some(n), Some(n + 1))];
+                    assert_eq!(store.commit(lane, &onwards).await, Outcome::Done);
                     n += 1;
                     writeln!(std::io::stdout().lock(), "\nack {lane} {n}").unwrap();
                 }
@@ -55,7 +59,7 @@ fn child() {
     });
 }
 
-/// Kills a writing process again and again: what it said was written is there, whole, and at most one write more per lane.
+/// Kills a writing process again and again: what it said was written is there, and at most one commit more per lane, whole.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kill_nine() {
     let folder = tempfile::tempdir().unwrap();
@@ -94,16 +98,20 @@ async fn kill_nine() {
         }
 
         let tracker = TaskTracker::new();
-        let store = Embedded::open(folder.path(), Arc::new(SystemClock), &tracker).await.unwrap();
+        let store = Embedded::open(folder.path(), StoreTime::starting_at(&SystemClock), &tracker).await.unwrap();
+        let store = Arc::new(store);
+        let easy = Easy(store.clone());
         for lane in 0..LANES {
             let known = acknowledged[usize::try_from(lane).unwrap()];
-            let present = content(&store.load(name(lane), soon()).await.unwrap().expect("an acknowledged insert"));
-            assert!((known..=known + 2).contains(&present), "round {round}: {present} stored, {known} acknowledged");
+            let present = easy.read(lane, &[0, 1]).await;
+            let n = present[0].expect("an acknowledged commit");
+            assert_eq!(present, [Some(n), Some(n)], "a commit that was written in part");
+            assert!((known..=known + 2).contains(&n), "round {round}: {n} stored, {known} acknowledged");
         }
         let census = store.census(soon()).await.unwrap();
-        assert_eq!((census.records, census.expiries), (LANES, LANES));
+        assert_eq!((census.records, census.expiries), (2 * LANES, 2 * LANES));
         let sum: u64 = acknowledged.iter().sum();
-        assert!((sum..=sum + 2 * LANES).contains(&census.takes), "{} takes, {sum} acknowledged", census.takes);
+        assert!((sum..=sum + 2 * LANES).contains(&census.uses), "{} uses, {sum} acknowledged", census.uses);
         store.close(soon()).await;
     }
 }
@@ -114,20 +122,24 @@ const FAILING_DIRECTORY: &str = "OTPD_TEST_FAILING_DIRECTORY";
 #[tokio::test]
 async fn failing_child() {
     let Some(directory) = std::env::var_os(FAILING_DIRECTORY) else { return };
-    let store = Embedded::open(Path::new(&directory), Arc::new(SystemClock), &TaskTracker::new()).await.unwrap();
-    store.insert(name(1), &record(10), HOUR, soon()).await.unwrap();
+    let store =
+        Embedded::open(Path::new(&directory), StoreTime::starting_at(&SystemClock), &TaskTracker::new()).await.unwrap();
+    let write = |n: u64, expected, new| changes(&[(n, expected, Some(new))], HOUR);
+    store.commit(partition(1), &write(1, None, 10), soon()).await.unwrap();
     let this = std::process::id().to_string();
     let limit = |bytes: &str| {
         let limited = Command::new("prlimit").args(["--pid", &this, &format!("--fsize={bytes}:")]).status().unwrap();
         assert!(limited.success());
     };
     limit("1");
-    store.swap(name(1), version(10), &record(11), HOUR, soon()).await.unwrap_err();
+    store.commit(partition(1), &write(1, Some(10), 11), soon()).await.unwrap_err();
     // Even with room again: what the disk has is not known.
     limit("unlimited");
-    store.load(name(1), soon()).await.unwrap_err();
-    store.insert(name(2), &record(20), HOUR, soon()).await.unwrap_err();
-    store.take(name(1), take_id(1), &[window(1, HOUR)], at(1), soon()).await.unwrap_err();
+    store.read(partition(1), &[name(1)], soon()).await.unwrap_err();
+    store.locate(named(1), &[], soon()).await.unwrap_err();
+    store.claim(named(1), partition(1), HOUR, soon()).await.unwrap_err();
+    store.commit(partition(1), &write(2, None, 20), soon()).await.unwrap_err();
+    store.acquire(named(1), token(1), &[window(1, HOUR)], at(1), soon()).await.unwrap_err();
     store.check(soon()).await.unwrap_err();
     store.close(soon()).await;
     writeln!(std::io::stdout(), "\nfailed as it should").unwrap();
@@ -147,9 +159,9 @@ async fn a_failed_write_is_final() {
         .unwrap();
     let shown = String::from_utf8_lossy(&output.stdout);
     assert!(shown.contains("failed as it should"), "{shown}{}", String::from_utf8_lossy(&output.stderr));
-    let store = Embedded::open(folder.path(), Arc::new(SystemClock), &TaskTracker::new()).await.unwrap();
+    let store = Embedded::open(folder.path(), StoreTime::starting_at(&SystemClock), &TaskTracker::new()).await.unwrap();
     let store = Easy(Arc::new(store));
-    assert!(matches!(store.load(1).await, Some(10 | 11)));
-    assert_eq!(store.load(2).await, None);
-    assert_eq!(store.insert(2, 20, HOUR).await, None);
+    let present = store.read(1, &[1, 2]).await;
+    assert!(matches!(present[..], [Some(10 | 11), None]), "{present:?}");
+    assert_eq!(store.commit(1, &[(2, None, Some(20))]).await, Outcome::Done);
 }

@@ -1,15 +1,21 @@
-//! The suite over the embedded store, and its own cases: reopening, locking, removal.
+//! The suite over the embedded store, and its own cases: reopening, locking, removal, clocks that leap.
 
 use std::{os::unix::fs::PermissionsExt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use otpd::{
-    ports::{clock::SystemClock, store::Store},
-    stores::embedded::{Census, Embedded},
+    ports::{
+        clock::SystemClock,
+        store::{
+            Acquired::{Before, Now, Refused},
+            Store,
+        },
+    },
+    stores::embedded::{Census, Embedded, StoreTime},
 };
 use tokio_util::task::TaskTracker;
 
-use crate::harness::{Easy, HOUR, Harness, ManualClock, Swap, soon, until, window};
+use crate::harness::{Easy, HOUR, Harness, ManualClock, Outcome, SECOND, soon, until, window};
 
 struct EmbeddedHarness {
     store: Arc<Embedded>,
@@ -18,10 +24,20 @@ struct EmbeddedHarness {
     folder: tempfile::TempDir,
 }
 
+/// The time of a store that began to run when the manual clock started.
+fn time(clock: &Arc<ManualClock>) -> StoreTime {
+    let clock = Arc::clone(clock);
+    StoreTime::with_elapsed(ManualClock::START, move || clock.elapsed())
+}
+
+fn system_time() -> StoreTime {
+    StoreTime::starting_at(&SystemClock)
+}
+
 async fn start() -> EmbeddedHarness {
     let folder = tempfile::tempdir().unwrap();
     let (clock, tracker) = (ManualClock::starting(), TaskTracker::new());
-    let store = Embedded::open(&folder.path().join("data"), clock.clone(), &tracker).await.unwrap();
+    let store = Embedded::open(&folder.path().join("data"), time(&clock), &tracker).await.unwrap();
     EmbeddedHarness { store: Arc::new(store), clock, tracker, folder }
 }
 
@@ -29,7 +45,7 @@ impl EmbeddedHarness {
     async fn reopen(&mut self) {
         self.store.close(soon()).await;
         let directory = self.folder.path().join("data");
-        self.store = Arc::new(Embedded::open(&directory, self.clock.clone(), &self.tracker).await.unwrap());
+        self.store = Arc::new(Embedded::open(&directory, time(&self.clock), &self.tracker).await.unwrap());
     }
 
     async fn census(&self) -> Census {
@@ -57,112 +73,156 @@ crate::conformance!(start());
 #[tokio::test]
 async fn all_is_there_after_reopening() {
     let mut harness = start().await;
-    let one = [window(2, HOUR)];
     {
         let store = Easy(harness.store());
-        store.insert(1, 10, HOUR).await;
-        store.insert(2, 20, Duration::from_secs(1)).await;
-        store.swap(1, 10, 11, HOUR * 2).await;
-        assert!(store.take(3, 1, &one, 5_000_000).await);
-        assert!(store.take(3, 2, &one, 5_000_000).await);
-        store.give_back(3, 1).await;
+        store.claim(1, 7, HOUR * 2).await;
+        store.commit_for(7, &[(0, None, Some(10)), (1, None, Some(20))], HOUR).await;
+        store.commit_for(7, &[(2, None, Some(30))], SECOND).await;
+        store.commit_for(7, &[(0, Some(10), Some(11)), (1, Some(20), Some(21))], HOUR * 2).await;
     }
     harness.reopen().await;
     harness.pass(HOUR).await;
     let store = Easy(harness.store());
-    assert_eq!((store.load(1).await, store.load(2).await), (Some(11), None));
+    assert_eq!(store.locate(1, &[0, 1, 2]).await, Some((7, HOUR, vec![Some(11), Some(21), None])));
+    drop(store);
     harness.reopen().await;
     let store = Easy(harness.store());
-    assert_eq!(store.swap(1, 11, 12, HOUR).await, Swap::Done);
+    assert_eq!(store.commit(7, &[(0, Some(11), None), (1, Some(21), Some(22))]).await, Outcome::Done);
+    assert_eq!(store.claim(1, 8, HOUR).await, None);
 }
 
 #[tokio::test]
-async fn takes_are_there_after_reopening() {
+async fn uses_are_there_after_reopening() {
     let mut harness = start().await;
-    let two = [window(2, HOUR)];
+    let (two, short) = ([window(2, HOUR)], [window(100, SECOND)]);
     {
         let store = Easy(harness.store());
-        assert!(store.take(3, 1, &two, 5_000_000).await);
-        assert!(store.take(3, 2, &two, 5_000_000).await);
-        store.give_back(3, 1).await;
+        for usage in 1..=2 {
+            assert_eq!(store.acquire(3, usage, &two, 5_000_000).await, Now);
+            assert_eq!(store.acquire(4, usage, &two, 5_000_000).await, Now);
+            assert_eq!(store.acquire(5, usage, &short, 5_000_000).await, Now);
+        }
+        store.refund(&[(3, 1)]).await;
+        store.clear(4).await;
+        assert_eq!(store.acquire(5, 3, &two, 5_000_000).await, Refused);
     }
     harness.reopen().await;
     let store = Easy(harness.store());
-    assert!(store.take(3, 2, &two, 5_000_000).await, "counts already");
-    assert!(store.take(3, 3, &two, 5_000_000).await, "the one given back leaves room");
-    assert!(!store.take(3, 4, &two, 5_000_000).await);
+    assert_eq!(store.acquire(3, 2, &two, 5_000_000).await, Before);
+    assert_eq!(store.acquire(3, 3, &two, 5_000_000).await, Now, "the refunded one leaves room");
+    assert_eq!(store.acquire(3, 4, &two, 5_000_000).await, Refused);
+    assert_eq!(store.usage(4, &two, 5_000_000).await, [0]);
+    harness.pass(SECOND * 2).await;
+    assert_eq!(store.acquire(5, 4, &short, 5_002_000).await, Now);
+    assert_eq!(store.usage(5, &two, 5_002_000).await, [3], "the longest window is remembered, too");
     harness.pass(HOUR).await;
-    until("the takes are forgotten", || harness.is_empty()).await;
+    until("the uses are forgotten", || harness.is_empty()).await;
 }
 
-/// A record has one entry in the expiry index however often it is written, and both go.
+/// A record has one expiry key however often it is written, and both go.
 #[tokio::test]
-async fn the_expiry_index_stays_as_small_as_the_records() {
+async fn the_expiry_keys_stay_as_few_as_the_records() {
+    let one = Census { records: 1, expiries: 1, ..Census::default() };
     let mut harness = start().await;
     {
         let store = Easy(harness.store());
-        store.insert(1, 0, HOUR).await;
+        store.commit(1, &[(1, None, Some(0))]).await;
         for n in 0..200 {
             harness.pass(Duration::from_millis(10)).await;
-            assert_eq!(store.swap(1, n, n + 1, HOUR).await, Swap::Done);
+            assert_eq!(store.commit(1, &[(1, Some(n), Some(n + 1))]).await, Outcome::Done);
         }
     }
-    assert_eq!(harness.census().await, Census { records: 1, expiries: 1, takes: 0 });
-    // Another record marks that the sweeper was here: after the time of the first insert, before that of the last swap.
-    Easy(harness.store()).insert(2, 20, Duration::from_secs(1)).await;
+    assert_eq!(harness.census().await, one);
+    // Another record marks that the sweeper was here: after the time of the first write, before that of the last.
+    Easy(harness.store()).commit_for(2, &[(1, None, Some(20))], SECOND).await;
     // To the last millisecond.
     harness.pass(Duration::from_millis(3_599_999)).await;
     until("the sweeper was here", || async { harness.census().await.records == 1 }).await;
-    assert_eq!(harness.census().await, Census { records: 1, expiries: 1, takes: 0 });
+    assert_eq!(harness.census().await, one);
     harness.reopen().await;
-    assert_eq!(Easy(harness.store()).load(1).await, Some(200), "the swaps made it live longer");
-    assert_eq!(harness.census().await, Census { records: 1, expiries: 1, takes: 0 });
+    assert_eq!(Easy(harness.store()).read(1, &[1]).await, [Some(200)], "the later writes made it live longer");
+    assert_eq!(harness.census().await, one);
     harness.pass(Duration::from_millis(1)).await;
-    assert_eq!(Easy(harness.store()).load(1).await, None);
+    assert_eq!(Easy(harness.store()).read(1, &[1]).await, [None]);
     until("the record is removed", || harness.is_empty()).await;
     harness.reopen().await;
     assert_eq!(harness.census().await, Census::default());
 }
 
+/// An index entry has one expiry key however often it is claimed, and both go.
 #[tokio::test]
-async fn a_clock_that_goes_back_leaves_no_record_behind() {
+async fn the_expiry_keys_stay_as_few_as_the_index_entries() {
     let harness = start().await;
     let store = Easy(harness.store());
-    harness.pass(HOUR * 24).await;
-    store.insert(1, 10, Duration::from_secs(1)).await;
+    for _ in 0..50 {
+        harness.pass(Duration::from_millis(10)).await;
+        assert_eq!(store.claim(1, 7, HOUR).await, Some(HOUR));
+    }
+    assert_eq!(harness.census().await, Census { index: 1, expiries: 1, ..Census::default() });
     harness.pass(HOUR).await;
-    until("the first is removed", || harness.is_empty()).await;
-    let day = u64::try_from((HOUR * 24).as_millis()).unwrap();
-    harness.clock.back(day);
-    store.insert(2, 20, Duration::from_secs(1)).await;
-    assert_eq!(store.load(2).await, Some(20));
+    until("the entry is removed", || harness.is_empty()).await;
+}
+
+/// The machine's clock leaps 25 h ahead and back, and an hour back: nothing is forgotten, and nothing is kept for longer.
+#[tokio::test]
+async fn a_clock_that_leaps_changes_no_time_to_live() {
+    let folder = tempfile::tempdir().unwrap();
+    let (clock, day) = (ManualClock::starting(), HOUR * 24);
+    let store = Embedded::open(folder.path(), StoreTime::starting_at(&*clock), &TaskTracker::new()).await.unwrap();
+    let store = Arc::new(store);
+    let easy = Easy(store.clone());
+    easy.claim(1, 7, day).await;
+    easy.commit_for(7, &[(0, None, Some(10)), (1, None, Some(20))], day).await;
+    assert_eq!(easy.acquire(1, 1, &[window(1, HOUR)], 5_000_000).await, Now);
+    let short = Duration::from_millis(1);
+    for (leap, back) in [(day + HOUR, Duration::ZERO), (Duration::ZERO, day + HOUR * 2)] {
+        clock.pass(leap);
+        clock.back(back);
+        // A record whose time really passes marks that the sweeper was here meanwhile.
+        easy.commit_for(8, &[(1, None, Some(1))], short).await;
+        until("the sweeper was here", || async { store.census(soon()).await.unwrap().records == 2 }).await;
+        let (of, _, records) = easy.locate(1, &[0, 1]).await.unwrap();
+        assert_eq!((of, records), (7, vec![Some(10), Some(20)]));
+        assert_eq!(easy.acquire(1, 2, &[window(1, HOUR)], 5_000_000).await, Refused);
+    }
+}
+
+/// A use that was counted by a clock a day ahead makes no other be forgotten.
+#[tokio::test]
+async fn a_use_from_the_future_forgets_no_other() {
+    let harness = start().await;
+    let store = Easy(harness.store());
+    let three = [window(3, HOUR)];
+    assert_eq!(store.acquire(1, 1, &three, 5_000_000).await, Now);
+    assert_eq!(store.acquire(1, 2, &three, 5_000_000 + 90_000_000).await, Now);
+    assert_eq!(store.usage(1, &three, 5_000_000).await, [2]);
     harness.pass(HOUR).await;
-    until("the second is removed", || harness.is_empty()).await;
+    until("both are forgotten", || harness.is_empty()).await;
 }
 
 #[tokio::test]
 async fn a_second_open_is_refused() {
     let harness = start().await;
     let directory = harness.folder.path().join("data");
-    let second = Embedded::open(&directory, harness.clock.clone(), &harness.tracker).await;
+    let second = Embedded::open(&directory, time(&harness.clock), &harness.tracker).await;
     let error = second.err().expect("a refusal").to_string();
     assert!(error.ends_with("is in use by another process"), "{error}");
-    assert_eq!(Easy(harness.store()).load(1).await, None);
+    assert_eq!(Easy(harness.store()).read(1, &[1]).await, [None]);
 }
 
 #[tokio::test]
 async fn dropping_the_store_lets_go_of_the_directory_and_ends_the_tasks() {
     let harness = start().await;
     let EmbeddedHarness { store, clock, tracker, folder } = harness;
-    Easy(store).insert(1, 10, HOUR).await;
+    Easy(store).commit(1, &[(1, None, Some(10))]).await;
     tracker.close();
     tracker.wait().await;
     let directory = folder.path().join("data");
     until("the directory is free", || async {
         let tracker = TaskTracker::new();
-        match Embedded::open(&directory, clock.clone(), &tracker).await {
+        match Embedded::open(&directory, time(&clock), &tracker).await {
             Ok(store) => {
-                assert_eq!(Easy(Arc::new(store)).load(1).await, Some(10));
+                assert_eq!(Easy(Arc::new(store)).read(1, &[1]).await, [Some(10)]);
                 true
             }
             Err(_) => false,
@@ -182,7 +242,7 @@ async fn the_directory_is_for_one_user() {
 async fn a_directory_that_cannot_be_made_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("file"), "").unwrap();
-    let opened = Embedded::open(&folder.path().join("file"), Arc::new(SystemClock), &TaskTracker::new()).await;
+    let opened = Embedded::open(&folder.path().join("file"), system_time(), &TaskTracker::new()).await;
     assert!(opened.is_err());
 }
 
@@ -192,6 +252,6 @@ async fn a_half_made_database_is_made_anew() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir_all(folder.path().join("data.new/keyspaces")).unwrap();
     std::fs::write(folder.path().join("data.new/0.jnl"), "half").unwrap();
-    let store = Embedded::open(folder.path(), Arc::new(SystemClock), &TaskTracker::new()).await.unwrap();
-    assert_eq!(Easy(Arc::new(store)).insert(1, 1, HOUR).await, None);
+    let store = Embedded::open(folder.path(), system_time(), &TaskTracker::new()).await.unwrap();
+    assert_eq!(Easy(Arc::new(store)).commit(1, &[(1, None, Some(1))]).await, Outcome::Done);
 }

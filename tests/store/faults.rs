@@ -8,12 +8,17 @@ use std::{
     time::Duration,
 };
 
-use otpd::ports::{clock::Deadline, store::Swapped};
+use otpd::ports::{
+    clock::Deadline,
+    store::{Acquired, Committed},
+};
 use tokio::task::JoinSet;
 
 use crate::{
-    harness::{Easy, HOUR, Harness, Swap, at, content, name, record, soon, take_id, until, version, window},
-    redis::{over, start},
+    harness::{
+        Easy, HOUR, Harness, Outcome, at, changes, contents, name, named, partition, soon, token, until, window,
+    },
+    redis::{RedisHarness, config, open, over, start},
     redis_server::RedisServer,
 };
 
@@ -21,14 +26,16 @@ use crate::{
 async fn scripts_that_were_forgotten_are_loaded_again() {
     let harness = start().await;
     let store = Easy(harness.store());
-    store.insert(1, 0, HOUR).await;
+    store.commit(1, &[(1, None, Some(0))]).await;
     for n in 0..5 {
         harness.server.cli(&["SCRIPT", "FLUSH"]);
-        assert_eq!(store.swap(1, n, n + 1, HOUR).await, Swap::Done);
+        assert_eq!(store.commit(1, &[(1, Some(n), Some(n + 1))]).await, Outcome::Done);
         harness.server.cli(&["SCRIPT", "FLUSH"]);
-        assert!(store.take(1, n, &[window(5, HOUR)], 5_000_000).await);
+        assert_eq!(store.acquire(1, n, &[window(5, HOUR)], 5_000_000).await, Acquired::Now);
         harness.server.cli(&["SCRIPT", "FLUSH"]);
-        assert_eq!(store.insert(1, 99, HOUR).await, Some(n + 1));
+        assert!(store.claim(1, 1, HOUR).await.is_some());
+        harness.server.cli(&["SCRIPT", "FLUSH"]);
+        assert_eq!(store.locate(1, &[1]).await.unwrap().2, [Some(n + 1)]);
     }
 }
 
@@ -37,61 +44,109 @@ async fn scripts_that_were_forgotten_are_loaded_again() {
 async fn a_paused_server() {
     let harness = start().await;
     let easy = Easy(harness.store());
-    easy.insert(1, 10, HOUR).await;
+    easy.commit(1, &[(1, None, Some(10))]).await;
     harness.server.pause();
     let mut asked = JoinSet::new();
-    for n in 0..20 {
+    for n in 0..27 {
         let store = harness.store();
         asked.spawn(async move {
             let deadline = Deadline::after(Duration::from_millis(300));
-            let answer = match n % 5 {
-                0 => store.load(name(1), deadline).await.map(drop),
-                1 => store.insert(name(n), &record(n), HOUR, deadline).await.map(drop),
-                2 => store.swap(name(1), version(10), &record(n), HOUR, deadline).await.map(drop),
-                3 => store.take(name(1), take_id(n), &[window(5, HOUR)], at(5_000_000), deadline).await.map(drop),
+            let hour = [window(5, HOUR)];
+            let answer = match n % 9 {
+                0 => store.read(partition(1), &[name(1)], deadline).await.map(drop),
+                1 => store.locate(named(1), &[name(1)], deadline).await.map(drop),
+                2 => store.commit(partition(1), &changes(&[(1, Some(10), Some(n))], HOUR), deadline).await.map(drop),
+                3 => store.claim(named(1), partition(1), HOUR, deadline).await.map(drop),
+                4 => store.acquire(named(1), token(n), &hour, at(5_000_000), deadline).await.map(drop),
+                5 => store.refund(&[(named(1), token(n))], deadline).await,
+                6 => store.usage(named(1), &hour, at(5_000_000), deadline).await.map(drop),
+                7 => store.clear(named(1), deadline).await,
                 _ => store.check(deadline).await,
             };
             answer.unwrap_err()
         });
     }
-    let limit = Deadline::after(Duration::from_secs(3));
+    let limit = Deadline::after(Duration::from_secs(5));
     while let Some(error) = asked.join_next().await {
         error.unwrap();
     }
     assert!(!limit.remaining().is_zero(), "the deadlines were not kept");
 
-    let error = harness.store.load(name(1), soon()).await.unwrap_err();
-    assert_eq!(error.to_string(), "store cannot load: not connected to redis");
+    until("the connection is given up", || gives_up(&harness)).await;
     harness.server.resume();
     until("service resumes", || async { harness.store.check(soon()).await.is_ok() }).await;
-    // Swaps that were answered with an error may have been applied: one of them at most.
-    let present = easy.load(1).await.unwrap();
-    assert!(present == 10 || present % 5 == 2, "{present}");
+    // Commits that were answered with an error may have been applied: one of them at most.
+    let present = easy.read(1, &[1]).await[0].unwrap();
+    assert!(present == 10 || present % 9 == 2, "{present}");
+}
+
+/// Whether operations fail at once, since there is no connection.
+async fn gives_up(harness: &RedisHarness) -> bool {
+    let deadline = Deadline::after(Duration::from_millis(10));
+    let read = harness.store.read(partition(1), &[name(1)], deadline).await;
+    read.is_err_and(|error| error.to_string() == "store cannot read: not connected to redis")
+}
+
+/// However little time the operations have, a connection that swallows everything is given up.
+#[tokio::test]
+async fn impatient_callers_of_a_server_that_hangs() {
+    let harness = start().await;
+    harness.server.pause();
+    until("the connection is given up", || gives_up(&harness)).await;
+    harness.server.resume();
+    until("service resumes", || async { harness.store.check(soon()).await.is_ok() }).await;
+}
+
+/// Late answers alone are no reason to connect anew: a server that then answers keeps its connection.
+#[tokio::test]
+async fn a_server_that_was_only_late() {
+    let server = RedisServer::start();
+    let mut config = config(&server.url());
+    config.connect_timeout = Duration::from_secs(30);
+    let store = open(config).await.unwrap();
+    let received = |text: String| -> u64 {
+        let line = text.lines().find_map(|line| line.trim().strip_prefix("total_connections_received:")).unwrap();
+        line.parse().unwrap()
+    };
+    let before = received(server.cli(&["INFO", "stats"]));
+    for _ in 0..3 {
+        server.pause();
+        for _ in 0..5 {
+            let deadline = Deadline::after(Duration::from_millis(10));
+            store.read(partition(1), &[name(1)], deadline).await.unwrap_err();
+        }
+        server.resume();
+        store.check(soon()).await.unwrap();
+    }
+    // The only other connections are those of `redis-cli`, one a call.
+    assert_eq!(received(server.cli(&["INFO", "stats"])), before + 1);
 }
 
 /// A server that is killed under load: errors until it is back, then service, and nothing acknowledged is lost.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_vanished_server() {
     let harness = over(RedisServer::start_durable()).await;
-    harness.store.insert(name(1), &record(0), HOUR, soon()).await.unwrap();
+    let lockout_and_challenge = |expected, new| changes(&[(0, expected, Some(new)), (1, expected, Some(new))], HOUR);
+    harness.store.commit(partition(1), &lockout_and_challenge(None, 0), soon()).await.unwrap();
     let (stop, acknowledged) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let mut load = JoinSet::new();
     let (store, stopped, done) = (harness.store(), Arc::clone(&stop), Arc::clone(&acknowledged));
     load.spawn(async move {
         let (mut read, mut next, mut errors) = (0, 1, 0);
         while !stopped.load(Ordering::SeqCst) {
-            match store.swap(name(1), version(read), &record(next), HOUR, soon()).await {
-                Ok(Swapped::Done) => {
+            match store.commit(partition(1), &lockout_and_challenge(Some(read), next), soon()).await {
+                Ok(Committed::Done) => {
                     done.store(next, Ordering::SeqCst);
                     read = next;
                     next += 1;
                 }
-                Ok(Swapped::Stale(present)) => {
-                    read = content(&present);
-                    assert!(read >= done.load(Ordering::SeqCst), "an acknowledged swap is lost");
+                Ok(Committed::Conflict(present)) => {
+                    let present = contents(&present);
+                    read = present[0].expect("an acknowledged commit is lost");
+                    assert_eq!(present, [Some(read), Some(read)], "a commit that was written in part");
+                    assert!(read >= done.load(Ordering::SeqCst), "an acknowledged commit is lost");
                     next = read + 1;
                 }
-                Ok(Swapped::Missing) => panic!("an acknowledged insert is lost"),
                 Err(_) => {
                     errors += 1;
                     tokio::task::yield_now().await;
@@ -102,14 +157,14 @@ async fn a_vanished_server() {
     });
     for _ in 0..3 {
         let before = acknowledged.load(Ordering::SeqCst);
-        until("some swaps", || async { acknowledged.load(Ordering::SeqCst) > before + 20 }).await;
+        until("some commits", || async { acknowledged.load(Ordering::SeqCst) > before + 20 }).await;
         harness.server.kill();
         until("an error", || async { harness.store.check(soon()).await.is_err() }).await;
         harness.server.restart();
         until("service resumes", || async { harness.store.check(soon()).await.is_ok() }).await;
     }
     let before = acknowledged.load(Ordering::SeqCst);
-    until("some swaps", || async { acknowledged.load(Ordering::SeqCst) > before }).await;
+    until("some commits", || async { acknowledged.load(Ordering::SeqCst) > before }).await;
     stop.store(true, Ordering::SeqCst);
     assert!(load.join_next().await.unwrap().unwrap() > 0);
 }
@@ -120,11 +175,7 @@ async fn a_demoted_server() {
     let harness = start().await;
     harness.server.cli(&["REPLICAOF", "127.0.0.1", "1"]);
     harness.store.check(soon()).await.unwrap_err();
-    until("the connection is given up", || async {
-        let error = harness.store.load(name(1), soon()).await;
-        error.is_err_and(|error| error.cause == "not connected to redis")
-    })
-    .await;
+    until("the connection is given up", || gives_up(&harness)).await;
     harness.server.cli(&["REPLICAOF", "NO", "ONE"]);
     until("service resumes", || async { harness.store.check(soon()).await.is_ok() }).await;
 }
@@ -133,14 +184,17 @@ async fn a_demoted_server() {
 async fn a_full_server() {
     let harness = start().await;
     let store = Easy(harness.store());
-    store.insert(1, 10, HOUR).await;
+    store.commit(1, &[(1, None, Some(10))]).await;
     harness.server.cli(&["CONFIG", "SET", "maxmemory", "1"]);
-    let error = harness.store.insert(name(2), &record(20), HOUR, soon()).await.unwrap_err();
+    let both = changes(&[(0, None, Some(5)), (1, Some(10), Some(11))], HOUR);
+    let error = harness.store.commit(partition(1), &both, soon()).await.unwrap_err();
     assert!(error.cause.starts_with("OOM "), "{error}");
-    harness.store.swap(name(1), version(10), &record(11), HOUR, soon()).await.unwrap_err();
-    harness.store.take(name(1), take_id(1), &[window(1, HOUR)], at(5_000_000), soon()).await.unwrap_err();
+    harness.store.claim(named(1), partition(1), HOUR, soon()).await.unwrap_err();
+    harness.store.acquire(named(1), token(1), &[window(1, HOUR)], at(5_000_000), soon()).await.unwrap_err();
     harness.store.check(soon()).await.unwrap_err();
-    assert_eq!(store.load(1).await, Some(10), "loads go on");
+    assert_eq!(store.read(1, &[0, 1]).await, [None, Some(10)], "reads go on, and nothing was written in part");
+    assert_eq!(store.locate(1, &[]).await, None);
     harness.server.cli(&["CONFIG", "SET", "maxmemory", "0"]);
-    assert_eq!(store.swap(1, 10, 11, HOUR).await, Swap::Done);
+    assert_eq!(store.usage(1, &[window(1, HOUR)], 5_000_000).await, [0]);
+    assert_eq!(store.commit(1, &[(0, None, Some(5)), (1, Some(10), Some(11))]).await, Outcome::Done);
 }

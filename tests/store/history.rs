@@ -4,53 +4,71 @@
 
 use std::collections::BTreeMap;
 
-use otpd::{domain::quota::Window, ports::store::Store};
+use otpd::{
+    domain::{quota::Window, time::millis},
+    ports::store::Acquired,
+};
 
-use crate::harness::{Easy, HOUR, Harness, Swap, window};
+use crate::harness::{Easy, HOUR, Harness, Numbers, Outcome, window};
 
 const STEPS: u32 = 3_000;
+const PARTITIONS: u64 = 2;
+const NAMES: u64 = 4;
 
 /// The store as it should be.
 #[derive(Default)]
 struct Model {
-    records: BTreeMap<u64, u64>,
-    takes: BTreeMap<u64, BTreeMap<u64, u64>>,
+    records: BTreeMap<(u64, u64), u64>,
+    index: BTreeMap<u64, u64>,
+    quotas: BTreeMap<u64, Quota>,
+}
+
+#[derive(Default)]
+struct Quota {
+    uses: BTreeMap<u64, u64>,
+    longest: u64,
 }
 
 impl Model {
-    fn insert(&mut self, n: u64, new: u64) -> Option<u64> {
-        let present = self.records.get(&n).copied();
-        self.records.entry(n).or_insert(new);
-        present
+    fn read(&self, of: u64, names: &[u64]) -> Vec<Option<u64>> {
+        names.iter().map(|n| self.records.get(&(of, *n)).copied()).collect()
     }
 
-    fn swap(&mut self, n: u64, read: u64, new: u64) -> Swap {
-        match self.records.get_mut(&n) {
-            None => Swap::Missing,
-            Some(present) if *present == read => {
-                *present = new;
-                Swap::Done
+    fn commit(&mut self, to: u64, changes: &[Numbers]) -> Outcome {
+        let names: Vec<u64> = changes.iter().map(|(n, ..)| *n).collect();
+        let present = self.read(to, &names);
+        if changes.iter().zip(&present).any(|((_, expected, _), present)| expected != present) {
+            return Outcome::Conflict(present);
+        }
+        for (n, _, write) in changes {
+            if let Some(new) = write {
+                self.records.insert((to, *n), *new);
             }
-            Some(present) => Swap::Stale(*present),
         }
+        Outcome::Done
     }
 
-    fn take(&mut self, quota: u64, take: u64, windows: &[Window], now: u64) -> bool {
-        let takes = self.takes.entry(quota).or_default();
-        let longest = windows.iter().map(|window| millis(*window)).max().unwrap();
-        takes.retain(|_, at| *at + longest > now);
-        let room =
-            |window: &Window| takes.values().filter(|at| **at + millis(*window) > now).count() < window.max as usize;
-        let fits = takes.contains_key(&take) || windows.iter().all(room);
-        if fits {
-            takes.entry(take).or_insert(now);
+    fn acquire(&mut self, quota: u64, usage: u64, windows: &[Window], now: u64) -> Acquired {
+        let quota = self.quotas.entry(quota).or_default();
+        quota.longest = windows.iter().map(|window| millis(window.per)).fold(quota.longest, u64::max);
+        let longest = quota.longest;
+        quota.uses.retain(|_, at| *at + longest > now);
+        if quota.uses.contains_key(&usage) {
+            return Acquired::Before;
         }
-        fits
+        if quota.usage(windows, now).iter().zip(windows).any(|(used, window)| *used >= window.max) {
+            return Acquired::Refused;
+        }
+        quota.uses.insert(usage, now);
+        Acquired::Now
     }
 }
 
-fn millis(window: Window) -> u64 {
-    u64::try_from(window.per.as_millis()).unwrap()
+impl Quota {
+    fn usage(&self, windows: &[Window], now: u64) -> Vec<u32> {
+        let count = |window: &Window| self.uses.values().filter(|at| **at + millis(window.per) > now).count();
+        windows.iter().map(|window| u32::try_from(count(window)).unwrap()).collect()
+    }
 }
 
 /// xorshift64*: small, and the same everywhere.
@@ -62,6 +80,23 @@ impl Random {
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
         (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % limit
+    }
+
+    /// One to three changes of different records. Most expect what is there.
+    fn changes(&mut self, model: &Model, to: u64) -> Vec<Numbers> {
+        let first = self.below(NAMES);
+        let count = 1 + self.below(3);
+        let mut change = |n: u64| {
+            let present = model.records.get(&(to, n)).copied();
+            let expected = match self.below(8) {
+                0 => Some(self.below(1_000)),
+                1 => None,
+                _ => present,
+            };
+            let write = (self.below(4) > 0).then(|| self.below(1_000));
+            (n, expected, write)
+        };
+        (first..first + count).map(|n| change(n % NAMES)).collect()
     }
 }
 
@@ -82,41 +117,52 @@ pub(crate) async fn random_history(harness: &impl Harness) {
     ];
     let mut now = 1_700_000_000_000;
     for step in 0..STEPS {
-        let context = || format!("step {step}");
-        let n = random.below(5);
-        match random.below(12) {
-            0..2 => assert_eq!(store.load(n).await, model.records.get(&n).copied(), "{}", context()),
-            2..4 => {
-                let new = random.below(1_000);
-                assert_eq!(store.insert(n, new, HOUR).await, model.insert(n, new), "{}", context());
+        let (of, quota) = (random.below(PARTITIONS), random.below(2));
+        match random.below(16) {
+            0..2 => {
+                let names: Vec<u64> = (0..random.below(5)).map(|_| random.below(NAMES)).collect();
+                assert_eq!(store.read(of, &names).await, model.read(of, &names), "step {step}");
             }
-            4..7 => {
-                let (guess, new) = (random.below(1_000), random.below(1_000));
-                let read = if random.below(4) == 0 { guess } else { model.records.get(&n).copied().unwrap_or(guess) };
-                assert_eq!(store.swap(n, read, new, HOUR).await, model.swap(n, read, new), "{}", context());
+            2..8 => {
+                let changes = random.changes(&model, of);
+                assert_eq!(store.commit(of, &changes).await, model.commit(of, &changes), "step {step}: {changes:?}");
             }
-            7..11 => {
+            8 => {
+                let index = random.below(4);
+                let ours = *model.index.entry(index).or_insert(of) == of;
+                assert_eq!(store.claim(index, of, HOUR).await.is_some(), ours, "step {step}");
+            }
+            9 => {
+                let index = random.below(8);
+                let located = store.locate(index, &[0, 1]).await.map(|(of, _, records)| (of, records));
+                let expected = model.index.get(&index).map(|of| (*of, model.read(*of, &[0, 1])));
+                assert_eq!(located, expected, "step {step}");
+            }
+            10..14 => {
                 now += random.below(20_000);
-                let quota = n % 3;
-                let windows = &quotas[usize::try_from(quota).unwrap()];
-                let take = random.below(50);
-                let expected = model.take(quota, take, windows, now);
-                assert_eq!(store.take(quota, take, windows, now).await, expected, "{}", context());
+                let windows = &quotas[usize::try_from(random.below(3)).unwrap()];
+                let usage = random.below(50);
+                let expected = model.acquire(quota, usage, windows, now);
+                assert_eq!(store.acquire(quota, usage, windows, now).await, expected, "step {step}");
+            }
+            14 => {
+                let expected = model.quotas.entry(quota).or_default().usage(&quotas[2], now);
+                assert_eq!(store.usage(quota, &quotas[2], now).await, expected, "step {step}");
+            }
+            _ if random.below(10) == 0 => {
+                store.clear(quota).await;
+                model.quotas.remove(&quota);
             }
             _ => {
-                let take = random.below(50);
-                store.give_back(n % 3, take).await;
-                model.takes.entry(n % 3).or_default().remove(&take);
+                let usage = random.below(50);
+                store.refund(&[(quota, usage)]).await;
+                model.quotas.entry(quota).or_default().uses.remove(&usage);
             }
         }
     }
-    matches(&*store.0, &model).await;
-}
-
-async fn matches(store: &dyn Store, model: &Model) {
-    for n in 0..5 {
-        let loaded = store.load(crate::harness::name(n), crate::harness::soon()).await.unwrap();
-        assert_eq!(loaded.map(|record| crate::harness::content(&record)), model.records.get(&n).copied());
+    let names: Vec<u64> = (0..NAMES).collect();
+    for of in 0..PARTITIONS {
+        assert_eq!(store.read(of, &names).await, model.read(of, &names));
     }
 }
 

@@ -1,4 +1,5 @@
-//! One suite over every store (`suite.rs`, `history.rs`), and what only one of them can do (`embedded.rs`, `crash.rs`, `redis.rs`, `faults.rs`).
+//! One suite over every store (`suite.rs`, `quotas.rs`, `history.rs`), and what only one of them can do (`embedded.rs`, `crash.rs`,
+//! `redis.rs`, `faults.rs`, `memory.rs`).
 //!
 //! Servers are real, and started by the tests.
 #![expect(
@@ -11,9 +12,20 @@
 
 mod crash;
 mod embedded;
+#[expect(dead_code, reason = "other test binaries use the rest of it")]
+#[path = "../support/entropy.rs"]
+mod entropy;
 mod faults;
+#[expect(dead_code, reason = "other test binaries use the rest of it")]
+#[path = "../support/faults.rs"]
+mod faulty;
 mod harness;
 mod history;
+mod memory;
+#[expect(dead_code, reason = "other test binaries use the rest of it")]
+#[path = "../support/memory.rs"]
+mod memory_store;
+mod quotas;
 mod redis;
 #[path = "../support/redis.rs"]
 mod redis_server;

@@ -7,16 +7,17 @@ use std::{
 
 use async_trait::async_trait;
 use otpd::{
+    domain::quota::Window,
     ports::{
         clock::SystemClock,
-        store::{Store, StoreError},
+        store::{Acquired, Store, StoreError},
     },
     stores::{self, StoreConfig},
 };
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    harness::{Easy, HOUR, Harness, name, record, soon, version, window},
+    harness::{Easy, HOUR, Harness, Outcome, changes, name, named, partition, soon, window},
     redis_server::RedisServer,
 };
 
@@ -25,14 +26,14 @@ pub(crate) struct RedisHarness {
     pub(crate) store: Arc<dyn Store>,
 }
 
-fn config(url: &str) -> StoreConfig {
+pub(crate) fn config(url: &str) -> StoreConfig {
     let mut config = StoreConfig::new(url.parse().unwrap());
     config.connect_timeout = Duration::from_millis(500);
     config
 }
 
-async fn open(config: StoreConfig) -> Result<Arc<dyn Store>, StoreError> {
-    stores::open(config, Arc::new(SystemClock), &TaskTracker::new()).await
+pub(crate) async fn open(config: StoreConfig) -> Result<Arc<dyn Store>, StoreError> {
+    stores::open(config, &SystemClock, &TaskTracker::new()).await
 }
 
 pub(crate) async fn start() -> RedisHarness {
@@ -87,43 +88,93 @@ async fn every_key_has_a_time_to_live() {
 async fn each_operation_is_one_command() {
     let harness = start().await;
     let store = Easy(harness.store());
-    let hour = [window(1, HOUR)];
+    let one = [window(1, HOUR)];
     // The first use of a script loads it.
-    store.insert(1, 10, HOUR).await;
-    store.swap(1, 10, 11, HOUR).await;
-    store.take(1, 1, &hour, 5_000_000).await;
+    store.claim(1, 7, HOUR).await;
+    store.locate(1, &[1]).await;
+    store.commit(7, &[(1, None, Some(10))]).await;
+    store.acquire(1, 1, &one, 5_000_000).await;
     harness.server.cli(&["CONFIG", "SET", "slowlog-max-len", "1000"]);
     harness.server.cli(&["CONFIG", "SET", "slowlog-log-slower-than", "0"]);
     harness.server.cli(&["SLOWLOG", "RESET"]);
-    store.load(1).await;
-    store.insert(2, 10, HOUR).await;
-    store.insert(2, 10, HOUR).await;
-    store.swap(1, 11, 12, HOUR).await;
-    store.swap(1, 11, 12, HOUR).await;
-    store.take(2, 1, &hour, 5_000_000).await;
-    store.give_back(2, 1).await;
+    store.claim(1, 7, HOUR).await;
+    store.claim(1, 8, HOUR).await;
+    store.locate(1, &[0, 1]).await;
+    store.locate(2, &[0, 1]).await;
+    store.read(7, &[0, 1]).await;
+    assert_eq!(store.commit(7, &[(0, None, Some(5)), (1, Some(10), Some(11))]).await, Outcome::Done);
+    assert_ne!(store.commit(7, &[(0, None, Some(5)), (1, Some(10), Some(11))]).await, Outcome::Done);
+    assert_eq!(store.acquire(2, 1, &one, 5_000_000).await, Acquired::Now);
+    assert_eq!(store.acquire(2, 2, &one, 5_000_000).await, Acquired::Refused);
+    store.usage(2, &one, 5_000_000).await;
+    store.refund(&[(2, 1)]).await;
+    store.clear(2).await;
     harness.store.check(soon()).await.unwrap();
     let log = harness.server.cli(&["SLOWLOG", "GET", "1000"]);
     // Commands inside of scripts are logged too, but without an address of the client.
     let commands = log.lines().filter(|line| line.contains(".sock:")).count();
-    assert_eq!(
-        commands,
-        8 + 1,
-        "besides eight operations, resetting the log
-{log}"
-    );
+    assert_eq!(commands, 13 + 1, "besides thirteen operations, resetting the log\n{log}");
+}
+
+/// The keys of one partition share a hash tag, so that one slot of a cluster serves a commit.
+#[tokio::test]
+async fn a_partition_is_one_hash_tag() {
+    let harness = start().await;
+    Easy(harness.store()).commit(7, &[(0, None, Some(5)), (1, None, Some(10)), (2, None, Some(20))]).await;
+    let keys = harness.server.cli(&["KEYS", "otp:{*"]);
+    let tags: std::collections::BTreeSet<_> = keys.lines().map(|key| key.split(['{', '}']).nth(1).unwrap()).collect();
+    assert_eq!((keys.lines().count(), tags.len()), (3, 1), "{keys}");
+    assert!(keys.lines().any(|key| key.ends_with("}:l")), "the lockout: {keys}");
+}
+
+/// However many uses the windows allow, a quota keeps a bounded number: the newest, and the longest window.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_quota_is_bounded() {
+    let harness = start().await;
+    let mut running = tokio::task::JoinSet::new();
+    for lane in 0..10 {
+        let store = Easy(harness.store());
+        running.spawn(async move {
+            for n in 0..1_010 {
+                let usage = lane * 1_010 + n;
+                let now = 1_700_000_000_000 + usage;
+                assert_eq!(store.acquire(1, usage, &[window(u32::MAX, HOUR)], now).await, Acquired::Now);
+            }
+        });
+    }
+    running.join_all().await;
+    let quota = harness.server.cli(&["KEYS", "otp:q:*"]);
+    assert_eq!(harness.server.cli(&["ZCARD", &quota]), (Window::MAX_USES + 1).to_string());
+    assert_eq!(harness.server.cli(&["ZCOUNT", &quota, "1700000000100", "+inf"]), Window::MAX_USES.to_string());
 }
 
 /// What is under our names but not ours is an error, never a record.
 #[tokio::test]
 async fn foreign_values() {
     let harness = start().await;
-    harness.server.cli(&["SET", "otp:r:paWlpaWlpaUAAAAAAAAAAQ", "too short"]);
-    harness.server.cli(&["RPUSH", "otp:r:paWlpaWlpaUAAAAAAAAAAg", "a list"]);
-    for n in 1..=2 {
-        harness.store.load(name(n), soon()).await.unwrap_err();
-        harness.store.swap(name(n), version(1), &record(1), HOUR, soon()).await.unwrap_err();
-        harness.store.insert(name(n), &record(1), HOUR, soon()).await.unwrap_err();
+    let store = Easy(harness.store());
+    store.claim(1, 7, HOUR).await;
+    store.commit(7, &[(1, None, Some(10))]).await;
+    let record = harness.server.cli(&["KEYS", "otp:{*"]);
+    let entry = harness.server.cli(&["KEYS", "otp:i:*"]);
+    let commit = |expected| changes(&[(1, expected, Some(11))], HOUR);
+    for foreign in [["SET", &record, "too short"], ["RPUSH", &record, "a list"]] {
+        harness.server.cli(&["DEL", &record]);
+        harness.server.cli(&foreign);
+        harness.store.locate(named(1), &[name(1)], soon()).await.unwrap_err();
+        harness.store.commit(partition(7), &commit(None), soon()).await.unwrap_err();
+        harness.store.commit(partition(7), &commit(Some(10)), soon()).await.unwrap_err();
+    }
+    harness.server.cli(&["SET", &record, "too short"]);
+    harness.store.read(partition(7), &[name(1)], soon()).await.unwrap_err();
+    for foreign in [["SET", &entry, "too short"], ["RPUSH", &entry, "a list"]] {
+        harness.server.cli(&["DEL", &entry]);
+        harness.server.cli(&foreign);
+        harness.store.locate(named(1), &[], soon()).await.unwrap_err();
+        assert!(!matches!(
+            harness.store.claim(named(1), partition(7), HOUR, soon()).await,
+            Ok(otpd::ports::store::Claimed::Ours(_))
+        ));
     }
 }
 
@@ -190,7 +241,7 @@ async fn tls_to_a_plain_server_is_an_error() {
 async fn closing_ends_the_tasks() {
     let server = RedisServer::start();
     let tracker = TaskTracker::new();
-    let store = stores::open(config(&server.url()), Arc::new(SystemClock), &tracker).await.unwrap();
+    let store = stores::open(config(&server.url()), &SystemClock, &tracker).await.unwrap();
     tracker.close();
     store.close(soon()).await;
     tracker.wait().await;

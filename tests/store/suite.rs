@@ -1,19 +1,36 @@
-//! What every store must do. Each case runs over each store.
+//! What every store must do with records and index entries. Each case runs over each store. Quotas are in `quotas.rs`.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
+use otpd::ports::{
+    clock::Deadline,
+    store::{Acquired, Change, Committed, Sealed, Write},
+};
 use tokio::task::JoinSet;
 
-use crate::harness::{Easy, HOUR, Harness, Swap, content, name, record, soon, until, version, window};
+use crate::harness::{
+    Easy, HOUR, Harness, LOCKOUT, Outcome, SECOND, changes, content, contents, name, named, partition, soon, until,
+    window,
+};
+pub(crate) use crate::{
+    history::random_history,
+    quotas::{
+        a_longer_window_is_never_forgotten, acquires_up_to_the_maximum, acquiring_again, clears, parallel_acquires,
+        refunds, several_windows, tells_usage, times_without_end, windows_slide,
+    },
+};
 
 /// Makes one test per case for a store.
 #[macro_export]
 macro_rules! conformance {
     ($start:expr) => {
         $crate::conformance!(
-            $start; inserts_once, swaps_the_version_read, lost_races, names_are_apart, largest_record,
-            no_write_shortens_the_time_to_live, expired_is_absent, expired_is_removed, takes_up_to_the_maximum,
-            takes_are_idempotent, gives_back, windows_slide, several_windows, parallel_takes, times_without_end,
+            $start; writes_all, conflicts_tell_what_is_there, nothing_is_written_in_part, checks_without_writing,
+            expects_absence, commits_twice, lost_races, an_untouched_record_conflicts_with_nothing, kinds_are_apart,
+            largest_record, no_write_shortens_the_time_to_live, expired_is_absent, expired_is_removed,
+            locates, claims_are_never_taken_over, claims_are_renewed, claims_outlive_records, racing_claims,
+            acquires_up_to_the_maximum, acquiring_again, refunds, windows_slide, several_windows, parallel_acquires,
+            a_longer_window_is_never_forgotten, tells_usage, clears, times_without_end,
             checks, closed_store_refuses, passed_deadline, random_history
         );
     };
@@ -26,199 +43,246 @@ macro_rules! conformance {
     )* };
 }
 
-pub(crate) use crate::history::random_history;
-
-pub(crate) async fn inserts_once(harness: &impl Harness) {
+pub(crate) async fn writes_all(harness: &impl Harness) {
     let store = Easy(harness.store());
-    assert_eq!(store.load(1).await, None);
-    assert_eq!(store.insert(1, 10, HOUR).await, None);
-    assert_eq!(store.load(1).await, Some(10));
-    assert_eq!(store.insert(1, 11, HOUR).await, Some(10));
-    assert_eq!(store.load(1).await, Some(10));
+    assert_eq!(store.read(1, &[LOCKOUT, 1]).await, [None, None]);
+    assert_eq!(store.commit(1, &[(LOCKOUT, None, Some(10)), (1, None, Some(20))]).await, Outcome::Done);
+    assert_eq!(store.read(1, &[1, 2, LOCKOUT]).await, [Some(20), None, Some(10)], "in the order asked for");
+    assert_eq!(store.commit(1, &[(LOCKOUT, Some(10), Some(11)), (1, Some(20), Some(21))]).await, Outcome::Done);
+    assert_eq!(store.read(1, &[LOCKOUT, 1]).await, [Some(11), Some(21)]);
+    assert_eq!(store.read(2, &[LOCKOUT, 1]).await, [None, None], "another partition");
+    assert_eq!(store.read(1, &[]).await, []);
 }
 
-pub(crate) async fn swaps_the_version_read(harness: &impl Harness) {
+/// Whichever change is not as expected, the records are told in the order of the changes.
+pub(crate) async fn conflicts_tell_what_is_there(harness: &impl Harness) {
     let store = Easy(harness.store());
-    assert_eq!(store.swap(1, 10, 11, HOUR).await, Swap::Missing);
-    store.insert(1, 10, HOUR).await;
-    assert_eq!(store.swap(1, 10, 11, HOUR).await, Swap::Done);
-    assert_eq!(store.load(1).await, Some(11));
-    assert_eq!(store.swap(1, 10, 12, HOUR).await, Swap::Stale(11));
-    assert_eq!(store.load(1).await, Some(11));
+    store.commit(1, &[(1, None, Some(10)), (2, None, Some(20))]).await;
+    let there = Outcome::Conflict(vec![Some(20), None, Some(10)]);
+    for (two, three, one) in
+        [(21, None, 10), (20, Some(30), 10), (20, None, 11), (21, Some(30), 11), (21, Some(30), 10)]
+    {
+        let wrong = [(2, Some(two), Some(22)), (3, three, Some(32)), (1, Some(one), Some(12))];
+        assert_eq!(store.commit(1, &wrong).await, there, "{wrong:?}");
+    }
+    assert_eq!(store.read(1, &[1, 2, 3]).await, [Some(10), Some(20), None]);
 }
 
-/// 100 swaps of one version at once: exactly one wins, and all others are told its record or a later one.
-pub(crate) async fn lost_races(harness: &impl Harness) {
-    let store = harness.store();
-    for round in 0..5 {
-        let n = name(round);
-        store.insert(n, &record(0), HOUR, soon()).await.unwrap();
-        let mut racers = JoinSet::new();
-        for racer in 1..=100 {
-            let store = harness.store();
-            racers
-                .spawn(async move { (racer, store.swap(n, version(0), &record(racer), HOUR, soon()).await.unwrap()) });
-        }
-        let answers = racers.join_all().await;
-        let present = content(&store.load(n, soon()).await.unwrap().unwrap());
-        for (racer, answer) in answers {
-            let expected = if racer == present { Swap::Done } else { Swap::Stale(present) };
-            let answer = match answer {
-                otpd::ports::store::Swapped::Done => Swap::Done,
-                otpd::ports::store::Swapped::Stale(record) => Swap::Stale(content(&record)),
-                otpd::ports::store::Swapped::Missing => Swap::Missing,
-            };
-            assert_eq!(answer, expected, "racer {racer}");
-        }
+pub(crate) async fn nothing_is_written_in_part(harness: &impl Harness) {
+    let store = Easy(harness.store());
+    store.commit(1, &[(5, None, Some(50))]).await;
+    let names = [1, 2, 3, 4, 5];
+    let mut all: Vec<_> = names.iter().map(|n| (*n, None, Some(*n))).collect();
+    for _ in 0..5 {
+        assert!(matches!(store.commit(1, &all).await, Outcome::Conflict(_)));
+        assert_eq!(store.read(1, &names).await, [None, None, None, None, Some(50)]);
+        // The one that is wrong is in each position once.
+        all.rotate_left(1);
     }
 }
 
-/// A record and a quota may have the same name, and are different things.
-pub(crate) async fn names_are_apart(harness: &impl Harness) {
+/// A change without a write is a condition: it may refuse the commit, and changes nothing.
+pub(crate) async fn checks_without_writing(harness: &impl Harness) {
+    let store = Easy(harness.store());
+    assert_eq!(store.commit(1, &[(LOCKOUT, None, None), (1, None, Some(10))]).await, Outcome::Done);
+    store.commit(1, &[(LOCKOUT, None, Some(5))]).await;
+    let refused = store.commit(1, &[(LOCKOUT, None, None), (1, Some(10), Some(11))]).await;
+    assert_eq!(refused, Outcome::Conflict(vec![Some(5), Some(10)]));
+    let refused = store.commit(1, &[(1, Some(10), Some(11)), (LOCKOUT, Some(6), None)]).await;
+    assert_eq!(refused, Outcome::Conflict(vec![Some(10), Some(5)]));
+    assert_eq!(store.commit(1, &[(LOCKOUT, Some(5), None), (1, Some(10), Some(11))]).await, Outcome::Done);
+    assert_eq!(store.read(1, &[LOCKOUT, 1]).await, [Some(5), Some(11)]);
+    assert_eq!(store.commit(1, &[(LOCKOUT, Some(5), None)]).await, Outcome::Done);
+}
+
+pub(crate) async fn expects_absence(harness: &impl Harness) {
+    let store = Easy(harness.store());
+    assert_eq!(store.commit(1, &[(1, Some(10), Some(11))]).await, Outcome::Conflict(vec![None]));
+    assert_eq!(store.commit(1, &[(1, None, Some(10))]).await, Outcome::Done);
+    assert_eq!(store.commit(1, &[(1, None, Some(11))]).await, Outcome::Conflict(vec![Some(10)]));
+    assert_eq!(store.read(1, &[1]).await, [Some(10)]);
+}
+
+/// A commit that is applied a second time, as when its answer was lost, is answered with its own records.
+pub(crate) async fn commits_twice(harness: &impl Harness) {
+    let store = Easy(harness.store());
+    for twice in [
+        [(LOCKOUT, None, Some(10)), (1, None, Some(20))],
+        [(LOCKOUT, Some(10), Some(11)), (1, Some(20), Some(21))],
+        [(LOCKOUT, Some(11), None), (1, Some(21), Some(22))],
+    ] {
+        assert_eq!(store.commit(1, &twice).await, Outcome::Done);
+        let own = twice.iter().map(|(_, expected, write)| write.or(*expected)).collect();
+        assert_eq!(store.commit(1, &twice).await, Outcome::Conflict(own));
+    }
+    assert_eq!(store.read(1, &[LOCKOUT, 1]).await, [Some(11), Some(22)]);
+}
+
+/// A thousand commits that expect the same: exactly one wins, both its records are there, and all others are told them.
+pub(crate) async fn lost_races(harness: &impl Harness) {
+    let store = Easy(harness.store());
+    store.commit(1, &[(LOCKOUT, None, Some(0)), (1, None, Some(0))]).await;
+    let mut racers = JoinSet::new();
+    for racer in 1..=1_000 {
+        let store = Easy(harness.store());
+        racers.spawn(async move {
+            (racer, store.commit(1, &[(LOCKOUT, Some(0), Some(racer)), (1, Some(0), Some(racer))]).await)
+        });
+    }
+    let answers = racers.join_all().await;
+    let present = store.read(1, &[LOCKOUT, 1]).await;
+    let winner = present[0].unwrap();
+    assert_eq!(present, [Some(winner), Some(winner)]);
+    for (racer, answer) in answers {
+        let expected = if racer == winner { Outcome::Done } else { Outcome::Conflict(present.clone()) };
+        assert_eq!(answer, expected, "racer {racer}");
+    }
+}
+
+/// A hundred commits that only look at one record, each writing another: none is in the way of another.
+pub(crate) async fn an_untouched_record_conflicts_with_nothing(harness: &impl Harness) {
+    let store = Easy(harness.store());
+    store.commit(1, &[(LOCKOUT, None, Some(5))]).await;
+    let mut racers = JoinSet::new();
+    for racer in 1..=100 {
+        let store = Easy(harness.store());
+        racers.spawn(async move { store.commit(1, &[(LOCKOUT, Some(5), None), (racer, None, Some(racer))]).await });
+    }
+    assert!(racers.join_all().await.iter().all(|answer| *answer == Outcome::Done));
+    let names: Vec<u64> = (1..=100).collect();
+    assert_eq!(store.read(1, &names).await, names.iter().map(|n| Some(*n)).collect::<Vec<_>>());
+}
+
+/// A record, an index entry and a quota may have the same name, and are different things.
+pub(crate) async fn kinds_are_apart(harness: &impl Harness) {
     let store = Easy(harness.store());
     let one = [window(1, HOUR)];
-    assert!(store.take(1, 1, &one, 5_000_000).await);
-    store.insert(1, 10, HOUR).await;
-    store.insert(2, 20, HOUR).await;
-    assert!(store.take(2, 1, &one, 5_000_000).await);
-    assert_eq!((store.load(1).await, store.load(2).await), (Some(10), Some(20)));
+    assert_eq!(store.acquire(1, 1, &one, 5_000_000).await, Acquired::Now);
+    assert_eq!(store.claim(1, 1, HOUR).await, Some(HOUR));
+    assert_eq!(store.commit(1, &[(1, None, Some(10))]).await, Outcome::Done);
+    assert_eq!(store.acquire(1, 2, &one, 5_000_000).await, Acquired::Refused);
+    assert_eq!(store.locate(1, &[1]).await.map(|(of, _, records)| (of, records)), Some((1, vec![Some(10)])));
 }
 
 pub(crate) async fn largest_record(harness: &impl Harness) {
     let store = harness.store();
-    let bytes = (0..=u8::MAX).cycle().take(otpd::ports::store::Sealed::MAX_LENGTH).collect();
-    let largest = otpd::ports::store::Sealed::from_bytes(bytes).unwrap();
-    store.insert(name(1), &largest, HOUR, soon()).await.unwrap();
-    assert_eq!(store.load(name(1), soon()).await.unwrap(), Some(largest));
+    let bytes = (0..=u8::MAX).cycle().take(Sealed::MAX_LENGTH).collect();
+    let largest = Sealed::from_bytes(bytes).unwrap();
+    let write = Some(Write { record: largest.clone(), ttl: HOUR });
+    let change = Change { name: name(1), expected: None, write };
+    assert_eq!(store.commit(partition(1), &[change], soon()).await.unwrap(), Committed::Done);
+    assert_eq!(store.read(partition(1), &[name(1)], soon()).await.unwrap(), [Some(largest)]);
 }
 
 pub(crate) async fn no_write_shortens_the_time_to_live(harness: &impl Harness) {
     let store = Easy(harness.store());
-    store.insert(1, 10, HOUR).await;
-    store.insert(2, 20, Duration::from_secs(1)).await;
-    assert_eq!(store.swap(1, 10, 11, Duration::from_millis(1)).await, Swap::Done);
-    assert_eq!(store.swap(2, 20, 21, HOUR).await, Swap::Done);
-    harness.pass(Duration::from_millis(1_100)).await;
-    assert_eq!((store.load(1).await, store.load(2).await), (Some(11), Some(21)));
+    store.commit_for(1, &[(1, None, Some(10))], HOUR).await;
+    // Long enough for what follows on a busy machine.
+    store.commit_for(1, &[(2, None, Some(20)), (3, None, Some(30))], SECOND * 3).await;
+    let shorter = [(1, Some(10), Some(11))];
+    assert_eq!(store.commit_for(1, &shorter, Duration::from_millis(1)).await, Outcome::Done);
+    assert_eq!(store.commit_for(1, &[(2, Some(20), Some(21)), (3, Some(30), None)], HOUR).await, Outcome::Done);
+    harness.pass(SECOND * 3).await;
+    assert_eq!(store.read(1, &[1, 2, 3]).await, [Some(11), Some(21), None], "looking at a record renews nothing");
 }
 
 pub(crate) async fn expired_is_absent(harness: &impl Harness) {
     let store = Easy(harness.store());
     let short = Duration::from_millis(300);
-    for n in 1..=3 {
-        store.insert(n, n, short).await;
-    }
+    store.commit_for(1, &[(1, None, Some(1)), (2, None, Some(2)), (3, None, Some(3))], short).await;
+    store.claim(1, 1, short).await;
+    store.claim(2, 1, short).await;
     harness.pass(short).await;
-    assert_eq!(store.load(1).await, None);
-    assert_eq!(store.swap(2, 2, 20, HOUR).await, Swap::Missing);
-    assert_eq!(store.insert(3, 30, HOUR).await, None);
-    assert_eq!(store.load(3).await, Some(30));
+    assert_eq!(store.read(1, &[1, 2, 3]).await, [None, None, None]);
+    assert_eq!(store.commit(1, &[(2, Some(2), Some(20))]).await, Outcome::Conflict(vec![None]));
+    assert_eq!(store.commit(1, &[(1, None, None), (3, None, Some(30))]).await, Outcome::Done);
+    assert_eq!(store.read(1, &[3]).await, [Some(30)]);
+    assert_eq!(store.locate(1, &[3]).await, None);
+    assert_eq!(store.claim(2, 7, HOUR).await, Some(HOUR), "an entry that is over belongs to nothing");
 }
 
 /// What is expired goes away by itself, and what was written again over it stays.
 pub(crate) async fn expired_is_removed(harness: &impl Harness) {
     let store = Easy(harness.store());
     let short = Duration::from_millis(300);
-    for n in 0..1_000 {
-        store.insert(n, n, short).await;
+    for n in 1..=500 {
+        store.commit_for(n, &[(LOCKOUT, None, Some(n)), (1, None, Some(n))], short).await;
+        store.claim(n, n, short).await;
     }
-    for take in 0..5 {
-        assert!(store.take(1, take, &[window(10, Duration::from_secs(1))], 5_000_000).await);
+    for usage in 0..5 {
+        assert_eq!(store.acquire(1, usage, &[window(10, SECOND)], 5_000_000).await, Acquired::Now);
     }
     harness.pass(short).await;
-    store.insert(7, 70, Duration::from_secs(1)).await;
-    store.swap(7, 70, 71, Duration::from_secs(2)).await;
-    harness.pass(Duration::from_millis(700)).await;
-    assert_eq!(store.load(7).await, Some(71));
-    harness.pass(Duration::from_millis(1_300)).await;
+    store.commit_for(7, &[(1, None, Some(70))], SECOND * 3).await;
+    store.commit_for(7, &[(1, Some(70), Some(71))], SECOND * 6).await;
+    // Over the time of the first write, and over the windows, though quotas are kept a little longer than these.
+    harness.pass(SECOND * 3).await;
+    assert_eq!(store.read(7, &[1]).await, [Some(71)]);
+    harness.pass(SECOND * 3).await;
     until("nothing is left", || harness.is_empty()).await;
 }
 
-pub(crate) async fn takes_up_to_the_maximum(harness: &impl Harness) {
+pub(crate) async fn locates(harness: &impl Harness) {
     let store = Easy(harness.store());
-    let three = [window(3, HOUR)];
-    for take in 1..=3 {
-        assert!(store.take(1, take, &three, 5_000_000).await);
-    }
-    assert!(!store.take(1, 4, &three, 5_000_000).await);
-    // A refusal counts nothing.
-    assert!(store.take(1, 5, &[window(4, HOUR)], 5_000_000).await);
-    assert!(!store.take(1, 6, &[window(4, HOUR)], 5_000_000).await);
+    assert_eq!(store.locate(1, &[LOCKOUT, 1]).await, None);
+    store.claim(1, 7, HOUR).await;
+    store.commit(7, &[(LOCKOUT, None, Some(10)), (1, None, Some(20))]).await;
+    store.commit(8, &[(1, None, Some(30))]).await;
+    let (of, _, records) = store.locate(1, &[1, 2, LOCKOUT]).await.unwrap();
+    assert_eq!((of, records), (7, vec![Some(20), None, Some(10)]));
+    let (of, _, records) = store.locate(1, &[]).await.unwrap();
+    assert_eq!((of, records), (7, vec![]));
 }
 
-pub(crate) async fn takes_are_idempotent(harness: &impl Harness) {
+pub(crate) async fn claims_are_never_taken_over(harness: &impl Harness) {
     let store = Easy(harness.store());
-    let two = [window(2, HOUR)];
-    for _ in 0..5 {
-        assert!(store.take(1, 1, &two, 5_000_000).await);
-    }
-    assert!(store.take(1, 2, &two, 5_000_000).await);
-    assert!(!store.take(1, 3, &two, 5_000_000).await);
-    assert!(store.take(1, 1, &two, 5_000_001).await, "a take that counts already is not refused");
+    assert!(store.claim(1, 7, SECOND * 3).await.is_some());
+    assert_eq!(store.claim(1, 8, HOUR).await, None);
+    assert_eq!(store.locate(1, &[]).await.unwrap().0, 7);
+    harness.pass(SECOND * 3).await;
+    assert_eq!(store.locate(1, &[]).await, None, "a claim for another partition renews nothing");
+    assert_eq!(store.claim(1, 8, HOUR).await, Some(HOUR));
+    assert_eq!(store.locate(1, &[]).await.unwrap().0, 8);
 }
 
-pub(crate) async fn gives_back(harness: &impl Harness) {
+/// An entry tells its remaining life, is renewed by a longer claim, and never shortened.
+pub(crate) async fn claims_are_renewed(harness: &impl Harness) {
     let store = Easy(harness.store());
-    let one = [window(1, HOUR)];
-    store.give_back(1, 1).await;
-    assert!(store.take(1, 1, &one, 5_000_000).await);
-    store.give_back(1, 2).await;
-    assert!(!store.take(1, 2, &one, 5_000_000).await);
-    store.give_back(1, 1).await;
-    store.give_back(1, 1).await;
-    assert!(store.take(1, 2, &one, 5_000_000).await);
-    assert!(!store.take(1, 1, &one, 5_000_000).await);
+    let minute = SECOND * 60;
+    assert_eq!(store.claim(1, 7, minute).await, Some(minute));
+    harness.pass(SECOND).await;
+    let left = store.claim(1, 7, SECOND).await.unwrap();
+    assert!((SECOND * 30..=SECOND * 59).contains(&left), "{left:?}");
+    let located = store.locate(1, &[]).await.unwrap().1;
+    assert!((SECOND * 30..=left).contains(&located), "{located:?} of {left:?}");
+    assert_eq!(store.claim(1, 7, HOUR).await, Some(HOUR));
+    let located = store.locate(1, &[]).await.unwrap().1;
+    assert!((HOUR / 2..=HOUR).contains(&located), "{located:?}");
 }
 
-/// A take counts in a window while it is later than `now - per`.
-pub(crate) async fn windows_slide(harness: &impl Harness) {
+pub(crate) async fn claims_outlive_records(harness: &impl Harness) {
     let store = Easy(harness.store());
-    let two = [window(2, Duration::from_secs(10))];
-    assert!(store.take(1, 1, &two, 100_000).await);
-    assert!(store.take(1, 2, &two, 104_000).await);
-    assert!(!store.take(1, 3, &two, 109_999).await);
-    assert!(store.take(1, 3, &two, 110_000).await, "the first take has left");
-    assert!(!store.take(1, 4, &two, 113_999).await);
-    assert!(store.take(1, 4, &two, 114_000).await);
-    // Replicas may be a second apart: a take in the future counts too.
-    assert!(!store.take(1, 5, &two, 113_000).await);
+    let short = Duration::from_millis(300);
+    store.claim(1, 7, HOUR).await;
+    store.commit_for(7, &[(1, None, Some(10))], short).await;
+    harness.pass(short).await;
+    let (of, _, records) = store.locate(1, &[1]).await.unwrap();
+    assert_eq!((of, records), (7, vec![None]));
+    assert_eq!(store.claim(1, 8, HOUR).await, None);
 }
 
-pub(crate) async fn several_windows(harness: &impl Harness) {
-    let store = Easy(harness.store());
-    let windows = [window(3, Duration::from_secs(100)), window(2, Duration::from_secs(10))];
-    assert!(store.take(1, 1, &windows, 1_000_000).await);
-    assert!(store.take(1, 2, &windows, 1_000_000).await);
-    assert!(!store.take(1, 3, &windows, 1_009_999).await, "the short window is full");
-    assert!(store.take(1, 3, &windows, 1_010_000).await);
-    assert!(!store.take(1, 4, &windows, 1_020_000).await, "the long window is full");
-    assert!(store.take(1, 4, &windows, 1_100_000).await);
-}
-
-/// 100 takes at once of a quota of 10, each asked twice.
-pub(crate) async fn parallel_takes(harness: &impl Harness) {
-    let mut takers = JoinSet::new();
-    for n in 0..200 {
+/// A hundred claims of one entry for ten partitions: one partition has it, and whoever claims for it is told so.
+pub(crate) async fn racing_claims(harness: &impl Harness) {
+    let mut racers = JoinSet::new();
+    for racer in 0..100 {
         let store = Easy(harness.store());
-        takers.spawn(async move { (n % 100, store.take(1, n % 100, &[window(10, HOUR)], 5_000_000).await) });
+        racers.spawn(async move { (racer % 10, store.claim(1, racer % 10, HOUR).await.is_some()) });
     }
-    let answers = takers.join_all().await;
-    let winners: std::collections::BTreeSet<u64> = answers.iter().filter(|(_, won)| *won).map(|(n, _)| *n).collect();
-    assert_eq!(winners.len(), 10);
-}
-
-pub(crate) async fn times_without_end(harness: &impl Harness) {
-    let store = Easy(harness.store());
-    store.insert(1, 10, Duration::MAX).await;
-    assert_eq!(store.swap(1, 10, 11, Duration::MAX).await, Swap::Done);
-    assert_eq!(store.load(1).await, Some(11));
-    let latest = otpd::domain::time::Timestamp::MAX.as_millis();
-    let one = [window(1, Duration::from_secs(10))];
-    assert!(store.take(1, 1, &one, latest - 10_000).await);
-    assert!(!store.take(1, 2, &one, latest - 1).await);
-    assert!(store.take(1, 2, &one, latest).await);
-    assert!(store.take(2, 1, &[window(1, HOUR)], 0).await);
-    assert!(!store.take(2, 2, &[window(1, HOUR)], 1).await, "before one window has passed since the epoch");
+    let answers = racers.join_all().await;
+    let winners: BTreeSet<u64> = answers.iter().filter(|(_, ours)| *ours).map(|(of, _)| *of).collect();
+    let (of, _, _) = Easy(harness.store()).locate(1, &[]).await.unwrap();
+    assert_eq!(winners, BTreeSet::from([of]));
+    assert!(answers.iter().all(|(racer, ours)| *ours == (*racer == of)));
 }
 
 pub(crate) async fn checks(harness: &impl Harness) {
@@ -227,23 +291,32 @@ pub(crate) async fn checks(harness: &impl Harness) {
 
 pub(crate) async fn closed_store_refuses(harness: &impl Harness) {
     let store = harness.store();
-    store.insert(name(1), &record(10), HOUR, soon()).await.unwrap();
+    let write = changes(&[(1, None, Some(10))], HOUR);
+    store.commit(partition(1), &write, soon()).await.unwrap();
     store.close(soon()).await;
     store.close(soon()).await;
-    store.load(name(1), soon()).await.unwrap_err();
-    store.insert(name(2), &record(10), HOUR, soon()).await.unwrap_err();
+    store.read(partition(1), &[name(1)], soon()).await.unwrap_err();
+    store.locate(named(1), &[name(1)], soon()).await.unwrap_err();
+    store.commit(partition(2), &write, soon()).await.unwrap_err();
+    store.claim(named(1), partition(1), HOUR, soon()).await.unwrap_err();
     store.check(soon()).await.unwrap_err();
 }
 
 /// A deadline that has passed is an error, not a hang.
 pub(crate) async fn passed_deadline(harness: &impl Harness) {
     let store = harness.store();
-    let passed = otpd::ports::clock::Deadline::after(Duration::ZERO);
-    for _ in 0..100 {
+    let passed = Deadline::after(Duration::ZERO);
+    for n in 0..100 {
         // An answer in no time would be fine, too.
-        if let Err(error) = store.insert(name(1), &record(1), HOUR, passed).await {
-            assert_eq!(error.to_string(), "store cannot insert: deadline passed");
+        if let Err(error) = store.commit(partition(1), &changes(&[(n, None, Some(n))], HOUR), passed).await {
+            assert_eq!(error.to_string(), "store cannot commit: deadline passed");
+        }
+        if let Err(error) = store.read(partition(1), &[name(n)], passed).await {
+            assert_eq!(error.to_string(), "store cannot read: deadline passed");
         }
     }
     store.check(soon()).await.unwrap();
+    let records = store.read(partition(1), &[name(1)], soon()).await.unwrap();
+    assert!(contents(&records).iter().flatten().all(|n| *n == 1));
+    assert!(records.iter().flatten().all(|record| content(record) == 1));
 }

@@ -1,9 +1,9 @@
-//! Settings that several adapters have: what must be there, what it must look like, and what the operator should know of it.
+//! Settings that several adapters have: what is required, and what it must look like.
 
 use std::time::Duration;
 
 #[cfg(test)]
-use crate::settings::{Ledger, Mistakes, tree::Table};
+use crate::settings::{ConfigErrors, Diagnostics, tree::Table};
 use crate::{
     domain::destination::Channel,
     providers::http::BaseUrl,
@@ -11,7 +11,7 @@ use crate::{
     settings::{Section, values},
 };
 
-/// A setting that must be there; `what` says what it is.
+/// A required setting; `what` describes it in the error.
 pub(in crate::providers) fn required<T>(
     section: &mut Section<'_>,
     name: &str,
@@ -20,20 +20,20 @@ pub(in crate::providers) fn required<T>(
 ) -> Option<T> {
     let value = section.text(name, parse);
     if value.is_none() {
-        section.misfit(name, format!("required: {what}"));
+        section.missing(name, what);
     }
     value
 }
 
-/// A credential that must be there.
+/// A required credential.
 pub(in crate::providers) fn secret(section: &mut Section<'_>, name: &str, what: &str) -> Option<Secret<String>> {
     required(section, name, what, |text| word(text).map(Secret::new))
 }
 
-/// Whether a setting is wrong in itself: then it says nothing about how it goes with others.
+/// Whether a setting is wrong in itself: then its relation to others is not checked.
 pub(in crate::providers) fn is_wrong(section: &Section<'_>, name: &str) -> bool {
     let path = if section.path().is_empty() { name.to_owned() } else { format!("{}.{name}", section.path()) };
-    section.ledger().is_wrong(&path)
+    section.diagnostics().is_wrong(&path)
 }
 
 /// A name or credential at the provider: visible ASCII without spaces, so that it can stand in a header.
@@ -56,7 +56,7 @@ pub(in crate::providers) fn url_path(text: &str) -> Result<String, String> {
     if fits { Ok(text.to_owned()) } else { Err("must be a path that begins with a slash, without a query".to_owned()) }
 }
 
-/// The channels that the operator wants, out of those that there are; the first of them where nothing is said.
+/// The channels that the operator chooses among the known ones; by default the first.
 pub(in crate::providers) fn channels(section: &mut Section<'_>, known: &[Channel]) -> Vec<Channel> {
     let words: Vec<(&'static str, Channel)> = known.iter().map(|channel| (channel.name(), *channel)).collect();
     let given = section.list("channels", 1..=known.len(), values::word(&words));
@@ -71,7 +71,7 @@ pub(in crate::providers) fn minutes(text: &str, most: u64) -> Result<Duration, S
     span.ok_or_else(|| format!("must be whole minutes, such as \"5m\", 1m to {most}m"))
 }
 
-/// `base_url` of an API to which what may not be read on the way is sent; `what` says what that is.
+/// `base_url` of an API to which secrets are sent that must be encrypted on the way; `what` names them in the error.
 pub(in crate::providers) fn closed_base_url(
     section: &mut Section<'_>,
     default: Option<&str>,
@@ -79,42 +79,36 @@ pub(in crate::providers) fn closed_base_url(
 ) -> Option<BaseUrl> {
     let base_url = BaseUrl::read(section, default);
     if base_url.as_ref().is_some_and(BaseUrl::is_open) {
-        section.misfit("base_url", format!("must be https: {what} are sent there"));
+        section.cross_field_error("base_url", format!("must be https: {what} are sent there"));
     }
     base_url
 }
 
-/// What the operator should know of an API that is not called over TLS.
-pub(in crate::providers) fn open_note(base_url: &BaseUrl) -> Vec<String> {
-    let note = "base_url is plain http: codes and credentials can be read on the way";
-    if base_url.is_open() { vec![note.to_owned()] } else { Vec::new() }
-}
-
-/// The adapter that these settings make, or all that is wrong with them.
+/// The adapter with these settings, or all their errors.
 #[cfg(test)]
 pub(in crate::providers) fn adapter_of<A>(
     settings: &str,
     read: fn(&mut Section<'_>) -> Option<A>,
-) -> Result<A, Mistakes> {
-    let ledger = Ledger::default();
-    let adapter = Section::root(Table::from_toml(settings.parse().unwrap()), &ledger, read);
-    ledger.finish(()).map(|()| adapter.expect("what is not read is a mistake"))
+) -> Result<A, ConfigErrors> {
+    let diagnostics = Diagnostics::default();
+    let adapter = Section::root(Table::from_toml(settings.parse().unwrap()), &diagnostics, read);
+    diagnostics.finish(()).map(|()| adapter.expect("what is not read is a mistake"))
 }
 
-/// Changes one line of right settings after another, a name alone meaning that the line is left out, and wants one mistake.
+/// Changes one line of right settings at a time, and expects one error each. A name alone means that the line is left out.
 #[cfg(test)]
 pub(in crate::providers) fn wrong_settings<A>(
     right: &str,
     read: fn(&mut Section<'_>) -> Option<A>,
     cases: &[(&str, &str)],
 ) {
-    let mistakes = |settings: &str| adapter_of(settings, read).map_err(|it| it.to_string()).err().unwrap_or_default();
-    assert_eq!(mistakes(right), "");
+    let errors = |settings: &str| adapter_of(settings, read).map_err(|it| it.to_string()).err().unwrap_or_default();
+    assert_eq!(errors(right), "");
     for (change, expected) in cases {
         let (key, value) = change.split_once(' ').unwrap_or((change, ""));
         let kept = right.lines().filter(|line| line.split(' ').next() != Some(key));
         let changed = if value.is_empty() { "" } else { *change };
-        let wrong = mistakes(&kept.chain([changed]).collect::<Vec<_>>().join("\n"));
+        let wrong = errors(&kept.chain([changed]).collect::<Vec<_>>().join("\n"));
         assert!(wrong.starts_with(expected) && !wrong.contains('\n'), "{change}: {wrong}");
     }
 }

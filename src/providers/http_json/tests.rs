@@ -13,7 +13,7 @@ use crate::{
 
 fn configured(settings: &str) -> Result<HttpJson, String> {
     let base = "base_url = \"https://sms.example.com\"\n";
-    adapter_of(&format!("{base}{settings}"), read).map_err(|mistakes| mistakes.to_string())
+    adapter_of(&format!("{base}{settings}"), read).map_err(|errors| errors.to_string())
 }
 
 #[test]

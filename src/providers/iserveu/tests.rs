@@ -1,19 +1,19 @@
 //! What no fixture shows: settings, units of amounts, notes.
 
 use super::*;
-use crate::{providers::adapter::settings::adapter_of, settings::Mistakes};
+use crate::{providers::adapter::settings::adapter_of, settings::ConfigErrors};
 
 const GOOD: &str = "client_id = 'a'\nclient_secret = 'b'\nusername = 'c'\n";
 
-fn adapter(settings: &str) -> Result<IServeU, Mistakes> {
+fn adapter(settings: &str) -> Result<IServeU, ConfigErrors> {
     adapter_of(settings, read)
 }
 
 #[test]
 fn settings_that_are_wrong_are_all_reported() {
     let wrong = "base_url = 'http://iserveu.example'\nsend_path = 'x'\nregistration_path = 'y'\namount_unit = 'lakh'";
-    let mistakes = adapter(wrong).err().unwrap().0;
-    let settings: Vec<&str> = mistakes.iter().map(|mistake| mistake.setting.as_str()).collect();
+    let errors = adapter(wrong).err().unwrap().0;
+    let settings: Vec<&str> = errors.iter().map(|error| error.setting.as_str()).collect();
     let expected =
         ["base_url", "send_path", "registration_path", "client_id", "client_secret", "username", "amount_unit"];
     assert_eq!(settings, expected);

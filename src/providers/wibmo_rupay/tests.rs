@@ -3,18 +3,18 @@
 use http::HeaderMap;
 
 use super::*;
-use crate::{providers::adapter::settings::adapter_of, settings::Mistakes};
+use crate::{providers::adapter::settings::adapter_of, settings::ConfigErrors};
 
 const GOOD: &str = "pg_instance_id = '1'\nmerchant_id = '2'\napi_key = 'k'\n";
 
-fn adapter(settings: &str) -> Result<WibmoRupay, Mistakes> {
+fn adapter(settings: &str) -> Result<WibmoRupay, ConfigErrors> {
     adapter_of(settings, read)
 }
 
 #[test]
 fn settings_that_are_wrong_are_all_reported() {
-    let mistakes = adapter("generate_path = 'x'\nverify_path = 'y'").err().unwrap().0;
-    let settings: Vec<&str> = mistakes.iter().map(|mistake| mistake.setting.as_str()).collect();
+    let errors = adapter("generate_path = 'x'\nverify_path = 'y'").err().unwrap().0;
+    let settings: Vec<&str> = errors.iter().map(|error| error.setting.as_str()).collect();
     let expected = ["base_url", "generate_path", "verify_path", "pg_instance_id", "merchant_id", "api_key"];
     assert_eq!(settings, expected);
 }

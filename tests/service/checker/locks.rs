@@ -57,7 +57,8 @@ impl History {
             let first = self.first(success);
             let operators = self.operations.iter().filter(|operation| operation.told);
             let operators = operators.filter(|operation| operation.account == success.about.account);
-            let operators = operators.filter_map(|operation| Some((operation.lock?, operation.started, operation.ended)));
+            let operators =
+                operators.filter_map(|operation| Some((operation.lock?, operation.started, operation.ended)));
             let told = self.calls.iter().filter(|call| call.about == success.about);
             let told = told.filter_map(|call| Some((locked(&call.told)?, call.started, call.ended)));
             for (lock, started, ended) in operators.chain(told) {

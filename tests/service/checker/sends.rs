@@ -73,8 +73,6 @@ impl History {
     }
 
     fn is_verified(&self, challenge: &str) -> bool {
-        self.challenges
-            .iter()
-            .any(|last| last.about.challenge == challenge && last.state == ChallengeState::Verified)
+        self.challenges.iter().any(|last| last.about.challenge == challenge && last.state == ChallengeState::Verified)
     }
 }

@@ -1,32 +1,32 @@
-//! The last line of a text message, by which a browser or an app on the phone knows that the code is for it.
+//! The last line of a text message, by which a browser or an app on the phone recognises that the code is for it.
 
 /// The longest name of a host (RFC 1035, section 2.3.4).
 const MAX_HOST: usize = 253;
 const HASH_LENGTH: usize = 11;
 
-/// What text messages end with. One of them: each has to be the last line.
+/// The last line of text messages. Each kind has to be the last line, so there is one at most.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Ending {
-    /// Nothing of the kind.
+pub enum SmsSuffix {
+    /// No such line.
     #[default]
-    Plain,
+    None,
     /// `@example.com #123456`: the code is typed for this site only (WICG, "Origin-bound one-time codes delivered via SMS",
     /// section 3). Nothing comes before the host in its line, one space separates the two, and it is the last line.
-    Origin(String),
-    /// The hash of an app on Android, which is given the message (SMS Retriever: at most 140 bytes, with the hash of 11
-    /// characters at its end).
-    Retriever(String),
+    OriginBound(String),
+    /// The hash of an Android app, to which the phone hands the message (SMS Retriever: at most 140 bytes, with the hash of
+    /// 11 characters at its end).
+    SmsRetriever(String),
 }
 
-impl Ending {
-    /// The most bytes that the SMS Retriever takes.
-    pub const RETRIEVER_BYTES: usize = 140;
+impl SmsSuffix {
+    /// The most bytes of a message that the SMS Retriever accepts.
+    pub(super) const RETRIEVER_BYTES: usize = 140;
 
-    /// Takes the host of a site.
+    /// For the site with this host.
     ///
     /// # Errors
-    /// What it must be.
-    pub fn origin(host: &str) -> Result<Self, String> {
+    /// What a host must be.
+    pub fn origin_bound(host: &str) -> Result<Self, String> {
         let letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
         let label = |label: &str| {
             let outside = label.starts_with('-') || label.ends_with('-');
@@ -34,34 +34,34 @@ impl Ending {
         };
         let fits = host.len() <= MAX_HOST && host.contains('.') && host.split('.').all(label);
         if fits {
-            Ok(Self::Origin(host.to_owned()))
+            Ok(Self::OriginBound(host.to_owned()))
         } else {
             Err("must be a host without scheme and port, in lower case and ASCII, such as example.com".to_owned())
         }
     }
 
-    /// Takes the hash of an app.
+    /// For the app with this hash.
     ///
     /// # Errors
-    /// What it must be.
-    pub fn retriever(hash: &str) -> Result<Self, String> {
+    /// What a hash must be.
+    pub(crate) fn sms_retriever(hash: &str) -> Result<Self, String> {
         let letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
         let fits = hash.len() == HASH_LENGTH && hash.bytes().all(letter);
-        if fits { Ok(Self::Retriever(hash.to_owned())) } else { Err("must be 11 of [A-Za-z0-9+/]".to_owned()) }
+        if fits { Ok(Self::SmsRetriever(hash.to_owned())) } else { Err("must be 11 of [A-Za-z0-9+/]".to_owned()) }
     }
 
-    /// Adds the line.
-    pub fn end(&self, text: &mut String, code: &str) {
+    /// Appends the line to a text.
+    pub(crate) fn append_to(&self, text: &mut String, code: &str) {
         match self {
-            Self::Plain => {}
-            Self::Origin(host) => text.extend(["\n@", host, " #", code]),
-            Self::Retriever(hash) => text.extend(["\n", hash]),
+            Self::None => {}
+            Self::OriginBound(host) => text.extend(["\n@", host, " #", code]),
+            Self::SmsRetriever(hash) => text.extend(["\n", hash]),
         }
     }
 }
 
 /// The host that a message binds its code to, as a phone reads it (section 3.2 of the WICG's text).
-pub fn bound_host(text: &str) -> Option<&str> {
+pub(super) fn bound_host(text: &str) -> Option<&str> {
     let last = text.rsplit(['\n', '\r']).next()?;
     let (host, rest) = last.strip_prefix('@')?.split_once(' ')?;
     let code = rest.strip_prefix('#')?;
@@ -75,31 +75,31 @@ mod tests {
 
     #[test]
     fn the_line_is_the_last_and_nothing_follows() {
-        let ended = |ending: Result<Ending, String>| {
+        let suffixed = |suffix: Result<SmsSuffix, String>| {
             let mut text = "123456 is your code.".to_owned();
-            ending.unwrap_or_default().end(&mut text, "123456");
+            suffix.unwrap_or_default().append_to(&mut text, "123456");
             text
         };
-        let bound = ended(Ending::origin("example.com"));
+        let bound = suffixed(SmsSuffix::origin_bound("example.com"));
         assert_eq!(bound, "123456 is your code.\n@example.com #123456");
         assert_eq!(bound_host(&bound), Some("example.com"));
-        assert_eq!(ended(Ending::retriever("FA+9qCX9VSu")), "123456 is your code.\nFA+9qCX9VSu");
-        assert_eq!(ended(Ok(Ending::Plain)), "123456 is your code.");
+        assert_eq!(suffixed(SmsSuffix::sms_retriever("FA+9qCX9VSu")), "123456 is your code.\nFA+9qCX9VSu");
+        assert_eq!(suffixed(Ok(SmsSuffix::None)), "123456 is your code.");
     }
 
     #[test]
     fn hosts_and_hashes_are_checked() {
         for good in ["example.com", "login.example.co.uk", "xn--bcher-kva.example", "1.example"] {
-            assert!(Ending::origin(good).is_ok(), "{good}");
+            assert!(SmsSuffix::origin_bound(good).is_ok(), "{good}");
         }
         let long = format!("{}.com", "a".repeat(64));
         for bad in
             ["", "example", "https://example.com", "example.com:443", "Example.com", "a b.com", "-a.com", "a..b", &long]
         {
-            assert!(Ending::origin(bad).is_err(), "{bad}");
+            assert!(SmsSuffix::origin_bound(bad).is_err(), "{bad}");
         }
         for bad in ["", "FA+9qCX9VS", "FA+9qCX9VSuu", "FA+9qCX9VS=", "FA+9qCX9V u"] {
-            assert!(Ending::retriever(bad).is_err(), "{bad}");
+            assert!(SmsSuffix::sms_retriever(bad).is_err(), "{bad}");
         }
     }
 

@@ -1,11 +1,11 @@
-//! What is wrong with a configuration, all of it at once.
+//! The errors of a configuration, which are reported all at once.
 
 use std::fmt;
 
-/// One thing that is wrong. Never holds a value: settings may be secret.
+/// One error. It never holds the value, which may be a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mistake {
-    /// The setting as `section.key`, or the variable or file where there is no setting.
+pub struct ConfigError {
+    /// The setting as `section.key`; where no setting is meant, the variable or the file.
     pub setting: String,
     /// The environment variable that set it, where one did.
     pub variable: Option<String>,
@@ -13,7 +13,7 @@ pub struct Mistake {
     pub message: String,
 }
 
-impl fmt::Display for Mistake {
+impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.setting)?;
         if let Some(variable) = &self.variable {
@@ -23,7 +23,7 @@ impl fmt::Display for Mistake {
     }
 }
 
-/// All that is wrong, one line each. Not empty.
+/// All errors, one line each. Not empty.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
-pub struct Mistakes(pub Vec<Mistake>);
+pub struct ConfigErrors(pub Vec<ConfigError>);

@@ -1,0 +1,26 @@
+//! Who sees each call to otpd at its end. `ports/provider.rs` has the same for calls to providers.
+
+use std::time::Duration;
+
+use crate::domain::ids::Tenant;
+
+/// A call that has ended.
+#[derive(Clone, Copy, Debug)]
+pub struct CallSummary<'a> {
+    /// The fully qualified method, `_OTHER` for one that does not exist.
+    pub method: &'static str,
+    /// The tenant, once the request was found to be well formed.
+    pub tenant: Option<&'a Tenant>,
+    /// The name of the result member of an answer, or the reason of a status.
+    pub outcome: &'static str,
+    /// The name of the status code.
+    pub code: &'static str,
+    /// From the arrival of the headers to the answer.
+    pub duration: Duration,
+}
+
+/// Sees every call to the contract at its end.
+pub trait CallObserver: Send + Sync {
+    /// A call has ended. Must not wait.
+    fn call_ended(&self, call: &CallSummary<'_>);
+}
