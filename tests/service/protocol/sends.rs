@@ -11,9 +11,7 @@ use otpd::{
 use crate::{
     fake::{Deliver, FakeProvider},
     faults::{Fault, When},
-    world::{
-        ACCOUNT, World, accepted, create, created, ended, is_not_matched, is_success, killed_when, start,
-    },
+    world::{ACCOUNT, World, accepted, create, created, ended, is_not_matched, is_success, killed_when, start},
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -52,10 +50,7 @@ async fn v1_only_the_worker_that_finds_its_own_token_delivers() {
         world.provider().release();
         let answers = [ended(first).await, ended(second).await, ended(third).await];
         for answer in &answers {
-            let fine = matches!(
-                answer,
-                Ok(Sent::Success(_)) | Err(Error::Store(_) | Error::RequestInProgress { .. })
-            );
+            let fine = matches!(answer, Ok(Sent::Success(_)) | Err(Error::Store(_) | Error::RequestInProgress { .. }));
             assert!(fine, "{fault:?}: {answers:?}");
         }
         world.clock.advance(PAST_LEASE);
