@@ -174,9 +174,19 @@ fn play(limits: &Limits, steps: &[Timed], bug: Option<Bug>) -> Result<(), String
 
 /// A refusal or a repetition: neither changes the record.
 fn is_told_again(came: &str) -> bool {
-    !["reserved", "attempt", "otp_not_matched", "success", "unconfirmed", "failed", "refunded", "done", "destination_rejected"]
-        .iter()
-        .any(|change| came.starts_with(change))
+    ![
+        "reserved",
+        "attempt",
+        "otp_not_matched",
+        "success",
+        "unconfirmed",
+        "failed",
+        "refunded",
+        "done",
+        "destination_rejected",
+    ]
+    .iter()
+    .any(|change| came.starts_with(change))
 }
 
 /// What holds over a whole history, however it goes.
@@ -290,7 +300,8 @@ fn broken_rule(before: &State, after: &State, now: Timestamp, line: &str) -> Opt
     let under_lock = success && proven.is_some_and(|contact| before.lockout.locked(contact, now).is_some());
     let (counted, count) = (before.lockout.failures(), after.lockout.failures());
     let elsewhere = line.starts_with("elsewhere");
-    let told_is_counted = elsewhere || success || usize::try_from(count) == usize::try_from(counted).map(|n| n + new_failures);
+    let told_is_counted =
+        elsewhere || success || usize::try_from(count) == usize::try_from(counted).map(|n| n + new_failures);
     let rules = [
         ("at most one success", replies(is, matched) <= 1),
         ("a final answer stays as it is", kept),

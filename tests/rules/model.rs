@@ -65,13 +65,29 @@ pub(crate) struct Limits {
 /// What is done. Sends and codes go by the number of the send.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
-    Send { id: u8, option: usize, locked: bool },
+    Send {
+        id: u8,
+        option: usize,
+        locked: bool,
+    },
     First,
-    Settle { number: u32, how: How },
-    Verify { id: u8, code: Option<u32>, locked: bool },
+    Settle {
+        number: u32,
+        how: How,
+    },
+    Verify {
+        id: u8,
+        code: Option<u32>,
+        locked: bool,
+    },
     /// A guess at another challenge of the same account.
-    Elsewhere { option: usize, right: bool },
-    Cancel { id: u8 },
+    Elsewhere {
+        option: usize,
+        right: bool,
+    },
+    Cancel {
+        id: u8,
+    },
 }
 
 /// What became of a delivery.
