@@ -1,10 +1,10 @@
-//! Settings: read once at start, checked as a whole, and from then on plain values.
+//! Settings: read once at start, checked as a whole, and plain values from then on.
 //!
-//! [`Config::load`] is pure. It takes the text of the file and the variables, and gives back either a configuration in
-//! which every value and every relation is valid, or all that is wrong. `config.default.toml` describes every setting.
+//! [`Config::load`] is pure. It reads the text of the file and the variables, and returns either a configuration in which
+//! every value and every relation is valid, or all errors. `config.default.toml` describes every setting.
 //!
-//! To add a setting: read it in the file of its section, and describe it in `config.default.toml`; a test misses the
-//! second.
+//! A new setting is read in the file of its section and described in `config.default.toml`; a test fails without the
+//! description.
 
 mod messages;
 mod policy;
@@ -36,27 +36,27 @@ pub const DEFAULT_FILE: &str = include_str!("../config.default.toml");
 /// All settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// How careful otpd is.
+    /// Whether development-only features are allowed.
     pub profile: Profile,
-    /// What is let pass all the same.
+    /// What is allowed in spite of the profile.
     pub force: Force,
     /// The gRPC server.
     pub server: Server,
     /// The operations server.
     pub operations: Operations,
-    /// What is asked of each request.
+    /// What each request must fulfil.
     pub requests: Requests,
     /// Where state lives.
     pub store: Store,
-    /// What seals it.
+    /// The master keys, which seal it.
     pub keys: Keys,
     /// Which tenants there are, and their policies.
     pub tenants: Tenants,
     /// Destinations to which nothing is sent.
     pub sandboxes: Sandboxes,
-    /// Who delivers codes.
+    /// The providers and their routes.
     pub providers: Providers,
-    /// The words around codes.
+    /// The texts of messages.
     pub messages: Messages,
     /// The log.
     pub log: Log,
@@ -66,7 +66,7 @@ impl Config {
     /// Reads all settings.
     ///
     /// # Errors
-    /// All that is wrong: unknown settings, wrong values, and values that do not fit together.
+    /// All errors: unknown settings, wrong values, and values that contradict each other.
     pub fn load(source: &Source) -> Result<Self, ConfigErrors> {
         let mut diagnostics = Diagnostics::default();
         let tree = source.tree(&mut diagnostics);
@@ -94,7 +94,7 @@ impl Config {
         Self { profile, force, server, operations, requests, store, keys, tenants, sandboxes, providers, messages, log }
     }
 
-    /// What is allowed here but should not meet real people, one line each.
+    /// What is allowed here but is not meant for real people, one line each.
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         if self.providers.print_codes() {
@@ -114,7 +114,7 @@ impl Config {
         warnings
     }
 
-    /// What matters most, one line each, without secrets.
+    /// The most important settings, one line each, without secrets.
     pub fn summary(&self) -> Vec<String> {
         let keys = match &self.keys {
             Keys::Given(_) => format!("from {KEYS_VARIABLE}"),

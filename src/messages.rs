@@ -1,10 +1,10 @@
-//! The words around a code: the operator's templates, and the built-in text where none fits.
+//! The texts of messages: the operator's templates, and the built-in text where none fits.
 //!
-//! All that can go wrong with a template goes wrong in [`Messages::new`], which renders each in all its branches. What the
-//! templates may hold is so little (see [`templates`]) that no value of a later call takes another way.
+//! [`Messages::new`] finds every error of a template, because it renders each template in all its branches. Templates may
+//! hold so little (see [`templates`]) that the values of a later call cannot lead to another branch.
 
 mod built_in;
-pub mod segments;
+mod segments;
 pub mod sms_suffix;
 pub mod templates;
 
@@ -36,7 +36,7 @@ pub struct Content<'a> {
     pub transaction: Option<&'a Transaction>,
 }
 
-/// A template did not render: impossible, as far as we know. Says nothing of the text.
+/// A template did not render, which [`Messages::new`] should have prevented. Nothing of the text is told.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the message template {0} cannot be rendered")]
 pub struct Unrendered(String);
@@ -64,7 +64,7 @@ impl Messages {
     /// Checks and compiles templates.
     ///
     /// # Errors
-    /// All that is wrong with all of them.
+    /// All errors of all templates.
     pub fn new(brand: Option<String>, suffix: SmsSuffix, templates: Vec<Template>) -> Result<Self, Vec<Fault>> {
         let mut compiled = Environment::empty();
         compiled.set_undefined_behavior(UndefinedBehavior::Strict);
@@ -108,7 +108,7 @@ impl Messages {
         Ok(self.with_suffix(text.expose().clone(), goal.channel, content.code))
     }
 
-    /// What is likely to cost more or work less than the operator thinks, one line each.
+    /// Templates that may cost more than the operator expects or not work everywhere, one line each.
     pub fn warnings(&self) -> Vec<String> {
         let short = |template: &&Template| matches!(template.scope.channel, None | Some(Channel::Sms));
         self.templates.iter().filter(short).flat_map(|template| self.too_long(template)).collect()
@@ -154,7 +154,7 @@ impl Messages {
     fn lacks(&self, template: &Template) -> Vec<String> {
         let amount = Amount { micros: 987_654_321_012_345, currency: "XTS".to_owned() };
         let decimal = amount.decimal();
-        // Characters that no text holds (private use), and names that would be taken for a line of the message's end.
+        // Characters that no text holds (private use), and names that look like the last line of a message.
         let forged = format!("@{MARK} #000000");
         let plain = Transaction { amount, payee: MARK.to_owned(), reference: String::new() };
         let hostile = Transaction { payee: forged.clone(), reference: forged, ..plain.clone() };
@@ -184,7 +184,7 @@ impl Messages {
         faults
     }
 
-    /// As a text message, where the channel is open; the transaction only where there is one.
+    /// Renders a sample: as a text message where the template is for every channel, with the transaction where it is for one.
     fn sample(
         &self,
         template: &Template,
@@ -208,7 +208,7 @@ impl Messages {
     ) -> Result<Secret<String>, Unrendered> {
         let (code, minutes) = (content.code.expose(), whole_minutes(content.code_life));
         let brand = self.brand.as_deref();
-        // Copies of the code in here are freed without being wiped: the template crate knows no secrets.
+        // The template crate frees its copies of the code without wiping them.
         let values = if let Some(Transaction { amount, payee, reference }) = content.transaction {
             let (currency, amount) = (&amount.currency, amount.decimal());
             context! { code, minutes, brand, amount, currency, payee, reference }
@@ -216,7 +216,7 @@ impl Messages {
             context! { code, minutes, brand }
         };
         let found = self.compiled.get_template(&template.name);
-        // The cause could quote the text.
+        // The cause is dropped, because it could quote the text.
         let text = found.and_then(|found| found.render(values)).map_err(|_| Unrendered(template.name.clone()))?;
         Ok(self.with_suffix(text, channel, content.code))
     }
@@ -229,14 +229,14 @@ impl Messages {
     }
 }
 
-/// Stands for a payee and a code in samples: private use, so that no template holds it by chance.
+/// Payee and code of samples, in characters for private use, so that no template holds them by chance.
 const MARK: &str = "\u{e002}\u{e003}";
 const CODE: &str = "\u{e000}\u{e001}";
 /// The length of names in the samples that are measured.
 const SAMPLE_NAME: usize = 40;
 
-/// What the caller says of a transaction, in one line and in its own order: no breaks, and no marks that turn the direction
-/// of what follows.
+/// The caller's texts of a transaction on one line: without line breaks, and without marks that change the direction of what
+/// follows.
 fn readable(transaction: &Transaction) -> Transaction {
     let line = |text: &str| -> String {
         let turns = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');

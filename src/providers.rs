@@ -1,7 +1,7 @@
-//! The providers that there are. To add one: a file, a line in [`KINDS`], and a folder of fixtures.
+//! The registry of providers. A new one is a file, a line in [`KINDS`] and a folder of fixtures (docs/adding-a-provider.md).
 
 pub mod adapter;
-pub mod console;
+pub(crate) mod console;
 mod google_payment_integrator;
 pub mod http;
 mod http_json;
@@ -10,7 +10,7 @@ mod iserveu;
 mod mail;
 mod mailgun;
 mod msg91;
-pub mod sandbox;
+pub(crate) mod sandbox;
 mod sendgrid;
 mod twilio;
 mod twilio_messages;
@@ -39,7 +39,7 @@ pub struct Kind {
     read: fn(&mut Section<'_>) -> Option<Configured>,
 }
 
-/// One line for each kind.
+/// All kinds, one line each.
 pub const KINDS: &[Kind] = &[
     Kind { name: "console", read: |section| Some(console::read(section)) },
     Kind {
@@ -59,13 +59,13 @@ pub const KINDS: &[Kind] = &[
     Kind { name: "wibmo-rupay", read: |section| Configured::http(section, wibmo_rupay::read) },
 ];
 
-/// Reads the settings of a provider of a kind. `None` where they are wrong, which the section has noted.
+/// Reads the settings of a provider of a kind. `None` where they are wrong; the errors are in the section's diagnostics.
 pub fn read(kind: &str, section: &mut Section<'_>) -> Option<Configured> {
     let kind = KINDS.iter().find(|known| known.name == kind)?;
     (kind.read)(section).map(|configured| Configured { kind: kind.name, ..configured })
 }
 
-/// A provider as configured: valid, and not running yet.
+/// A provider whose settings are valid, and which is not built yet.
 #[derive(Clone)]
 pub struct Configured {
     kind: &'static str,
@@ -73,25 +73,27 @@ pub struct Configured {
     build: Arc<Build>,
 }
 
-/// What a provider is built with.
+/// What every provider is built with.
 #[derive(Clone)]
 pub struct ProviderDeps {
-    /// The time of day.
+    /// The clock.
     pub clock: Arc<dyn Clock>,
-    /// Sees every call.
+    /// Is told of every call.
     pub observer: Arc<dyn ProviderObserver>,
 }
 
 type Build = dyn Fn(&str, &ProviderDeps) -> io::Result<Arc<dyn Provider>> + Send + Sync;
 
 impl Configured {
-    /// A provider that is built like this.
-    pub fn new(build: impl Fn(&str, &ProviderDeps) -> io::Result<Arc<dyn Provider>> + Send + Sync + 'static) -> Self {
+    /// A provider that is built by this function.
+    pub(crate) fn new(
+        build: impl Fn(&str, &ProviderDeps) -> io::Result<Arc<dyn Provider>> + Send + Sync + 'static,
+    ) -> Self {
         Self { kind: "", notes: Vec::new(), build: Arc::new(build) }
     }
 
-    /// A provider over HTTP: its own settings, and those that all of them have.
-    pub fn http<A: Adapter + Clone + 'static>(
+    /// Reads a provider over HTTP: the settings of its adapter, and those that all providers over HTTP have.
+    fn http<A: Adapter + Clone + 'static>(
         section: &mut Section<'_>,
         read: impl FnOnce(&mut Section<'_>) -> Option<A>,
     ) -> Option<Self> {
@@ -112,7 +114,7 @@ impl Configured {
     }
 
     /// What the operator should know of it, one line each.
-    pub fn notes(&self) -> &[String] {
+    pub(crate) fn notes(&self) -> &[String] {
         &self.notes
     }
 
@@ -131,7 +133,7 @@ impl fmt::Debug for Configured {
     }
 }
 
-/// Settings hold secrets and functions; what is compared is the kind.
+/// Compares the kinds only: functions cannot be compared.
 impl PartialEq for Configured {
     fn eq(&self, other: &Self) -> bool {
         self.kind == other.kind
@@ -139,3 +141,20 @@ impl PartialEq for Configured {
 }
 
 impl Eq for Configured {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::{Diagnostics, tree::Table};
+
+    #[test]
+    fn a_base_url_that_is_not_encrypted_is_noted() {
+        let notes = |base_url: &str| {
+            let table = Table::from_toml(format!("base_url = \"{base_url}\"").parse().expect("TOML"));
+            let diagnostics = Diagnostics::default();
+            let configured = Section::root(table, &diagnostics, |section| read("google-payment-integrator", section));
+            configured.expect("right settings").notes().len()
+        };
+        assert_eq!(["http://a", "https://a", "http://127.0.0.1:1"].map(notes), [1, 0, 0]);
+    }
+}

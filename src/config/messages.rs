@@ -1,4 +1,4 @@
-//! `[messages]` and `[messages.templates.NAME]`: the words around codes.
+//! `[messages]` and `[messages.templates.NAME]`: the texts of messages.
 
 use crate::{
     domain::{destination::Channel, ids::Tenant, purpose::Purpose, route::Scope},
@@ -17,7 +17,7 @@ const MAX_TEMPLATES: usize = 1000;
 pub(super) fn read(section: &mut Section<'_>) -> Messages {
     let diagnostics = section.diagnostics();
     let brand = section.optional_text("brand", brand);
-    // One that is wrong is no second mistake of the templates that use it.
+    // Where the brand is wrong, templates that use it are not reported as well.
     let brand = brand.or_else(|| diagnostics.is_wrong("messages.brand").then(String::new));
     let origin = section.optional_text("webotp_domain", SmsSuffix::origin_bound);
     let retriever = section.optional_text("sms_retriever_hash", SmsSuffix::sms_retriever);
@@ -55,7 +55,7 @@ fn read_template(section: &mut Section<'_>, name: &str) -> Option<Template> {
     if text.is_none() {
         section.missing("text", "the text, such as \"{{ code }} is your code.\"");
     }
-    // What the text may hold cannot be judged where it is not known what it is for.
+    // Which variables the text may hold depends on its purpose, so it is not checked while another key is wrong.
     let judged = !section.diagnostics().is_wrong_within(section.path());
     text.filter(|_| judged).map(|text| Template { name: name.to_owned(), scope, locale, text })
 }

@@ -1,8 +1,8 @@
-//! `profile` and `[force]`: what is fit for a developer's machine only, and what is let pass all the same.
+//! `profile` and `[force]`: development-only features, and the switches that allow them in production.
 
 use crate::settings::Section;
 
-/// How careful otpd is.
+/// Whether development-only features are allowed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Profile {
     /// Conveniences that show codes or lose keys are allowed, with warnings.
@@ -26,7 +26,7 @@ impl Profile {
     }
 }
 
-/// What is let pass although it is refused by default. Each is one the operator has to spell out.
+/// What is allowed although it is refused by default. The operator sets each switch by name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "four independent switches")]
 pub struct Force {
@@ -34,11 +34,11 @@ pub struct Force {
     pub console_provider: bool,
     /// A generated master key in production: it is lost with the store's folder.
     pub generated_keys: bool,
-    /// Sandbox destinations in production: whoever names one is verified with a known code.
+    /// Sandbox destinations in production: a known code verifies every one of them.
     pub sandbox: bool,
     /// Codes of 4 or 5 digits, and challenges of more than 10 minutes.
     pub weak_policy: bool,
-    /// A key ring without the lowest-numbered key that the store was begun with: all records under it are lost.
+    /// A key ring without the lowest-numbered key of the store: all records are lost, because their names depend on it.
     pub missing_lowest_key: bool,
 }
 
@@ -53,7 +53,7 @@ impl Force {
         }
     }
 
-    /// What is let pass, by setting.
+    /// The names of the switches that are set.
     pub(super) fn set(self) -> impl Iterator<Item = &'static str> {
         let all = [
             ("force.console_provider", self.console_provider),

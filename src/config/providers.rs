@@ -1,6 +1,6 @@
-//! `[providers.NAME]` and `routes`: who delivers codes, and in which order they are tried.
+//! `[providers.NAME]`, `routes` and `[route.NAME]`: the providers, and the order in which they are tried.
 //!
-//! Which kinds there are, and which settings each has, is said by `providers`.
+//! The kinds and their settings are defined in `crate::providers`.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ pub struct Providers {
     pub by_name: BTreeMap<String, Configured>,
     /// Names in the order in which they are tried. Not empty; each is in `by_name`, and none is there twice.
     pub routes: Vec<String>,
-    /// The same for what has a route of its own.
+    /// The same for each scope with a route of its own.
     pub scoped: Vec<(Scope, Vec<String>)>,
     /// Whether a resend prefers another provider than the one whose message did not arrive.
     pub resend_elsewhere: bool,
@@ -69,7 +69,7 @@ impl Providers {
     }
 
     /// Whether any provider prints codes.
-    pub fn print_codes(&self) -> bool {
+    pub(super) fn print_codes(&self) -> bool {
         self.by_name.values().any(|kind| is_console(Some(kind)))
     }
 }
@@ -81,8 +81,8 @@ fn read_one(section: &mut Section<'_>, name: &str) -> Option<Configured> {
     let given = section.text("kind", values::word(&kinds));
     let Some(kind) = given.or(named) else {
         let kinds: Vec<&str> = kinds.iter().map(|(kind, _)| *kind).collect();
-        section.missing("kind", &format!("{}", kinds.join(" or ")));
-        // What else stands there cannot be judged without the kind, and one mistake is not reported as two.
+        section.missing("kind", &kinds.join(" or "));
+        // The other keys cannot be checked without the kind.
         section.forget_rest();
         return None;
     };
@@ -93,7 +93,7 @@ fn read_one(section: &mut Section<'_>, name: &str) -> Option<Configured> {
 fn read_order(section: &mut Section<'_>, key: &str, by_name: &BTreeMap<String, Configured>) -> Option<Vec<String>> {
     let names = section.list(key, 1..=100, |name| Ok(name.to_owned()))?;
     for (i, name) in names.iter().enumerate() {
-        // The name of a provider that is wrong itself is no second mistake.
+        // A provider whose own section is wrong is not reported a second time.
         let missing =
             !by_name.contains_key(name) && !section.diagnostics().is_wrong_within(&format!("providers.{name}"));
         if missing {

@@ -1,4 +1,4 @@
-//! `[sandbox]` and `[tenants.NAME.sandbox]`: destinations of callers' own tests.
+//! `[sandbox]` and `[tenants.NAME.sandbox]`: destinations for callers' own tests.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::{
 /// How many destinations one section lists.
 const MAX_DESTINATIONS: usize = 1000;
 
-/// Reads a section: `code`, and the `destinations` that take it.
+/// Reads a section: `code`, and the `destinations` that accept it.
 pub(super) fn read(section: &mut Section<'_>) -> KnownCodes {
     let code = section.optional_text("code", code);
     let destinations = section.list("destinations", 0..=MAX_DESTINATIONS, destination).unwrap_or_default();
@@ -48,7 +48,7 @@ pub struct Sandboxes {
 
 impl Sandboxes {
     /// Whether no destination is listed.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.common.is_empty() && self.by_tenant.values().all(BTreeMap::is_empty)
     }
 }

@@ -1,4 +1,4 @@
-//! `[server]`, `[operations]` and `[requests]`: where otpd listens, and how much and how long it takes on.
+//! `[server]`, `[operations]` and `[requests]`: where otpd listens, and the limits of calls and their time.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -15,17 +15,19 @@ const SECOND: Duration = Duration::from_secs(1);
 pub struct Server {
     /// Where it listens. Port 0: the operating system chooses.
     pub listen: SocketAddr,
-    /// Calls worked on at once; more are refused before any work.
+    /// How many calls may be in flight; more are refused before any work.
     pub max_in_flight: u32,
+    /// Connections open at once; more are closed as soon as they are accepted.
+    pub max_connections: u32,
     /// How long a call may take at most, whatever the caller's own deadline.
     pub request_timeout: Duration,
     /// Whether reflection is served.
     pub reflection: bool,
-    /// How long it keeps serving after health has turned, so that callers' load balancers see it first.
+    /// How long it keeps serving after health says otherwise, so that load balancers stop sending calls first.
     pub drain_delay: Duration,
-    /// How long calls and their work may then take to end.
+    /// How long calls in flight, and their work, may then take to end.
     pub drain_timeout: Duration,
-    /// When a connection is asked to go, so that callers spread again; `None`: never.
+    /// The age at which a connection is closed, so that callers spread over replicas again; `None`: never.
     pub max_connection_age: Option<Duration>,
 }
 
@@ -37,7 +39,8 @@ impl Server {
         };
         Self {
             listen: section.text("listen", values::address).unwrap_or_else(|| local(50051)),
-            max_in_flight: section.integer("max_in_flight", 1..=1_000_000).unwrap_or(4096),
+            max_in_flight: section.integer("max_in_flight", 1..=1_000_000).unwrap_or(512),
+            max_connections: section.integer("max_connections", 1..=1_000_000).unwrap_or(4096),
             request_timeout: section.text("request_timeout", values::span(SECOND..=60 * SECOND)).unwrap_or(10 * SECOND),
             reflection: section.boolean("reflection").unwrap_or(true),
             drain_delay: section
@@ -67,12 +70,12 @@ impl Operations {
     }
 }
 
-/// What otpd asks of each request.
+/// What each request must fulfil.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Requests {
     /// How far a request's timestamp may be from the clock; `None`: any.
     pub max_timestamp_skew: Option<Duration>,
-    /// Whether tenants without a section of their own are accepted; `None`: only where no tenant has one.
+    /// Whether tenants without a section of their own are accepted; `None`: only while no tenant has one.
     pub accept_unlisted_tenants: Option<bool>,
 }
 
@@ -85,7 +88,7 @@ impl Requests {
     }
 }
 
-/// Unencrypted and without known callers, so the default is not to be reached from elsewhere.
+/// Loopback: by default the listener is unencrypted and knows no callers, so other machines must not reach it.
 fn local(port: u16) -> SocketAddr {
     SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
 }

@@ -1,4 +1,4 @@
-//! Where settings come from: one TOML file, and environment variables on top of it.
+//! Where settings come from: one TOML file, and environment variables that override it.
 
 use std::{
     ffi::OsString,
@@ -10,18 +10,18 @@ use crate::settings::{
     tree::{Node, Table},
 };
 
-/// Begins the name of every variable that overrides a setting.
+/// The prefix of every variable that overrides a setting.
 const PREFIX: &str = "OTPD__";
 
 /// Names the configuration file where the command line does not.
 pub const FILE_VARIABLE: &str = "OTPD_CONFIG";
 
-/// All that a configuration is read from, as plain values.
+/// Everything that a configuration is read from, as plain values.
 #[derive(Clone, Default)]
 pub struct Source {
     /// The path, for messages only, and the text of the file.
     pub file: Option<(String, String)>,
-    /// Names and values of the environment. What does not concern otpd is passed over.
+    /// Names and values of the environment. Those that do not concern otpd are ignored.
     pub environment: Vec<(String, String)>,
 }
 
@@ -44,7 +44,7 @@ impl Source {
         if errors.is_empty() { Ok(Self { file, environment }) } else { Err(ConfigErrors(errors)) }
     }
 
-    /// The value of a variable that is not a setting. Empty is as unset.
+    /// The value of a variable that is not a setting. An empty one counts as unset.
     pub(super) fn variable(&self, name: &str) -> Option<&str> {
         let found = self.environment.iter().find(|(known, _)| known == name);
         found.map(|(_, value)| value.as_str()).filter(|value| !value.trim().is_empty())
@@ -56,7 +56,7 @@ impl Source {
         if let Some((path, text)) = &self.file {
             match text.parse::<toml::Table>() {
                 Ok(table) => tree = Table::from_toml(table),
-                Err(error) => diagnostics.add(path, format!("{}not TOML: {}", place(text, &error), error.message())),
+                Err(error) => diagnostics.add(path, format!("{}not TOML: {}", line_of(text, &error), error.message())),
             }
         }
         for (name, value) in self.overrides() {
@@ -72,9 +72,9 @@ impl Source {
         tree
     }
 
-    /// The variables that mean to be overrides, sections before their keys, so that the more exact one wins.
+    /// The variables that are meant as overrides, sections before their keys, so that the more specific one wins.
     ///
-    /// Others that begin with `OTPD_` are left alone: Kubernetes sets such for a Service named otpd.
+    /// Other variables that begin with `OTPD_` are ignored: Kubernetes sets such for a Service named otpd.
     fn overrides(&self) -> Vec<&(String, String)> {
         let meant = |name: &str| name.to_ascii_uppercase().starts_with("OTPD_") && name.contains("__");
         let mut overrides: Vec<_> = self.environment.iter().filter(|(name, _)| meant(name)).collect();
@@ -104,8 +104,8 @@ fn environment(variables: impl Iterator<Item = (OsString, OsString)>) -> (Vec<(S
     (readable, errors)
 }
 
-/// Where in the file, for a person: the error's own text would quote the line, and with it a secret.
-fn place(text: &str, error: &toml::de::Error) -> String {
+/// The line of a TOML error. The error's own text quotes the line, which may hold a secret.
+fn line_of(text: &str, error: &toml::de::Error) -> String {
     let before = error.span().and_then(|span| text.get(..span.start));
     before.map(|before| format!("line {}: ", before.matches('\n').count() + 1)).unwrap_or_default()
 }

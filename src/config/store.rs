@@ -19,7 +19,7 @@ const SCHEMES: [&str; 4] = [EMBEDDED, "redis://", "rediss://", "redis+unix://"];
 /// The store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Store {
-    /// Which, and where. A secret: it may hold a password.
+    /// Its kind and address. A secret, because it may hold a password.
     pub url: Secret<String>,
     /// How long one operation may take.
     pub timeout: Duration,
@@ -46,13 +46,13 @@ impl Store {
         store
     }
 
-    /// Whether the store lives in this process, and nobody else shares its keys.
-    pub fn is_embedded(&self) -> bool {
+    /// Whether the store lives in this process, so that no other process needs its keys.
+    pub(super) fn is_embedded(&self) -> bool {
         self.url.expose().starts_with(EMBEDDED)
     }
 
-    /// The address up to its scheme, which is all of it that may be printed.
-    pub fn scheme(&self) -> &'static str {
+    /// The scheme of the address, the only part that may be printed.
+    pub(crate) fn scheme(&self) -> &'static str {
         SCHEMES.into_iter().find(|scheme| self.url.expose().starts_with(scheme)).unwrap_or("unknown")
     }
 }
@@ -93,7 +93,7 @@ impl Keys {
         if let Some(keys) = given.map(Self::Given).or(file.map(Self::File)) {
             return keys;
         }
-        // A wrong address or file says nothing about whether keys are missing.
+        // While the address or the file is wrong, it is not known whether keys are missing.
         if diagnostics.is_wrong("store.url") || diagnostics.is_wrong("keys.file") {
             return Self::Generated;
         }

@@ -6,12 +6,16 @@ use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status};
 
 use super::{
-    call::Call,
-    parse::{self, Context},
+    call::{Call, Work},
+    parse::{self, Context, Parsed},
     proto::{self, otp_service_server::OtpService},
-    render,
+    render::{self, Rendered},
 };
-use crate::{domain::time::Timestamp, ports::clock::Clock, service::Otp};
+use crate::{
+    domain::time::Timestamp,
+    ports::clock::Clock,
+    service::{Otp, request::Caller},
+};
 
 /// What the methods of both services work with.
 #[derive(Clone)]
@@ -27,14 +31,20 @@ pub(crate) struct Handlers {
 }
 
 impl Handlers {
-    /// What the request of a call is judged by.
-    pub(crate) fn context(&self, call: &Call) -> Context {
-        Context { now: self.now(), max_skew: self.max_skew, deadline: call.deadline }
-    }
-
-    /// The time of an answer.
-    pub(crate) fn now(&self) -> Timestamp {
-        self.clock.now()
+    /// Parses a request, runs its use case in a task of its own, and renders the outcome. Those that only look run so, too:
+    /// what they load is opened and remembered whether or not the caller still waits.
+    pub(super) async fn handle<M, R, O: Send + 'static, A>(
+        &self,
+        request: Request<M>,
+        parse: fn(&Context, M) -> Parsed<R>,
+        use_case: fn(Arc<Otp>, Caller, R) -> Work<O>,
+        render: fn(Timestamp, O) -> Rendered<A>,
+    ) -> Result<Response<A>, Status> {
+        let (call, message) = Call::open(request)?;
+        let context = Context { now: self.clock.now(), max_skew: self.max_skew, deadline: call.deadline };
+        let (caller, request) = call.accept(parse(&context, message))?;
+        let outcome = call.run(&self.tasks, use_case(Arc::clone(&self.otp), caller, request)).await?;
+        Ok(call.answer(render(self.clock.now(), outcome)))
     }
 }
 
@@ -44,56 +54,64 @@ impl OtpService for Handlers {
         &self,
         request: Request<proto::CreateChallengeRequest>,
     ) -> Result<Response<proto::CreateChallengeResponse>, Status> {
-        let (call, message) = Call::open(request)?;
-        let (caller, request) = call.accept(parse::create_challenge(&self.context(&call), message))?;
-        let otp = Arc::clone(&self.otp);
-        let created =
-            call.run(&self.tasks, Box::pin(async move { otp.create_challenge(caller, request).await })).await?;
-        Ok(call.answer(render::created(self.now(), created)))
+        self.handle(
+            request,
+            parse::create_challenge,
+            |otp, caller, request| Box::pin(async move { otp.create_challenge(caller, request).await }),
+            render::created,
+        )
+        .await
     }
 
     async fn send_otp(
         &self,
         request: Request<proto::SendOtpRequest>,
     ) -> Result<Response<proto::SendOtpResponse>, Status> {
-        let (call, message) = Call::open(request)?;
-        let (caller, request) = call.accept(parse::send_otp(&self.context(&call), message))?;
-        let otp = Arc::clone(&self.otp);
-        let sent = call.run(&self.tasks, Box::pin(async move { otp.send_otp(caller, request).await })).await?;
-        Ok(call.answer(render::sent(self.now(), &sent)))
+        self.handle(
+            request,
+            parse::send_otp,
+            |otp, caller, request| Box::pin(async move { otp.send_otp(caller, request).await }),
+            render::sent,
+        )
+        .await
     }
 
     async fn verify_otp(
         &self,
         request: Request<proto::VerifyOtpRequest>,
     ) -> Result<Response<proto::VerifyOtpResponse>, Status> {
-        let (call, message) = Call::open(request)?;
-        let (caller, request) = call.accept(parse::verify_otp(&self.context(&call), message))?;
-        let otp = Arc::clone(&self.otp);
-        let verified = call.run(&self.tasks, Box::pin(async move { otp.verify_otp(caller, request).await })).await?;
-        Ok(call.answer(render::verified(self.now(), verified)))
+        self.handle(
+            request,
+            parse::verify_otp,
+            |otp, caller, request| Box::pin(async move { otp.verify_otp(caller, request).await }),
+            render::verified,
+        )
+        .await
     }
 
     async fn cancel_challenge(
         &self,
         request: Request<proto::CancelChallengeRequest>,
     ) -> Result<Response<proto::CancelChallengeResponse>, Status> {
-        let (call, message) = Call::open(request)?;
-        let (caller, challenge) = call.accept(parse::cancel_challenge(&self.context(&call), message))?;
-        let otp = Arc::clone(&self.otp);
-        call.run(&self.tasks, Box::pin(async move { otp.cancel_challenge(caller, challenge).await })).await?;
-        Ok(call.answer(render::cancelled(self.now())))
+        self.handle(
+            request,
+            parse::cancel_challenge,
+            |otp, caller, request| Box::pin(async move { otp.cancel_challenge(caller, request).await }),
+            render::cancelled,
+        )
+        .await
     }
 
-    /// In a task like the others: whoever loads a challenge settles a send that was left behind.
     async fn get_challenge(
         &self,
         request: Request<proto::GetChallengeRequest>,
     ) -> Result<Response<proto::GetChallengeResponse>, Status> {
-        let (call, message) = Call::open(request)?;
-        let (caller, challenge) = call.accept(parse::get_challenge(&self.context(&call), message))?;
-        let otp = Arc::clone(&self.otp);
-        let view = call.run(&self.tasks, Box::pin(async move { otp.get_challenge(caller, challenge).await })).await?;
-        Ok(call.answer(render::challenge(self.now(), view)))
+        self.handle(
+            request,
+            parse::get_challenge,
+            |otp, caller, request| Box::pin(async move { otp.get_challenge(caller, request).await }),
+            render::challenge,
+        )
+        .await
     }
 }

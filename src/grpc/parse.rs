@@ -1,9 +1,11 @@
 //! Messages of the contract -> valid requests of the service. All fields at fault are found at once; relations to
 //! stored state are not judged here. A description never repeats a value: values are codes, numbers and accounts.
 
+mod characters;
 mod client;
 mod destinations;
 mod header;
+mod owner;
 mod values;
 mod violations;
 
@@ -51,6 +53,9 @@ pub(crate) fn create_challenge(context: &Context, request: proto::CreateChalleng
         Some(_) | None => {}
     }
     let destinations = destinations::destinations(&mut faults, request.destinations);
+    if purpose == Some(Purpose::Registration) {
+        destinations::are_one_contact(&mut faults, &destinations);
+    }
     let locale = client::locale(&mut faults, request.locale);
     let client = client::context(&mut faults, request.client_context);
     let parameters = values::parameters(&mut faults, request.provider_parameters);
@@ -74,13 +79,11 @@ pub(crate) fn send_otp(context: &Context, request: proto::SendOtpRequest) -> Par
     let challenge = values::id(&mut faults, "enrollment_request_id", &request.enrollment_request_id, RequestId::parse);
     let option = values::id(&mut faults, "challenge_option_id", &request.challenge_option_id, OptionId::parse);
     let parameters = values::parameters(&mut faults, request.provider_parameters);
+    let client = client::context(&mut faults, request.client_context);
     let (Some(caller), Some(challenge), Some(option)) = (caller, challenge, option) else {
         return Err(faults);
     };
-    faults.or((
-        caller,
-        SendOtp { challenge, option, parameters, client: crate::ports::provider::ClientContext::default() },
-    ))
+    faults.or((caller, SendOtp { challenge, option, parameters, client }))
 }
 
 /// Checks a code.
@@ -110,43 +113,43 @@ pub(crate) fn get_challenge(context: &Context, request: proto::GetChallengeReque
     challenge(context, request.request_header, &request.authenticate_request_id)
 }
 
-/// Shows an account.
+/// Shows a lockout.
 pub(crate) fn get_account(context: &Context, request: proto::GetAccountRequest) -> Parsed<LockoutOwner> {
     let mut faults = Violations::default();
     let caller = header::caller(&mut faults, context, request.request_header);
-    let account = values::id(&mut faults, "account_id", &request.account_id, AccountId::parse);
-    let (Some(caller), Some(account)) = (caller, account) else {
+    let owner = owner::owner(&mut faults, &request.account_id, &request.phone_number, &request.email_address);
+    let (Some(caller), Some(owner)) = (caller, owner) else {
         return Err(faults);
     };
-    faults.or((caller, LockoutOwner::Account(account)))
+    faults.or((caller, owner))
 }
 
-/// Locks an account.
+/// Locks an account or a contact.
 pub(crate) fn lock_account(context: &Context, request: proto::LockAccountRequest) -> Parsed<LockAccount> {
     let mut faults = Violations::default();
     let caller = header::caller(&mut faults, context, request.request_header);
-    let account = values::id(&mut faults, "account_id", &request.account_id, AccountId::parse);
+    let owner = owner::owner(&mut faults, &request.account_id, &request.phone_number, &request.email_address);
     let reason = values::reason(&mut faults, request.reason);
     let until = request.unlock_timestamp.and_then(|at| values::timestamp(&mut faults, "unlock_timestamp", at));
     if until.is_some_and(|until| until <= context.now) {
         faults.invalid("unlock_timestamp", "must be in the future");
     }
-    let (Some(caller), Some(account)) = (caller, account) else {
+    let (Some(caller), Some(owner)) = (caller, owner) else {
         return Err(faults);
     };
-    faults.or((caller, LockAccount { owner: LockoutOwner::Account(account), reason, until }))
+    faults.or((caller, LockAccount { owner, reason, until }))
 }
 
-/// Unlocks an account.
+/// Unlocks an account or a contact.
 pub(crate) fn unlock_account(context: &Context, request: proto::UnlockAccountRequest) -> Parsed<UnlockAccount> {
     let mut faults = Violations::default();
     let caller = header::caller(&mut faults, context, request.request_header);
-    let account = values::id(&mut faults, "account_id", &request.account_id, AccountId::parse);
+    let owner = owner::owner(&mut faults, &request.account_id, &request.phone_number, &request.email_address);
     let reason = values::reason(&mut faults, request.reason);
-    let (Some(caller), Some(account)) = (caller, account) else {
+    let (Some(caller), Some(owner)) = (caller, owner) else {
         return Err(faults);
     };
-    faults.or((caller, UnlockAccount { owner: LockoutOwner::Account(account), reason }))
+    faults.or((caller, UnlockAccount { owner, reason }))
 }
 
 fn challenge(context: &Context, header: Option<proto::RequestHeader>, id: &str) -> Parsed<RequestId> {

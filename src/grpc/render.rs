@@ -17,7 +17,8 @@ use crate::domain::{
     transaction::Transaction,
 };
 
-/// An answer, and the name of its outcome for the call log: the result member that is set.
+/// An answer, and the name of its outcome for logs and metrics: the result member that is set. A success whose message may
+/// not have gone out has a name of its own, so that dashboards do not count it among the others.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Rendered<T> {
     /// The answer.
@@ -26,16 +27,21 @@ pub(crate) struct Rendered<T> {
     pub(crate) outcome: &'static str,
 }
 
+const SUCCESS: &str = "success";
+/// The provider did not say whether it took the message.
+const SUCCESS_UNCONFIRMED: &str = "success_unconfirmed";
+
 /// What became of a `CreateChallenge`.
 pub(crate) fn created(now: Timestamp, created: Created) -> Rendered<proto::CreateChallengeResponse> {
     let (result, outcome) = match created {
         Created::Success { options, expires_at, send } => {
+            let outcome = send.as_ref().map_or(SUCCESS, creation_outcome);
             let success = proto::CreateChallengeSuccess {
                 challenge_options: options.into_iter().map(option).collect(),
                 expiration_timestamp: Some(timestamp(expires_at)),
-                send_result: send.as_ref().map(|send| send_result(send).0),
+                send_result: send.map(|send| send_result(send).0),
             };
-            (CreateResult::Success(success), "success")
+            (CreateResult::Success(success), outcome)
         }
         Created::AccountLocked(locked) => (CreateResult::AccountLocked(account_locked(locked)), "account_locked"),
         Created::RiskDeclined => (CreateResult::RiskDeclined(proto::RiskDeclined {}), "risk_declined"),
@@ -46,26 +52,32 @@ pub(crate) fn created(now: Timestamp, created: Created) -> Rendered<proto::Creat
 }
 
 /// What became of a `SendOtp`.
-pub(crate) fn sent(now: Timestamp, sent: &Sent) -> Rendered<proto::SendOtpResponse> {
+pub(crate) fn sent(now: Timestamp, sent: Sent) -> Rendered<proto::SendOtpResponse> {
     let (result, outcome) = send_result(sent);
     let message = proto::SendOtpResponse { response_header: Some(header(now)), result: Some(result) };
     Rendered { message, outcome }
 }
 
-/// What became of a `VerifyOtp`. Only a success says what was verified.
+/// What became of a `VerifyOtp`. Only a success says what was proven.
 pub(crate) fn verified(now: Timestamp, verified: Verified) -> Rendered<proto::VerifyOtpResponse> {
     let mut message = proto::VerifyOtpResponse { response_header: Some(header(now)), ..Default::default() };
     let (result, outcome) = match verified {
         Verified::Success(proof) => {
-            let Proof { account, purpose, transaction, evidence, .. } = proof;
+            let Proof { account, purpose, transaction, option, at, evidence } = proof;
             message.payment_integrator_verify_otp_id = evidence.verification_id;
             message.eci = evidence.eci;
+            let proto::ChallengeOption { challenge_option_id, channel, masked_destination } =
+                option.map(self::option).unwrap_or_default();
             message.verified = Some(proto::Verified {
                 account_id: account.as_str().to_owned(),
                 purpose: self::purpose(purpose).into(),
                 transaction: transaction.map(self::transaction),
+                challenge_option_id,
+                channel,
+                masked_destination,
+                verified_timestamp: Some(timestamp(at)),
             });
-            (VerifyResult::Success(proto::VerifyOtpSuccess {}), "success")
+            (VerifyResult::Success(proto::VerifyOtpSuccess {}), SUCCESS)
         }
         Verified::NotMatched { remaining } => {
             let remaining_verification_attempts = Some(remaining.into());
@@ -84,21 +96,38 @@ pub(crate) fn verified(now: Timestamp, verified: Verified) -> Rendered<proto::Ve
 }
 
 /// A cancel went through.
-pub(crate) fn cancelled(now: Timestamp) -> Rendered<proto::CancelChallengeResponse> {
+pub(crate) fn cancelled(now: Timestamp, (): ()) -> Rendered<proto::CancelChallengeResponse> {
     Rendered { message: proto::CancelChallengeResponse { response_header: Some(header(now)) }, outcome: "cancelled" }
 }
 
-fn send_result(sent: &Sent) -> (proto::SendOtpResult, &'static str) {
+/// A creation has its challenge whatever became of its send, which the name tells.
+fn creation_outcome(sent: &Sent) -> &'static str {
+    match sent {
+        Sent::Success(dispatch) if dispatch.confirmed => SUCCESS,
+        Sent::Success(_) => SUCCESS_UNCONFIRMED,
+        Sent::ChallengeOptionExpired => "success_challenge_option_expired",
+        Sent::SendLimitExceeded => "success_send_limit_exceeded",
+        Sent::AccountLocked(_) => "success_account_locked",
+        Sent::RiskDeclined => "success_risk_declined",
+        Sent::ResendTooSoon { .. } => "success_resend_too_soon",
+        Sent::DestinationRejected => "success_destination_rejected",
+    }
+}
+
+fn send_result(sent: Sent) -> (proto::SendOtpResult, &'static str) {
     let (result, outcome) = match sent {
-        Sent::Success(dispatch) => (SendResult::Success(send_success(*dispatch)), "success"),
+        Sent::Success(dispatch) => {
+            let outcome = if dispatch.confirmed { SUCCESS } else { SUCCESS_UNCONFIRMED };
+            (SendResult::Success(send_success(dispatch)), outcome)
+        }
         Sent::ChallengeOptionExpired => {
             (SendResult::ChallengeOptionExpired(proto::ChallengeOptionExpired {}), "challenge_option_expired")
         }
         Sent::SendLimitExceeded => (SendResult::SendLimitExceeded(proto::SendLimitExceeded {}), "send_limit_exceeded"),
-        Sent::AccountLocked(locked) => (SendResult::AccountLocked(account_locked(*locked)), "account_locked"),
+        Sent::AccountLocked(locked) => (SendResult::AccountLocked(account_locked(locked)), "account_locked"),
         Sent::RiskDeclined => (SendResult::RiskDeclined(proto::RiskDeclined {}), "risk_declined"),
         Sent::ResendTooSoon { next_send_at } => {
-            let next_send_timestamp = Some(timestamp(*next_send_at));
+            let next_send_timestamp = Some(timestamp(next_send_at));
             (SendResult::ResendTooSoon(proto::ResendTooSoon { next_send_timestamp }), "resend_too_soon")
         }
         Sent::DestinationRejected => {

@@ -1,7 +1,11 @@
 //! The one table from "could not be decided" to a gRPC status. Every status of the process is made here, with fixed
 //! public texts: no cause, id or value of a request leaves through it.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, RandomState},
+    time::Duration,
+};
 
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
@@ -27,6 +31,9 @@ const AFTER_STORE: Duration = Duration::from_secs(1);
 const AFTER_SHED: Duration = Duration::from_secs(1);
 /// "At once" makes callers spin.
 const SHORTEST_RETRY: Duration = Duration::from_millis(1);
+/// Callers that failed together are told waits that differ by up to this part of the wait, so that they do not come back
+/// together. The wait that they need is always the least.
+const SPREAD: f64 = 0.5;
 
 /// One row of the table.
 struct Row {
@@ -44,7 +51,7 @@ impl Row {
     }
 
     fn retry_after(self, span: Duration) -> Self {
-        Self { retry_after: Some(span.max(SHORTEST_RETRY)), ..self }
+        Self { retry_after: Some(spread(span.max(SHORTEST_RETRY))), ..self }
     }
 
     fn metadata(mut self, key: &'static str, value: impl Into<String>) -> Self {
@@ -64,6 +71,13 @@ impl Row {
         }
         Status::with_error_details(self.code, self.message, details)
     }
+}
+
+/// A wait lengthened by a part of its own, evenly spread between none and [`SPREAD`].
+fn spread(span: Duration) -> Duration {
+    // The standard library keys each hasher differently: even enough for this, and nothing here is secret.
+    let random = u32::try_from(RandomState::new().hash_one(()) >> 32).unwrap_or(0);
+    span + span.mul_f64(SPREAD * f64::from(random) / f64::from(u32::MAX))
 }
 
 /// A reason as `ErrorInfo` shows it.
@@ -86,27 +100,27 @@ pub(crate) fn of_error(error: &Error) -> Status {
         Error::RequestInProgress { retry_after } => Row::new(
             Code::Aborted,
             Reason::RequestInProgress,
-            "the request, or one that must end first, is being worked on; try again",
+            "this request, or one that must end first, is being worked on; try again",
         )
         .retry_after(*retry_after),
         Error::Contention => Row::new(
             Code::Aborted,
             Reason::Contention,
-            "too many others changed the challenge at the same time; try again",
+            "other requests changed the challenge or its lockout at the same time; try again",
         )
         .retry_after(AFTER_CONTENTION),
         Error::ProviderUnavailable { retry_after } => Row::new(
             Code::Aborted,
             Reason::ProviderUnavailable,
-            "no provider could send; nothing was sent; try again with the same request_id",
+            "every provider failed; nothing was sent or judged; try again with the same request_id",
         )
         .retry_after(*retry_after),
         Error::ProviderRefused => Row::new(
             Code::FailedPrecondition,
-            Reason::PreconditionViolation,
-            "the providers refuse; an operator must act",
+            Reason::ProviderRefused,
+            "every provider refused; nothing was sent or judged; an operator has to correct its settings",
         ),
-        Error::Invalid(error) => of_unfit(*error),
+        Error::Invalid(error) => of_request_error(*error),
         Error::VerificationOutcomeUnknown => Row::new(
             Code::Aborted,
             Reason::VerificationOutcomeUnknown,
@@ -123,8 +137,8 @@ pub(crate) fn of_error(error: &Error) -> Status {
 }
 
 /// A provider cannot be called with what the caller gave. The names are the adapters' own, never a caller's text.
-fn of_unfit(unfit: RequestError) -> Row {
-    let (reason, message, name, description) = match unfit {
+fn of_request_error(error: RequestError) -> Row {
+    let (reason, message, name, description) = match error {
         RequestError::MissingParameter(name) => (
             Reason::MissingRequiredField,
             "the provider needs more than it was given; see the field violations",
@@ -144,12 +158,12 @@ fn of_unfit(unfit: RequestError) -> Row {
                 .metadata("call", call);
         }
     };
-    let field = FieldViolation::new(unfit_field(name), description);
+    let field = FieldViolation::new(field_of(name), description);
     Row { violations: vec![field], ..Row::new(Code::InvalidArgument, reason, message) }
 }
 
 /// Where a caller finds what a provider does not take: among its parameters, or in the challenge.
-fn unfit_field(name: &str) -> String {
+fn field_of(name: &str) -> String {
     let of_challenge = matches!(name, "transaction" | "phone_number") || name.starts_with("transaction.");
     if of_challenge { name.to_owned() } else { format!("provider_parameters[{name}]") }
 }

@@ -1,27 +1,27 @@
-//! How much of a short message a text takes (3GPP TS 23.038): 160 septets in the GSM 7 bit default alphabet, or 70 code units of
-//! UCS-2 as soon as one character is outside of it.
+//! The size of a text as a short message (3GPP TS 23.038): a segment has 160 septets of the GSM 7 bit default alphabet, or 70
+//! code units of UCS-2 as soon as one character is outside of that alphabet.
 
-/// TS 23.038, section 6.2.1, without the escape.
+/// The alphabet of TS 23.038, section 6.2.1, without the escape.
 const BASIC: &str = "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§\
                      ¿abcdefghijklmnopqrstuvwxyzäöñüà";
-/// Section 6.2.1.1: each is an escape and a septet.
+/// Its extension, section 6.2.1.1: each character is an escape and a septet.
 const EXTENSION: &str = "\u{c}^{}\\[~]|€";
 
 const SEPTETS: usize = 160;
 const CODE_UNITS: usize = 70;
 
-/// What a text takes.
+/// The size of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Size {
+pub(super) struct Size {
     /// Septets, or code units of UCS-2.
-    pub units: usize,
+    pub(super) units: usize,
     /// The first character that GSM-7 does not have. `None`: the text is in GSM-7.
-    pub foreign: Option<char>,
+    pub(super) foreign: Option<char>,
 }
 
 impl Size {
     /// Measures a text.
-    pub fn of(text: &str) -> Self {
+    pub(super) fn of(text: &str) -> Self {
         match text.chars().find(|c| septets(*c).is_none()) {
             None => Self { units: text.chars().filter_map(septets).sum(), foreign: None },
             foreign => Self { units: text.encode_utf16().count(), foreign },
@@ -29,12 +29,12 @@ impl Size {
     }
 
     /// How many units one segment has.
-    pub fn room(&self) -> usize {
+    pub(super) fn room(&self) -> usize {
         if self.foreign.is_none() { SEPTETS } else { CODE_UNITS }
     }
 
     /// Whether it is more than one segment.
-    pub fn overflows(&self) -> bool {
+    pub(super) fn overflows(&self) -> bool {
         self.units > self.room()
     }
 }
@@ -59,7 +59,7 @@ mod tests {
 
     #[test]
     fn the_alphabet_is_complete() {
-        assert_eq!(BASIC.chars().count(), 127, "128 places, less the escape");
+        assert_eq!(BASIC.chars().count(), 127, "128 characters, less the escape");
         assert_eq!(EXTENSION.chars().count(), 10);
         let mut all: Vec<char> = BASIC.chars().chain(EXTENSION.chars()).collect();
         all.sort_unstable();

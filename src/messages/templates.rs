@@ -1,42 +1,42 @@
 //! One template: what it is for, and what may stand in it.
 //!
-//! Variables, and the one condition that languages need for "1 minute": nothing that could fail with one value and not with
-//! another. So a text that renders when the configuration is read renders for good.
+//! A template holds variables, and the one condition that languages need for "1 minute". Nothing in it can fail with one
+//! value and succeed with another, so a text that renders when the configuration is read always renders.
 
 use std::collections::BTreeSet;
 
 use crate::domain::{purpose::Purpose, route::Goal, route::Scope};
 
-/// In every template.
-pub const COMMON: [&str; 3] = ["code", "minutes", "brand"];
-/// Only where the purpose is a transaction.
-pub const OF_TRANSACTIONS: [&str; 4] = ["amount", "currency", "payee", "reference"];
+/// The variables of every template.
+pub(super) const COMMON: [&str; 3] = ["code", "minutes", "brand"];
+/// The variables of templates for transactions.
+pub(super) const OF_TRANSACTIONS: [&str; 4] = ["amount", "currency", "payee", "reference"];
 
 const MAX_TEXT: usize = 2000;
 const MAX_LOCALE: usize = 35;
 
-/// A text with places for the code and more.
+/// A text with variables.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template {
     /// Its name in the configuration.
     pub name: String,
-    /// For whom, what and how; without a prefix.
+    /// The tenant, purpose and channel that it is for; the prefix is unused.
     pub scope: Scope,
-    /// For readers of this language: a BCP 47 tag in lower case. Empty: for all.
+    /// The language of its readers, as a BCP 47 tag in lower case. Empty: any.
     pub locale: String,
     /// The text.
     pub text: String,
 }
 
-/// How exactly a template fits, the weightiest first: a tenant's own words are before those of others, and a language that
-/// the person reads is before a closer purpose or channel.
-pub type Fit = (bool, usize, bool, bool);
+/// How specifically a template fits, the most important part first: a template of the tenant, then the language that the
+/// person reads, then the purpose, then the channel.
+pub(super) type Fit = (bool, usize, bool, bool);
 
 impl Template {
-    /// How exactly it fits. `None` where it does not.
+    /// How specifically it fits. `None` where it does not.
     ///
-    /// A transaction takes only templates that are for transactions: no other shows what is agreed to.
-    pub fn fit(&self, goal: &Goal<'_>, locale: &str) -> Option<Fit> {
+    /// Only templates for transactions fit a transaction, because no other shows what the person agrees to.
+    pub(super) fn fit(&self, goal: &Goal<'_>, locale: &str) -> Option<Fit> {
         let Scope { tenant, purpose, channel, .. } = &self.scope;
         let fits = self.is_for_transactions() == (goal.purpose == Purpose::Transaction)
             && covers(&self.locale, locale)
@@ -44,13 +44,13 @@ impl Template {
         fits.then_some((tenant.is_some(), self.locale.len(), purpose.is_some(), channel.is_some()))
     }
 
-    /// Whether it shows what is agreed to.
-    pub fn is_for_transactions(&self) -> bool {
+    /// Whether it shows what the person agrees to.
+    pub(super) fn is_for_transactions(&self) -> bool {
         self.scope.purpose == Some(Purpose::Transaction)
     }
 
-    /// What stands in it that may not, and what it lacks.
-    pub fn faults(&self, has_brand: bool) -> Vec<String> {
+    /// Its errors: what it must not hold, and what it lacks.
+    pub(super) fn faults(&self, has_brand: bool) -> Vec<String> {
         let text = &self.text;
         let mut faults = Vec::new();
         if text.is_empty() || text.chars().count() > MAX_TEXT || text.contains(|c: char| c.is_control() && c != '\n') {
@@ -79,18 +79,18 @@ impl Template {
     }
 }
 
-/// Whether words in a language are for a reader: `pt` is for `pt-BR`, and not the other way round.
+/// Whether a text in a language suits a reader: `pt` suits `pt-BR`, and not the other way round.
 fn covers(language: &str, reader: &str) -> bool {
     let begins = reader.get(..language.len()).is_some_and(|start| start.eq_ignore_ascii_case(language));
     let ends = reader.get(language.len()..).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'));
     language.is_empty() || (begins && ends)
 }
 
-/// Takes a language tag.
+/// Parses a language tag.
 ///
 /// # Errors
-/// What it must be.
-pub fn locale(text: &str) -> Result<String, String> {
+/// What a tag must be.
+pub(crate) fn locale(text: &str) -> Result<String, String> {
     let subtag = |part: &str| (1..=8).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_alphanumeric());
     let first = text.split('-').next().unwrap_or_default();
     let language = (2..=8).contains(&first.len()) && first.bytes().all(|byte| byte.is_ascii_alphabetic());
@@ -129,7 +129,7 @@ impl Tag<'_> {
     }
 }
 
-/// All braces of a text with the lines where they stand. `None` for a comment, and for one that is not closed.
+/// All tags of a text with their lines. `None` for a comment, and for a tag that is not closed.
 fn tags(text: &str) -> Vec<(usize, Option<Tag<'_>>)> {
     let mut found = Vec::new();
     let mut rest = text;
@@ -147,7 +147,7 @@ fn tags(text: &str) -> Vec<(usize, Option<Tag<'_>>)> {
     found
 }
 
-/// Where braces are opened first, and what closes them.
+/// Where the first tag begins, and what ends it.
 fn opening(text: &str) -> Option<(usize, Option<&'static str>)> {
     let pairs = [("{{", Some("}}")), ("{%", Some("%}")), ("{#", None)];
     pairs.into_iter().filter_map(|(begin, end)| Some((text.find(begin)?, end))).min_by_key(|(at, _)| *at)

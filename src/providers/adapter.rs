@@ -47,7 +47,7 @@ pub trait Adapter: Send + Sync {
     /// The request that checks what the person typed.
     ///
     /// # Errors
-    /// As [`Adapter::deliver`]. The default is for providers that deliver codes of otpd's.
+    /// As [`Adapter::deliver`]. The default is for providers that deliver codes of otpd.
     fn check(&self, _check: &Check) -> Result<Outbound, RequestError> {
         Err(RequestError::Unsupported("check"))
     }
@@ -86,13 +86,6 @@ impl Alarm {
             401 | 407 => Some(Self::Credentials("credentials")),
             403 => Some(Self::Request("not allowed")),
             _ => None,
-        }
-    }
-
-    /// The text for the log.
-    pub(super) fn text(self) -> &'static str {
-        match self {
-            Self::Credentials(text) | Self::Request(text) => text,
         }
     }
 }

@@ -4,7 +4,7 @@
 //! Sources: `sendOtp` of virtual-cards-v1, `resendOtp`, `verifyOtp`, `RequestHeader` and `ErrorResponse` of india-cards-v1
 //! (developers.google.com/pay/virtual-cards-v1, …/pay/india-cards-v1), and the rules of idempotency that they share
 //! (developers.google.com/standard-payments/reference/idempotency). Bodies are plain JSON, for a gateway that authenticates
-//! us itself; the PGP and JWE envelopes are not made here.
+//! otpd itself; the PGP and JWE envelopes are not made here.
 
 mod wire;
 
@@ -37,19 +37,19 @@ const SEND_PATH: &str = "/virtual-cards-v1/sendOtp";
 const RESEND_PATH: &str = "/v1/payment-integrator-authenticated-card-fop-api/resendOtp";
 const VERIFY_PATH: &str = "/v1/payment-integrator-authenticated-card-fop-api/verifyOtp";
 
-/// The caller's parameters. A virtual card's option chooses `sendOtp`; without one, an authentication chooses `resendOtp`.
+/// The caller's parameters. With an option of a virtual card the call is `sendOtp`; with an authentication only, `resendOtp`.
 const ENROLLMENT: &str = "enrollment_request_id";
 const OPTION: &str = "challenge_option_id";
 const AUTHENTICATION: &str = "authenticate_request_id";
 
-/// An integrator and how it knows us.
+/// An integrator, and otpd's account there.
 #[derive(Clone)]
 pub(super) struct GooglePaymentIntegrator {
     base_url: BaseUrl,
     send_path: String,
     resend_path: String,
     verify_path: String,
-    /// `None`: each tenant is an account there, by its own name.
+    /// `None`: each tenant has an account there, under its own name.
     account: Option<Tenant>,
     authorization: Option<Secret<String>>,
 }
@@ -80,15 +80,16 @@ impl GooglePaymentIntegrator {
         }
     }
 
-    /// Our key, which is the same each time that one send or attempt is asked about: the integrator then answers as before,
-    /// and does nothing twice. Ids are the account's there, so where tenants share one, theirs are told apart.
+    /// The idempotency key as a request id. It is the same each time that the integrator is asked about one send or attempt,
+    /// so that it answers as before and does nothing twice. Request ids belong to an account; where tenants share one, the
+    /// id is derived from the tenant too.
     fn request_id(&self, context: &ChallengeContext, key: &str) -> String {
         let own = self.account.as_ref().is_none_or(|account| *account == context.tenant);
         if own && RequestId::parse(key).is_ok() { key.to_owned() } else { context::derived_id(&context.tenant, key) }
     }
 }
 
-/// An id of an earlier call that the caller made there: 1 to 100 of `[a-zA-Z0-9:_-]`, as every id of the protocol.
+/// The id of a call that the caller made there before: 1 to 100 of `[a-zA-Z0-9:_-]`, as every id of the protocol.
 fn id<'a>(context: &'a ChallengeContext, name: &'static str) -> Result<Option<&'a str>, RequestError> {
     let given = context::parameter(&context.parameters, name);
     match given.map(RequestId::parse) {
@@ -104,9 +105,9 @@ impl Adapter for GooglePaymentIntegrator {
 
     fn abilities(&self) -> Abilities {
         Abilities {
-            // The same request id is answered as before for 30 days.
+            // The integrator answers the same request id as before, for 30 days.
             code_owner: CodeOwner::Provider { check_repeatable: true },
-            // The option says which contact: what we are told of the destination is not sent.
+            // The option names the contact, so the destination is not sent.
             channels: Channel::ALL.to_vec(),
             contact_on_file: true,
             code_life: None,
@@ -163,12 +164,12 @@ impl Adapter for GooglePaymentIntegrator {
     fn checked(&self, _check: &Check, answer: &Inbound) -> Checked {
         match (answer.status, error(answer)) {
             (200, _) => {}
-            // No page says how an expired code or too many attempts are answered. What is left for them is a state in which
-            // no retry can help, or an authentication that is not known any more.
+            // No page says how an expired code or too many attempts are answered. Of the documented errors these two can
+            // mean it: a state in which no retry can help, and an authentication that is not known any more.
             (400, Some(ErrorCode::PreconditionViolation)) | (404, Some(ErrorCode::InvalidIdentifier)) => {
                 return Checked::Gone;
             }
-            // Another call with this request id came first, or ours was cut off: that one may have been judged.
+            // Another call with this request id came first, or this one was cut off: a code may have been judged.
             (_, Some(ErrorCode::IdempotencyViolation)) | (409 | 412 | 499, _) => return Checked::Unknown,
             (400..=499, Some(ErrorCode::UserActionInProgress)) | (423, _) => {
                 return Checked::Failed(answer::unavailable(answer));
@@ -195,7 +196,7 @@ impl Adapter for GooglePaymentIntegrator {
     }
 }
 
-/// What the error of an answer is; `None` for a success, and for a body that is none of the protocol's.
+/// The error code of an answer; `None` for a success, and for a body that is not the protocol's.
 fn error(answer: &Inbound) -> Option<ErrorCode> {
     if answer.status < 400 {
         return None;
@@ -206,7 +207,7 @@ fn error(answer: &Inbound) -> Option<ErrorCode> {
 /// Any status but 200 says that the request was not processed, with some exceptions.
 fn refused(answer: &Inbound) -> Delivered {
     match (answer.status, error(answer)) {
-        // Another call with this request id came first, or ours was cut off: that one may have sent a code.
+        // Another call with this request id came first, or this one was cut off: a code may have been sent.
         (_, Some(ErrorCode::IdempotencyViolation)) | (409 | 412 | 499, _) => Delivered::Unknown,
         (400..=499, Some(ErrorCode::UserActionInProgress)) | (423, _) => Delivered::Failed(answer::unavailable(answer)),
         // No such method there.

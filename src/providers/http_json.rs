@@ -1,7 +1,7 @@
-//! `http-json`: any provider that takes a code of ours in one HTTP request, by configuration alone.
+//! `http-json`: any provider that accepts a code of otpd in one HTTP request, by configuration alone.
 //!
-//! There is no documentation of a format here: path, headers, body and the meaning of answers are settings. What the
-//! settings leave open is judged as for every other provider.
+//! Path, headers, body and the meaning of answers are settings. An answer that the settings say nothing about is judged by
+//! its status, as for every other provider.
 
 mod rules;
 mod template;
@@ -29,7 +29,7 @@ use variables::{Values, Variable};
 
 const METHODS: [(&str, &str); 4] = [("POST", "POST"), ("PUT", "PUT"), ("PATCH", "PATCH"), ("GET", "GET")];
 
-/// Headers that are ours to set: they say how the request is framed.
+/// Headers that only otpd sets, because they frame the request.
 const OURS: [&str; 6] = ["connection", "content-length", "content-type", "host", "te", "transfer-encoding"];
 
 /// A provider that the operator describes.
@@ -116,7 +116,7 @@ fn path(text: &str) -> Result<Template, String> {
     }
 }
 
-/// Whether a path has a segment that names another place than where it stands (RFC 3986, 5.2.4).
+/// Whether a path has a segment that leads elsewhere: `.` or `..` (RFC 3986, 5.2.4).
 fn climbs(path: &str) -> bool {
     let end = path.find('?').unwrap_or(path.len());
     path.get(..end).unwrap_or_default().split('/').any(|segment| matches!(segment, "." | ".."))
@@ -135,7 +135,7 @@ fn is_printable(text: &str) -> bool {
     text.bytes().all(|byte| (b' '..=b'~').contains(&byte))
 }
 
-/// A section whose names the operator makes up.
+/// A section whose keys the operator chooses.
 fn templates(
     section: &mut Section<'_>,
     parse: impl Fn(&str, &str) -> Result<Template, String>,
@@ -146,7 +146,7 @@ fn templates(
 }
 
 impl HttpJson {
-    /// The headers. A value that could end a header is refused, since headers know no escape.
+    /// Adds the headers. A value that could end a header is refused, since headers have no escapes.
     fn with_headers(&self, request: Outbound, values: &Values) -> Result<Outbound, RequestError> {
         self.headers.iter().try_fold(request, |request, (name, template)| {
             match template.variables().find(|variable| !is_printable(values.get(*variable))) {

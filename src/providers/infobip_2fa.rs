@@ -65,7 +65,7 @@ struct Send<'a> {
     placeholders: BTreeMap<&'static str, String>,
 }
 
-/// One of the three states is there, by channel.
+/// The answer to a send. It has one of the three states, depending on the channel.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Sent {
@@ -129,8 +129,8 @@ impl Adapter for Infobip2fa {
         let mut channels = vec![Channel::Sms, Channel::Voice];
         channels.extend(self.email_message_id.is_some().then_some(Channel::Email));
         Abilities {
-            // Whether a PIN verifies twice is up to the application (allowMultiplePinVerifications), which is not seen from
-            // here; and each time uses up one of its attempts.
+            // Whether a PIN verifies twice is a setting of the application (allowMultiplePinVerifications) that no answer
+            // shows, and each check uses up one of its attempts.
             code_owner: CodeOwner::Provider { check_repeatable: false },
             channels,
             contact_on_file: false,
@@ -147,7 +147,7 @@ impl Adapter for Infobip2fa {
             _ => return Err(RequestError::Unsupported("channel")),
         };
         let placeholders = context::placeholders(context);
-        // The sender of texts and calls; mails come from where their template says.
+        // The sender of texts and calls; the sender of a mail is in its template.
         let from = self.from.as_deref().filter(|_| context.channel != Channel::Email);
         let send = Send { application_id: &self.application_id, message_id, from, to, placeholders };
         Ok(self.post(path).json(&send))
@@ -169,13 +169,13 @@ impl Adapter for Infobip2fa {
             let unreachable = ["NC_DESTINATION_UNKNOWN", "NC_DESTINATION_NOT_REACHABLE"];
             return match state.as_str() {
                 _ if sent.nc_status.is_some_and(|status| unreachable.contains(&status.as_str())) => Delivered::Rejected,
-                // No reason is given, or too many messages: later ones may go.
+                // No reason is given, or there were too many messages: a later one may be sent.
                 "MESSAGE_NOT_SENT" | "REJECTED_FLOODING_FILTER" => Delivered::Failed(answer::unavailable(answer)),
                 _ => Delivered::Failed(Failure::Refused),
             };
         }
-        let taken = state == "MESSAGE_SENT" || state.starts_with("PENDING_");
-        let reference = sent.pin_id.filter(|pin_id| taken && answer::is_reference(pin_id));
+        let accepted = state == "MESSAGE_SENT" || state.starts_with("PENDING_");
+        let reference = sent.pin_id.filter(|pin_id| accepted && answer::is_reference(pin_id));
         reference.map_or(Delivered::Unknown, |reference| {
             let (code_life, code_length) = (Some(self.code_life), Some(self.code_length));
             Delivered::Accepted(Receipt { reference, code_life, code_length })
@@ -196,14 +196,14 @@ impl Adapter for Infobip2fa {
             return checked_by_status(answer);
         }
         let verdict = answer.json::<Verdict>();
-        // An answer about another PIN answers nothing.
+        // An answer about another PIN decides nothing.
         let Some(verdict) = verdict.filter(|it| it.pin_id.as_ref().is_none_or(|pin_id| *pin_id == check.reference))
         else {
             return Checked::Unknown;
         };
         match (verdict.verified, verdict.pin_error.as_deref().unwrap_or_default()) {
             (true, "" | "NO_ERROR") => Checked::Matched(Evidence::default()),
-            // Not verified, and nothing else is the reason: wrong. The reason may be left out.
+            // Not verified and no other reason: the PIN was wrong. The reason may be left out.
             (false, "WRONG_PIN" | "") => Checked::NotMatched,
             (false, "TTL_EXPIRED") => Checked::Gone,
             (false, "NO_MORE_PIN_ATTEMPTS") => Checked::AttemptsExceeded,

@@ -1,8 +1,8 @@
-//! `iserveu`: iServeU makes and sends the code, and checks that of a registration where it registers the customer.
+//! `iserveu`: iServeU makes and sends the code. It checks the code of a registration when it registers the customer.
 //!
 //! Sources: developer.iserveu.in/dmtlite-common-api, pages send-otp (three published versions, whose fields are all known
-//! here) and process-customer. Errors come inside an HTTP 200. There is no call that only checks a code: a registration's is
-//! checked by the call that registers, and for a transaction's no call is published.
+//! here) and process-customer. Errors come inside an HTTP 200. There is no call that only checks a code: the code of a
+//! registration is checked by the call that registers, and for that of a transaction no call is published.
 
 mod wire;
 
@@ -42,7 +42,7 @@ pub(super) struct IServeU {
     unit: Unit,
 }
 
-/// What an amount is counted in: no page says.
+/// The unit of amounts, which no page tells.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Unit {
     Rupees,
@@ -86,11 +86,11 @@ impl Adapter for IServeU {
 
     fn abilities(&self) -> Abilities {
         Abilities {
-            // The check registers a customer: a second one finds the code used up.
+            // The check registers a customer; in a second check the code is used up.
             code_owner: CodeOwner::Provider { check_repeatable: false },
             channels: vec![Channel::Sms],
             contact_on_file: false,
-            // 10 min or 3 min, by the version of the page: theirs to judge.
+            // 10 min or 3 min, depending on the version of the page: only iServeU can judge it.
             code_life: None,
         }
     }
@@ -130,7 +130,7 @@ impl Adapter for IServeU {
             return delivered_by_status(answer);
         }
         match answer.json::<Answer>() {
-            // The answer names nothing. What a check needs, the caller hands over.
+            // The answer has no reference. The caller hands over what a check needs.
             Some(said) if said.succeeded() && said.code == "0" => Delivered::Accepted(Receipt::default()),
             // "Failed to send OTP", without a reason.
             Some(said) if said.failed() && said.code == "1" => Delivered::Failed(answer::unavailable(answer)),
@@ -174,7 +174,7 @@ impl Adapter for IServeU {
             // 0 is the success of every call, 2 "customer verified successfully".
             return Checked::Matched(Evidence::default());
         }
-        // No code is published for a wrong code, so the description has to say it.
+        // No status code is published for a wrong OTP, so only the description tells it.
         match answer.complaint() {
             Some(wire::Complaint::WrongOtp) => Checked::NotMatched,
             Some(wire::Complaint::ExpiredOtp) => Checked::Gone,
@@ -200,8 +200,8 @@ fn mobile(context: &ChallengeContext) -> Result<&str, RequestError> {
     context::indian_mobile(context::phone(context)?).ok_or(RequestError::InvalidParameter("phone_number"))
 }
 
-/// 6 to 22 characters. A transaction's is its own, or a parameter: a resend is only made under a new one. For a registration
-/// one version of the page wants it and another does not, so there is always one.
+/// The external reference, 6 to 22 characters: the caller's parameter, or else the transaction's own reference. A resend
+/// needs a new one. For a registration one version of the page requires it and another does not, so it is always sent.
 fn reference(delivery: &Delivery) -> Result<String, RequestError> {
     let context = &delivery.context;
     let given = context::parameter(&context.parameters, "externalRefNumber").map(|text| ("externalRefNumber", text));
@@ -214,7 +214,7 @@ fn reference(delivery: &Delivery) -> Result<String, RequestError> {
     if fits { Ok(text.to_owned()) } else { Err(RequestError::InvalidParameter(name)) }
 }
 
-/// Digits only, as they want it: so nothing smaller than the unit.
+/// The amount in digits only, as the page requires, so nothing smaller than the unit.
 fn whole(amount: &Amount, unit: Unit) -> Result<String, RequestError> {
     match unit {
         Unit::Rupees => context::indian_units(amount, 1_000_000),

@@ -1,4 +1,4 @@
-//! What a mail has besides its text: the settings that the kinds for mail share.
+//! The envelope of mails: settings that the kinds for mail share.
 
 use super::adapter::settings;
 use crate::{domain::destination::Mailbox, settings::Section};
@@ -6,7 +6,7 @@ use crate::{domain::destination::Mailbox, settings::Section};
 /// The longest line of a header that RFC 5322, 2.1.1 recommends.
 const MAX_LINE: usize = 78;
 
-/// Who writes, and about what. The subject does not hold the code: subjects are shown on locked screens.
+/// Sender and subject. The subject does not hold the code, because subjects are shown on locked screens.
 #[derive(Clone)]
 pub(super) struct Envelope {
     /// The sender's mailbox.
@@ -40,7 +40,7 @@ fn line(text: &str) -> Result<String, String> {
     if fits { Ok(text.to_owned()) } else { Err(format!("must be one line of 1 to {MAX_LINE} characters")) }
 }
 
-/// A name that can stand in quotes as it is.
+/// A name that can stand between quotes without escapes.
 fn name(text: &str) -> Result<String, String> {
     if text.contains(['"', '\\']) { Err("must be without quotes and backslashes".to_owned()) } else { line(text) }
 }

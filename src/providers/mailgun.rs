@@ -1,4 +1,4 @@
-//! `mailgun`: mails a code of ours with Mailgun's messages API v3.
+//! `mailgun`: mails a code of otpd with Mailgun's messages API v3.
 //!
 //! Format: documentation.mailgun.com, "Messages" (`POST /v3/{domain}/messages`) and "Rate limits". The message of a 400
 //! for a bad address is what the API answers in practice; no error codes are documented.
@@ -17,7 +17,7 @@ use crate::{
     settings::Section,
 };
 
-/// What a 400 begins with where the destination is no address; the parameter's name stands in quotes or not.
+/// How the message of a 400 begins where the destination is not an address. The name of the parameter may be in quotes.
 const BAD_ADDRESS: &str = "to parameter is not a valid address";
 
 /// A domain at Mailgun.
@@ -38,7 +38,7 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<Mailgun> {
     Some(Mailgun { base_url: base_url?, domain: name?, api_key: api_key?, envelope: envelope? })
 }
 
-/// A domain, which is put into the path as it is.
+/// A domain, which stands in the path without escapes.
 fn domain(text: &str) -> Result<String, String> {
     let letters = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-'));
     let fits = letters && (1..=253).contains(&text.len()) && text.split('.').all(|label| !label.is_empty());
@@ -46,7 +46,7 @@ fn domain(text: &str) -> Result<String, String> {
 }
 
 #[derive(Deserialize)]
-struct Taken {
+struct Accepted {
     /// The message's id, as in its header: `<…@domain>`.
     id: String,
 }
@@ -83,7 +83,7 @@ impl Adapter for Mailgun {
             ("to", to),
             ("subject", &self.envelope.subject),
             ("text", context::message(delivery)?.text.expose()),
-            // Tracking rewrites links and adds an image: neither belongs in a mail with a code.
+            // Tracking rewrites links and adds an image; a mail with a code needs neither.
             ("o:tracking", "no"),
         ];
         let url = self.base_url.join(&format!("/v3/{}/messages", self.domain));
@@ -93,7 +93,7 @@ impl Adapter for Mailgun {
     fn delivered(&self, delivery: &Delivery, answer: &Inbound) -> Delivered {
         match answer.status {
             200 => match answer.json() {
-                Some(Taken { id }) if !id.is_empty() => answer::accepted(&id),
+                Some(Accepted { id }) if !id.is_empty() => answer::accepted(&id),
                 _ => Delivered::Unknown,
             },
             400 if answer.json().is_some_and(|refusal: Refusal| refusal.is_about_the_destination()) => {

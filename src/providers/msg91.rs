@@ -1,8 +1,8 @@
 //! MSG91 SendOTP v5: makes, delivers and checks its own codes, one for each phone number.
 //!
 //! Formats: MSG91's client packages on npm (`msg91-api`, `@msg91comm/otp`) and <https://world.msg91.com/apidoc/otp/otp.php>.
-//! Failures are answered with 200, too; their causes are texts, known from public clients of MSG91, some of which see
-//! underscores for spaces.
+//! Some failures come with status 200. Their causes are texts, known from public clients of MSG91; in some, underscores
+//! stand for spaces.
 
 use std::time::Duration;
 
@@ -68,7 +68,7 @@ impl Answer {
         self.message.to_ascii_lowercase().replace('_', " ")
     }
 
-    /// Whether it is the authkey, or our address, that is wrong.
+    /// Whether MSG91 refuses the authkey, or the address of this machine.
     fn refuses_credentials(&self) -> bool {
         let text = self.text();
         ["authentication failure", "authenticationfailure", "unauthorized", "invalid authkey", "invalid auth key"]
@@ -79,7 +79,7 @@ impl Answer {
 }
 
 impl Msg91 {
-    /// Whether the transaction, if there is one, may go out.
+    /// Refuses a transaction unless the operator allows them, because the code is not bound to it.
     fn admits(&self, delivery: &Delivery) -> Result<(), RequestError> {
         let refused = delivery.context.transaction.is_some() && !self.transactions;
         if refused { Err(RequestError::Unsupported("transaction")) } else { Ok(()) }
@@ -121,7 +121,7 @@ impl Adapter for Msg91 {
                 let request = Outbound::post(self.base_url.join("/api/v5/otp")).query(&query);
                 Ok(request.header("authkey", self.authkey.expose()).json(&variables))
             }
-            // There is no other way to a call: the code of the text before is read out.
+            // A voice call can only repeat the code of the text before.
             Channel::Voice if self.voice_retry => {
                 let request = Outbound::get(self.base_url.join("/api/v5/otp/retry"));
                 let request = request.query(&[("mobile", mobile), ("retrytype", "voice")]);
@@ -138,7 +138,7 @@ impl Adapter for Msg91 {
         };
         match said.kind.as_str() {
             "success" if answer.is_success() => {
-                // Checks go by the number; the id is for the operator's questions to MSG91.
+                // Checks name the number; the id is for the operator's questions to MSG91.
                 let reference = said.request_id.filter(|id| answer::is_reference(id)).unwrap_or_default();
                 let (code_life, code_length) = (Some(self.otp_expiry), Some(self.otp_length));
                 Delivered::Accepted(Receipt { reference, code_life, code_length })

@@ -1,7 +1,7 @@
-//! The sandbox: destinations of callers' own tests. Nothing is sent to them, and each takes a code that is known.
+//! The sandbox: destinations for callers' own tests. Nothing is sent to them, and each accepts a configured code.
 //!
-//! To the service it is a provider that checks its own codes, chosen before any route, so that all rules but the quotas
-//! apply: attempts, gaps, expiry, locks.
+//! The service sees a provider that checks its own codes and is chosen before any route, so all rules but the quotas apply:
+//! attempts, gaps, expiry, locks.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -21,13 +21,13 @@ use crate::{
 };
 
 /// The name that records and logs show.
-pub const NAME: &str = "sandbox";
+pub(crate) const NAME: &str = "sandbox";
 
 /// The codes of destinations, in canonical form.
-pub type KnownCodes = BTreeMap<String, Secret<String>>;
+pub(crate) type KnownCodes = BTreeMap<String, Secret<String>>;
 
-/// Takes known codes and sends nothing.
-pub struct Sandbox {
+/// Accepts known codes and sends nothing.
+pub(crate) struct Sandbox {
     capabilities: Capabilities,
     common: KnownCodes,
     by_tenant: BTreeMap<Tenant, KnownCodes>,
@@ -35,7 +35,7 @@ pub struct Sandbox {
 
 impl Sandbox {
     /// A sandbox of these destinations: of all tenants, and of single ones.
-    pub fn new(common: KnownCodes, by_tenant: BTreeMap<Tenant, KnownCodes>) -> Self {
+    pub(crate) fn new(common: KnownCodes, by_tenant: BTreeMap<Tenant, KnownCodes>) -> Self {
         let capabilities = Capabilities {
             code_owner: CodeOwner::Provider { check_repeatable: true },
             channels: Channel::ALL.to_vec(),
@@ -81,7 +81,7 @@ impl Provider for Sandbox {
         match self.code(&check.context.tenant, &check.context.destination) {
             Some(known) if code::matches(known, &check.otp) => Checked::Matched(Evidence::default()),
             Some(_) => Checked::NotMatched,
-            // It is not in the configuration any more.
+            // The destination has left the configuration.
             None => Checked::Gone,
         }
     }

@@ -1,8 +1,8 @@
-//! `sendgrid`: mails a code of ours with Twilio SendGrid's Web API v3.
+//! `sendgrid`: mails a code of otpd with Twilio SendGrid's Web API v3.
 //!
-//! Format: docs.sendgrid.com, "Mail Send" and its "Errors"; 202 with an empty body is a mail that was taken, 200 is what
-//! the sandbox answers to a mail that goes nowhere. The mail's id in `X-Message-Id` is seen in practice and not in the
-//! specification, so its absence is no failure.
+//! Format: docs.sendgrid.com, "Mail Send" and its "Errors"; 202 with an empty body is a mail that was accepted, 200 is the
+//! answer of their sandbox, which sends nothing. The mail's id in `X-Message-Id` is seen in practice but not specified, so its
+//! absence is no failure.
 
 use serde::{Deserialize, Serialize};
 
@@ -61,7 +61,7 @@ struct Content<'a> {
     value: &'a str,
 }
 
-/// Tracking rewrites links and adds an image: neither belongs in a mail with a code.
+/// Tracking rewrites links and adds an image; a mail with a code needs neither.
 #[derive(Serialize, Default)]
 struct Tracking {
     click_tracking: ClickTracking,

@@ -1,6 +1,6 @@
-//! What Twilio's APIs have in common: how it names things.
+//! What Twilio's APIs have in common: the SIDs.
 
-/// A name of something at Twilio: two letters and 32 hexadecimal digits.
+/// Parses a SID, Twilio's identifier of a resource: two letters for its kind, and 32 hexadecimal digits.
 pub(super) fn sid(kind: &'static str) -> impl Fn(&str) -> Result<String, String> {
     move |text| {
         let rest = text.strip_prefix(kind);

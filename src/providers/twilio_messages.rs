@@ -1,7 +1,7 @@
-//! `twilio-messages`: a code of ours as an SMS or a WhatsApp message with Twilio's Messages resource, 2010-04-01.
+//! `twilio-messages`: a code of otpd as an SMS or a WhatsApp message with Twilio's Messages resource, 2010-04-01.
 //!
 //! Format: twilio.com/docs, "Messages resource"; codes: "Error and warning dictionary"; on WhatsApp, "Content API,
-//! whatsapp/authentication". Twilio takes no idempotency key here. Its answer repeats the message, code and all.
+//! whatsapp/authentication". There is no idempotency key. The answer repeats the message with its code.
 
 use serde::{Deserialize, Serialize};
 
@@ -92,7 +92,7 @@ fn sender(text: &str) -> Result<String, String> {
 
 /// A message as Twilio has it.
 #[derive(Deserialize)]
-struct Taken {
+struct Accepted {
     sid: String,
     status: String,
     error_code: Option<u32>,
@@ -120,7 +120,7 @@ fn is_bad_destination(code: u32) -> bool {
 }
 
 impl TwilioMessages {
-    /// What is said: words, or on WhatsApp the template that was approved for codes.
+    /// The fields of the content: the text, or on WhatsApp the template that was approved for codes.
     fn content<'a>(
         &'a self,
         whatsapp: bool,
@@ -176,8 +176,8 @@ impl Adapter for TwilioMessages {
     fn delivered(&self, _delivery: &Delivery, answer: &Inbound) -> Delivered {
         if answer.status == 201 {
             return match answer.json() {
-                Some(Taken { status, error_code, .. }) if matches!(status.as_str(), "failed" | "undelivered") => {
-                    // Failed is what could not be sent; undelivered is what a carrier was given.
+                Some(Accepted { status, error_code, .. }) if matches!(status.as_str(), "failed" | "undelivered") => {
+                    // "failed" was never sent; "undelivered" was given to a carrier.
                     match error_code {
                         Some(code) if is_bad_destination(code) => Delivered::Rejected,
                         // 30002 is a suspended account, 30007 a text that was filtered.
@@ -186,7 +186,7 @@ impl Adapter for TwilioMessages {
                         _ => Delivered::Unknown,
                     }
                 }
-                Some(Taken { sid, .. }) if !sid.is_empty() => answer::accepted(&sid),
+                Some(Accepted { sid, .. }) if !sid.is_empty() => answer::accepted(&sid),
                 _ => Delivered::Unknown,
             };
         }

@@ -23,7 +23,7 @@ use crate::{
     settings::{Section, values},
 };
 
-/// <https://www.twilio.com/docs/verify/supported-languages>. Any other is answered with 404, and nothing is sent.
+/// <https://www.twilio.com/docs/verify/supported-languages>. For any other, Twilio answers 404 and sends nothing.
 const LANGUAGES: [&str; 43] = [
     "en", "en-GB", "af", "ar", "ca", "cs", "da", "de", "el", "es", "et", "fi", "fr", "he", "hi", "hr", "hu", "id",
     "it", "ja", "kn", "ko", "lt", "ms", "mr", "nb", "nl", "pl", "pt", "pt-BR", "ro", "ru", "sk", "sv", "te", "th",
@@ -77,12 +77,12 @@ struct Problem {
 }
 
 impl Problem {
-    /// Too many requests, to the account, by the service's own limits, or for the phone at once.
+    /// Too many requests: of the account, by a limit of the service, or for one phone at the same time.
     fn is_busy(&self) -> bool {
         matches!(self.code, 20_429 | 60_207 | 60_212)
     }
 
-    /// The name in `Invalid parameter: NAME`, in whatever quotes.
+    /// The name in `Invalid parameter: NAME`, with or without quotes.
     fn parameter(&self) -> Option<&str> {
         let rest = self.message.strip_prefix("Invalid parameter")?;
         rest.split(|c: char| !c.is_ascii_alphanumeric()).find(|word| !word.is_empty())
@@ -110,7 +110,7 @@ impl Adapter for TwilioVerify {
 
     fn abilities(&self) -> Abilities {
         Abilities {
-            // A verification that was approved is deleted: a second check answers 404.
+            // An approved verification is deleted, so a second check answers 404.
             code_owner: CodeOwner::Provider { check_repeatable: false },
             channels: Channel::ALL.to_vec(),
             contact_on_file: false,
@@ -151,9 +151,9 @@ impl Adapter for TwilioVerify {
         }
         let problem = answer.json::<Problem>().filter(|_| (400..=499).contains(&answer.status));
         match problem.as_ref().map(|problem| (problem.code, problem.parameter())) {
-            // Not a number that exists; a landline; a parameter of that name.
+            // Not an existing number; a landline; the parameter `To` is invalid.
             Some((60_006 | 60_205, _) | (60_200, Some("To"))) => Delivered::Rejected,
-            // Sent five times without a check that succeeded.
+            // Five sends without a successful check.
             Some((60_203, _)) => Delivered::Declined(Decline::SendLimitExceeded),
             // Blocked by review, by Fraud Guard, by device intelligence, by geo permissions.
             Some((60_238 | 60_410 | 60_413 | 60_605, _)) => Delivered::Declined(Decline::Risk),
@@ -165,7 +165,7 @@ impl Adapter for TwilioVerify {
     fn check(&self, check: &Check) -> Result<Outbound, RequestError> {
         let context = &check.context;
         let mut pairs = vec![("Code", check.otp.expose().as_str())];
-        // Where nobody knows whether the code was sent, there is no SID; the destination names the verification as well.
+        // An unconfirmed send has no SID; the destination names the verification just as well.
         pairs.push(match &context.destination {
             _ if answer::is_reference(&check.reference) => ("VerificationSid", check.reference.as_str()),
             Destination::OnFile => return Err(RequestError::Unsupported("check")),
@@ -183,7 +183,7 @@ impl Adapter for TwilioVerify {
             return match (answer.status, answer.json::<Problem>()) {
                 (404, Some(_)) => Checked::Gone,
                 (400..=499, Some(Problem { code: 60_202, .. })) => Checked::AttemptsExceeded,
-                // No code of ours is like what was typed: too short, too long.
+                // No code of this service is as short or as long as what was typed.
                 (400, Some(problem)) if problem.code == 60_200 && problem.parameter() == Some("Code") => {
                     Checked::NotMatched
                 }

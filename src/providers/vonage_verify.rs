@@ -17,7 +17,7 @@ use crate::{
     settings::{Section, values},
 };
 
-/// The locales of Vonage's own client libraries; of a language, the first is the one that stands for it.
+/// The locales of Vonage's own client libraries. The first one of a language stands for the others.
 const LOCALES: [&str; 13] = [
     "en-us", "en-gb", "es-es", "es-mx", "es-us", "it-it", "fr-fr", "de-de", "ru-ru", "hi-in", "pt-br", "pt-pt", "id-id",
 ];
@@ -118,19 +118,19 @@ struct Parameter {
 }
 
 impl Problem {
-    /// What stands behind the `#` of its type.
+    /// The part of its type after the `#`.
     fn name(&self) -> &str {
         self.kind.rsplit_once('#').map_or("", |(_, name)| name)
     }
 
-    /// Whether a step's destination is what is wrong, as in `workflow[0].to`.
+    /// Whether the destination of a step is at fault, as in `workflow[0].to`.
     fn blames_destination(&self) -> bool {
         self.invalid_parameters.iter().any(|it| it.name.rsplit(['.', '/']).next() == Some("to"))
     }
 }
 
 impl VonageVerify {
-    /// How long the one step takes. The code dies with it.
+    /// How long the only step takes. The code expires at its end.
     fn step(&self, delivery: &Delivery) -> Duration {
         let span = self.channel_timeout.min(delivery.code_life).max(SHORTEST);
         Duration::from_secs(span.as_secs())
@@ -146,7 +146,7 @@ impl Adapter for VonageVerify {
         let mut channels = vec![Channel::Sms, Channel::Voice, Channel::Email];
         channels.extend(self.whatsapp_from.is_some().then_some(Channel::WhatsApp));
         Abilities {
-            // A request that was completed is not found any more.
+            // A completed request is not found by a second check.
             code_owner: CodeOwner::Provider { check_repeatable: false },
             channels,
             contact_on_file: false,
@@ -189,8 +189,8 @@ impl Adapter for VonageVerify {
                 })
             }
             (400 | 422, Some(problem)) if problem.blames_destination() => Delivered::Rejected,
-            // 409 as well: another verification of the number is under way. Its request_id stands in the answer, and must
-            // not be taken: its code was sent for something else.
+            // 409 as well: another verification of the number is open. The answer holds its request_id, which must not be used
+            // here, since its code was sent for something else.
             _ => delivered_by_status(answer),
         }
     }

@@ -1,4 +1,4 @@
-//! `whatsapp-cloud`: a code of ours in an authentication template of Meta's WhatsApp Cloud API.
+//! `whatsapp-cloud`: a code of otpd in an authentication template of Meta's WhatsApp Cloud API.
 //!
 //! Format: developers.facebook.com/docs/whatsapp, "Authentication templates" (the code stands in the body and in the
 //! button), "Messages" and "Error codes".
@@ -103,7 +103,7 @@ struct Parameter<'a> {
 }
 
 #[derive(Deserialize)]
-struct Taken {
+struct Accepted {
     messages: Vec<Id>,
 }
 
@@ -122,7 +122,7 @@ struct Fault {
     code: i64,
 }
 
-/// What an error code says that waiting cannot mend, as an operator would put it.
+/// The alarm of an error code that waiting cannot mend.
 fn refusal(code: i64) -> Option<Alarm> {
     match code {
         0 | 190 => Some(Alarm::Credentials("access token")),
@@ -140,12 +140,11 @@ fn refusal(code: i64) -> Option<Alarm> {
 /// at Meta (1, 2, 131000, 131016) comes as 5xx, and then the message may have been sent.
 fn by_code(code: i64, answer: &Inbound) -> Delivered {
     match code {
-        // Undeliverable: not on WhatsApp, or has not accepted its terms, or too old a version.
+        // Undeliverable: the person is not on WhatsApp, has not accepted its terms, or has too old a version.
         131_026 => Delivered::Rejected,
-        // Limits of the app, the account and the throughput; too much that was taken for spam; too many to this person.
-        4 | 80_007 | 130_429 | 131_048 | 131_056 => Delivered::Failed(answer::unavailable(answer)),
-        // The business account is in maintenance.
-        131_057 => Delivered::Failed(answer::unavailable(answer)),
+        // Limits of the app, the account and the throughput; too much suspected spam; too many messages to this person; the
+        // business account is in maintenance.
+        4 | 80_007 | 130_429 | 131_048 | 131_056 | 131_057 => Delivered::Failed(answer::unavailable(answer)),
         // The sender is the destination, or the destination is not among the numbers that a test account may write to. The
         // message was refused, and the destination may still be good for another provider.
         131_021 | 131_030 => Delivered::Failed(Failure::Refused),
@@ -193,13 +192,13 @@ impl Adapter for WhatsAppCloud {
     }
 
     fn delivered(&self, _delivery: &Delivery, answer: &Inbound) -> Delivered {
-        // An error inside a success is documented nowhere, so it proves nothing.
+        // No page documents an error inside a success, so it proves nothing.
         let refusal = answer.json().filter(|_| !answer.is_success());
         if let Some(Refusal { error }) = refusal {
             return by_code(error.code, answer);
         }
-        let taken: Option<Taken> = answer.json().filter(|_| answer.status == 200);
-        match taken.and_then(|taken| taken.messages.into_iter().next()) {
+        let accepted: Option<Accepted> = answer.json().filter(|_| answer.status == 200);
+        match accepted.and_then(|it| it.messages.into_iter().next()) {
             Some(Id { id }) if !id.is_empty() => answer::accepted(&id),
             _ => delivered_by_status(answer),
         }

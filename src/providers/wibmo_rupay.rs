@@ -3,8 +3,8 @@
 //! Sources: developer.wibmo.com/reference, pages generate-otp-rupay-card-api, resend-otp-rupay-card-api (the same call) and
 //! verify-otp-rupay-card-api. The spellings `currencCode` and `merchantRefernceNo` are theirs. Errors come inside an HTTP 200.
 //!
-//! Card data is only ever what the caller hands to one call: nothing of it is kept, and the reference of a delivery is the
-//! provider's own number.
+//! Card data comes from the caller with each call and is never kept; the reference of a delivery is the provider's own
+//! number.
 
 mod wire;
 
@@ -35,29 +35,29 @@ use wire::{Answer, Call, Code, Generate, Header, Verify};
 const GENERATE_PATH: &str = "/authentication/api/v1/generateOtp";
 const VERIFY_PATH: &str = "/authentication/api/v1/verifyOtp";
 
-/// Of the header in the body, in all samples.
+/// The version in the header of the body, as in all samples.
 const VERSION: &str = "1.0.0.0";
 
-/// In the sample; the page does not say which others there are.
+/// The status of the sample; the page lists no others.
 const CARD_HOLDER_STATUS: &str = "NW";
 
-/// ISO 4217, in numbers: the only currency of the pages, and RuPay's own.
+/// The rupee in ISO 4217 digits: the only currency of the pages, and RuPay's own.
 const RUPEE: &str = "356";
 
-/// The longest merchant reference that a sibling page of the same provider allows.
+/// The longest merchant reference that another page of the same provider allows.
 const MAX_REFERENCE: usize = 20;
 
 /// The longest that a code is valid, in minutes.
 const MAX_VALIDITY: u64 = 30;
 
-/// An instance of the payment gateway and how it knows us.
+/// An instance of the payment gateway, and otpd's account there.
 #[derive(Clone)]
 pub(super) struct WibmoRupay {
     base_url: BaseUrl,
     generate_path: String,
     verify_path: String,
     instance: String,
-    /// The samples' HTTP header names another instance than their bodies.
+    /// The HTTP header has a setting of its own, because in the samples it names another instance than the body.
     header_instance: String,
     merchant: String,
     api_key: Secret<String>,
@@ -100,7 +100,7 @@ impl Adapter for WibmoRupay {
 
     fn abilities(&self) -> Abilities {
         Abilities {
-            // A second question about one code may count as a second attempt.
+            // A second check of one code may count as a second attempt.
             code_owner: CodeOwner::Provider { check_repeatable: false },
             channels: vec![Channel::Sms],
             // The issuer sends to the number that it has on file for the card.
@@ -145,7 +145,7 @@ impl Adapter for WibmoRupay {
         }
         let Some(answer) = answer.json::<Answer>() else { return Delivered::Unknown };
         match answer.code() {
-            // Without its number the code could never be checked.
+            // Only with the transaction's number can the code be checked.
             Code::Success if (1..=200).contains(&answer.transaction.len()) => Delivered::Accepted(Receipt {
                 code_life: code_life(&answer.validity),
                 reference: answer.transaction,
@@ -154,7 +154,7 @@ impl Adapter for WibmoRupay {
             Code::Malformed | Code::Credentials => Delivered::Failed(Failure::Refused),
             // "User must initiate a new transaction."
             Code::Exhausted => Delivered::Declined(Decline::OptionExpired),
-            // The card or its issuer does not allow what was asked for: that is a judgement, not a failure.
+            // The card or its issuer does not allow the payment: a decision, not a failure.
             Code::Ineligible => Delivered::Declined(Decline::Risk),
             Code::Success | Code::WrongOtp | Code::Expired | Code::Other => Delivered::Unknown,
         }
@@ -183,13 +183,13 @@ impl Adapter for WibmoRupay {
         let Some(answer) = answer.json::<Answer>() else { return Checked::Unknown };
         match answer.code() {
             Code::Success if answer.is_authenticated() => {
-                // What the bank wants to see again when the payment is authorised.
+                // The bank asks for it when the payment is authorised.
                 Checked::Matched(Evidence { eci: String::new(), verification_id: answer::evidence(answer.context) })
             }
             Code::WrongOtp => Checked::NotMatched,
             Code::Expired => Checked::Gone,
             Code::Exhausted => Checked::AttemptsExceeded,
-            // Refused before the code was looked at.
+            // Refused before the code was compared.
             Code::Credentials => Checked::Failed(Failure::Refused),
             // A malformed parameter may be the typed code.
             Code::Success | Code::Malformed | Code::Ineligible | Code::Other => Checked::Unknown,
@@ -220,7 +220,7 @@ fn is_month(text: &str) -> bool {
     context::is_digits(text, 6..=6) && text.get(..2).is_some_and(|month| ("01"..="12").contains(&month))
 }
 
-/// The amount in hundredths without a point, as a sibling page of the same provider says.
+/// The amount in hundredths without a point, as another page of the same provider says.
 fn paise(amount: &Amount) -> Result<String, RequestError> {
     let fits = |paise: &String| context::is_digits(paise, 1..=12);
     context::indian_units(amount, 10_000).and_then(|paise| {
@@ -228,8 +228,8 @@ fn paise(amount: &Amount) -> Result<String, RequestError> {
     })
 }
 
-/// The same for all sends of a challenge, so that a new code makes the old one void, and for its checks. In this order: the
-/// caller's parameter, the transaction's reference, a name made from the challenge's.
+/// The merchant reference: the caller's parameter, or else the transaction's reference, or else a name derived from the
+/// challenge. It is the same for all sends of a challenge, so that a new code voids the old one, and for its checks.
 fn merchant_reference(context: &ChallengeContext) -> String {
     let reference = context.transaction.as_ref().and_then(|transaction| context::said(&transaction.reference));
     match context::parameter(&context.parameters, "merchantReferenceNo").or(reference) {
@@ -238,8 +238,8 @@ fn merchant_reference(context: &ChallengeContext) -> String {
     }
 }
 
-/// The ten digits of an Indian number, as in the sample; those of any other without its plus. A number that the caller only
-/// hands over as a parameter is taken where the contact is on file.
+/// The ten digits of an Indian number, as in the sample; any other number without its plus. Where the contact is on file,
+/// the caller's parameter.
 fn mobile(context: &ChallengeContext) -> Option<&str> {
     match &context.destination {
         Destination::Phone(number) => {
@@ -250,7 +250,7 @@ fn mobile(context: &ChallengeContext) -> Option<&str> {
     }
 }
 
-/// Two digits of minutes, at most 30; 00 says nothing.
+/// The validity from two digits of minutes, at most 30; 00 means that it is not told.
 fn code_life(minutes: &str) -> Option<Duration> {
     let minutes: u64 = minutes.parse().ok().filter(|minutes| (1..=MAX_VALIDITY).contains(minutes))?;
     Some(Duration::from_secs(minutes * 60))

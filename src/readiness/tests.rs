@@ -14,8 +14,8 @@ use tokio_util::task::TaskTracker;
 
 use super::*;
 use crate::{
-    domain::{quota::Window, time::Timestamp},
-    ports::store::{Inserted, Name, Sealed, StoreError, Swapped, TakeId, Taken, Version},
+    domain::{ids::Token, quota::Window, time::Timestamp},
+    ports::store::{Acquired, Change, Claimed, Committed, Located, Name, Partition, Sealed, StoreError},
 };
 
 /// A store that is well, fails or hangs, as told.
@@ -46,19 +46,35 @@ impl Store for Moody {
             _ => Err(StoreError::new("check", "moody")),
         }
     }
-    async fn load(&self, _: Name, _: Deadline) -> Result<Option<Sealed>, StoreError> {
+    async fn locate(&self, _: Name, _: &[Name], _: Deadline) -> Result<Option<Located>, StoreError> {
         unreachable!()
     }
-    async fn insert(&self, _: Name, _: &Sealed, _: Duration, _: Deadline) -> Result<Inserted, StoreError> {
+    async fn claim(&self, _: Name, _: Partition, _: Duration, _: Deadline) -> Result<Claimed, StoreError> {
         unreachable!()
     }
-    async fn swap(&self, _: Name, _: Version, _: &Sealed, _: Duration, _: Deadline) -> Result<Swapped, StoreError> {
+    async fn read(&self, _: Partition, _: &[Name], _: Deadline) -> Result<Vec<Option<Sealed>>, StoreError> {
         unreachable!()
     }
-    async fn take(&self, _: Name, _: TakeId, _: &[Window], _: Timestamp, _: Deadline) -> Result<Taken, StoreError> {
+    async fn commit(&self, _: Partition, _: &[Change], _: Deadline) -> Result<Committed, StoreError> {
         unreachable!()
     }
-    async fn give_back(&self, _: Name, _: TakeId, _: Deadline) -> Result<(), StoreError> {
+    async fn acquire(
+        &self,
+        _: Name,
+        _: Token,
+        _: &[Window],
+        _: Timestamp,
+        _: Deadline,
+    ) -> Result<Acquired, StoreError> {
+        unreachable!()
+    }
+    async fn refund(&self, _: &[(Name, Token)], _: Deadline) -> Result<(), StoreError> {
+        unreachable!()
+    }
+    async fn usage(&self, _: Name, _: &[Window], _: Timestamp, _: Deadline) -> Result<Vec<u32>, StoreError> {
+        unreachable!()
+    }
+    async fn clear(&self, _: Name, _: Deadline) -> Result<(), StoreError> {
         unreachable!()
     }
     async fn close(&self, _: Deadline) {
@@ -101,7 +117,7 @@ impl Bench {
         Self { readiness, store, board }
     }
 
-    async fn after(&self, millis: u64) -> State {
+    async fn after(&self, millis: u64) -> ServingState {
         sleep(Duration::from_millis(millis)).await;
         *self.readiness.subscribe().borrow()
     }
@@ -114,33 +130,33 @@ impl Bench {
 #[tokio::test(start_paused = true)]
 async fn serves_from_the_first_answer_of_the_store() {
     let bench = Bench::new(Moody::FAILS).await;
-    assert_eq!(bench.after(7500).await, State::Starting);
+    assert_eq!(bench.after(7500).await, ServingState::Starting);
     assert!(!bench.serves(SERVICES[0]));
     assert!(bench.serves(PROCESS));
     bench.store.is(Moody::WELL);
-    assert_eq!(bench.after(1000).await, State::Serving);
+    assert_eq!(bench.after(1000).await, ServingState::Serving);
     assert!(bench.serves(SERVICES[0]));
 }
 
 #[tokio::test(start_paused = true)]
 async fn serves_at_once_where_the_store_is_well() {
     let bench = Bench::new(Moody::WELL).await;
-    assert_eq!(bench.after(1).await, State::Serving);
+    assert_eq!(bench.after(1).await, ServingState::Serving);
 }
 
 #[tokio::test(start_paused = true)]
 async fn five_seconds_of_trouble_turn_it_and_one_success_turns_it_back() {
     for trouble in [Moody::FAILS, Moody::HANGS] {
         let bench = Bench::new(Moody::WELL).await;
-        assert_eq!(bench.after(500).await, State::Serving);
+        assert_eq!(bench.after(500).await, ServingState::Serving);
         bench.store.is(trouble);
         // The first failing check begins at 1 s.
-        assert_eq!(bench.after(5400).await, State::Serving);
-        assert_eq!(bench.after(1700).await, State::StoreTrouble);
+        assert_eq!(bench.after(5400).await, ServingState::Serving);
+        assert_eq!(bench.after(1700).await, ServingState::StoreTrouble);
         assert!(!bench.serves(SERVICES[1]));
         assert!(bench.serves(PROCESS));
         bench.store.is(Moody::WELL);
-        assert_eq!(bench.after(2100).await, State::Serving);
+        assert_eq!(bench.after(2100).await, ServingState::Serving);
         assert!(bench.serves(SERVICES[1]));
     }
 }
@@ -151,9 +167,9 @@ async fn a_success_in_between_starts_the_count_again() {
     bench.after(500).await;
     for _ in 0..4 {
         bench.store.is(Moody::FAILS);
-        assert_eq!(bench.after(4000).await, State::Serving);
+        assert_eq!(bench.after(4000).await, ServingState::Serving);
         bench.store.is(Moody::WELL);
-        assert_eq!(bench.after(1000).await, State::Serving);
+        assert_eq!(bench.after(1000).await, ServingState::Serving);
     }
 }
 
@@ -165,7 +181,7 @@ async fn draining_is_told_at_once_and_is_final() {
     for service in [SERVICES[0], SERVICES[1], PROCESS] {
         assert!(!bench.serves(service));
     }
-    assert_eq!(bench.after(10_000).await, State::Draining);
-    bench.readiness.enter(State::Serving).await;
+    assert_eq!(bench.after(10_000).await, ServingState::Draining);
+    bench.readiness.enter(ServingState::Serving).await;
     assert!(!bench.serves(SERVICES[0]));
 }

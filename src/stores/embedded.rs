@@ -47,7 +47,7 @@ use batch::{Batch, unknown_format};
 use disk::{Disk, Moment, Tables};
 use layout::Entry;
 pub use time::StoreTime;
-use writer::{Failed, Job, Work};
+use writer::{Failed, Job, JobKind};
 
 /// Operations that may wait for the writer. More wait to be queued, within their deadlines.
 const QUEUE_MAX: usize = 1_024;
@@ -80,7 +80,7 @@ impl Embedded {
     /// Opens the store in a directory, which is made (for this user alone) if need be.
     pub async fn open(directory: &Path, time: StoreTime, tracker: &TaskTracker) -> Result<Self, StoreError> {
         let directory = directory.to_owned();
-        let opened = tracker.spawn_blocking(move || batch::State::read(Disk::open(&directory)?)).await;
+        let opened = tracker.spawn_blocking(move || batch::WriterState::read(Disk::open(&directory)?)).await;
         let state = opened.map_err(|_| StoreError::new("open", "the database gave up"))??;
         let tables = state.disk.tables.clone();
 
@@ -120,9 +120,9 @@ impl Embedded {
             let late = deadline.remaining().is_zero();
             if late { StoreError::timed_out(operation) } else { StoreError::new(operation, "the store is closed") }
         };
-        let (work, answer) = Work::operation(operation, work_out);
+        let (kind, answer) = JobKind::operation(operation, work_out);
         let asked = async {
-            self.jobs.send(Job { deadline, work }).await.map_err(|_| closed())?;
+            self.jobs.send(Job { deadline, kind }).await.map_err(|_| closed())?;
             answer.await.map_err(|_| closed())?
         };
         timeout_at(deadline.instant(), asked).await.unwrap_or_else(|_| Err(StoreError::timed_out(operation)))
@@ -188,7 +188,7 @@ impl View {
 
 impl Writer {
     fn spawn(
-        state: batch::State,
+        state: batch::WriterState,
         time: StoreTime,
         queue: mpsc::Receiver<Job>,
         failed: Failed,
@@ -214,7 +214,7 @@ async fn sweep(jobs: mpsc::WeakSender<Job>, ended: CancellationToken) {
         }
         let Some(jobs) = jobs.upgrade() else { return };
         // A full queue means that the writer is busy; the next round will do.
-        drop(jobs.try_send(Job { deadline: Deadline::after(SWEEP_EVERY), work: Work::Sweep }));
+        drop(jobs.try_send(Job { deadline: Deadline::after(SWEEP_EVERY), kind: JobKind::Sweep }));
     }
 }
 
@@ -311,7 +311,7 @@ impl Store for Embedded {
             self.reads.acquire_many(u32::try_from(READS_MAX).unwrap_or(1)).await.ok()?.forget();
             self.reads.close();
             drop(self.tables.write().unwrap_or_else(PoisonError::into_inner).take());
-            self.jobs.send(Job { deadline, work: Work::Close }).await.ok()?;
+            self.jobs.send(Job { deadline, kind: JobKind::Close }).await.ok()?;
             // An error is the word that the writer has ended, and the database and its lock with it.
             writer.ended.await.err()
         };

@@ -32,23 +32,25 @@ mod keys;
 mod link;
 mod scripts;
 mod server;
+mod stream;
 
 use keys::{PartitionText, RecordText, RedisKey};
 use link::{Connector, Link, Live};
 use scripts::Script;
+use stream::InFlight;
 
 /// How much longer than its longest window a quota is kept: a use may be dated by a clock a second ahead, and counted by one
 /// a second behind.
 const CLOCK_MARGIN: Duration = Duration::from_secs(2);
 
 /// The store on a server. See the module.
-pub struct Redis {
+pub(super) struct Redis {
     link: Link,
 }
 
 impl Redis {
     /// Connects and examines the server. The task that keeps the connection up runs on `tracker`.
-    pub async fn open(config: &StoreConfig, tracker: &TaskTracker) -> Result<Self, StoreError> {
+    pub(super) async fn open(config: &StoreConfig, tracker: &TaskTracker) -> Result<Self, StoreError> {
         let failed = |error| StoreError::new("open", fault::words(&error));
         let server = config.url.server().ok_or_else(|| StoreError::new("open", "not a redis address"))?;
         // Only the first call in a process has an effect, and any provider will do.
@@ -61,12 +63,14 @@ impl Redis {
             client: Client::open(server).map_err(failed)?,
             connect_timeout: config.connect_timeout,
             operation_timeout: config.operation_timeout,
+            in_flight: InFlight::new(),
+            tracker: tracker.clone(),
         };
-        let mut connection = connector.connect().await.map_err(failed)?;
+        let mut opened = connector.connect().await.map_err(failed)?;
         let limit = Deadline::after(config.connect_timeout).instant();
-        let examined = timeout_at(limit, server::examine(&mut connection, config.require_noeviction)).await;
+        let examined = timeout_at(limit, server::examine(&mut opened.connection, config.require_noeviction)).await;
         examined.unwrap_or_else(|_| Err(StoreError::timed_out("open")))?;
-        Ok(Self { link: Link::keep(connector, connection, tracker) })
+        Ok(Self { link: Link::keep(connector, opened) })
     }
 
     /// Asks one command.

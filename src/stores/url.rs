@@ -10,10 +10,10 @@ use redis::{ConnectionInfo, IntoConnectionInfo};
 
 /// A checked address. Showing it never shows its credentials.
 #[derive(Clone)]
-pub struct StoreUrl(Address);
+pub struct StoreUrl(StoreAddress);
 
 #[derive(Clone)]
-enum Address {
+enum StoreAddress {
     Embedded(PathBuf),
     Redis { shown: String, server: Box<ConnectionInfo> },
 }
@@ -43,16 +43,16 @@ impl StoreUrl {
     /// The directory of an embedded store.
     pub fn directory(&self) -> Option<&Path> {
         match &self.0 {
-            Address::Embedded(directory) => Some(directory),
-            Address::Redis { .. } => None,
+            StoreAddress::Embedded(directory) => Some(directory),
+            StoreAddress::Redis { .. } => None,
         }
     }
 
     /// Where and how to connect to Redis.
     pub(super) fn server(&self) -> Option<&ConnectionInfo> {
         match &self.0 {
-            Address::Embedded(_) => None,
-            Address::Redis { server, .. } => Some(server),
+            StoreAddress::Embedded(_) => None,
+            StoreAddress::Redis { server, .. } => Some(server),
         }
     }
 }
@@ -62,7 +62,7 @@ impl FromStr for StoreUrl {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         if let Some(directory) = text.strip_prefix(EMBEDDED) {
-            let address = Address::Embedded(PathBuf::from(directory));
+            let address = StoreAddress::Embedded(PathBuf::from(directory));
             return if directory.is_empty() { Err(StoreUrlError::NoDirectory) } else { Ok(Self(address)) };
         }
         if let Some(scheme) = NOT_YET.into_iter().find(|scheme| text.starts_with(scheme)) {
@@ -75,22 +75,22 @@ impl FromStr for StoreUrl {
             return Err(StoreUrlError::Malformed(scheme));
         }
         let server = text.into_connection_info().map_err(|_| StoreUrlError::Malformed(scheme))?;
-        Ok(Self(Address::Redis { shown: masked(scheme, rest), server: Box::new(server) }))
+        Ok(Self(StoreAddress::Redis { shown: masked(scheme, rest), server: Box::new(server) }))
     }
 }
 
 /// Drops what may hold credentials: all before the last `@`, and the query.
 fn masked(scheme: &str, rest: &str) -> String {
-    let (user, place) = rest.rsplit_once('@').map_or(("", rest), |(_, place)| ("***@", place));
-    let (place, query) = place.split_once('?').map_or((place, ""), |(place, _)| (place, "?***"));
-    format!("{scheme}{user}{place}{query}")
+    let (user, location) = rest.rsplit_once('@').map_or(("", rest), |(_, location)| ("***@", location));
+    let (location, query) = location.split_once('?').map_or((location, ""), |(location, _)| (location, "?***"));
+    format!("{scheme}{user}{location}{query}")
 }
 
 impl fmt::Display for StoreUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Address::Embedded(directory) => write!(f, "{EMBEDDED}{}", directory.display()),
-            Address::Redis { shown, .. } => f.write_str(shown),
+            StoreAddress::Embedded(directory) => write!(f, "{EMBEDDED}{}", directory.display()),
+            StoreAddress::Redis { shown, .. } => f.write_str(shown),
         }
     }
 }

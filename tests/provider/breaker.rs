@@ -64,9 +64,9 @@ async fn consecutive_failures_open_it_and_one_probe_closes_it() {
     assert_eq!(probe.deliver().await, accepted("closed"));
 }
 
-/// A caller without time cannot have the provider taken from all others.
+/// A caller with a short deadline must not open the breaker for all others.
 #[tokio::test]
-async fn callers_in_a_hurry_do_not_open_it() {
+async fn short_deadlines_do_not_open_it() {
     let server = Server::start().await;
     let probe = Probe::new(&server.url(), "breaker_failures = 1");
     for _ in 0..3 {

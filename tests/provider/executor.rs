@@ -19,7 +19,7 @@ use tokio::{
 
 use super::{
     logs,
-    probe::{FAILED, PATIENCE, Probe, REFUSED, SECRETS, UNASKED, accepted, answer, delivery, success},
+    probe::{FAILED, LONGEST_CALL, Probe, REFUSED, SECRETS, UNASKED, accepted, answer, delivery, success},
     server::{Act, Server},
 };
 
@@ -36,13 +36,13 @@ pub(crate) async fn timed<T>(work: impl Future<Output = T>) -> (T, Duration) {
     (value, start.elapsed())
 }
 
-/// An address on which nobody listens.
+/// An address without a listener.
 async fn refusing() -> String {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     format!("http://{}", listener.local_addr().unwrap())
 }
 
-/// A URL whose name no resolver takes, so that none is asked: its label is longer than 63 (RFC 1035, 2.3.4).
+/// A URL with a name that the resolver refuses without asking anyone: its label is longer than 63 (RFC 1035, 2.3.4).
 pub(crate) fn unresolvable() -> String {
     format!("http://{}.invalid", "a".repeat(64))
 }
@@ -50,11 +50,13 @@ pub(crate) fn unresolvable() -> String {
 #[tokio::test]
 async fn without_a_connection_nothing_was_sent() {
     let plain = Server::start().await;
-    let nobody = refusing().await;
-    for url in [&nobody, &unresolvable(), &format!("https://127.0.0.1:{}", plain.port())] {
-        assert_eq!(Probe::new(url, LONG).deliver().await, FAILED, "{url}");
-        assert_eq!(Probe::bare(url, LONG, Method::GET).deliver().await, FAILED, "{url}");
-        assert_eq!(Probe::new(url, LONG).check().await, UNASKED, "{url}");
+    let unused = refusing().await;
+    // A server without TLS does not answer the handshake, so only the time-out ends it.
+    let plain_url = format!("https://127.0.0.1:{}", plain.port());
+    for (url, settings) in [(&unused, LONG), (&unresolvable(), LONG), (&plain_url, SHORT)] {
+        assert_eq!(Probe::new(url, settings).deliver().await, FAILED, "{url}");
+        assert_eq!(Probe::bare(url, settings, Method::GET).deliver().await, FAILED, "{url}");
+        assert_eq!(Probe::new(url, settings).check().await, UNASKED, "{url}");
     }
     assert!(plain.seen().is_empty());
 }
@@ -237,7 +239,7 @@ async fn a_late_answer_is_not_taken_for_the_next() {
 async fn the_earlier_of_both_deadlines_counts() {
     let server = Server::start().await;
     server.otherwise(Act::Silence);
-    for (settings, span) in [(SHORT, PATIENCE), (LONG, Duration::from_millis(400))] {
+    for (settings, span) in [(SHORT, LONGEST_CALL), (LONG, Duration::from_millis(400))] {
         let (delivered, took) = timed(Probe::new(&server.url(), settings).deliver_within(span)).await;
         assert_eq!(delivered, Delivered::Unknown);
         assert!(took >= Duration::from_millis(350) && took < Duration::from_secs(4), "{took:?}");
@@ -262,7 +264,7 @@ async fn without_a_permit_a_call_ends_at_once_and_a_call_that_is_dropped_returns
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    timeout(PATIENCE, arrives).await.unwrap();
+    timeout(LONGEST_CALL, arrives).await.unwrap();
     let (crowded, took) = timed(probe.deliver()).await;
     let retry_after = Some(Duration::from_millis(500));
     assert_eq!(crowded, Delivered::Failed(Failure::Unavailable { retry_after }));
@@ -279,7 +281,7 @@ async fn a_request_that_cannot_be_sent_is_no_fault_of_the_provider() {
     let server = Server::start().await;
     let probe = Probe::new(&server.url(), "breaker_failures = 1");
     let malformed = delivery("two\r\nlines");
-    assert_eq!(probe.provider.deliver(malformed, Deadline::after(PATIENCE)).await, REFUSED);
+    assert_eq!(probe.provider.deliver(malformed, Deadline::after(LONGEST_CALL)).await, REFUSED);
     assert!(probe.provider.is_ready());
     assert!(server.seen().is_empty());
 }
@@ -323,7 +325,7 @@ async fn nothing_of_a_call_is_logged_whatever_becomes_of_it() {
         Probe::new(&url, &settings).deliver().await;
     }
     let probe = Probe::new(&server.url(), &settings);
-    probe.provider.deliver(delivery("parameter-secret\r\n"), Deadline::after(PATIENCE)).await;
+    probe.provider.deliver(delivery("parameter-secret\r\n"), Deadline::after(LONGEST_CALL)).await;
     drop(guard);
     let secrets = BTreeSet::from(SECRETS.map(str::to_owned));
     assert_eq!(log.leaks(&secrets), Vec::<String>::new(), "{}", log.text());

@@ -13,7 +13,7 @@ use super::{
 /// Stands for any value in an expected header or body.
 pub(crate) const ANY: &str = "<any>";
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const LONGEST_CALL: Duration = Duration::from_secs(10);
 
 /// All that is not as the scenario says.
 pub(crate) async fn play(provider: &dyn Provider, scenario: &Scenario, server: &Server) -> Vec<String> {
@@ -43,7 +43,7 @@ pub(crate) async fn play(provider: &dyn Provider, scenario: &Scenario, server: &
 }
 
 async fn outcome(provider: &dyn Provider, scenario: &Scenario) -> Result<Outcome, String> {
-    let deadline = Deadline::after(PATIENCE);
+    let deadline = Deadline::after(LONGEST_CALL);
     match scenario.call {
         Call::Deliver => {
             let delivery = scenario.given.delivery()?;

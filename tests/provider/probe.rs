@@ -31,7 +31,7 @@ use super::scenario::Given;
 pub(crate) const SECRETS: [&str; 5] = ["918273", "4155550100", "parameter-secret", "token-secret", "answer-secret"];
 
 /// Longer than any call of these tests may take.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const LONGEST_CALL: Duration = Duration::from_secs(10);
 
 /// A success, with a reference that tells answers apart.
 pub(crate) fn success(reference: &str) -> Vec<u8> {
@@ -155,7 +155,7 @@ impl Probe {
     }
 
     pub(crate) async fn deliver(&self) -> Delivered {
-        self.deliver_within(PATIENCE).await
+        self.deliver_within(LONGEST_CALL).await
     }
 
     pub(crate) async fn deliver_within(&self, span: Duration) -> Delivered {
@@ -163,7 +163,7 @@ impl Probe {
     }
 
     pub(crate) async fn check(&self) -> Checked {
-        self.provider.check(given("").check().unwrap(), Deadline::after(PATIENCE)).await
+        self.provider.check(given("").check().unwrap(), Deadline::after(LONGEST_CALL)).await
     }
 }
 

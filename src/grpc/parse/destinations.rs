@@ -29,6 +29,17 @@ pub(super) fn destinations(faults: &mut Violations, destinations: Vec<proto::Des
     numbered.filter_map(|(index, destination)| one(faults, &mut seen, index, destination)).collect()
 }
 
+/// Whether a registration names one contact, whose lockout its failures belong to: one number over several channels, or one
+/// destination alone. Of contacts on file nobody can say that two are the same.
+pub(super) fn are_one_contact(faults: &mut Violations, destinations: &[Reach]) {
+    let [first, others @ ..] = destinations else { return };
+    let contact = first.destination.canonical();
+    let are_one = others.iter().all(|other| contact.is_some() && other.destination.canonical() == contact);
+    if !are_one {
+        faults.invalid("destinations", "must be one contact with PURPOSE_REGISTRATION");
+    }
+}
+
 #[derive(Default)]
 struct Seen {
     ids: BTreeSet<OptionId>,
@@ -99,4 +110,49 @@ fn target(
         return None;
     }
     parsed.map_err(|malformed| faults.invalid(field, malformed.to_string())).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: a registration has one lockout. Method: destinations of a registration, and whether they are one contact.
+    #[test]
+    fn a_registration_proves_one_contact() {
+        use proto::Channel::{Email, Sms, Voice, Whatsapp};
+        let number = |text: &str| Some(Target::PhoneNumber(text.to_owned()));
+        let address = |text: &str| Some(Target::EmailAddress(text.to_owned()));
+        let on_file = || Some(Target::ContactOnFile(proto::ContactOnFile {}));
+        for (are_one, given) in [
+            (true, vec![(Sms, number("+14155550100"))]),
+            (true, vec![(Email, address("jane@example.com"))]),
+            (true, vec![(Sms, on_file())]),
+            (
+                true,
+                vec![
+                    (Sms, number("+14155550100")),
+                    (Voice, number("+14155550100")),
+                    (Whatsapp, number("+14155550100")),
+                ],
+            ),
+            (false, vec![(Sms, number("+14155550100")), (Sms, number("+14155550101"))]),
+            (false, vec![(Sms, number("+14155550100")), (Email, address("jane@example.com"))]),
+            (false, vec![(Email, address("jane@example.com")), (Email, address("joe@example.com"))]),
+            (false, vec![(Sms, number("+14155550100")), (Voice, on_file())]),
+            (false, vec![(Sms, on_file()), (Sms, number("+14155550100"))]),
+            (false, vec![(Sms, on_file()), (Email, on_file())]),
+        ] {
+            let mut faults = Violations::default();
+            let asked = given.iter().map(|(channel, destination)| proto::Destination {
+                channel: (*channel).into(),
+                destination: destination.clone(),
+                challenge_option_id: String::new(),
+            });
+            let destinations = destinations(&mut faults, asked.collect());
+            assert_eq!(destinations.len(), given.len());
+            are_one_contact(&mut faults, &destinations);
+            let fields: Vec<String> = faults.into_iter().map(|fault| fault.field).collect();
+            assert_eq!(fields, if are_one { vec![] } else { vec!["destinations"] });
+        }
+    }
 }

@@ -287,9 +287,8 @@ fn every_field_of_a_verification_is_checked() {
         (|r| r.authenticate_request_id = "?".to_owned(), "authenticate_request_id", InvalidFieldValue),
         (|r| r.otp.clear(), "otp", MissingRequiredField),
         (|r| r.otp = "1".repeat(17), "otp", InvalidFieldValue),
-        (|r| r.otp = "12 34".to_owned(), "otp", InvalidFieldValue),
-        (|r| r.otp = "１２３４".to_owned(), "otp", InvalidFieldValue),
-        (|r| r.otp = "1234\n".to_owned(), "otp", InvalidFieldValue),
+        (|r| r.otp = "12.34".to_owned(), "otp", InvalidFieldValue),
+        (|r| r.otp = "1234\0".to_owned(), "otp", InvalidFieldValue),
         (|r| r.account_id = "a b".to_owned(), "account_id", InvalidFieldValue),
         (|r| r.purpose = 99, "purpose", InvalidFieldValue),
         (
@@ -312,10 +311,25 @@ fn sends_and_operators_calls_are_checked() {
     let send = proto::SendOtpRequest { request_header: header(), ..Default::default() };
     let faults = [("enrollment_request_id", MissingRequiredField), ("challenge_option_id", MissingRequiredField)];
     expect(send_otp(&context(), send), &faults);
-    let get = proto::GetAccountRequest { request_header: header(), account_id: String::new() };
+    let send = proto::SendOtpRequest {
+        request_header: header(),
+        enrollment_request_id: "c".to_owned(),
+        challenge_option_id: "o".to_owned(),
+        client_context: Some(proto::ClientContext { ip_address: "1.2.3".to_owned(), ..Default::default() }),
+        ..Default::default()
+    };
+    expect(send_otp(&context(), send.clone()), &[("client_context.ip_address", InvalidFieldValue)]);
+    let context_given = proto::ClientContext { ip_address: "203.0.113.7".to_owned(), ..Default::default() };
+    let send = proto::SendOtpRequest { client_context: Some(context_given), ..send };
+    assert_eq!(send_otp(&context(), send).unwrap().1.client.ip_address, "203.0.113.7");
+    let get = proto::GetAccountRequest { request_header: header(), ..Default::default() };
     expect(get_account(&context(), get), &[("account_id", MissingRequiredField)]);
-    let unlock =
-        proto::UnlockAccountRequest { request_header: header(), account_id: "a".to_owned(), reason: "é".repeat(201) };
+    let unlock = proto::UnlockAccountRequest {
+        request_header: header(),
+        account_id: "a".to_owned(),
+        reason: "é".repeat(201),
+        ..Default::default()
+    };
     expect(unlock_account(&context(), unlock), &[("reason", InvalidFieldValue)]);
     for (reason, unlock, fault) in [
         ("fraud", None, None),
@@ -330,6 +344,7 @@ fn sends_and_operators_calls_are_checked() {
             account_id: "a".to_owned(),
             reason: reason.to_owned(),
             unlock_timestamp: unlock.map(epoch),
+            ..Default::default()
         };
         expect(lock_account(&context(), lock), fault.as_slice());
     }

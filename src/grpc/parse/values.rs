@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Violations;
+use super::{Violations, characters};
 use crate::{
     domain::{
         ids::MalformedId,
@@ -88,16 +88,22 @@ pub(super) fn optional_purpose(faults: &mut Violations, purpose: i32) -> Option<
     }
 }
 
-/// What the person typed.
+/// What the person typed: digits of any script as ASCII digits, without the blanks, dashes and invisible characters that
+/// keyboards, messages and copying add.
 pub(super) fn otp(faults: &mut Violations, otp: String) -> Secret<String> {
-    let otp = Secret::new(otp);
-    let typed = otp.expose();
-    if typed.is_empty() {
+    let given = Secret::new(otp);
+    let is_dropped = |c: &char| c.is_whitespace() || characters::is_dash(*c) || characters::is_invisible(*c);
+    let meant = given.expose().chars().filter(|c| !is_dropped(c)).map(characters::with_ascii_digit);
+    // Large enough for so many characters of up to 4 bytes: a text that grows leaves copies of itself in memory.
+    let mut otp = String::with_capacity((MAX_OTP + 1) * 4);
+    otp.extend(meant.take(MAX_OTP + 1));
+    let fits = (1..=MAX_OTP).contains(&otp.len()) && otp.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    if given.expose().is_empty() {
         faults.missing("otp");
-    } else if typed.len() > MAX_OTP || !typed.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
-        faults.invalid("otp", "must be 1 to 16 of [0-9A-Za-z]");
+    } else if !fits {
+        faults.invalid("otp", "must be 1 to 16 of [0-9A-Za-z], besides blanks and dashes");
     }
-    otp
+    Secret::new(otp)
 }
 
 /// An operator's reason. It goes into a log, whose lines it must not forge.
@@ -116,18 +122,27 @@ pub(super) fn transaction(faults: &mut Violations, transaction: proto::Transacti
     if amount.is_none() {
         faults.missing("transaction.amount");
     }
-    let payee = transaction.payee;
-    if payee.is_empty() {
-        faults.missing("transaction.payee");
-    } else if !fits(&payee, MAX_TEXT) || payee.chars().any(char::is_control) {
-        // The person reads it in a message, where a line break could make it say something else.
-        faults.invalid("transaction.payee", "must be 1 to 100 characters without control characters");
-    }
+    let payee = payee(faults, &transaction.payee);
     let reference = transaction.reference;
     if !fits(&reference, MAX_TEXT) {
         faults.invalid("transaction.reference", "must be at most 100 characters");
     }
     Some(Transaction { amount: amount?, payee, reference })
+}
+
+/// Who is paid, on one line and in its own direction: every text, provider and check sees the same. The person reads it in a
+/// message, where a line break or a mark of direction could make it say something else.
+fn payee(faults: &mut Violations, given: &str) -> String {
+    const FIELD: &str = "transaction.payee";
+    if given.is_empty() {
+        faults.missing(FIELD);
+    } else if !fits(given, MAX_TEXT) || given.chars().any(char::is_control) {
+        faults.invalid(FIELD, "must be 1 to 100 characters without control characters");
+    } else if given.chars().all(|c| characters::is_blank(c) || characters::is_invisible(c)) {
+        faults.invalid(FIELD, "must hold at least one visible character");
+    }
+    let kept = given.chars().filter(|c| !characters::is_direction_mark(*c));
+    kept.map(|c| if characters::is_line_separator(c) { ' ' } else { c }).collect()
 }
 
 fn amount(faults: &mut Violations, amount: proto::Amount) -> Amount {
@@ -157,4 +172,57 @@ pub(super) fn parameters(faults: &mut Violations, parameters: BTreeMap<String, S
         faults.invalid(FIELD, "values must be at most 1000 characters");
     }
     parameters
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a parser makes of a text, or the description of the fault.
+    fn read<T>(parse: impl FnOnce(&mut Violations) -> T) -> Result<T, String> {
+        let mut faults = Violations::default();
+        let value = parse(&mut faults);
+        match faults.into_iter().next() {
+            None => Ok(value),
+            Some(fault) => Err(fault.description),
+        }
+    }
+
+    #[test]
+    fn a_code_is_read_as_it_is_meant() {
+        let meant = |typed: &str| read(|faults| otp(faults, typed.to_owned()).expose().clone());
+        for (typed, expected) in [
+            ("493021", "493021"),
+            ("493 021", "493021"),
+            (" 493-021\n", "493021"),
+            ("493\u{2013}021", "493021"),
+            ("493\u{2212}021", "493021"),
+            ("4\u{a0}9\u{202f}3\u{3000}021", "493021"),
+            ("\u{200e}493\u{200b}021\u{202c}\u{feff}", "493021"),
+            ("４９３０２１", "493021"),
+            ("٤٩٣٠٢١", "493021"),
+            ("۴۹۳۰۲۱", "493021"),
+            ("४९३०२१", "493021"),
+            ("Ab-1２", "Ab12"),
+            ("1234 5678 9012 3456", "1234567890123456"),
+        ] {
+            assert_eq!(meant(typed), Ok(expected.to_owned()), "{typed:?}");
+        }
+        for typed in ["12345678901234567", "12.34", "1234\0", "é", "①②③④", "１２３４Ａ", " - ", "\u{200b}"]
+        {
+            assert!(meant(typed).is_err_and(|fault| fault.starts_with("must be 1 to 16")), "{typed:?}");
+        }
+        assert_eq!(meant(""), Err("is required".to_owned()));
+    }
+
+    #[test]
+    fn a_payee_is_seen_on_one_line() {
+        let shown = |given: &str| read(|faults| payee(faults, given));
+        assert_eq!(shown("Bäckerei \u{202e}Müller\u{2066}"), Ok("Bäckerei Müller".to_owned()));
+        assert_eq!(shown("Shop\u{2028}Your code"), Ok("Shop Your code".to_owned()));
+        assert_eq!(shown("👩\u{200d}🍳"), Ok("👩\u{200d}🍳".to_owned()));
+        for unseen in [" ", "\u{a0}", "\u{200b}", "\u{202e}", "\u{2028}", "\u{2800}", "\u{3164}", " \u{fe0f} "] {
+            assert_eq!(shown(unseen), Err("must hold at least one visible character".to_owned()), "{unseen:?}");
+        }
+    }
 }

@@ -4,7 +4,8 @@ use super::*;
 use crate::domain::{
     challenge::EventKind,
     ids::{AccountId, OptionId},
-    outcome::{AccountView, ChallengeView, EventView, State},
+    outcome::{ChallengeState, ChallengeView, EventView, Evidence, LockoutView, QuotaUsage},
+    quota::Window,
     transaction::Amount,
 };
 
@@ -42,14 +43,18 @@ fn every_verification_has_its_member_and_only_success_its_proof() {
             payee: "Bakery".to_owned(),
             reference: String::new(),
         }),
-        eci: "07".to_owned(),
-        verification_id: "v-1".to_owned(),
+        option: Some(option()),
+        at: LATER,
+        evidence: Evidence { eci: "07".to_owned(), verification_id: "v-1".to_owned() },
     };
     let success = verified(NOW, Verified::Success(Box::new(proof))).message;
     assert_eq!(success.eci, "07");
     assert_eq!(success.payment_integrator_verify_otp_id, "v-1");
     let what = success.verified.unwrap();
     assert_eq!((what.account_id.as_str(), what.purpose()), ("jane", proto::Purpose::Transaction));
+    assert_eq!(what.challenge_option_id, "o-1");
+    assert_eq!((what.channel(), what.masked_destination.as_str()), (proto::Channel::Whatsapp, "+14*******00"));
+    assert_eq!(what.verified_timestamp, epoch(1_481_899_960_236));
     assert_eq!(what.transaction.unwrap().amount.unwrap().amount_micros, 1_500_000);
     assert_eq!(success.response_header.unwrap().response_timestamp, epoch(1_481_899_950_236));
 
@@ -91,7 +96,11 @@ fn every_send_has_its_member() {
     let too_soon = proto::ResendTooSoon { next_send_timestamp: epoch(1_481_899_960_236) };
     for (outcome, member, name) in [
         (Sent::Success(dispatch()), SendResult::Success(success), "success"),
-        (Sent::Success(Dispatch { confirmed: false, ..dispatch() }), SendResult::Success(unconfirmed), "success"),
+        (
+            Sent::Success(Dispatch { confirmed: false, ..dispatch() }),
+            SendResult::Success(unconfirmed),
+            "success_unconfirmed",
+        ),
         (
             Sent::ChallengeOptionExpired,
             SendResult::ChallengeOptionExpired(proto::ChallengeOptionExpired {}),
@@ -111,7 +120,10 @@ fn every_send_has_its_member() {
             "destination_rejected",
         ),
     ] {
-        let rendered = sent(NOW, &outcome);
+        let opened = Created::Success { options: Vec::new(), expires_at: LATER, send: Some(outcome) };
+        let of_creation = if name.starts_with("success") { name.to_owned() } else { format!("success_{name}") };
+        assert_eq!(created(NOW, opened).outcome, of_creation);
+        let rendered = sent(NOW, outcome);
         assert_eq!(rendered.outcome, name);
         assert_eq!(rendered.message.result.unwrap().result, Some(member));
         assert_eq!(rendered.message.response_header.unwrap().response_timestamp, epoch(1_481_899_950_236));
@@ -122,7 +134,7 @@ fn every_send_has_its_member() {
 fn every_creation_has_its_member() {
     let send = Some(Sent::RiskDeclined);
     let rendered = created(NOW, Created::Success { options: vec![option()], expires_at: LATER, send });
-    assert_eq!(rendered.outcome, "success");
+    assert_eq!(rendered.outcome, "success_risk_declined");
     let Some(CreateResult::Success(success)) = rendered.message.result.unwrap().result else { panic!("no success") };
     assert_eq!(success.challenge_options[0].challenge_option_id, "o-1");
     assert_eq!(success.challenge_options[0].channel(), proto::Channel::Whatsapp);
@@ -142,7 +154,7 @@ fn every_creation_has_its_member() {
 #[test]
 fn a_challenge_shows_its_counters_options_and_events() {
     let view = ChallengeView {
-        state: State::AttemptsExceeded,
+        state: ChallengeState::AttemptsExceeded,
         account: AccountId::parse("jane").unwrap(),
         purpose: Purpose::Login,
         created_at: NOW,
@@ -165,12 +177,27 @@ fn a_challenge_shows_its_counters_options_and_events() {
 }
 
 #[test]
-fn an_account_shows_its_failures_and_lock() {
-    let open = account(NOW, AccountView { failures: u64::MAX, locked: None }).message;
-    assert_eq!((open.failures, open.locked, open.unlock_timestamp), (i64::MAX, false, None));
-    let for_good = locked_account(NOW, AccountView { failures: 3, locked: Some(Locked { until: None }) });
-    assert_eq!((for_good.message.locked, for_good.message.unlock_timestamp), (true, None));
+fn a_lockout_shows_its_failures_its_lock_and_its_quotas() {
+    let clean = account(NOW, LockoutView { failures: 0, locked: None, quotas: Vec::new() });
+    assert_eq!(clean.outcome, "not_locked");
+    let clean = clean.message;
+    assert_eq!((clean.failures, clean.locked, clean.unlock_timestamp), (Some(0), Some(false), None));
+
+    let window = Window { max: 5, per: std::time::Duration::from_secs(3600) };
+    let used = QuotaUsage { quota: "destination_sends", uses: 0, window };
+    let locked = Some(Locked { until: None });
+    let for_good = locked_account(NOW, LockoutView { failures: 3, locked, quotas: vec![used] });
     assert_eq!(for_good.outcome, "locked");
-    let for_a_while = unlocked_account(NOW, AccountView { failures: 3, locked: Some(Locked { until: Some(LATER) }) });
+    assert_eq!((for_good.message.locked, for_good.message.unlock_timestamp), (Some(true), None));
+    let shown = proto::QuotaUsage {
+        quota: "destination_sends".to_owned(),
+        uses: Some(0),
+        limit: 5,
+        window: Some(prost_types::Duration { seconds: 3600, nanos: 0 }),
+    };
+    assert_eq!(for_good.message.quotas, [shown]);
+
+    let locked = Some(Locked { until: Some(LATER) });
+    let for_a_while = unlocked_account(NOW, LockoutView { failures: 3, locked, quotas: Vec::new() });
     assert_eq!(for_a_while.message.unlock_timestamp, epoch(1_481_899_960_236));
 }

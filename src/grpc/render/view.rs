@@ -1,10 +1,10 @@
-//! What callers and operators see of challenges and accounts.
+//! What callers and operators see of challenges and lockouts.
 
 use super::{Rendered, header, option, purpose, timestamp};
 use crate::{
     domain::{
         challenge::EventKind,
-        outcome::{ChallengeState, ChallengeView, EventView, LockoutView, OptionView},
+        outcome::{ChallengeState, ChallengeView, EventView, LockoutView, OptionView, QuotaUsage},
         time::Timestamp,
     },
     grpc::proto,
@@ -31,36 +31,32 @@ pub(crate) fn challenge(now: Timestamp, view: ChallengeView) -> Rendered<proto::
     Rendered { message, outcome }
 }
 
-/// An account.
-pub(crate) fn account(now: Timestamp, view: LockoutView) -> Rendered<proto::GetAccountResponse> {
-    let (failures, locked, unlock_timestamp) = account_parts(view);
-    let message = proto::GetAccountResponse { response_header: Some(header(now)), failures, locked, unlock_timestamp };
-    Rendered { message, outcome: account_outcome(locked) }
+/// The lockout of an account or a contact. The three answers of the admin calls have the same fields.
+macro_rules! lockout_answer {
+    ($name:ident, $message:ident) => {
+        pub(crate) fn $name(now: Timestamp, view: LockoutView) -> Rendered<proto::$message> {
+            let LockoutView { failures, locked, quotas } = view;
+            let message = proto::$message {
+                response_header: Some(header(now)),
+                failures: Some(failures.into()),
+                locked: Some(locked.is_some()),
+                unlock_timestamp: locked.and_then(|locked| locked.until).map(timestamp),
+                quotas: quotas.into_iter().map(quota_usage).collect(),
+            };
+            Rendered { message, outcome: if locked.is_some() { "locked" } else { "not_locked" } }
+        }
+    };
 }
 
-/// An account after `LockAccount`.
-pub(crate) fn locked_account(now: Timestamp, view: LockoutView) -> Rendered<proto::LockAccountResponse> {
-    let (failures, locked, unlock_timestamp) = account_parts(view);
-    let message = proto::LockAccountResponse { response_header: Some(header(now)), failures, locked, unlock_timestamp };
-    Rendered { message, outcome: account_outcome(locked) }
-}
+lockout_answer!(account, GetAccountResponse);
+lockout_answer!(locked_account, LockAccountResponse);
+lockout_answer!(unlocked_account, UnlockAccountResponse);
 
-/// An account after `UnlockAccount`.
-pub(crate) fn unlocked_account(now: Timestamp, view: LockoutView) -> Rendered<proto::UnlockAccountResponse> {
-    let (failures, locked, unlock_timestamp) = account_parts(view);
-    let message =
-        proto::UnlockAccountResponse { response_header: Some(header(now)), failures, locked, unlock_timestamp };
-    Rendered { message, outcome: account_outcome(locked) }
-}
-
-fn account_parts(view: LockoutView) -> (i64, bool, Option<proto::EpochTimestamp>) {
-    let failures = i64::from(view.failures);
-    let until = view.locked.and_then(|locked| locked.until);
-    (failures, view.locked.is_some(), until.map(timestamp))
-}
-
-fn account_outcome(locked: bool) -> &'static str {
-    if locked { "locked" } else { "not_locked" }
+fn quota_usage(usage: QuotaUsage) -> proto::QuotaUsage {
+    let QuotaUsage { quota, uses, window } = usage;
+    // A window is at most 31 days long.
+    let span = prost_types::Duration::try_from(window.per).unwrap_or_default();
+    proto::QuotaUsage { quota: quota.to_owned(), uses: Some(uses.into()), limit: window.max.into(), window: Some(span) }
 }
 
 fn option_status((view, sends): (OptionView, u32)) -> proto::ChallengeOptionStatus {

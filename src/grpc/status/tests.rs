@@ -7,6 +7,14 @@ fn millis(count: u64) -> Duration {
     Duration::from_millis(count)
 }
 
+/// Where the base of a wait is told, the wait is that, lengthened by at most a half.
+fn is_spread(told: Option<Duration>, base: Option<Duration>) -> bool {
+    match (told, base) {
+        (Some(told), Some(base)) => (base..=base.mul_f64(1.5)).contains(&told),
+        (told, base) => told == base,
+    }
+}
+
 fn seen(status: &Status) -> (Code, String, Option<Duration>) {
     let details = status.get_error_details();
     let info = details.error_info().expect("every status has ErrorInfo");
@@ -35,9 +43,10 @@ fn every_error_has_its_row() {
             Some(millis(30_000)),
         ),
         (Error::VerificationOutcomeUnknown, Code::Aborted, "VERIFICATION_OUTCOME_UNKNOWN", Some(millis(2000))),
-        (Error::Unfit(RequestError::MissingParameter("pan")), Code::InvalidArgument, "MISSING_REQUIRED_FIELD", None),
-        (Error::Unfit(RequestError::InvalidParameter("pan")), Code::InvalidArgument, "INVALID_FIELD_VALUE", None),
-        (Error::Unfit(RequestError::Unsupported("check")), Code::FailedPrecondition, "PRECONDITION_VIOLATION", None),
+        (Error::ProviderRefused, Code::FailedPrecondition, "PROVIDER_REFUSED", None),
+        (Error::Invalid(RequestError::MissingParameter("pan")), Code::InvalidArgument, "MISSING_REQUIRED_FIELD", None),
+        (Error::Invalid(RequestError::InvalidParameter("pan")), Code::InvalidArgument, "INVALID_FIELD_VALUE", None),
+        (Error::Invalid(RequestError::Unsupported("check")), Code::FailedPrecondition, "PRECONDITION_VIOLATION", None),
         (Error::Precondition(Precondition::NoProvider), Code::FailedPrecondition, "PRECONDITION_VIOLATION", None),
         (Error::Precondition(Precondition::NothingSent), Code::FailedPrecondition, "PRECONDITION_VIOLATION", None),
         (Error::Precondition(Precondition::Verified), Code::FailedPrecondition, "PRECONDITION_VIOLATION", None),
@@ -48,11 +57,12 @@ fn every_error_has_its_row() {
             "STORE_UNAVAILABLE",
             Some(millis(1000)),
         ),
-        (Error::DeadlineExceeded, Code::DeadlineExceeded, "DEADLINE_EXCEEDED", None),
         (Error::Internal("record of jane is broken".to_owned()), Code::Internal, "INTERNAL", None),
     ] {
         let status = of_error(&error);
-        assert_eq!(seen(&status), (code, reason.to_owned(), retry), "{error:?}");
+        let (told_code, told_reason, told_retry) = seen(&status);
+        assert_eq!((told_code, told_reason.as_str()), (code, reason), "{error:?}");
+        assert!(is_spread(told_retry, retry), "{error:?}: {told_retry:?}");
         let printed = format!("{status:?}");
         assert!(!printed.contains("10.0.0.7") && !printed.contains("jane"), "{printed}");
     }
@@ -81,8 +91,23 @@ fn the_frameworks_failures_have_their_rows() {
         (deadline_exceeded(), Code::DeadlineExceeded, "DEADLINE_EXCEEDED", None),
         (internal(), Code::Internal, "INTERNAL", None),
     ] {
-        assert_eq!(seen(&status), (code, reason.to_owned(), retry));
+        let (told_code, told_reason, told_retry) = seen(&status);
+        assert_eq!((told_code, told_reason.as_str()), (code, reason));
+        assert!(is_spread(told_retry, retry), "{reason}: {told_retry:?}");
     }
+}
+
+/// Goal: callers that were told to wait do not come back together. Method: a thousand waits, by quarters of the spread.
+#[test]
+fn waits_are_spread() {
+    let mut quarters = [0; 4];
+    for _ in 0..1000 {
+        let (_, _, retry) = seen(&overloaded());
+        let beyond = retry.unwrap().checked_sub(AFTER_SHED).unwrap();
+        let quarter = (0..4).find(|quarter| beyond <= AFTER_SHED / 8 * (quarter + 1)).unwrap();
+        quarters[usize::try_from(quarter).unwrap()] += 1;
+    }
+    assert!(quarters.iter().all(|count| *count > 100), "{quarters:?}");
 }
 
 #[test]

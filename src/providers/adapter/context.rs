@@ -1,5 +1,5 @@
-//! What adapters take out of a call: destinations as providers want them, the caller's parameters, amounts, languages, and
-//! names made from ours.
+//! What adapters read from a call: destinations in the form that providers want, the caller's parameters, amounts, languages,
+//! and names derived from those of otpd.
 
 use std::{collections::BTreeMap, ops::RangeInclusive};
 
@@ -43,27 +43,27 @@ pub(in crate::providers) fn indian_mobile(number: &str) -> Option<&str> {
     number.strip_prefix("+91").filter(|rest| is_digits(rest, 10..=10) && rest.starts_with(['6', '7', '8', '9']))
 }
 
-/// Whether it is so many ASCII digits.
+/// Whether the text is ASCII digits, of an allowed length.
 pub(in crate::providers) fn is_digits(text: &str, lengths: RangeInclusive<usize>) -> bool {
     lengths.contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// The code of ours, and its words.
+/// The code that otpd made, with its text.
 pub(in crate::providers) fn message(delivery: &Delivery) -> Result<&Message, RequestError> {
     delivery.message.as_ref().ok_or(RequestError::MissingParameter("code"))
 }
 
-/// What the provider called the code that it sent, where only that can name it in a check.
+/// The reference from the delivery, for a provider whose checks need it.
 pub(in crate::providers) fn sent_reference(check: &Check) -> Result<&str, RequestError> {
     Some(check.reference.as_str()).filter(|text| is_reference(text)).ok_or(RequestError::Unsupported("check"))
 }
 
-/// One of the caller's parameters. An empty one is as absent.
+/// One of the caller's parameters. An empty one counts as absent.
 pub(in crate::providers) fn parameter<'a>(parameters: &'a Parameters, name: &str) -> Option<&'a str> {
     parameters.get(name).map(|value| value.expose().as_str()).filter(|value| !value.is_empty())
 }
 
-/// One of the caller's parameters without which the provider cannot be called.
+/// One of the caller's parameters, without which the provider cannot be called.
 pub(in crate::providers) fn needed<'a>(
     parameters: &'a Parameters,
     name: &'static str,
@@ -71,7 +71,7 @@ pub(in crate::providers) fn needed<'a>(
     parameter(parameters, name).ok_or(RequestError::MissingParameter(name))
 }
 
-/// The text, or `None` where it is empty: then the field is left out.
+/// The text, or `None` where it is empty, so that the field is left out.
 pub(in crate::providers) fn said(text: &str) -> Option<&str> {
     Some(text).filter(|text| !text.is_empty())
 }
@@ -81,13 +81,13 @@ pub(in crate::providers) fn amount(transaction: &Transaction) -> String {
     format!("{} {}", transaction.amount.currency, transaction.amount.decimal())
 }
 
-/// The transaction in the variables of a provider's message: what is paid, and whom. Empty where there is none.
+/// The transaction as variables of a provider's message: amount and payee. Empty where there is none.
 pub(in crate::providers) fn placeholders(context: &ChallengeContext) -> BTreeMap<&'static str, String> {
     let pairs = |it: &Transaction| BTreeMap::from([("amount", amount(it)), ("payee", it.payee.clone())]);
     context.transaction.as_ref().map(pairs).unwrap_or_default()
 }
 
-/// An amount in rupees as a number of units, each so many micros. Nothing smaller than a unit, and no other currency.
+/// An amount in rupees as a whole number of units of `unit_micros`. Other currencies and fractions of a unit are refused.
 pub(in crate::providers) fn indian_units(amount: &Amount, unit_micros: i64) -> Result<String, RequestError> {
     if amount.currency != "INR" {
         return Err(RequestError::InvalidParameter("transaction.amount.currency_code"));
@@ -97,7 +97,7 @@ pub(in crate::providers) fn indian_units(amount: &Amount, unit_micros: i64) -> R
     units.ok_or(RequestError::InvalidParameter("transaction.amount.amount_micros"))
 }
 
-/// The one of a provider's languages that is meant: the whole tag (BCP 47) where it is there, or else the first of its
+/// The provider's language for a locale: the same tag (BCP 47) where the provider has it, or else its first tag of the same
 /// language.
 pub(in crate::providers) fn language(known: &[&'static str], locale: &str) -> Option<&'static str> {
     fn primary(tag: &str) -> &str {
@@ -108,8 +108,8 @@ pub(in crate::providers) fn language(known: &[&'static str], locale: &str) -> Op
     found.copied()
 }
 
-/// A name for the provider, made from one of ours: 43 of `[A-Za-z0-9_-]`, the same each time, and another for each tenant.
-/// For an id space that tenants share, where two of them may use the same name.
+/// A name for the provider, derived from tenant and name: 43 of `[A-Za-z0-9_-]`, always the same. It keeps tenants apart
+/// that share an account at the provider and may choose equal names.
 pub(in crate::providers) fn derived_id(tenant: &Tenant, name: &str) -> String {
     URL_SAFE_NO_PAD.encode(digest(tenant, name))
 }
@@ -121,7 +121,7 @@ pub(in crate::providers) fn derived_hex(tenant: &Tenant, name: &str, length: usi
 }
 
 fn digest(tenant: &Tenant, name: &str) -> [u8; 32] {
-    // Neither name can hold a zero byte, so no two pairs look alike.
+    // Neither part can hold a zero byte, so no two pairs give the same input.
     Sha256::new().chain_update(tenant.as_str()).chain_update([0]).chain_update(name).finalize().into()
 }
 

@@ -1,4 +1,4 @@
-//! Settings that several adapters have: what must be there, what it must look like, and what the operator should know of it.
+//! Settings that several adapters have: what is required, and what it must look like.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::{
     settings::{Section, values},
 };
 
-/// A setting that must be there; `what` says what it is.
+/// A required setting; `what` describes it in the error.
 pub(in crate::providers) fn required<T>(
     section: &mut Section<'_>,
     name: &str,
@@ -25,12 +25,12 @@ pub(in crate::providers) fn required<T>(
     value
 }
 
-/// A credential that must be there.
+/// A required credential.
 pub(in crate::providers) fn secret(section: &mut Section<'_>, name: &str, what: &str) -> Option<Secret<String>> {
     required(section, name, what, |text| word(text).map(Secret::new))
 }
 
-/// Whether a setting is wrong in itself: then it says nothing about how it goes with others.
+/// Whether a setting is wrong in itself: then its relation to others is not checked.
 pub(in crate::providers) fn is_wrong(section: &Section<'_>, name: &str) -> bool {
     let path = if section.path().is_empty() { name.to_owned() } else { format!("{}.{name}", section.path()) };
     section.diagnostics().is_wrong(&path)
@@ -56,7 +56,7 @@ pub(in crate::providers) fn url_path(text: &str) -> Result<String, String> {
     if fits { Ok(text.to_owned()) } else { Err("must be a path that begins with a slash, without a query".to_owned()) }
 }
 
-/// The channels that the operator wants, out of those that there are; the first of them where nothing is said.
+/// The channels that the operator chooses among the known ones; by default the first.
 pub(in crate::providers) fn channels(section: &mut Section<'_>, known: &[Channel]) -> Vec<Channel> {
     let words: Vec<(&'static str, Channel)> = known.iter().map(|channel| (channel.name(), *channel)).collect();
     let given = section.list("channels", 1..=known.len(), values::word(&words));
@@ -71,7 +71,7 @@ pub(in crate::providers) fn minutes(text: &str, most: u64) -> Result<Duration, S
     span.ok_or_else(|| format!("must be whole minutes, such as \"5m\", 1m to {most}m"))
 }
 
-/// `base_url` of an API to which what may not be read on the way is sent; `what` says what that is.
+/// `base_url` of an API to which secrets are sent that must be encrypted on the way; `what` names them in the error.
 pub(in crate::providers) fn closed_base_url(
     section: &mut Section<'_>,
     default: Option<&str>,
@@ -84,7 +84,7 @@ pub(in crate::providers) fn closed_base_url(
     base_url
 }
 
-/// The adapter that these settings make, or all that is wrong with them.
+/// The adapter with these settings, or all their errors.
 #[cfg(test)]
 pub(in crate::providers) fn adapter_of<A>(
     settings: &str,
@@ -95,7 +95,7 @@ pub(in crate::providers) fn adapter_of<A>(
     diagnostics.finish(()).map(|()| adapter.expect("what is not read is a mistake"))
 }
 
-/// Changes one line of right settings after another, a name alone meaning that the line is left out, and wants one mistake.
+/// Changes one line of right settings at a time, and expects one error each. A name alone means that the line is left out.
 #[cfg(test)]
 pub(in crate::providers) fn wrong_settings<A>(
     right: &str,

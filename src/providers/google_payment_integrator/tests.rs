@@ -84,17 +84,11 @@ fn settings_that_are_wrong_are_all_reported() {
 }
 
 #[test]
-fn an_open_base_url_is_told_of() {
-    assert_eq!(adapter("base_url = 'http://integrator.example'").unwrap().notes().len(), 1);
-    assert_eq!(adapter("base_url = 'https://integrator.example'").unwrap().notes(), Vec::<String>::new());
-}
-
-#[test]
 fn errors_that_an_operator_must_mend_are_alarms() {
     let adapter = adapter("base_url = 'https://integrator.example'").unwrap();
     let alarm = |status, body: &str| {
         let answer = Inbound { status, headers: HeaderMap::new(), body: body.as_bytes().to_vec() };
-        adapter.alarm(&answer).map(Alarm::text)
+        adapter.alarm(&answer).map(|(Alarm::Credentials(text) | Alarm::Request(text))| text)
     };
     let coded = |code: &str| format!(r#"{{"errorResponseCode":"{code}"}}"#);
     for code in [

@@ -1,7 +1,7 @@
 //! The messages of Google's payment-integrator protocol, as their pages show them.
 //!
-//! Results are unions of which exactly one member is set. They are read as such: two members, none, or one that is not known
-//! here make an answer that says nothing.
+//! Results are unions of which exactly one member is set. An answer with two members, none, or an unknown one is not
+//! understood, and so decides nothing.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -33,7 +33,7 @@ pub(super) struct Version {
     pub(super) major: u32,
 }
 
-/// Milliseconds, as a text: so the canonical JSON of 64-bit numbers.
+/// Milliseconds as a text, which is the canonical JSON of 64-bit numbers.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct EpochMillis {
@@ -61,7 +61,7 @@ pub(super) struct VerifyOtp<'a> {
     pub(super) otp: &'a str,
 }
 
-/// A content that says nothing but that it is there.
+/// A member without content of its own.
 #[derive(Deserialize)]
 pub(super) struct Empty {}
 
@@ -102,8 +102,8 @@ pub(super) struct SendOtpSuccess {
 }
 
 impl SendOtpSuccess {
-    /// How long the code is valid by the clock of whoever answered, which is also the clock that will judge it; `now` where
-    /// the answer does not tell its time. Whole seconds, downwards. `None` where a field is not a number.
+    /// How long the code is valid, by the integrator's clock, which is also the clock that will judge it; by `now` where
+    /// the answer has no timestamp. Rounded down to seconds. `None` where a field is not a number.
     pub(super) fn code_life(&self, answered: Option<&ResponseHeader>, now: u64) -> Option<Duration> {
         let numbers: Result<(u64, u64), _> =
             self.max_verification_attempts.parse().and_then(|checks| Ok((checks, self.max_send_attempts.parse()?)));
@@ -192,7 +192,7 @@ pub(super) enum ErrorCode {
 }
 
 impl ErrorCode {
-    /// What the operator must mend: our settings, our clock or our requests are wrong, and no call will succeed until then.
+    /// What the operator must mend: otpd's settings, clock or requests are wrong, and repeating the call cannot help.
     pub(super) fn alarm(self) -> Option<Alarm> {
         let text = match self {
             Self::InvalidApiVersion => "INVALID_API_VERSION",

@@ -1,4 +1,4 @@
-//! A provider's answer. Some providers echo the message, so it cannot be printed either.
+//! A provider's answer. It cannot be printed, because some providers repeat the message in it.
 
 use std::{fmt, time::Duration};
 
@@ -16,7 +16,7 @@ pub struct Inbound {
 }
 
 impl Inbound {
-    /// The longest body that is read, in bytes. A longer one is no answer.
+    /// The longest body that is read, in bytes. An answer with a longer one is not used.
     pub const MAX_BODY: usize = 64 * 1024;
 
     /// Whether the status is 2xx.
@@ -24,7 +24,7 @@ impl Inbound {
         (200..300).contains(&self.status)
     }
 
-    /// The body as JSON of a shape; `None` where it is something else.
+    /// The body as JSON of the given type; `None` where it is anything else.
     pub fn json<T: DeserializeOwned>(&self) -> Option<T> {
         serde_json::from_slice(&self.body).ok()
     }
@@ -35,7 +35,7 @@ impl Inbound {
         self.body.starts_with(b"upstream connect error or disconnect/reset before headers")
     }
 
-    /// When to come again: `Retry-After` in seconds (RFC 9110, 10.2.3), at most an hour.
+    /// How long to wait: `Retry-After` in seconds (RFC 9110, 10.2.3), at most an hour.
     pub fn retry_after(&self) -> Option<Duration> {
         let seconds: u64 = self.headers.get(http::header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
         Some(Duration::from_secs(seconds.min(3600)))

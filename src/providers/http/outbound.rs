@@ -1,4 +1,4 @@
-//! A request to a provider. Nothing of it can be printed: it holds codes, destinations and credentials.
+//! A request to a provider. It cannot be printed, because it holds codes, destinations and credentials.
 
 use std::fmt;
 
@@ -54,7 +54,7 @@ impl Outbound {
         self.header("authorization", value.expose())
     }
 
-    /// Adds a query string of pairs, each encoded.
+    /// Adds a query string of encoded pairs.
     #[must_use]
     pub fn query(mut self, pairs: &[(&str, &str)]) -> Self {
         let query = encoded(pairs);
@@ -66,7 +66,7 @@ impl Outbound {
     /// A body of JSON.
     #[must_use]
     pub fn json(mut self, body: &impl Serialize) -> Self {
-        // What adapters serialise are structures and maps with text keys: that cannot fail.
+        // Adapters serialise structures, and maps with text keys, which cannot fail.
         self.body = Secret::new(serde_json::to_vec(body).unwrap_or_default());
         self.header("content-type", "application/json")
     }
@@ -78,7 +78,7 @@ impl Outbound {
         self.header("content-type", "application/x-www-form-urlencoded")
     }
 
-    /// A body as it is.
+    /// A body of any type.
     #[must_use]
     pub fn body(mut self, content_type: &str, body: Vec<u8>) -> Self {
         self.body = Secret::new(body);

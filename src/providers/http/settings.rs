@@ -22,17 +22,17 @@ const SECOND: Duration = Duration::from_secs(1);
 pub struct HttpSettings {
     /// How long one call may take, from the first byte out to the last byte in.
     pub timeout: Duration,
-    /// How long a connection may take, TLS and all.
+    /// How long connecting may take, TLS included.
     pub connect_timeout: Duration,
-    /// Calls under way at once; more go to the next provider of the route.
+    /// How many calls may be in flight; more go to the next provider of the route.
     pub max_in_flight: usize,
-    /// Failures in a row that open the breaker.
+    /// How many consecutive failures open the breaker.
     pub breaker_failures: u32,
-    /// How long it stays open at first.
+    /// How long the breaker stays open at first.
     pub breaker_pause: Duration,
     /// Certificate authorities instead of the public ones.
     pub ca_file: Option<PathBuf>,
-    /// The certificate chain that we show.
+    /// The certificate chain that otpd presents.
     pub client_certificate_file: Option<PathBuf>,
     /// Its key.
     pub client_key_file: Option<PathBuf>,
@@ -61,7 +61,7 @@ impl HttpSettings {
         settings
     }
 
-    /// TLS as these settings want it.
+    /// The TLS configuration.
     ///
     /// # Errors
     /// A file cannot be read, or holds no certificate or key.
@@ -104,7 +104,7 @@ fn wrong(path: &Path, what: &str) -> io::Error {
 pub struct BaseUrl(String);
 
 impl BaseUrl {
-    /// Reads `base_url` from a provider's section, or takes the provider's own.
+    /// Reads `base_url` from a provider's section; by default it is the provider's own.
     pub fn read(section: &mut Section<'_>, default: Option<&str>) -> Option<Self> {
         let given = section.text("base_url", Self::parse);
         let url = given.or_else(|| default.and_then(|text| Self::parse(text).ok()));
@@ -114,10 +114,10 @@ impl BaseUrl {
         url
     }
 
-    /// Takes a URL.
+    /// Parses a URL.
     ///
     /// # Errors
-    /// It is not http or https with a host, or has a query.
+    /// It is not an http or https URL with a host, or it has a query.
     pub fn parse(text: &str) -> Result<Self, String> {
         let wrong = || "must be a URL such as https://api.example.com, without a query".to_owned();
         let uri: Uri = text.trim().parse().map_err(|_| wrong())?;
@@ -132,8 +132,8 @@ impl BaseUrl {
         format!("{}{path}", self.0)
     }
 
-    /// Whether what is sent there could be read on the way: not TLS, and not this machine.
-    pub fn is_open(&self) -> bool {
+    /// Whether what is sent there can be read on the way: without TLS, and to another machine.
+    pub(crate) fn is_open(&self) -> bool {
         let uri: Option<Uri> = self.0.parse().ok();
         let host = uri.as_ref().and_then(Uri::host).unwrap_or_default();
         let plain = uri.as_ref().and_then(Uri::scheme_str) == Some("http");

@@ -1,4 +1,4 @@
-//! What an answer means, as the operator has read it in the provider's documentation.
+//! What an answer means, as the operator describes it from the provider's documentation.
 
 use serde_json::Value;
 
@@ -21,7 +21,7 @@ pub(super) struct Rules {
     reference_pointer: Option<String>,
 }
 
-/// The statuses and, where one is named, the value at `error_pointer` that mean a class.
+/// One class of errors: the statuses and, where one is given, the value at `error_pointer` by which it is recognised.
 #[derive(Clone)]
 struct Rule {
     statuses: Statuses,
@@ -46,7 +46,7 @@ const CLASSES: [(&str, Class); 5] = [
     ("unknown", Class::Unknown),
 ];
 
-/// HTTP statuses from one to another.
+/// A range of HTTP statuses, both ends included.
 #[derive(Clone, Copy)]
 struct Statuses(u16, u16);
 
@@ -66,7 +66,7 @@ impl Statuses {
 }
 
 impl Rule {
-    /// Takes `STATUSES`, `STATUSES VALUE` or `* VALUE`.
+    /// Parses `STATUSES`, `STATUSES VALUE` or `* VALUE`.
     fn parse(key: &str, class: Class) -> Result<Self, String> {
         let (statuses, value) = key.split_once(' ').map_or((key, None), |(first, rest)| (first, Some(rest.trim())));
         let statuses = match (statuses, value) {
@@ -76,7 +76,7 @@ impl Rule {
         Ok(Self { statuses, value: value.map(str::to_owned), class })
     }
 
-    /// The closer one comes first: one with a value, then one for fewer statuses.
+    /// Orders rules so that the more specific one comes first: a rule with a value, then a rule for fewer statuses.
     fn rank(&self) -> (bool, u16) {
         (self.value.is_none(), self.statuses.1 - self.statuses.0)
     }
@@ -133,7 +133,7 @@ impl Rules {
         }
     }
 
-    /// Taken, if the answer is all that a success is said to be.
+    /// Accepted, if the answer fulfils every condition of a success.
     fn succeeded(&self, answer: &Inbound, body: &Value) -> Option<Delivered> {
         let status = self.success.iter().any(|statuses| statuses.holds(answer.status));
         let value = self
@@ -148,13 +148,13 @@ impl Rules {
     }
 }
 
-/// A JSON pointer (RFC 6901) to something inside a document.
+/// Parses a JSON pointer (RFC 6901) to a value inside a document.
 fn pointer(text: &str) -> Result<String, String> {
     let fits = text.starts_with('/');
     if fits { Ok(text.to_owned()) } else { Err("must be a JSON pointer, such as /messages/0/id".to_owned()) }
 }
 
-/// What a pointer finds, as a text; `None` where that is nothing, or no single value.
+/// The value at a pointer as a text; `None` where there is none, or where it is a list or an object.
 fn scalar(body: &Value, pointer: &str) -> Option<String> {
     match body.pointer(pointer)? {
         Value::String(text) => Some(text.clone()),

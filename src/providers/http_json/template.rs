@@ -1,7 +1,7 @@
-//! Texts with places to fill, `{{name}}`, and JSON made of them.
+//! Texts with placeholders, `{{name}}`, and JSON made of them.
 //!
-//! A place is filled inside a part whose bounds are fixed already: a string of parsed JSON, a value of a form, a piece of a
-//! path. So what a value holds can never become structure.
+//! A placeholder is filled inside a part that is delimited already: a string of parsed JSON, a value of a form, a piece of
+//! a path. So no value can change the structure of a request.
 
 use std::collections::BTreeSet;
 
@@ -11,56 +11,56 @@ use serde_json::Value;
 use super::variables::{Values, Variable};
 use crate::secret::Secret;
 
-/// A text with places. What stands around them may be a credential.
+/// A text with placeholders. The rest of the text may be a credential.
 #[derive(Clone)]
 pub(super) struct Template(Vec<Piece>);
 
 #[derive(Clone)]
 enum Piece {
     Literal(Secret<String>),
-    Place(Variable),
+    Placeholder(Variable),
 }
 
 impl Template {
-    /// Takes a text.
+    /// Parses a text.
     ///
     /// # Errors
-    /// A place is not closed, or names what there is not.
+    /// A placeholder is not closed, or its name is unknown.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let mut pieces = Vec::new();
         let mut rest = text;
         while let Some((literal, after)) = rest.split_once("{{") {
             let (name, after) = after.split_once("}}").ok_or("has a {{ without its }}")?;
             pieces.push(Piece::Literal(Secret::new(literal.to_owned())));
-            pieces.push(Piece::Place(Variable::parse(name.trim())?));
+            pieces.push(Piece::Placeholder(Variable::parse(name.trim())?));
             rest = after;
         }
         pieces.push(Piece::Literal(Secret::new(rest.to_owned())));
         Ok(Self(pieces))
     }
 
-    /// What its places name.
+    /// The variables of its placeholders.
     pub(super) fn variables(&self) -> impl Iterator<Item = Variable> {
         self.0.iter().filter_map(|piece| match piece {
             Piece::Literal(_) => None,
-            Piece::Place(variable) => Some(*variable),
+            Piece::Placeholder(variable) => Some(*variable),
         })
     }
 
-    /// The text with each value put in as it is.
+    /// The text with each value inserted unchanged.
     pub(super) fn fill(&self, values: &Values) -> Secret<String> {
         self.fill_with(|variable| values.get(variable).to_owned())
     }
 
     /// The text with each value percent-encoded but for the unreserved characters (RFC 3986, 2.3) and the asterisk.
     pub(super) fn fill_encoded(&self, values: &Values) -> Secret<String> {
-        // The plus is how forms write a space; one that is in the value is %2B by then.
+        // The encoder writes a space as a plus, and a plus of the value as %2B.
         let encode =
             |value: &str| form_urlencoded::byte_serialize(value.as_bytes()).collect::<String>().replace('+', "%20");
         self.fill_with(|variable| encode(values.get(variable)))
     }
 
-    /// The text with the same in each place: what a text of this shape looks like.
+    /// The text with one and the same sample in each placeholder.
     pub(super) fn sample(&self) -> Secret<String> {
         self.fill_with(|_| "0".to_owned())
     }
@@ -70,7 +70,7 @@ impl Template {
         for piece in &self.0 {
             match piece {
                 Piece::Literal(text) => filled.push_str(text.expose()),
-                Piece::Place(variable) => filled.push_str(Secret::new(value(*variable)).expose()),
+                Piece::Placeholder(variable) => filled.push_str(Secret::new(value(*variable)).expose()),
             }
         }
         Secret::new(filled)
@@ -87,12 +87,12 @@ pub(super) enum Json {
 }
 
 impl Json {
-    /// Takes a JSON text.
+    /// Parses a JSON text.
     ///
     /// # Errors
-    /// It is not JSON, or one of its strings is no template.
+    /// It is not JSON, or one of its strings is not a template.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
-        // What the parser says of the text quotes nothing of it but single characters.
+        // The parser's messages quote single characters of the text at most.
         let value = serde_json::from_str(text).map_err(|error| format!("must be JSON: {error}"))?;
         Self::of(value)
     }
@@ -112,7 +112,7 @@ impl Json {
         })
     }
 
-    /// Adds what its places name.
+    /// Adds the variables of its placeholders.
     pub(super) fn collect(&self, variables: &mut BTreeSet<Variable>) {
         match self {
             Self::Fixed(_) => {}
@@ -123,7 +123,7 @@ impl Json {
     }
 }
 
-/// JSON with its places filled.
+/// JSON with its placeholders filled.
 pub(super) struct Filled<'a>(pub(super) &'a Json, pub(super) &'a Values);
 
 impl Serialize for Filled<'_> {

@@ -1,4 +1,4 @@
-//! What a template can name, and what stands for it in one delivery.
+//! The variables of templates, and their values in one delivery.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use crate::{
     secret::Secret,
 };
 
-/// What a place in a template stands for.
+/// What a placeholder stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Variable {
     Code,
@@ -47,13 +47,14 @@ const NAMES: &[(&str, Variable)] = &[
 ];
 
 impl Variable {
-    /// Takes a name.
+    /// Parses a name.
     ///
     /// # Errors
-    /// Nothing is called so.
+    /// The name is unknown.
     pub(super) fn parse(name: &str) -> Result<Self, String> {
         if let Some(parameter) = name.strip_prefix("parameters.").filter(|rest| !rest.is_empty()) {
-            // Decisions name what is missing by a text that lives on; there are as many as the operator wrote.
+            // A `RequestError` names a parameter by a text that lives as long as the process. Leaking it is bounded: there
+            // are as many names as the operator wrote.
             return Ok(Self::Parameter(String::leak(parameter.to_owned())));
         }
         let found = NAMES.iter().find(|(known, _)| *known == name);
@@ -101,14 +102,14 @@ impl Variable {
     }
 }
 
-/// What stands for each variable in one delivery.
+/// The values of variables in one delivery.
 pub(super) struct Values(BTreeMap<Variable, Secret<String>>);
 
 impl Values {
     /// The values of these variables.
     ///
     /// # Errors
-    /// The delivery has no such thing.
+    /// The delivery has no such value.
     pub(super) fn of(variables: &BTreeSet<Variable>, delivery: &Delivery) -> Result<Self, RequestError> {
         let value = |variable: &Variable| Ok((*variable, variable.value(delivery)?));
         variables.iter().map(value).collect::<Result<_, _>>().map(Self)

@@ -52,7 +52,7 @@ pub(super) struct Registration<'a> {
     pub(super) free: Free<'a>,
 }
 
-/// The document that says who the person is.
+/// The document that identifies the person.
 #[derive(Serialize)]
 pub(super) struct Document<'a> {
     #[serde(rename = "ovdType", skip_serializing_if = "Option::is_none")]
@@ -114,8 +114,8 @@ impl Answer {
         self.status == "FAILED"
     }
 
-    /// What a failure says of the typed code; `None` where it speaks of something else. Only whole phrases count: "invalid
-    /// mobile number for OTP" is no word about the code.
+    /// What a failure says of the typed code; `None` where it is about something else. Only whole phrases count: "invalid
+    /// mobile number for OTP" is not about the code.
     pub(super) fn complaint(&self) -> Option<Complaint> {
         let words: Vec<&str> =
             self.description.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty()).collect();

@@ -30,7 +30,7 @@ pub(super) struct Card<'a> {
     pub(super) name: &'a str,
 }
 
-/// The body of `generateOtp`. What nobody said is left out: no page says which fields are mandatory.
+/// The body of `generateOtp`. Absent values are left out: no page says which fields are mandatory.
 #[derive(Serialize)]
 pub(super) struct Generate<'a> {
     #[serde(rename = "pgInstanceId")]
@@ -102,14 +102,14 @@ pub(super) struct Answer {
     authentication: String,
 }
 
-/// What an `errorcode` comes to.
+/// The meaning of an `errorcode`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Code {
     /// 00, or 0.
     Success,
     /// 01, 07, 13: a parameter is missing, not as specified, or the amount is not positive.
     Malformed,
-    /// 406, 407: our credentials or our address are refused.
+    /// 406, 407: the credentials or the address of this machine are refused.
     Credentials,
     /// 450.
     WrongOtp,
@@ -119,12 +119,12 @@ pub(super) enum Code {
     Exhausted,
     /// 501 to 503: no EMI programme for the card, the amount, or by its issuer.
     Ineligible,
-    /// Not on the page; or a status that says otherwise.
+    /// Not on the page, or contradicted by the status.
     Other,
 }
 
 impl Answer {
-    /// What it says, where status and code say the same.
+    /// The code, where the status agrees with it.
     pub(super) fn code(&self) -> Code {
         let code = match self.errorcode.as_str() {
             "0" | "00" => Code::Success,
@@ -140,7 +140,7 @@ impl Answer {
         if self.status.eq_ignore_ascii_case(status) { code } else { Code::Other }
     }
 
-    /// Whether the switch behind the gateway says so too, where it is quoted: ACCU000, "authentication done".
+    /// Whether the payment network agrees, where the answer quotes it: ACCU000, "authentication done".
     pub(super) fn is_authenticated(&self) -> bool {
         matches!(self.authentication.as_str(), "" | "ACCU000")
     }

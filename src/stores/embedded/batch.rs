@@ -5,26 +5,26 @@ use std::time::Duration;
 use super::{
     disk::{Disk, Writes},
     layout::{self, Entry},
-    quotas::Quotas,
+    quotas::QuotaIndex,
 };
 use crate::{
     domain::{ids::Token, quota::Window, time::Timestamp},
-    ports::store::{Acquired, Change, Claimed, Committed, Name, Partition, StoreError},
+    ports::store::{Acquired, Change, Claimed, Committed, Name, Partition, Sealed, StoreError},
 };
 
 /// What the writer keeps from batch to batch.
-pub(super) struct State {
+pub(super) struct WriterState {
     pub(super) disk: Disk,
-    quotas: Quotas,
+    quotas: QuotaIndex,
     /// No expiry key is earlier. The sweeper starts here, since the keys that it removed leave marks that are slow to walk
     /// over.
     swept_to: Timestamp,
 }
 
-impl State {
+impl WriterState {
     /// Reads the uses of quotas back from disk.
     pub(super) fn read(disk: Disk) -> Result<Self, StoreError> {
-        let mut quotas = Quotas::default();
+        let mut quotas = QuotaIndex::default();
         for entry in disk.tables.keyspace.prefix(layout::USES) {
             let (key, value) = entry.into_inner().map_err(|cause| StoreError::new("open", cause))?;
             let unknown = || StoreError::new("open", "a use of a quota is not in a known format");
@@ -51,14 +51,14 @@ pub struct Census {
 
 /// A batch in the making.
 pub(super) struct Batch<'a> {
-    state: &'a mut State,
+    state: &'a mut WriterState,
     /// The store's own time.
     time: Timestamp,
     writes: Writes,
 }
 
 impl<'a> Batch<'a> {
-    pub(super) fn new(state: &'a mut State, time: Timestamp) -> Self {
+    pub(super) fn new(state: &'a mut WriterState, time: Timestamp) -> Self {
         Self { state, time, writes: Writes::new() }
     }
 
@@ -78,7 +78,7 @@ impl<'a> Batch<'a> {
             present.push((key, expires_at, record));
         }
         let as_expected = |(change, (_, _, record)): (&Change, &(_, _, Option<_>))| {
-            change.expected == record.as_ref().map(crate::ports::store::Sealed::version)
+            change.expected == record.as_ref().map(Sealed::version)
         };
         if !changes.iter().zip(&present).all(as_expected) {
             return Ok(Committed::Conflict(present.into_iter().map(|(_, _, record)| record).collect()));

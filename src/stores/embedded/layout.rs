@@ -12,7 +12,7 @@
 
 use std::{ops::Range, time::Duration};
 
-use super::quotas::Use;
+use super::quotas::QuotaUse;
 use crate::{
     domain::{
         ids::Token,
@@ -91,17 +91,17 @@ pub(super) fn decode_use_key(key: &[u8]) -> Option<(Name, Token)> {
     Some((Name(*quota), Token(usage.try_into().ok()?)))
 }
 
-pub(super) fn encode_use(counted: &Use, longest: Duration) -> Vec<u8> {
+pub(super) fn encode_use(counted: &QuotaUse, longest: Duration) -> Vec<u8> {
     let numbers = [counted.at.as_millis(), counted.counted_at.as_millis(), millis(longest)];
     numbers.map(u64::to_be_bytes).concat()
 }
 
 /// A use, and the longest window of its quota.
-pub(super) fn decode_use(usage: Token, value: &[u8]) -> Option<(Use, Duration)> {
+pub(super) fn decode_use(usage: Token, value: &[u8]) -> Option<(QuotaUse, Duration)> {
     let (at, rest) = number(value)?;
     let (counted_at, rest) = number(rest)?;
     let (longest, rest) = number(rest)?;
-    let counted = Use { at: Timestamp::from_millis(at), counted_at: Timestamp::from_millis(counted_at), usage };
+    let counted = QuotaUse { at: Timestamp::from_millis(at), counted_at: Timestamp::from_millis(counted_at), usage };
     rest.is_empty().then_some((counted, Duration::from_millis(longest)))
 }
 

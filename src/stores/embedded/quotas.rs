@@ -18,15 +18,15 @@ const USES_MAX: usize = Window::MAX_USES as usize;
 
 /// All quotas. A quota has exactly one entry in `due`, at the time to forget it or earlier.
 #[derive(Default)]
-pub(super) struct Quotas {
-    quotas: HashMap<Name, Quota>,
+pub(super) struct QuotaIndex {
+    quotas: HashMap<Name, QuotaUses>,
     due: BinaryHeap<Reverse<(Timestamp, Name)>>,
 }
 
 /// The uses of one quota by time, at most [`USES_MAX`], so that walking them is cheap.
 #[derive(Default)]
-struct Quota {
-    uses: Vec<Use>,
+struct QuotaUses {
+    uses: Vec<QuotaUse>,
     /// The longest window ever asked for: a shorter one may not forget what a longer one counts.
     longest: Duration,
     forget_at: Timestamp,
@@ -34,7 +34,7 @@ struct Quota {
 
 /// A use of a quota.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Use {
+pub(super) struct QuotaUse {
     /// Its time, as the caller told it: windows count by it.
     pub(super) at: Timestamp,
     /// The store's own time when it was counted: it is forgotten by this, whatever the caller's clock does.
@@ -45,17 +45,17 @@ pub(super) struct Use {
 
 /// What acquiring changes on disk.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Change {
+pub(super) struct QuotaChange {
     pub(super) outcome: Acquired,
     /// A use to be written, with the longest window of its quota.
-    pub(super) written: Option<(Use, Duration)>,
+    pub(super) written: Option<(QuotaUse, Duration)>,
     /// Uses to be removed.
     pub(super) removed: Vec<Token>,
 }
 
-impl Quotas {
+impl QuotaIndex {
     /// Puts back a use that was read from disk.
-    pub(super) fn restore(&mut self, quota: Name, counted: Use, longest: Duration) {
+    pub(super) fn restore(&mut self, quota: Name, counted: QuotaUse, longest: Duration) {
         let counted_at = counted.counted_at;
         let present = self.quotas.entry(quota).or_default();
         let new = present.uses.is_empty();
@@ -75,15 +75,15 @@ impl Quotas {
         windows: &[Window],
         now: Timestamp,
         time: Timestamp,
-    ) -> Change {
+    ) -> QuotaChange {
         let longest = windows.iter().map(|window| window.per).max().unwrap_or_default();
         if !self.quotas.contains_key(&quota) && windows.iter().any(|window| window.max == 0) {
-            return Change { outcome: Acquired::Refused, written: None, removed: Vec::new() };
+            return QuotaChange { outcome: Acquired::Refused, written: None, removed: Vec::new() };
         }
         let due = &mut self.due;
         let present = self.quotas.entry(quota).or_insert_with(|| {
             due.push(Reverse((time.plus(longest), quota)));
-            Quota::default()
+            QuotaUses::default()
         });
         let mut removed = present.forget(time);
         let grows = longest > present.longest;
@@ -93,7 +93,7 @@ impl Quotas {
         let outcome = present.judge(usage, windows, now);
         let written = match outcome {
             Acquired::Now => {
-                let new = Use { at: now, counted_at: time, usage };
+                let new = QuotaUse { at: now, counted_at: time, usage };
                 present.uses.retain(|other| other.usage != usage);
                 present.add(new.clone());
                 removed.extend(present.keep_newest());
@@ -102,7 +102,7 @@ impl Quotas {
             // The longest window is kept with the uses.
             Acquired::Before | Acquired::Refused => present.uses.last().filter(|_| grows).cloned(),
         };
-        Change { outcome, written: written.map(|counted| (counted, present.longest)), removed }
+        QuotaChange { outcome, written: written.map(|counted| (counted, present.longest)), removed }
     }
 
     /// Makes a use count no longer; whether it did.
@@ -144,9 +144,9 @@ impl Quotas {
     }
 }
 
-impl Quota {
+impl QuotaUses {
     fn judge(&self, usage: Token, windows: &[Window], now: Timestamp) -> Acquired {
-        let counts = |counted: &&Use| counted.usage == usage && !is_past(counted.at, now, self.longest);
+        let counts = |counted: &&QuotaUse| counted.usage == usage && !is_past(counted.at, now, self.longest);
         if self.uses.iter().find(counts).is_some() {
             return Acquired::Before;
         }
@@ -154,7 +154,7 @@ impl Quota {
         if full { Acquired::Refused } else { Acquired::Now }
     }
 
-    fn add(&mut self, counted: Use) {
+    fn add(&mut self, counted: QuotaUse) {
         let position = self.uses.partition_point(|other| other.at <= counted.at);
         self.uses.insert(position, counted);
     }
@@ -206,9 +206,9 @@ mod tests {
 
     #[test]
     fn forgotten_uses_are_named_once_so_that_they_leave_the_disk() {
-        let mut quotas = Quotas::default();
+        let mut quotas = QuotaIndex::default();
         let first = quotas.acquire(QUOTA, token(1), &ONE, at(5_000), at(5_000));
-        let counted = Use { at: at(5_000), counted_at: at(5_000), usage: token(1) };
+        let counted = QuotaUse { at: at(5_000), counted_at: at(5_000), usage: token(1) };
         assert_eq!(first.written, Some((counted, SECOND)));
         let next = quotas.acquire(QUOTA, token(2), &ONE, at(6_000), at(6_000));
         assert_eq!(next.removed, [token(1)]);
@@ -219,7 +219,7 @@ mod tests {
 
     #[test]
     fn a_quota_without_uses_is_still_swept() {
-        let mut quotas = Quotas::default();
+        let mut quotas = QuotaIndex::default();
         quotas.acquire(QUOTA, token(1), &ONE, at(0), at(0));
         assert!(quotas.refund(QUOTA, token(1)));
         assert!(!quotas.refund(QUOTA, token(1)));
@@ -231,7 +231,7 @@ mod tests {
     #[test]
     fn a_leap_of_the_callers_clock_forgets_nothing() {
         let two = [Window { max: 2, per: SECOND }];
-        let mut quotas = Quotas::default();
+        let mut quotas = QuotaIndex::default();
         quotas.acquire(QUOTA, token(1), &two, at(5_000), at(5_000));
         quotas.acquire(QUOTA, token(2), &two, at(86_405_000), at(5_001));
         let third = quotas.acquire(QUOTA, token(3), &two, at(5_002), at(5_002));
@@ -240,7 +240,7 @@ mod tests {
 
     #[test]
     fn the_newest_uses_are_kept() {
-        let mut quotas = Quotas::default();
+        let mut quotas = QuotaIndex::default();
         let wide = [Window { max: u32::MAX, per: SECOND }];
         let name = |n: usize| {
             let mut name = [0; 12];

@@ -14,7 +14,7 @@ use tokio::sync::{
 };
 
 use super::{
-    batch::{Batch, State},
+    batch::{Batch, WriterState},
     time::StoreTime,
 };
 use crate::ports::{clock::Deadline, store::StoreError};
@@ -27,11 +27,11 @@ const SWEEP_MAX: usize = 256;
 /// What the writer is asked to do, and the time by which it is of no use any more.
 pub(super) struct Job {
     pub(super) deadline: Deadline,
-    pub(super) work: Work,
+    pub(super) kind: JobKind,
 }
 
-/// The work of a job.
-pub(super) enum Work {
+/// What a job is.
+pub(super) enum JobKind {
     /// Works out an operation of the store.
     Operation(Box<dyn FnOnce(&mut Batch<'_>) -> Unsent + Send>),
     /// Removes what has expired.
@@ -44,7 +44,7 @@ pub(super) enum Work {
 /// worked out may be told.
 pub(super) type Unsent = Box<dyn FnOnce(Option<&'static str>) + Send>;
 
-impl Work {
+impl JobKind {
     /// An operation, whose answer goes to the receiver.
     pub(super) fn operation<T: Send + 'static>(
         name: &'static str,
@@ -92,7 +92,7 @@ impl Drop for FailedOnPanic {
 }
 
 /// Does jobs until the store is closed or dropped.
-pub(super) fn run(mut state: State, time: &StoreTime, mut jobs: Receiver<Job>, failed: &Failed) {
+pub(super) fn run(mut state: WriterState, time: &StoreTime, mut jobs: Receiver<Job>, failed: &Failed) {
     let _guard = FailedOnPanic(failed.clone());
     let mut gathered = Vec::with_capacity(BATCH_MAX);
     let mut sweeping = false;
@@ -115,8 +115,8 @@ pub(super) fn run(mut state: State, time: &StoreTime, mut jobs: Receiver<Job>, f
             let Ok(job) = jobs.try_recv() else { break };
             gathered.push(job);
         }
-        let closing = gathered.iter().any(|job| matches!(job.work, Work::Close));
-        sweeping |= gathered.iter().any(|job| matches!(job.work, Work::Sweep));
+        let closing = gathered.iter().any(|job| matches!(job.kind, JobKind::Close));
+        sweeping |= gathered.iter().any(|job| matches!(job.kind, JobKind::Sweep));
         sweeping = serve(&mut state, time, &mut gathered, sweeping, failed);
         if closing {
             // What was queued behind is told that the store is closed.
@@ -126,7 +126,7 @@ pub(super) fn run(mut state: State, time: &StoreTime, mut jobs: Receiver<Job>, f
 }
 
 /// Works out, commits and answers one batch; whether there is more to sweep.
-fn serve(state: &mut State, time: &StoreTime, gathered: &mut Vec<Job>, sweep: bool, failed: &Failed) -> bool {
+fn serve(state: &mut WriterState, time: &StoreTime, gathered: &mut Vec<Job>, sweep: bool, failed: &Failed) -> bool {
     let mut batch = Batch::new(state, time.now());
     let swept = if sweep { batch.sweep(SWEEP_MAX) } else { Ok(false) };
     let more = swept.unwrap_or_else(|error| {
@@ -136,7 +136,7 @@ fn serve(state: &mut State, time: &StoreTime, gathered: &mut Vec<Job>, sweep: bo
     let mut unsent = Vec::with_capacity(gathered.len());
     for job in gathered.drain(..) {
         // A caller whose deadline has passed waits no longer.
-        if let Work::Operation(operation) = job.work
+        if let JobKind::Operation(operation) = job.kind
             && !job.deadline.remaining().is_zero()
         {
             unsent.push(operation(&mut batch));

@@ -4,7 +4,7 @@ use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 /// What an error says about the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum LinkHealth {
     /// The server answered; the connection is as good as before.
     Healthy,
     /// No answer in time. Once is nothing, several in a row are a server that hangs.
@@ -14,15 +14,15 @@ pub(super) enum Verdict {
 }
 
 /// What an error says about the connection.
-pub(super) fn verdict(error: &RedisError) -> Verdict {
+pub(super) fn health(error: &RedisError) -> LinkHealth {
     match error.kind() {
         // A demoted, loading or orphaned server keeps the connection open, and would refuse for ever.
         ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::BusyLoading | ServerErrorKind::MasterDown) => {
-            Verdict::Broken
+            LinkHealth::Broken
         }
-        ErrorKind::Server(_) | ErrorKind::Extension | ErrorKind::UnexpectedReturnType => Verdict::Healthy,
-        ErrorKind::Io if error.is_timeout() => Verdict::Slow,
-        _ => Verdict::Broken,
+        ErrorKind::Server(_) | ErrorKind::Extension | ErrorKind::UnexpectedReturnType => LinkHealth::Healthy,
+        ErrorKind::Io if error.is_timeout() => LinkHealth::Slow,
+        _ => LinkHealth::Broken,
     }
 }
 
@@ -63,13 +63,13 @@ mod tests {
         let echo = redis::make_extension_error("ERR".to_owned(), Some("unknown command 'GET' 'otp:r:x'".to_owned()));
         assert_eq!(words(&echo), "the server answered ERR");
         let oom = redis::make_extension_error("OOM".to_owned(), Some("command not allowed".to_owned()));
-        assert_eq!((words(&oom), verdict(&oom)), ("OOM command not allowed".to_owned(), Verdict::Healthy));
+        assert_eq!((words(&oom), health(&oom)), ("OOM command not allowed".to_owned(), LinkHealth::Healthy));
     }
 
     #[test]
     fn a_cut_connection_is_broken_and_a_late_answer_is_slow() {
         let cut = RedisError::from(std::io::Error::from(std::io::ErrorKind::BrokenPipe));
         let late = RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut));
-        assert_eq!((verdict(&cut), verdict(&late)), (Verdict::Broken, Verdict::Slow));
+        assert_eq!((health(&cut), health(&late)), (LinkHealth::Broken, LinkHealth::Slow));
     }
 }

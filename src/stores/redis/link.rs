@@ -12,24 +12,23 @@ use std::{
     time::Duration,
 };
 
-use redis::{AsyncConnectionConfig, Client, Cmd, RedisError, RedisResult, aio::MultiplexedConnection};
+use redis::{Client, Cmd, RedisError, RedisResult, aio::MultiplexedConnection};
 use tokio::{
-    sync::{Notify, Semaphore},
+    sync::Notify,
     time::{sleep, timeout_at},
 };
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
-    task::TaskTracker,
+    task::{AbortOnDropHandle, TaskTracker},
 };
 
 use super::{
-    fault::{self, Verdict},
+    fault::{self, LinkHealth},
     keys,
+    stream::{self, InFlight, Opened},
 };
 use crate::ports::{clock::Deadline, store::StoreError};
 
-/// Requests under way on the connection; more wait for their turn within their deadlines.
-const IN_FLIGHT_MAX: usize = 1_024;
 /// After so many late answers in a row the server is asked whether it is still there.
 const LATE_MAX: u32 = 3;
 const BACK_OFF_MIN: Duration = Duration::from_millis(50);
@@ -37,8 +36,8 @@ const BACK_OFF_MAX: Duration = Duration::from_secs(1);
 
 /// The shared connection. Ends its task when dropped.
 pub(super) struct Link {
-    state: Arc<State>,
-    in_flight: Semaphore,
+    state: Arc<LinkState>,
+    in_flight: InFlight,
     ended: CancellationToken,
     operation_timeout: Duration,
     _ends_on_drop: DropGuard,
@@ -52,8 +51,9 @@ pub(super) struct Live {
 }
 
 #[derive(Default)]
-struct State {
-    live: RwLock<Option<Live>>,
+struct LinkState {
+    /// The connection, and the task behind it: giving the one up ends the other, and what still waits fails at once.
+    live: RwLock<Option<(Live, Option<AbortOnDropHandle<()>>)>>,
     broken: Notify,
     suspected: Notify,
     late: AtomicU32,
@@ -64,22 +64,21 @@ pub(super) struct Connector {
     pub(super) client: Client,
     pub(super) connect_timeout: Duration,
     pub(super) operation_timeout: Duration,
+    /// Tells the stream how many operations are under way.
+    pub(super) in_flight: InFlight,
+    /// Runs the tasks of connections.
+    pub(super) tracker: TaskTracker,
 }
 
 impl Connector {
     /// Connects, and makes sure that the server takes writes.
-    pub(super) async fn connect(&self) -> Result<MultiplexedConnection, RedisError> {
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(self.connect_timeout))
-            // Each operation has its deadline; a second timer would only cost.
-            .set_response_timeout(None)
-            .set_pipeline_buffer_size(IN_FLIGHT_MAX);
+    pub(super) async fn connect(&self) -> Result<Opened, RedisError> {
         let connecting = async {
-            let mut connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
-            match probe().query_async::<()>(&mut connection).await {
+            let mut opened = stream::open(&self.client, &self.in_flight, &self.tracker).await?;
+            match probe().query_async::<()>(&mut opened.connection).await {
                 // A server that answers, if only to say that its memory is full, is the right server.
-                Err(error) if fault::verdict(&error) != Verdict::Healthy => Err(error),
-                _ => Ok(connection),
+                Err(error) if fault::health(&error) != LinkHealth::Healthy => Err(error),
+                _ => Ok(opened),
             }
         };
         let late = |_| Err(RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut)));
@@ -96,13 +95,13 @@ pub(super) fn probe() -> Cmd {
 
 impl Link {
     /// Keeps up the connection, which is established, from now on.
-    pub(super) fn keep(connector: Connector, connection: MultiplexedConnection, tracker: &TaskTracker) -> Self {
-        let state = Arc::new(State::default());
-        state.set(Live { connection, generation: 0 });
+    pub(super) fn keep(connector: Connector, opened: Opened) -> Self {
+        let state = Arc::new(LinkState::default());
+        state.set(opened, 0);
         let ended = CancellationToken::new();
         let operation_timeout = connector.operation_timeout;
+        let (tracker, in_flight) = (connector.tracker.clone(), connector.in_flight.clone());
         tracker.spawn(ended.clone().run_until_cancelled_owned(renew(connector, Arc::clone(&state))));
-        let in_flight = Semaphore::new(IN_FLIGHT_MAX);
         Self { state, in_flight, operation_timeout, _ends_on_drop: ended.clone().drop_guard(), ended }
     }
 
@@ -125,18 +124,18 @@ impl Link {
         }
         let mut handed_over = false;
         let answered = timeout_at(deadline.instant(), async {
-            // Waiting here is our own lateness, and says nothing about the server. The semaphore is never closed.
-            let _permit = self.in_flight.acquire().await;
+            // Waiting here is our own lateness, and says nothing about the server.
+            let _permit = self.in_flight.permit().await;
             handed_over = true;
             asked.await
         });
         let Ok(answer) = answered.await else {
             if handed_over {
-                self.state.note(Verdict::Slow, generation);
+                self.state.note(LinkHealth::Slow, generation);
             }
             return Err(StoreError::timed_out(operation));
         };
-        self.state.note(answer.as_ref().err().map_or(Verdict::Healthy, fault::verdict), generation);
+        self.state.note(answer.as_ref().err().map_or(LinkHealth::Healthy, fault::health), generation);
         answer.map_err(|error| StoreError::new(operation, fault::words(&error)))
     }
 
@@ -147,13 +146,14 @@ impl Link {
     }
 }
 
-impl State {
+impl LinkState {
     fn get(&self) -> Option<Live> {
-        self.live.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.live.read().unwrap_or_else(PoisonError::into_inner).as_ref().map(|(live, _)| live.clone())
     }
 
-    fn set(&self, live: Live) {
+    fn set(&self, Opened { connection, driver }: Opened, generation: u64) {
         self.late.store(0, Ordering::Relaxed);
+        let live = (Live { connection, generation }, driver);
         *self.live.write().unwrap_or_else(PoisonError::into_inner) = Some(live);
     }
 
@@ -162,13 +162,13 @@ impl State {
     }
 
     /// Notes what an operation learnt about the connection of a generation.
-    fn note(&self, verdict: Verdict, generation: u64) {
-        match verdict {
-            Verdict::Healthy if self.late.load(Ordering::Relaxed) == 0 => {}
-            Verdict::Healthy => self.late.store(0, Ordering::Relaxed),
-            Verdict::Slow if self.late.fetch_add(1, Ordering::Relaxed) + 1 < LATE_MAX => {}
-            Verdict::Slow => self.suspected.notify_one(),
-            Verdict::Broken => self.give_up(generation),
+    fn note(&self, health: LinkHealth, generation: u64) {
+        match health {
+            LinkHealth::Healthy if self.late.load(Ordering::Relaxed) == 0 => {}
+            LinkHealth::Healthy => self.late.store(0, Ordering::Relaxed),
+            LinkHealth::Slow if self.late.fetch_add(1, Ordering::Relaxed) + 1 < LATE_MAX => {}
+            LinkHealth::Slow => self.suspected.notify_one(),
+            LinkHealth::Broken => self.give_up(generation),
         }
     }
 
@@ -187,7 +187,7 @@ impl State {
             match timeout_at(Deadline::after(silence_max).instant(), answered).await {
                 Ok(answer) => {
                     self.late.store(0, Ordering::Relaxed);
-                    self.note(answer.as_ref().err().map_or(Verdict::Healthy, fault::verdict), generation);
+                    self.note(answer.as_ref().err().map_or(LinkHealth::Healthy, fault::health), generation);
                 }
                 Err(_) => self.give_up(generation),
             }
@@ -197,7 +197,7 @@ impl State {
     fn give_up(&self, generation: u64) {
         let mut live = self.live.write().unwrap_or_else(PoisonError::into_inner);
         // Later operations on the same connection find it given up already, or replaced.
-        if live.as_ref().is_some_and(|live| live.generation == generation) {
+        if live.as_ref().is_some_and(|(live, _)| live.generation == generation) {
             *live = None;
             self.broken.notify_one();
         }
@@ -205,20 +205,20 @@ impl State {
 }
 
 /// Connects anew whenever the connection was given up.
-async fn renew(connector: Connector, state: Arc<State>) {
+async fn renew(connector: Connector, state: Arc<LinkState>) {
     for generation in 1.. {
         state.until_broken(connector.connect_timeout).await;
         tracing::warn!("the connection to redis is lost");
         let mut back_off = BACK_OFF_MIN;
-        let connection = loop {
+        let opened = loop {
             match connector.connect().await {
-                Ok(connection) => break connection,
+                Ok(opened) => break opened,
                 Err(error) => tracing::warn!(cause = fault::words(&error), "cannot connect to redis"),
             }
             sleep(back_off).await;
             back_off = (back_off * 2).min(BACK_OFF_MAX);
         };
-        state.set(Live { connection, generation });
+        state.set(opened, generation);
         tracing::info!("connected to redis again");
     }
 }

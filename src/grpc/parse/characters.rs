@@ -1,0 +1,102 @@
+//! Kinds of Unicode characters that matter in what people type and read.
+
+use icu_properties::{
+    CodePointMapData, CodePointSetData,
+    props::{BidiControl, Dash, DefaultIgnorableCodePoint, GeneralCategory},
+};
+
+/// The longest run of decimal digits without a gap: the mathematical ones, five styles in a row.
+const LONGEST_RUN: usize = 50;
+
+/// A decimal digit of any script as the ASCII digit of the same value; any other character as it is.
+pub(super) fn with_ascii_digit(character: char) -> char {
+    if character.is_ascii() || !is_decimal_digit(u32::from(character)) {
+        return character;
+    }
+    // Unicode encodes decimal digits in runs from 0 to 9, so the distance to the start of the run tells the value.
+    let before = (0..u32::from(character)).rev().take(LONGEST_RUN).take_while(|code| is_decimal_digit(*code)).count();
+    let value = u32::try_from(before % 10).ok().and_then(|value| char::from_digit(value, 10));
+    value.unwrap_or(character)
+}
+
+fn is_decimal_digit(code: u32) -> bool {
+    CodePointMapData::<GeneralCategory>::new().get32(code) == GeneralCategory::DecimalNumber
+}
+
+/// Dashes and hyphens, with which codes are grouped.
+pub(super) fn is_dash(character: char) -> bool {
+    CodePointSetData::new::<Dash>().contains(character)
+}
+
+/// Characters without a shape of their own: joiners, fillers, variation selectors, marks of direction.
+pub(super) fn is_invisible(character: char) -> bool {
+    CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(character)
+}
+
+/// Characters that leave a place empty: blanks, and the Braille pattern without dots.
+pub(super) fn is_blank(character: char) -> bool {
+    character.is_whitespace() || character == '\u{2800}'
+}
+
+/// Marks that turn the direction of the text around them.
+pub(super) fn is_direction_mark(character: char) -> bool {
+    CodePointSetData::new::<BidiControl>().contains(character)
+}
+
+/// Separators that end a line or a paragraph.
+pub(super) fn is_line_separator(character: char) -> bool {
+    matches!(character, '\u{2028}' | '\u{2029}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digits_of_any_script_have_their_value() {
+        let ascii = |text: &str| -> String { text.chars().map(with_ascii_digit).collect() };
+        for text in [
+            "0123456789",
+            "٠١٢٣٤٥٦٧٨٩",
+            "۰۱۲۳۴۵۶۷۸۹",
+            "०१२३४५६७८९",
+            "๐๑๒๓๔๕๖๗๘๙",
+            "０１２３４５６７８９",
+            "𝟎𝟏𝟐𝟑𝟒𝟓𝟔𝟕𝟖𝟗",
+            "𝟶𝟷𝟸𝟹𝟺𝟻𝟼𝟽𝟾𝟿",
+        ] {
+            assert_eq!(ascii(text), "0123456789");
+        }
+        // Other kinds of numbers stay what they are.
+        assert_eq!(ascii("²½①四Ⅳ/:aＡ"), "²½①四Ⅳ/:aＡ");
+    }
+
+    /// Goal: the value of a digit may be told from its place in a run. Method: all characters, by their runs.
+    #[test]
+    fn decimal_digits_stand_in_runs_of_ten() {
+        let mut run = 0;
+        for code in 0..=u32::from(char::MAX) {
+            if is_decimal_digit(code) {
+                run += 1;
+                assert!(run <= LONGEST_RUN, "{code:x}");
+            } else {
+                assert_eq!(run % 10, 0, "{code:x}");
+                run = 0;
+            }
+        }
+    }
+
+    #[test]
+    fn kinds_do_not_take_letters_digits_or_controls() {
+        for character in ('0'..='9').chain('a'..='z').chain('A'..='Z').chain(['\0', '\u{1b}', '.', '_']) {
+            let taken = [is_dash, is_invisible, is_blank, is_direction_mark].map(|is_kind| is_kind(character));
+            assert_eq!(taken, [false; 4], "{character:?}");
+        }
+        for character in ['-', '\u{2010}', '\u{2013}', '\u{2212}', '\u{ff0d}'] {
+            assert!(is_dash(character), "{character:?}");
+        }
+        for character in ['\u{ad}', '\u{200b}', '\u{200e}', '\u{202e}', '\u{2060}', '\u{fe0f}', '\u{feff}'] {
+            assert!(is_invisible(character), "{character:?}");
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Opens connections to the server. redis-rs writes each command by itself; over a stream of ours, the commands of one
+//! turn of the scheduler leave in one write, which Redis also reads at once.
+
+use std::{io, sync::Arc};
+
+use redis::{
+    AsyncConnectionConfig, Client, ConnectionAddr, RedisResult,
+    aio::MultiplexedConnection,
+    io::tcp::{TcpSettings, socket2::SockRef},
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpStream, UnixStream, lookup_host},
+    sync::{Semaphore, SemaphorePermit},
+    task::JoinSet,
+};
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+
+use crate::streams::turn::{Busy, TurnStream};
+
+/// Operations under way on the connection; more wait for their turn within their deadlines.
+const IN_FLIGHT_MAX: usize = 1_024;
+
+/// The operations under way.
+#[derive(Clone)]
+pub(super) struct InFlight(Arc<Semaphore>);
+
+impl InFlight {
+    pub(super) fn new() -> Self {
+        Self(Arc::new(Semaphore::new(IN_FLIGHT_MAX)))
+    }
+
+    /// Waits for a permit. The semaphore is never closed.
+    pub(super) async fn permit(&self) -> Option<SemaphorePermit<'_>> {
+        self.0.acquire().await.ok()
+    }
+}
+
+impl Busy for InFlight {
+    fn is_busy(&self) -> bool {
+        IN_FLIGHT_MAX - self.0.available_permits() >= 2
+    }
+}
+
+/// An open connection.
+pub(super) struct Opened {
+    pub(super) connection: MultiplexedConnection,
+    /// The task that reads and writes, where it is ours. Without it, a silent server would keep it for ever.
+    pub(super) driver: Option<AbortOnDropHandle<()>>,
+}
+
+/// Opens a connection. Over TLS redis-rs opens the stream, and commands are written one by one.
+pub(super) async fn open(client: &Client, in_flight: &InFlight, tracker: &TaskTracker) -> RedisResult<Opened> {
+    // Each operation has its deadline, and so has connecting; more timers would only cost.
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(None)
+        .set_response_timeout(None)
+        .set_pipeline_buffer_size(IN_FLIGHT_MAX);
+    let server = client.get_connection_info();
+    match server.addr() {
+        ConnectionAddr::Tcp(host, port) => {
+            let stream = connect((host, *port), server.tcp_settings()).await?;
+            over(stream, client, config, in_flight, tracker).await
+        }
+        ConnectionAddr::Unix(path) => over(UnixStream::connect(path).await?, client, config, in_flight, tracker).await,
+        _ => {
+            let connection = client.get_multiplexed_async_connection_with_config(&config).await?;
+            Ok(Opened { connection, driver: None })
+        }
+    }
+}
+
+async fn over(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    client: &Client,
+    config: AsyncConnectionConfig,
+    in_flight: &InFlight,
+    tracker: &TaskTracker,
+) -> RedisResult<Opened> {
+    let stream = TurnStream::new(stream, in_flight.clone());
+    let settings = client.get_connection_info().redis_settings();
+    let (connection, driver) = MultiplexedConnection::new_with_config(settings, stream, config).await?;
+    Ok(Opened { connection, driver: Some(AbortOnDropHandle::new(tracker.spawn(driver))) })
+}
+
+/// Tries all addresses of a name at once, and takes the first that answers: one that is silent costs no time.
+async fn connect(server: (&str, u16), settings: &TcpSettings) -> io::Result<TcpStream> {
+    let mut attempts = JoinSet::new();
+    for address in lookup_host(server).await? {
+        attempts.spawn(TcpStream::connect(address));
+    }
+    let mut last_error = io::Error::from(io::ErrorKind::NotFound);
+    while let Some(attempt) = attempts.join_next().await {
+        match attempt.map_err(io::Error::from).flatten() {
+            Ok(stream) => {
+                stream.set_nodelay(settings.nodelay())?;
+                if let Some(keepalive) = settings.keepalive() {
+                    SockRef::from(&stream).set_tcp_keepalive(keepalive)?;
+                }
+                return Ok(stream);
+            }
+            Err(error) => last_error = error,
+        }
+    }
+    Err(last_error)
+}
