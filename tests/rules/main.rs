@@ -7,13 +7,19 @@
 #[cfg(test)]
 mod fixture;
 #[cfg(test)]
+mod format;
+#[cfg(test)]
 mod histories;
 #[cfg(test)]
 mod language;
 #[cfg(test)]
+mod ledger;
+#[cfg(test)]
 mod lockout;
 #[cfg(test)]
 mod model;
+#[cfg(test)]
+mod orders;
 #[cfg(test)]
 mod protocol;
 #[cfg(test)]
