@@ -32,8 +32,7 @@ pub(crate) fn run(text: &str) -> Vec<String> {
     assert!(!came.is_empty(), "a table without steps");
     for Step { number, when, command, expected, came } in came {
         if came != expected {
-            mistakes
-                .push(format!("  line {number}: {when} | {command}\n    expected {expected}\n    came     {came}"));
+            mistakes.push(format!("  line {number}: {when} | {command}\n    expected {expected}\n    came     {came}"));
         }
     }
     mistakes
@@ -291,8 +290,7 @@ impl Scenario {
             other.lockout = Arc::clone(&self.state.lockout);
             Arc::make_mut(&mut other.challenge).created_at = now;
             let sent = fixture::with_code(&other, option, now);
-            let Decision { state, outcome } =
-                decided(&sent, &fixture::verify("v", 1, comparison), now, &self.policy);
+            let Decision { state, outcome } = decided(&sent, &fixture::verify("v", 1, comparison), now, &self.policy);
             self.state.lockout = state.lockout;
             told = language::verify_step(&outcome);
         }

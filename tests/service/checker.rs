@@ -173,7 +173,8 @@ impl History {
             let is_success = |call: &&Call| matches!(call.told, Told::Verified(Verified::Success(_)));
             let told: BTreeSet<_> =
                 self.calls.iter().filter(of_account).filter(is_success).map(|call| &call.challenge).collect();
-            let verified = |(owner, state): &&(String, ChallengeState)| owner == account && *state == ChallengeState::Verified;
+            let verified =
+                |(owner, state): &&(String, ChallengeState)| owner == account && *state == ChallengeState::Verified;
             if self.challenges.values().filter(verified).count() > told.len() {
                 continue; // A success that nobody was told of: nobody knows when.
             }

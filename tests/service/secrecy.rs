@@ -16,7 +16,10 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::{
     fake::{Deliver, FakeProvider, Judge},
-    world::{World, account_id, caller, create, mailbox, of_account, phone, reach, register, send, transaction, verify, wrong},
+    world::{
+        World, account_id, caller, create, mailbox, of_account, phone, reach, register, send, transaction, verify,
+        wrong,
+    },
 };
 
 const ACCOUNT: &str = "canary-account-7391";
@@ -131,7 +134,10 @@ async fn run(world: &World, paper: &Paper) {
             request.parameters = parameters();
             paper.print(&request);
             paper.answer(
-                &replica.otp.send_otp(caller(&format!("s-{option}-{deliver:?}").replace(['(', ')'], "")), request).await,
+                &replica
+                    .otp
+                    .send_otp(caller(&format!("s-{option}-{deliver:?}").replace(['(', ')'], "")), request)
+                    .await,
             );
         }
         let code = world.code();
