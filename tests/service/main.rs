@@ -29,6 +29,6 @@ mod races;
 mod rotation;
 mod secrecy;
 mod sends;
-// mod simulation;
+mod simulation;
 mod verifications;
 mod world;
