@@ -11,13 +11,13 @@ use tonic_health::server::HealthReporter;
 
 use crate::{
     config::Config,
-    lifecycle::{Draining, Patience},
+    lifecycle::{DrainTimeouts, Draining},
     operations,
     ports::store::Store,
     readiness::Readiness,
 };
 use health::Reported;
-use parts::{Ground, Parts};
+use parts::{Inputs, Parts};
 
 /// How long the operations server has to end its last answers.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
@@ -77,7 +77,7 @@ impl App {
     /// As [`App::start`].
     pub async fn start_with(
         config: &Config,
-        assemble: impl AsyncFnOnce(Ground<'_>) -> Result<Parts, StartError>,
+        assemble: impl AsyncFnOnce(Inputs<'_>) -> Result<Parts, StartError>,
     ) -> Result<RunningApp, StartError> {
         // First of all, so that a second otpd by mistake ends here and does not touch what the first one keeps.
         let (grpc, grpc_address) = listen("server.listen", config.server.listen).await?;
@@ -87,11 +87,11 @@ impl App {
         let (work, tasks) = (TaskTracker::new(), TaskTracker::new());
         let (stop_grpc, stop_operations) = (CancellationToken::new(), CancellationToken::new());
 
-        let parts = assemble(Ground { config, health, work: work.clone() }).await?;
+        let parts = assemble(Inputs { config, health, work: work.clone() }).await?;
 
         let (following, store) = (Arc::clone(&readiness), Arc::clone(&parts.store));
         tasks.spawn(async move { following.follow(&*store).await });
-        let router = operations::router(readiness.subscribe()).merge(parts.operations);
+        let router = operations::router(readiness.subscribe(), parts.metrics);
         let operations = tasks.spawn(operations::serve(http, router, stop_operations.clone()));
         let serving = (parts.serve)(grpc, stop_grpc.clone());
         let grpc = tasks.spawn(async move {
@@ -99,9 +99,18 @@ impl App {
                 tracing::error!(%cause, "the gRPC server failed");
             }
         });
-        let patience = Patience { delay: config.server.drain_delay, timeout: config.server.drain_timeout };
-        let (store, stops) = (parts.store, Stops { grpc: stop_grpc, operations: stop_operations });
-        Ok(RunningApp { grpc_address, operations_address, readiness, work, store, grpc, operations, stops, patience })
+        let (drain_delay, drain_timeout) = (config.server.drain_delay, config.server.drain_timeout);
+        Ok(RunningApp {
+            grpc_address,
+            operations_address,
+            readiness,
+            work,
+            store: parts.store,
+            grpc,
+            operations,
+            cancellations: Cancellations { grpc: stop_grpc, operations: stop_operations },
+            timeouts: DrainTimeouts { drain_delay, drain_timeout },
+        })
     }
 }
 
@@ -114,7 +123,8 @@ async fn listen(setting: &'static str, address: SocketAddr) -> Result<(TcpListen
     bound.await.map_err(|cause| StartError::Listen { setting, address, cause })
 }
 
-struct Stops {
+/// What ends the servers.
+struct Cancellations {
     grpc: CancellationToken,
     operations: CancellationToken,
 }
@@ -128,8 +138,8 @@ pub struct RunningApp {
     store: Arc<dyn Store>,
     grpc: JoinHandle<()>,
     operations: JoinHandle<()>,
-    stops: Stops,
-    patience: Patience,
+    cancellations: Cancellations,
+    timeouts: DrainTimeouts,
 }
 
 impl RunningApp {
@@ -159,10 +169,10 @@ impl RunningApp {
         };
         let grpc = asked.then_some(self.grpc);
         let (readiness, store) = (&*self.readiness, &*self.store);
-        let draining = Draining { readiness, stop_grpc: &self.stops.grpc, grpc, work: &self.work, store };
-        draining.run(self.patience).await;
-        self.stops.operations.cancel();
-        // Whoever still asks then finds the process gone.
+        let draining = Draining { readiness, stop_grpc: &self.cancellations.grpc, grpc, work: &self.work, store };
+        draining.run(self.timeouts).await;
+        self.cancellations.operations.cancel();
+        // A probe that asks later finds the process gone.
         let _ = timeout(LAST_ANSWERS, self.operations).await;
         if asked { Ok(()) } else { Err(EndedByItself) }
     }

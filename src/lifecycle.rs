@@ -4,8 +4,8 @@
 //! 2. No new connections, GOAWAY on the open ones; calls, and the work they left behind, have `drain_timeout` to end.
 //! 3. The store writes what is queued, and closes.
 //!
-//! The operations server answers until the end. Calls that are cut off have recorded what they did: their repetition, or
-//! whoever loads their challenge after the lease, settles them.
+//! The operations server answers until the end. Calls that are cut off have recorded what they did: the next load of their
+//! challenge after the lease settles them.
 
 use std::{io, time::Duration};
 
@@ -25,37 +25,42 @@ use crate::{
 /// How long the store has to write what is queued.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The signals that end the process.
+/// The signals that end the process, and SIGHUP, which does not: a terminal that closes must not end a server.
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hang_up: Signal,
 }
 
 impl Signals {
-    /// Takes over SIGTERM and SIGINT.
+    /// Takes over SIGTERM, SIGINT and SIGHUP.
     ///
     /// # Errors
     /// The operating system refuses.
     pub fn install() -> io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        Ok(Self { terminate, interrupt, hang_up: signal(SignalKind::hangup())? })
     }
 
-    /// Waits for the next signal and gives its name.
+    /// Waits for the next signal that ends the process, and gives its name.
     pub async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return "SIGTERM",
+                _ = self.interrupt.recv() => return "SIGINT",
+                _ = self.hang_up.recv() => tracing::info!("SIGHUP is ignored: settings are read at the start only"),
+            }
         }
     }
 }
 
-/// How long each step may take.
+/// How long each step may take: the settings of these names in `[server]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Patience {
+pub struct DrainTimeouts {
     /// Serving on after health has turned.
-    pub delay: Duration,
+    pub drain_delay: Duration,
     /// Ending calls and their work.
-    pub timeout: Duration,
+    pub drain_timeout: Duration,
 }
 
 /// What has to be stopped.
@@ -64,7 +69,7 @@ pub struct Draining<'a> {
     pub readiness: &'a Readiness,
     /// Stops the gRPC server.
     pub stop_grpc: &'a CancellationToken,
-    /// The gRPC server, where it still runs.
+    /// The gRPC server, unless it has ended by itself. It ends when its connections have, without a limit of its own.
     pub grpc: Option<JoinHandle<()>>,
     /// The work that calls leave behind.
     pub work: &'a TaskTracker,
@@ -73,16 +78,16 @@ pub struct Draining<'a> {
 }
 
 impl Draining<'_> {
-    /// Stops everything in order. Takes no longer than its patience and the closing of the store.
-    pub async fn run(mut self, patience: Patience) {
+    /// Stops everything in order. Takes no longer than the two limits and the closing of the store.
+    pub async fn run(mut self, DrainTimeouts { drain_delay, drain_timeout }: DrainTimeouts) {
         self.readiness.drain().await;
-        // A server that ended by itself has nobody left to wait for.
+        // After a server that has ended by itself there is no caller to wait for.
         if self.grpc.is_some() {
-            tracing::info!(delay_ms = millis(patience.delay), "draining: still serving");
-            sleep(patience.delay).await;
+            tracing::info!(delay_ms = millis(drain_delay), "draining: still serving");
+            sleep(drain_delay).await;
         }
-        tracing::info!(timeout_ms = millis(patience.timeout), "draining: calls may end");
-        let deadline = Deadline::after(patience.timeout);
+        tracing::info!(timeout_ms = millis(drain_timeout), "draining: calls may end");
+        let deadline = Deadline::after(drain_timeout);
         self.stop_grpc.cancel();
         self.readiness.end_watches().await;
         if let Some(mut grpc) = self.grpc.take()

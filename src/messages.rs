@@ -4,7 +4,7 @@
 //! hold so little (see [`templates`]) that the values of a later call cannot lead to another branch.
 
 mod built_in;
-pub mod segments;
+mod segments;
 pub mod sms_suffix;
 pub mod templates;
 

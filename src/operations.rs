@@ -1,22 +1,40 @@
-//! Plain HTTP for those who run otpd: `/livez` and `/readyz`. Nothing here asks the store, so an answer is always at hand.
+//! Plain HTTP for operators: `/livez`, `/readyz` and `/metrics`. Nothing here asks the store, so an answer is always at
+//! hand.
 
 mod connections;
 
-use axum::{Router, http::StatusCode, routing::get};
+use std::{future, sync::Arc};
+
+use axum::{
+    Router,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::readiness::State;
+use crate::{metrics::Metrics, readiness::ServingState};
 use connections::Connections;
 
-/// What is served, besides what others add to it.
-pub fn router(state: watch::Receiver<State>) -> Router {
-    Router::new().route("/livez", get(async || "alive\n")).route("/readyz", get(async move || ready(*state.borrow())))
+/// What is served.
+pub fn router(state: watch::Receiver<ServingState>, metrics: Arc<Metrics>) -> Router {
+    Router::new()
+        .route("/livez", get(async || "alive\n"))
+        .route("/readyz", get(async move || ready(*state.borrow())))
+        .route("/metrics", get(move || future::ready(scrape(&metrics))))
 }
 
-fn ready(state: State) -> (StatusCode, String) {
-    let status = if state == State::Serving { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+fn ready(state: ServingState) -> (StatusCode, String) {
+    let status = if state == ServingState::Serving { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, format!("{}\n", state.word()))
+}
+
+/// All metrics, as Prometheus asks for them.
+fn scrape(metrics: &Metrics) -> Result<Response, StatusCode> {
+    let text = metrics.text().map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
+    let content_type = [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")];
+    Ok((content_type, text).into_response())
 }
 
 /// Serves until `stop`, then lets answers on their way end.

@@ -1,7 +1,7 @@
 //! The registry of providers. A new one is a file, a line in [`KINDS`] and a folder of fixtures (docs/adding-a-provider.md).
 
 pub mod adapter;
-pub mod console;
+pub(crate) mod console;
 mod google_payment_integrator;
 pub mod http;
 mod http_json;
@@ -10,7 +10,7 @@ mod iserveu;
 mod mail;
 mod mailgun;
 mod msg91;
-pub mod sandbox;
+pub(crate) mod sandbox;
 mod sendgrid;
 mod twilio;
 mod twilio_messages;
@@ -86,12 +86,14 @@ type Build = dyn Fn(&str, &ProviderDeps) -> io::Result<Arc<dyn Provider>> + Send
 
 impl Configured {
     /// A provider that is built by this function.
-    pub fn new(build: impl Fn(&str, &ProviderDeps) -> io::Result<Arc<dyn Provider>> + Send + Sync + 'static) -> Self {
+    pub(crate) fn new(
+        build: impl Fn(&str, &ProviderDeps) -> io::Result<Arc<dyn Provider>> + Send + Sync + 'static,
+    ) -> Self {
         Self { kind: "", notes: Vec::new(), build: Arc::new(build) }
     }
 
     /// Reads a provider over HTTP: the settings of its adapter, and those that all providers over HTTP have.
-    pub fn http<A: Adapter + Clone + 'static>(
+    fn http<A: Adapter + Clone + 'static>(
         section: &mut Section<'_>,
         read: impl FnOnce(&mut Section<'_>) -> Option<A>,
     ) -> Option<Self> {
@@ -112,7 +114,7 @@ impl Configured {
     }
 
     /// What the operator should know of it, one line each.
-    pub fn notes(&self) -> &[String] {
+    pub(crate) fn notes(&self) -> &[String] {
         &self.notes
     }
 

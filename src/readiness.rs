@@ -1,7 +1,7 @@
 //! Whether otpd should get calls: follows the store, and ends with the drain.
 //!
-//! Three readers see the same state: gRPC health checks by way of [`Health`], `/readyz` by way of the channel, and the log. The
-//! process itself (`""`) serves as long as it does not drain; a store in trouble is no reason to restart it.
+//! The state is told in three places: gRPC health checks by way of [`Health`], `/readyz` by way of the channel, and the log.
+//! The process itself (`""`) serves as long as it does not drain; a store in trouble is no reason to restart it.
 
 use std::time::Duration;
 
@@ -22,13 +22,13 @@ pub const PROCESS: &str = "";
 /// How often the store is asked, and how long it may take.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long the store may be in trouble before calls go elsewhere: longer than a failover usually takes, because all
-/// replicas share the store, and turning away from all of them at once helps nobody.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long the store may be in trouble before otpd is not ready: longer than a failover usually takes. All replicas share
+/// the store, and a mesh that turns away from all of them at once serves no caller.
+const MAX_TROUBLE: Duration = Duration::from_secs(5);
 
 /// Whether otpd should get calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum ServingState {
     /// The store has not answered yet.
     Starting,
     /// Yes.
@@ -39,7 +39,7 @@ pub enum State {
     Draining,
 }
 
-impl State {
+impl ServingState {
     /// One word for probes.
     pub fn word(self) -> &'static str {
         match self {
@@ -63,29 +63,29 @@ pub trait Health: Send + Sync {
 
 /// Holds the state and tells it.
 pub struct Readiness {
-    state: watch::Sender<State>,
+    state: watch::Sender<ServingState>,
     health: Box<dyn Health>,
     /// Health statuses are set one after the other: whole changes must not interleave.
     change: Mutex<()>,
 }
 
 impl Readiness {
-    /// Begins as [`State::Starting`].
+    /// Begins as [`ServingState::Starting`].
     pub async fn new(health: impl Health + 'static) -> Self {
         let health = Box::new(health);
-        let readiness = Self { state: watch::Sender::new(State::Starting), health, change: Mutex::new(()) };
-        readiness.report(State::Starting).await;
+        let readiness = Self { state: watch::Sender::new(ServingState::Starting), health, change: Mutex::new(()) };
+        readiness.report(ServingState::Starting).await;
         readiness
     }
 
     /// Follows the state.
-    pub fn subscribe(&self) -> watch::Receiver<State> {
+    pub fn subscribe(&self) -> watch::Receiver<ServingState> {
         self.state.subscribe()
     }
 
     /// From now on, and for good, no new calls are wanted.
     pub async fn drain(&self) {
-        self.enter(State::Draining).await;
+        self.enter(ServingState::Draining).await;
     }
 
     /// Ends the streams of those who watch health: they stay open for as long as a client lives, and a server that lets
@@ -100,7 +100,7 @@ impl Readiness {
     pub async fn follow(&self, store: &dyn Store) {
         let mut draining = self.subscribe();
         tokio::select! {
-            _ = draining.wait_for(|state| *state == State::Draining) => {}
+            _ = draining.wait_for(|state| *state == ServingState::Draining) => {}
             () = self.ask_again_and_again(store) => {}
         }
     }
@@ -111,12 +111,12 @@ impl Readiness {
         let mut trouble: Option<Deadline> = None;
         loop {
             ticks.tick().await;
-            let patience = Deadline::after(PATIENCE);
+            let too_long = Deadline::after(MAX_TROUBLE);
             let asked = timeout(INTERVAL, store.check(Deadline::after(INTERVAL))).await;
             let cause = match asked {
                 Ok(Ok(())) => {
                     trouble = None;
-                    self.enter(State::Serving).await;
+                    self.enter(ServingState::Serving).await;
                     continue;
                 }
                 Ok(Err(error)) => error.cause,
@@ -125,33 +125,33 @@ impl Readiness {
             if trouble.is_none() {
                 tracing::warn!(cause, "the store is in trouble");
             }
-            let since = *trouble.get_or_insert(patience);
-            // Before its first answer there is nothing to wait for.
-            if since.remaining().is_zero() && self.is(State::Serving) {
-                self.enter(State::StoreTrouble).await;
+            let until = *trouble.get_or_insert(too_long);
+            // Before the first answer of the store the state is not `Serving`, and does not change.
+            if until.remaining().is_zero() && self.is(ServingState::Serving) {
+                self.enter(ServingState::StoreTrouble).await;
             }
         }
     }
 
-    fn is(&self, state: State) -> bool {
+    fn is(&self, state: ServingState) -> bool {
         *self.state.borrow() == state
     }
 
-    async fn enter(&self, state: State) {
+    async fn enter(&self, state: ServingState) {
         let _whole = self.change.lock().await;
         let before = *self.state.borrow();
-        if before != state && before != State::Draining {
+        if before != state && before != ServingState::Draining {
             self.state.send_replace(state);
             tracing::info!(from = before.word(), to = state.word(), "readiness");
             self.report(state).await;
         }
     }
 
-    async fn report(&self, state: State) {
+    async fn report(&self, state: ServingState) {
         for service in SERVICES {
-            self.health.set(service, state == State::Serving).await;
+            self.health.set(service, state == ServingState::Serving).await;
         }
-        self.health.set(PROCESS, state != State::Draining).await;
+        self.health.set(PROCESS, state != ServingState::Draining).await;
     }
 }
 

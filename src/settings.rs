@@ -1,11 +1,11 @@
 //! How settings are read: values with their paths, and all errors collected for one report. Which settings there are is
 //! said in `config`, and by each provider for its own.
 
-pub mod config_error;
-pub mod diagnostics;
-pub mod reader;
+mod config_error;
+mod diagnostics;
+mod reader;
 pub mod tree;
-pub mod values;
+pub(crate) mod values;
 
 pub use config_error::{ConfigError, ConfigErrors};
 pub use diagnostics::Diagnostics;

@@ -34,7 +34,7 @@ const LAYERS: &[(&str, &str)] = &[
     ("lifecycle", "domain ports readiness"),
     ("readiness", "domain ports"),
     ("metrics", "ports"),
-    ("operations", "readiness telemetry"),
+    ("operations", "metrics readiness streams"),
     (
         "app",
         "config domain grpc keys lifecycle metrics operations ports providers readiness secret service stores telemetry",
@@ -46,7 +46,7 @@ const LAYERS: &[(&str, &str)] = &[
 
 /// Crates that only some layers may use.
 const FOREIGN: &[(&str, &str)] = &[
-    ("axum", "app operations"),
+    ("axum", "operations"),
     ("fjall", "stores"),
     ("hyper", "providers"),
     ("hyper_rustls", "providers"),

@@ -1,15 +1,20 @@
-//! The yardstick: tonic as it comes, and one script call to Redis per call. Answers everything with success.
+//! The yardstick: tonic as it comes, one script call to Redis per call, and otpd's log line through otpd's log. Answers
+//! everything with success.
 
 use std::{env, net::Ipv4Addr};
 
-use otpd::grpc::proto::{
-    CancelChallengeRequest, CancelChallengeResponse, ChallengeOption, Channel, CreateChallengeRequest,
-    CreateChallengeResponse, CreateChallengeResult, CreateChallengeSuccess, DeliveryState, EpochTimestamp,
-    GetChallengeRequest, GetChallengeResponse, Purpose, RequestHeader, ResponseHeader, SendOtpRequest, SendOtpResponse,
-    SendOtpResult, SendOtpSuccess, Verified, VerifyOtpRequest, VerifyOtpResponse, VerifyOtpResultCode,
-    VerifyOtpSuccess, create_challenge_result,
-    otp_service_server::{OtpService, OtpServiceServer},
-    send_otp_result, verify_otp_result_code,
+use otpd::{
+    grpc::proto::{
+        CancelChallengeRequest, CancelChallengeResponse, ChallengeOption, Channel, CreateChallengeRequest,
+        CreateChallengeResponse, CreateChallengeResult, CreateChallengeSuccess, DeliveryState, EpochTimestamp,
+        GetChallengeRequest, GetChallengeResponse, Purpose, RequestHeader, ResponseHeader, SendOtpRequest,
+        SendOtpResponse, SendOtpResult, SendOtpSuccess, Verified, VerifyOtpRequest, VerifyOtpResponse,
+        VerifyOtpResultCode, VerifyOtpSuccess, create_challenge_result,
+        otp_service_server::{OtpService, OtpServiceServer},
+        send_otp_result, verify_otp_result_code,
+    },
+    ports::clock::Stopwatch,
+    telemetry,
 };
 use redis::{
     AsyncConnectionConfig, IntoConnectionInfo, Script, Value, aio::MultiplexedConnection, io::tcp::TcpSettings,
@@ -24,6 +29,9 @@ use super::caller::OPTION;
 
 /// In the environment of the process that is to be the bare server: its port and the address of its Redis.
 pub(crate) const ROLE: &str = "OTPD_BENCH_BARE";
+
+/// Writes one record, if there is none.
+const SCRIPT: &str = "return redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) and 1 or 0";
 
 /// As large as a challenge that has been sent.
 const RECORD: [u8; 300] = [7; 300];
@@ -42,20 +50,25 @@ pub(crate) fn run() {
     let role = role().expect("a role");
     let (port, redis) = role.split_once(' ').expect("a port and an address");
     let port = port.parse().expect("a port");
+    telemetry::install(false, "info");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
-        let tcp = TcpSettings::default().set_nodelay(true);
-        let server = redis.into_connection_info().expect("an address").set_tcp_settings(tcp);
-        let config = AsyncConnectionConfig::new().set_pipeline_buffer_size(1024);
-        let client = redis::Client::open(server).expect("an address");
-        let connection = client.get_multiplexed_async_connection_with_config(&config).await.expect("redis");
-        let script = Script::new(include_str!("../../src/stores/redis/insert.lua"));
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.expect("the port");
-        let service = OtpServiceServer::new(Bare { connection, script });
-        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-        let serving = Server::builder().add_service(service).serve_with_incoming(incoming);
-        serving.await.expect("a server");
+        serve(listener, redis).await;
     });
+}
+
+/// Serves until the process ends.
+pub(crate) async fn serve(listener: TcpListener, redis: &str) {
+    let tcp = TcpSettings::default().set_nodelay(true);
+    let server = redis.into_connection_info().expect("an address").set_tcp_settings(tcp);
+    let config = AsyncConnectionConfig::new().set_pipeline_buffer_size(1024);
+    let client = redis::Client::open(server).expect("an address");
+    let connection = client.get_multiplexed_async_connection_with_config(&config).await.expect("redis");
+    let service = OtpServiceServer::new(Bare { connection, script: Script::new(SCRIPT) });
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let serving = Server::builder().add_service(service).serve_with_incoming(incoming);
+    serving.await.expect("a server");
 }
 
 struct Bare {
@@ -64,12 +77,25 @@ struct Bare {
 }
 
 impl Bare {
-    async fn store(&self, header: Option<RequestHeader>) -> Result<(), Status> {
-        let id = header.ok_or_else(|| Status::invalid_argument("no header"))?.request_id;
+    async fn store(&self, method: &'static str, header: Option<RequestHeader>) -> Result<(), Status> {
+        let began = Stopwatch::start();
+        let header = header.ok_or_else(|| Status::invalid_argument("no header"))?;
+        let id = header.request_id;
         let mut connection = self.connection.clone();
         let mut script = self.script.key(format!("bare:{id}"));
         script.arg(&RECORD[..]).arg(600_000);
         let stored = script.invoke_async::<Value>(&mut connection).await;
+        tracing::info!(
+            target: "otpd::rpc",
+            {
+                rpc.method = method,
+                otp.tenant = header.payment_integrator_account_id,
+                otp.outcome = "success",
+                rpc.status_code = "OK",
+                duration_ms = began.elapsed().as_secs_f64() * 1000.0,
+            },
+            "call"
+        );
         stored.map(drop).map_err(|error| Status::internal(error.to_string()))
     }
 }
@@ -83,7 +109,7 @@ impl OtpService for Bare {
         &self,
         request: Request<CreateChallengeRequest>,
     ) -> Result<Response<CreateChallengeResponse>, Status> {
-        self.store(request.into_inner().request_header).await?;
+        self.store("otp.v1.OtpService/CreateChallenge", request.into_inner().request_header).await?;
         let option = ChallengeOption {
             challenge_option_id: OPTION.to_owned(),
             channel: Channel::Sms.into(),
@@ -99,7 +125,7 @@ impl OtpService for Bare {
     }
 
     async fn send_otp(&self, request: Request<SendOtpRequest>) -> Result<Response<SendOtpResponse>, Status> {
-        self.store(request.into_inner().request_header).await?;
+        self.store("otp.v1.OtpService/SendOtp", request.into_inner().request_header).await?;
         let success = send_otp_result::Result::Success(SendOtpSuccess {
             max_verification_attempts: 5,
             max_send_attempts: 3,
@@ -114,7 +140,7 @@ impl OtpService for Bare {
     }
 
     async fn verify_otp(&self, request: Request<VerifyOtpRequest>) -> Result<Response<VerifyOtpResponse>, Status> {
-        self.store(request.into_inner().request_header).await?;
+        self.store("otp.v1.OtpService/VerifyOtp", request.into_inner().request_header).await?;
         let success = verify_otp_result_code::VerifyOtpResultCode::Success(VerifyOtpSuccess {});
         Ok(Response::new(VerifyOtpResponse {
             response_header: HEADER,
@@ -123,6 +149,10 @@ impl OtpService for Bare {
                 account_id: "person-000000000000".to_owned(),
                 purpose: Purpose::Login.into(),
                 transaction: None,
+                challenge_option_id: OPTION.to_owned(),
+                channel: Channel::Sms.into(),
+                masked_destination: "+*********00".to_owned(),
+                verified_timestamp: Some(NOW),
             }),
             ..VerifyOtpResponse::default()
         }))

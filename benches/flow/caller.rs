@@ -1,4 +1,4 @@
-//! The caller: a closed loop of so many calls in flight over so many connections.
+//! The caller: a closed loop of so many calls in flight over so many connections, and what it measures.
 
 use std::{
     collections::HashMap,
@@ -53,11 +53,18 @@ impl Step {
     }
 }
 
-/// What one step of many flows took.
-pub(crate) struct Taken {
+/// How long one step of many flows took.
+pub(crate) struct Timing {
     pub(crate) calls: u64,
     pub(crate) span: Duration,
     pub(crate) microseconds: Histogram<u64>,
+}
+
+/// One step of one round, with the processor time that the servers used.
+pub(crate) struct Measured {
+    pub(crate) timing: Timing,
+    pub(crate) cpu: Duration,
+    pub(crate) redis_cpu: Duration,
 }
 
 pub(crate) async fn connect(url: &str, connections: usize) -> Vec<Client> {
@@ -69,7 +76,7 @@ pub(crate) async fn connect(url: &str, connections: usize) -> Vec<Client> {
     clients
 }
 
-/// Takes one step of many flows.
+/// Makes one step of many flows.
 #[expect(clippy::disallowed_methods, reason = "a benchmark measures time")]
 pub(crate) async fn walk(
     clients: &[Client],
@@ -77,7 +84,7 @@ pub(crate) async fn walk(
     step: Step,
     flows: RangeInclusive<u64>,
     codes: &Arc<Codes>,
-) -> Taken {
+) -> Timing {
     let (first, end) = (*flows.start(), *flows.end());
     let next = Arc::new(AtomicU64::new(first));
     let began = Instant::now();
@@ -101,7 +108,14 @@ pub(crate) async fn walk(
     while let Some(lane) = lanes.join_next().await {
         microseconds.add(lane.expect("a lane")).expect("the same bounds");
     }
-    Taken { calls: end + 1 - first, span: began.elapsed(), microseconds }
+    Timing { calls: end + 1 - first, span: began.elapsed(), microseconds }
+}
+
+impl Timing {
+    /// The fastest call.
+    pub(crate) fn fastest(&self) -> Duration {
+        Duration::from_micros(self.microseconds.min())
+    }
 }
 
 pub(crate) fn histogram() -> Histogram<u64> {
@@ -178,5 +192,5 @@ fn id(what: &str, flow: u64) -> String {
 
 /// Each flow has a destination of its own.
 fn number(flow: u64) -> String {
-    format!("+1415{:07}", 2_000_000 + flow)
+    format!("+49151{flow:08}")
 }

@@ -1,45 +1,35 @@
-//! The figures, as a table.
+//! The measurements, as a table.
 
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
 use super::{
-    caller::{Step, Taken, histogram},
+    caller::{Measured, Step, histogram},
     target::{Kind, Place, Target},
 };
 
-/// One step of one round.
-pub(crate) struct Measured {
-    pub(crate) taken: Taken,
-    pub(crate) cpu: Duration,
-    pub(crate) redis_cpu: Duration,
-    pub(crate) operations: u64,
-}
-
 /// One step of all rounds.
-pub(crate) struct Figures {
+pub(crate) struct Totals {
     calls: u64,
     span: Duration,
     cpu: Duration,
     redis_cpu: Duration,
-    operations: u64,
     microseconds: Histogram<u64>,
 }
 
-impl Figures {
+impl Totals {
     pub(crate) fn new() -> Self {
         let zero = Duration::ZERO;
-        Self { calls: 0, span: zero, cpu: zero, redis_cpu: zero, operations: 0, microseconds: histogram() }
+        Self { calls: 0, span: zero, cpu: zero, redis_cpu: zero, microseconds: histogram() }
     }
 
     pub(crate) fn add(&mut self, measured: &Measured) {
-        self.calls += measured.taken.calls;
-        self.span += measured.taken.span;
+        self.calls += measured.timing.calls;
+        self.span += measured.timing.span;
         self.cpu += measured.cpu;
         self.redis_cpu += measured.redis_cpu;
-        self.operations += measured.operations;
-        self.microseconds.add(&measured.taken.microseconds).expect("the same bounds");
+        self.microseconds.add(&measured.timing.microseconds).expect("the same bounds");
     }
 
     fn per_second(&self) -> f64 {
@@ -55,45 +45,41 @@ impl Figures {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "figures are rounded anyway")]
+#[expect(clippy::cast_precision_loss, reason = "what is printed is rounded anyway")]
 fn as_f64(number: u64) -> f64 {
     number as f64
 }
 
-pub(crate) fn print(targets: &[Target], figures: &[[Figures; 3]]) {
+pub(crate) fn print(targets: &[Target], totals: &[[Totals; 3]]) {
     println!(
-        "| Server, store | Call | Calls/s | Of the bare server | p50 ms | p99 ms | Server µs/call | Redis µs/call | Redis commands/call |"
+        "| Server, store | Call | Calls/s | p50 ms | p99 ms | Server µs/call | Redis µs/call | Of the bare server |"
     );
-    println!("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
-    for (target, steps) in targets.iter().zip(figures) {
-        let yardstick = yardstick(target.place, targets, figures);
-        for (index, (step, figures)) in Step::ALL.into_iter().zip(steps).enumerate() {
-            let bare = yardstick.and_then(|bare| bare.get(index)).filter(|_| target.kind == Kind::Otpd);
-            let ratio =
-                bare.map_or("–".to_owned(), |bare| format!("{:.2}", figures.per_second() / bare.per_second()));
-            let (redis_cpu, operations) = match target.place {
-                Place::Embedded => ("–".to_owned(), "–".to_owned()),
-                Place::RedisSocket | Place::RedisTcp => (
-                    format!("{:.0}", figures.per_call(figures.redis_cpu)),
-                    format!("{:.2}", as_f64(figures.operations) / as_f64(figures.calls)),
-                ),
+    println!("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |");
+    for (target, steps) in targets.iter().zip(totals) {
+        let yardstick = yardstick(target.place, targets, totals);
+        for (index, (step, totals)) in Step::ALL.into_iter().zip(steps).enumerate() {
+            let bare = yardstick.and_then(|bare| bare.get(index)).filter(|_| target.kind != Kind::Bare);
+            let ratio = bare.map_or("–".to_owned(), |bare| format!("{:.2}", totals.per_second() / bare.per_second()));
+            let redis_cpu = match target.place {
+                Place::Embedded => "–".to_owned(),
+                Place::RedisSocket | Place::RedisTcp => format!("{:.0}", totals.per_call(totals.redis_cpu)),
             };
             println!(
-                "| {} | {} | {:.0} | {ratio} | {:.1} | {:.1} | {:.0} | {redis_cpu} | {operations} |",
+                "| {} | {} | {:.0} | {:.1} | {:.1} | {:.0} | {redis_cpu} | {ratio} |",
                 target.name(),
                 step.name(),
-                figures.per_second(),
-                figures.quantile(0.5),
-                figures.quantile(0.99),
-                figures.per_call(figures.cpu),
+                totals.per_second(),
+                totals.quantile(0.5),
+                totals.quantile(0.99),
+                totals.per_call(totals.cpu),
             );
         }
     }
 }
 
 /// The bare server on the same store; for the embedded store, which it cannot have, the one on the socket.
-fn yardstick<'a>(place: Place, targets: &[Target], figures: &'a [[Figures; 3]]) -> Option<&'a [Figures; 3]> {
+fn yardstick<'a>(place: Place, targets: &[Target], totals: &'a [[Totals; 3]]) -> Option<&'a [Totals; 3]> {
     let place = if place == Place::Embedded { Place::RedisSocket } else { place };
-    let bare = |(target, _): &(&Target, &[Figures; 3])| target.kind == Kind::Bare && target.place == place;
-    targets.iter().zip(figures).find(bare).map(|(_, figures)| figures)
+    let bare = |(target, _): &(&Target, &[Totals; 3])| target.kind == Kind::Bare && target.place == place;
+    targets.iter().zip(totals).find(bare).map(|(_, totals)| totals)
 }

@@ -16,15 +16,22 @@ use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus,
 
 use super::{
     bare,
-    caller::{self, Client, Codes, Load, Step, Taken},
+    caller::{self, Client, Codes, Load, Measured, Step, Timing},
     child::{Server, free_port},
+    records,
     redis_server::RedisServer,
-    report::Measured,
 };
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// How long challenges are opened in advance, at most.
+const OPENING_MAX: Duration = Duration::from_secs(600);
+/// The first of those challenges, above every flow that is measured.
+const OPEN_BASE: u64 = 10_000_000;
+
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) enum Kind {
     Otpd,
+    /// Another build of otpd, by the path of its binary.
+    Other(PathBuf),
     Bare,
 }
 
@@ -62,28 +69,28 @@ pub(crate) struct Target {
 
 impl Target {
     /// Starts the server, and waits until it serves.
-    pub(crate) async fn start(kind: Kind, place: Place, base: u64, redis: &RedisServer, load: Load) -> Self {
+    pub(crate) async fn start(kind: Kind, place: Place, base: u64, store: &str, load: Load) -> Self {
         let folder = tempfile::Builder::new().prefix("otpd-bench-").tempdir().expect("a temporary folder");
         let log = tempfile::Builder::new().prefix("otpd-bench-").tempdir_in(memory()).expect("a temporary folder");
         let store = match place {
             Place::Embedded => format!("embedded:{}", folder.path().join("data").display()),
-            Place::RedisSocket => redis.url(),
-            Place::RedisTcp => redis.tcp_url(),
+            Place::RedisSocket | Place::RedisTcp => store.to_owned(),
         };
         let port = free_port();
         let url = format!("http://127.0.0.1:{port}");
         let messages = log.path().join("messages");
-        let mut command = match kind {
-            Kind::Otpd => otpd(port, &store, &messages),
+        let mut command = match &kind {
+            Kind::Otpd => otpd(Path::new(env!("CARGO_BIN_EXE_otpd")), port, &store, &messages),
+            Kind::Other(binary) => otpd(binary, port, &store, &messages),
             Kind::Bare => bare(port, &store),
         };
         command.stderr(File::create(log.path().join("log")).expect("a log"));
-        let (server, start) = started(&mut command, kind, &url).await;
+        let (server, start) = started(&mut command, &kind, &url).await;
         let clients = caller::connect(&url, load.connections).await;
-        let messages = (kind == Kind::Otpd).then(|| BufReader::new(File::open(messages).expect("the messages")));
+        let messages = (kind != Kind::Bare).then(|| BufReader::new(File::open(messages).expect("the messages")));
         let target =
             Self { kind, place, server, clients, base, messages, codes: Arc::default(), _folder: folder, _log: log };
-        if kind == Kind::Otpd {
+        if target.kind != Kind::Bare {
             let (name, start, resident) = (target.name(), start.as_millis(), target.server.resident());
             println!("{name}: serving {start} ms after the start; {resident:.1} MiB resident");
         }
@@ -93,6 +100,7 @@ impl Target {
     pub(crate) fn name(&self) -> String {
         match self.kind {
             Kind::Otpd => format!("otpd, {}", self.place.name()),
+            Kind::Other(_) => format!("other build, {}", self.place.name()),
             Kind::Bare => format!("bare, {}", self.place.name()),
         }
     }
@@ -104,37 +112,44 @@ impl Target {
             self.run(step, 0..=0, load).await;
         }
         if self.kind == Kind::Otpd && self.place != Place::Embedded {
-            let usage = |key: &str| redis.cli(&["MEMORY", "USAGE", key]).parse::<u64>().unwrap_or_default();
-            let of = |kind: &str| {
-                let mut bytes: Vec<u64> = redis.cli(&["KEYS", kind]).lines().map(usage).collect();
-                bytes.sort_unstable();
-                bytes
-            };
-            // Of the two records the challenge is the larger one.
-            println!(
-                "{}: bytes in Redis after one flow: records {:?}, quotas {:?}",
-                self.name(),
-                of("otp:r:*"),
-                of("otp:q:*")
-            );
-            // So that the next target on this Redis starts with nothing.
-            redis.cli(&["FLUSHDB"]);
+            println!("{}: bytes in Redis after one flow: {:?}", self.name(), records::by_kind(redis));
         }
+        // So that the next target on this Redis starts with nothing.
+        redis.cli(&["FLUSHDB"]);
+    }
+
+    /// Opens challenges until there are so many, for at most [`OPENING_MAX`]. Tells how many there are.
+    #[expect(clippy::disallowed_methods, reason = "a benchmark measures time")]
+    pub(crate) async fn open(&mut self, from: u64, to: u64, load: Load) -> u64 {
+        let began = Instant::now();
+        let mut opened = from;
+        while opened < to && began.elapsed() < OPENING_MAX {
+            let next = to.min(opened + 20_000);
+            self.run(Step::Create, OPEN_BASE + opened..=OPEN_BASE + next - 1, load).await;
+            opened = next;
+        }
+        println!("{}: {opened} challenges open, {:.1} MiB resident", self.name(), self.server.resident());
+        opened
+    }
+
+    /// Knows the codes that another replica has sent.
+    pub(crate) fn adopt_codes(&mut self, other: &Self) {
+        self.codes = Arc::clone(&other.codes);
     }
 
     pub(crate) fn print_memory_after(&self) {
         println!("{}: {:.1} MiB resident after all", self.name(), self.server.resident());
     }
 
-    /// Takes a step of many flows.
-    pub(crate) async fn run(&mut self, step: Step, flows: RangeInclusive<u64>, load: Load) -> Taken {
+    /// Makes a step of many flows.
+    pub(crate) async fn run(&mut self, step: Step, flows: RangeInclusive<u64>, load: Load) -> Timing {
         let flows = self.base + flows.start()..=self.base + flows.end();
-        let taken = caller::walk(&self.clients, load.in_flight, step, flows, &self.codes).await;
+        let timing = caller::walk(&self.clients, load.in_flight, step, flows, &self.codes).await;
         self.server.assert_runs();
         if step == Step::Send {
             self.codes = Arc::new(self.read_codes());
         }
-        taken
+        timing
     }
 
     /// As [`run`](Self::run), with what the servers say of it.
@@ -145,16 +160,10 @@ impl Target {
         load: Load,
         redis: &RedisServer,
     ) -> Measured {
-        let before = (self.server.cpu(), operations(redis));
-        let began = redis_cpu(redis);
-        let taken = self.run(step, flows, load).await;
-        let redis_cpu = redis_cpu(redis).saturating_sub(began);
-        Measured {
-            taken,
-            cpu: self.server.cpu().saturating_sub(before.0),
-            redis_cpu,
-            operations: operations(redis) - before.1,
-        }
+        let before = (self.server.cpu(), records::cpu(redis));
+        let timing = self.run(step, flows, load).await;
+        let redis_cpu = records::cpu(redis).saturating_sub(before.1);
+        Measured { timing, cpu: self.server.cpu().saturating_sub(before.0), redis_cpu }
     }
 
     /// The codes that the console provider has written since the last time.
@@ -174,8 +183,8 @@ fn memory() -> PathBuf {
     if shared.is_dir() { shared.to_owned() } else { env::temp_dir() }
 }
 
-fn otpd(port: u16, store: &str, messages: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_otpd"));
+fn otpd(binary: &Path, port: u16, store: &str, messages: &Path) -> Command {
+    let mut command = Command::new(binary);
     command
         .env_clear()
         .env("OTPD__SERVER__LISTEN", format!("127.0.0.1:{port}"))
@@ -193,7 +202,7 @@ fn bare(port: u16, store: &str) -> Command {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a benchmark measures time")]
-async fn started(command: &mut Command, kind: Kind, url: &str) -> (Server, Duration) {
+async fn started(command: &mut Command, kind: &Kind, url: &str) -> (Server, Duration) {
     let began = Instant::now();
     let mut server = Server::spawn(command);
     while began.elapsed() < Duration::from_secs(10) {
@@ -206,31 +215,11 @@ async fn started(command: &mut Command, kind: Kind, url: &str) -> (Server, Durat
     panic!("the server does not serve");
 }
 
-async fn serves(kind: Kind, url: &str) -> bool {
+async fn serves(kind: &Kind, url: &str) -> bool {
     let endpoint = Endpoint::from_shared(url.to_owned()).expect("an address");
     let Ok(channel) = endpoint.connect().await else { return false };
     let service = "otp.v1.OtpService".to_owned();
     let answer = HealthClient::new(channel).check(HealthCheckRequest { service }).await;
     // The bare server has no health service.
-    kind == Kind::Bare || answer.is_ok_and(|answer| answer.into_inner().status() == ServingStatus::Serving)
-}
-
-/// Operations that Redis was asked for. Each begins with exactly one of these reads, be it a script or a plain load.
-fn operations(redis: &RedisServer) -> u64 {
-    let stats = redis.cli(&["INFO", "commandstats"]);
-    let calls = |line: &str| {
-        let (name, rest) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
-        let counts = matches!(name, "get" | "getrange" | "zscore");
-        counts.then(|| rest.split(',').next()?.parse::<u64>().ok()).flatten()
-    };
-    stats.lines().filter_map(calls).sum()
-}
-
-fn redis_cpu(redis: &RedisServer) -> Duration {
-    let info = redis.cli(&["INFO", "cpu"]);
-    let seconds = |name: &str| {
-        let value = info.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("0");
-        Duration::from_secs_f64(value.trim().parse().expect("seconds"))
-    };
-    seconds("used_cpu_sys:") + seconds("used_cpu_user:")
+    *kind == Kind::Bare || answer.is_ok_and(|answer| answer.into_inner().status() == ServingStatus::Serving)
 }

@@ -2,12 +2,6 @@
 
 use std::{collections::BTreeMap, future::Future, path::Path, pin::Pin, sync::Arc, time::Duration};
 
-use axum::{
-    Router,
-    http::{StatusCode, header},
-    response::{IntoResponse, Response},
-    routing::get,
-};
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic_health::{
@@ -35,7 +29,7 @@ use crate::{
 };
 
 /// What parts are made from.
-pub struct Ground<'a> {
+pub struct Inputs<'a> {
     /// The settings.
     pub config: &'a Config,
     /// What the health service answers.
@@ -56,16 +50,16 @@ pub struct Parts {
     pub store: Arc<dyn Store>,
     /// The gRPC server.
     pub serve: Serve,
-    /// What the operations server offers besides probes.
-    pub operations: Router,
+    /// What the operations server shows of calls.
+    pub metrics: Arc<Metrics>,
 }
 
 /// The parts that the configuration means.
 ///
 /// # Errors
 /// The keys, the store or a provider cannot be had.
-pub async fn assemble(ground: Ground<'_>) -> Result<Parts, StartError> {
-    let config = ground.config;
+pub async fn assemble(inputs: Inputs<'_>) -> Result<Parts, StartError> {
+    let config = inputs.config;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
     let url: StoreUrl = config.store.url.expose().parse().map_err(|cause| StartError::Store(Box::new(cause)))?;
@@ -83,29 +77,18 @@ pub async fn assemble(ground: Ground<'_>) -> Result<Parts, StartError> {
         entropy,
         routes,
         messages,
-        tasks: ground.work.clone(),
+        tasks: inputs.work.clone(),
     };
     let otp = Arc::new(Otp::new(ports, config.tenants.clone()));
-    let backend = Backend { otp, clock, observer: metrics.clone(), tasks: ground.work };
+    let backend = Backend { otp, clock, observer: metrics.clone(), tasks: inputs.work };
     let settings = grpc_settings(config);
-    let health = HealthServer::new(HealthService::from_health_reporter(ground.health));
+    let health = HealthServer::new(HealthService::from_health_reporter(inputs.health));
     let serve: Serve = Box::new(move |listener, stop| {
         Box::pin(async move {
             server::serve(settings, backend, health, listener, stop.cancelled_owned()).await.map_err(Cause::from)
         })
     });
-    Ok(Parts {
-        store,
-        serve,
-        operations: Router::new().route("/metrics", get(move || std::future::ready(scrape(&metrics)))),
-    })
-}
-
-/// All figures, as Prometheus asks for them.
-fn scrape(metrics: &Metrics) -> Result<Response, StatusCode> {
-    let text = metrics.text().map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
-    let content_type = [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")];
-    Ok((content_type, text).into_response())
+    Ok(Parts { store, serve, metrics })
 }
 
 async fn open_store(config: &Config, url: StoreUrl, clock: Arc<dyn Clock>) -> Result<Arc<dyn Store>, StartError> {
@@ -152,13 +135,11 @@ fn routes(config: &Config, deps: &ProviderDeps) -> Result<Routes, StartError> {
 fn grpc_settings(config: &Config) -> GrpcSettings {
     GrpcSettings {
         max_in_flight: usize::try_from(config.server.max_in_flight).unwrap_or(usize::MAX),
-        default_request_time: config.server.request_timeout,
-        max_request_time: config.server.request_timeout,
+        max_connections: usize::try_from(config.server.max_connections).unwrap_or(usize::MAX),
+        request_timeout: config.server.request_timeout,
         max_timestamp_skew: config.requests.max_timestamp_skew,
         max_connection_age: config.server.max_connection_age.map(jittered),
-        drain_time: config.server.drain_timeout,
         reflection: config.server.reflection,
-        ..GrpcSettings::default()
     }
 }
 

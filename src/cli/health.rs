@@ -17,14 +17,14 @@ use crate::{
     readiness::{PROCESS, SERVICES},
 };
 
-const PATIENCE: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(2);
 
 pub(super) fn run(config: &Config, live: bool) -> ExitCode {
     let [otp, _] = SERVICES;
     let service = if live { PROCESS } else { otp };
     let address = reachable(config.server.listen);
     let asked = runtime::Builder::new_current_thread().enable_all().build().map_err(Cause::from).and_then(|runtime| {
-        let answer = runtime.block_on(async { timeout(PATIENCE, ask(address, service)).await });
+        let answer = runtime.block_on(async { timeout(TIMEOUT, ask(address, service)).await });
         answer.unwrap_or_else(|_| Err("no answer within 2 s".into()))
     });
     match asked {

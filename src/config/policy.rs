@@ -67,10 +67,13 @@ fn read_purpose(purposes: &mut Section<'_>, purpose: Purpose, weak: bool) -> Opt
     })
 }
 
+/// One key of a section, applied.
+type Change<P> = Box<dyn Fn(&mut P)>;
+
 /// What one section changes in a part of the policy.
 struct Layer<P> {
     path: String,
-    changes: Vec<Box<dyn Fn(&mut P)>>,
+    changes: Vec<Change<P>>,
 }
 
 impl<P> Default for Layer<P> {

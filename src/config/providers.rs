@@ -69,7 +69,7 @@ impl Providers {
     }
 
     /// Whether any provider prints codes.
-    pub fn print_codes(&self) -> bool {
+    pub(super) fn print_codes(&self) -> bool {
         self.by_name.values().any(|kind| is_console(Some(kind)))
     }
 }
@@ -81,7 +81,7 @@ fn read_one(section: &mut Section<'_>, name: &str) -> Option<Configured> {
     let given = section.text("kind", values::word(&kinds));
     let Some(kind) = given.or(named) else {
         let kinds: Vec<&str> = kinds.iter().map(|(kind, _)| *kind).collect();
-        section.missing("kind", &format!("{}", kinds.join(" or ")));
+        section.missing("kind", &kinds.join(" or "));
         // The other keys cannot be checked without the kind.
         section.forget_rest();
         return None;

@@ -48,7 +48,7 @@ pub struct Sandboxes {
 
 impl Sandboxes {
     /// Whether no destination is listed.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.common.is_empty() && self.by_tenant.values().all(BTreeMap::is_empty)
     }
 }

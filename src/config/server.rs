@@ -17,6 +17,8 @@ pub struct Server {
     pub listen: SocketAddr,
     /// How many calls may be in flight; more are refused before any work.
     pub max_in_flight: u32,
+    /// Connections open at once; more are closed as soon as they are accepted.
+    pub max_connections: u32,
     /// How long a call may take at most, whatever the caller's own deadline.
     pub request_timeout: Duration,
     /// Whether reflection is served.
@@ -37,7 +39,8 @@ impl Server {
         };
         Self {
             listen: section.text("listen", values::address).unwrap_or_else(|| local(50051)),
-            max_in_flight: section.integer("max_in_flight", 1..=1_000_000).unwrap_or(4096),
+            max_in_flight: section.integer("max_in_flight", 1..=1_000_000).unwrap_or(512),
+            max_connections: section.integer("max_connections", 1..=1_000_000).unwrap_or(4096),
             request_timeout: section.text("request_timeout", values::span(SECOND..=60 * SECOND)).unwrap_or(10 * SECOND),
             reflection: section.boolean("reflection").unwrap_or(true),
             drain_delay: section

@@ -47,12 +47,12 @@ impl Store {
     }
 
     /// Whether the store lives in this process, so that no other process needs its keys.
-    pub fn is_embedded(&self) -> bool {
+    pub(super) fn is_embedded(&self) -> bool {
         self.url.expose().starts_with(EMBEDDED)
     }
 
     /// The scheme of the address, the only part that may be printed.
-    pub fn scheme(&self) -> &'static str {
+    pub(crate) fn scheme(&self) -> &'static str {
         SCHEMES.into_iter().find(|scheme| self.url.expose().starts_with(scheme)).unwrap_or("unknown")
     }
 }

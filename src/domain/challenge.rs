@@ -162,11 +162,15 @@ impl Challenge {
         self.option_at(index).map_or(Contact([0; 8]), |option| option.contact)
     }
 
-    /// The contact whose failures an attempt now would add to: of the live code; after the end, of the last send.
-    pub fn contact_of_attempt(&self) -> Contact {
-        let live = self.live_code().map(|code| code.option);
-        let last = || self.timeline.iter().rev().find_map(|event| event.option);
-        self.contact(live.or_else(last).unwrap_or(0))
+    /// The option whose code an attempt would now be compared with: of the live code; after the end, of the last code that may
+    /// have arrived.
+    pub fn option_of_attempt(&self) -> Option<u8> {
+        match &self.phase {
+            Phase::Open(open) => open.code.as_ref().map(|code| code.option),
+            Phase::Ended(_) => {
+                self.timeline.iter().rev().filter(|event| event.kind.shows_a_code()).find_map(|event| event.option)
+            }
+        }
     }
 
     /// How many attempts are left.

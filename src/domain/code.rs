@@ -229,7 +229,7 @@ mod tests {
             assert!(!codes[..index].contains(code), "{index}");
         }
         let mut other_send = live(0, 1);
-        other_send.send_number = 9;
+        other_send.send = 9;
         let same = material(&challenge(7, None), &other_send);
         assert_eq!(same, material(&challenge(7, None), &live(0, 1)), "a repeated code is the same code");
     }

@@ -104,20 +104,20 @@ impl Lockout {
         self.total.failures
     }
 
-    /// Failures left for a contact before the next lock; 0 while locked.
-    pub(super) fn budget(&self, contact: Contact, now: Timestamp, policy: &LockPolicy) -> u32 {
-        if self.locked(contact, now).is_some() {
-            return 0;
-        }
+    /// Failures left for a contact that is not locked, up to and with the one that locks.
+    pub(super) fn budget(&self, contact: Contact, policy: &LockPolicy) -> u32 {
         self.total.budget(policy).min(self.count_of(contact).budget(policy))
     }
 
     /// Until when another attempt for a contact is denied, because the pending failures, once counted, would lock.
     pub(super) fn denied_by_pending(&self, contact: Contact, policy: &LockPolicy) -> Option<Timestamp> {
-        let of_contact = |pending: &&PendingFailure| self.shares_count(pending.contact, contact);
+        let ends = |pending: &PendingFailure| pending.lease_until;
+        let of_contact = || self.pending.iter().filter(|pending| self.shares_count(pending.contact, contact));
+        if of_contact().count() >= count(self.count_of(contact).budget(policy)) {
+            return of_contact().map(ends).min();
+        }
         let in_total = self.pending.len() >= count(self.total.budget(policy));
-        let of_it = self.pending.iter().filter(of_contact).count() >= count(self.count_of(contact).budget(policy));
-        if in_total || of_it { self.pending.iter().map(|pending| pending.lease_until).min() } else { None }
+        in_total.then(|| self.pending.iter().map(ends).min()).flatten()
     }
 
     /// Counts a failure, and locks where a count reaches a rung of the ladder.
@@ -151,6 +151,11 @@ impl Lockout {
     /// Removes the pending failure of that reservation and no other.
     pub(super) fn remove_pending(&mut self, token: Token) {
         self.pending.retain(|pending| pending.token != token);
+    }
+
+    /// Whether the failure of that reservation is pending.
+    pub(super) fn has_pending(&self, token: Token) -> bool {
+        self.pending.iter().any(|pending| pending.token == token)
     }
 
     /// Whether [`Self::drop_overdue`] has something to drop.
@@ -216,7 +221,8 @@ impl Count {
     fn add(&mut self, now: Timestamp, policy: &LockPolicy) {
         self.failures = self.failures.saturating_add(1);
         if let Some(until) = lock_at(self.failures, now, policy) {
-            self.lock = Some(Lock { until });
+            // The answer of a provider may count under a lock that a longer ladder has set.
+            self.lock = Some(Lock::longer(self.lock, Lock { until }));
         }
     }
 

@@ -64,7 +64,7 @@ pub enum Created {
 }
 
 /// What became of a SendOtp.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sent {
     /// On its way.
     Success(Dispatch),

@@ -29,7 +29,7 @@ use std::sync::Arc;
 
 use super::{
     challenge::{Answer, Challenge, ContactAddress, Ended, Event, EventKind, MAX_EVENTS, Phase, Reply},
-    ids::{Contact, IdempotencyKey, Token},
+    ids::{IdempotencyKey, Token},
     lockout::Lockout,
     outcome::Locked,
     policy::LockPolicy,
@@ -93,12 +93,16 @@ pub fn decide<C: Command>(before: &State, command: &C, now: Timestamp, policy: &
     let mut state = before.clone();
     let judged = Judged { now, time: now.max(state.challenge.latest_at), policy };
     settle_overdue(&mut state, command.settles(), &judged);
+    let without_overdue = Arc::clone(&state.lockout);
     let outcome = command.apply(&mut state, &judged);
     if state.challenge.is_overdue(judged.time) {
         state.challenge_mut().end(Ended::Expired);
     }
     if state.challenge != before.challenge {
         state.challenge_mut().latest_at = judged.time;
+    } else if state.lockout == without_overdue {
+        // Overdue failures of other challenges are no reason to write: the next commit drops them.
+        state.lockout = Arc::clone(&before.lockout);
     }
     Decision { state, outcome }
 }
@@ -118,7 +122,11 @@ fn settle_overdue(state: &mut State, except: Option<Token>, at: &Judged<'_>) {
         && at.time >= asking.lease_until
         && except != Some(asking.token)
     {
+        let token = asking.token;
         ask::settle_as_unknown(state.challenge_mut(), at.time);
+        if state.lockout.has_pending(token) {
+            state.lockout_mut().remove_pending(token);
+        }
     }
 }
 
@@ -131,9 +139,13 @@ impl State {
         Arc::make_mut(&mut self.lockout)
     }
 
-    /// The lock that stops attempts and sends for a contact.
-    fn locked(&self, contact: Contact, now: Timestamp) -> Option<Locked> {
-        Locked::later(self.lockout.locked(contact, now), self.account_lock)
+    /// The lock that stops attempts and sends for an option; without an option, the lock that stops everything.
+    fn locked(&self, option: Option<u8>, now: Timestamp) -> Option<Locked> {
+        let lock = match option {
+            Some(index) => self.lockout.locked(self.challenge.contact(index), now),
+            None => self.lockout.account_locked(now),
+        };
+        Locked::later(lock, self.account_lock)
     }
 }
 
@@ -157,6 +169,12 @@ impl Challenge {
     /// Whether it ends because its time has run out. While a provider judges a code that was typed in time, it does not.
     fn is_overdue(&self, time: Timestamp) -> bool {
         self.open().is_some_and(|open| open.asking.is_none()) && time >= self.expires_at()
+    }
+
+    /// From when on a send is accepted: not before the gap has passed and the send in flight is settled.
+    fn accepts_send_at(&self) -> Timestamp {
+        let in_flight = self.sending.as_ref().map(|sending| sending.lease_until);
+        in_flight.unwrap_or_default().max(self.next_send_at)
     }
 
     /// Ends it with its last attempt, unless an attempt is still without an outcome: that one may be the right one.

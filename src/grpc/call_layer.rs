@@ -9,14 +9,14 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{Request, Response};
+use http::{Request, Response, StatusCode, header::CONTENT_TYPE};
 use tonic::{Status, body::Body, service::Routes};
 use tower::Service;
 
 use super::{
     call::Call,
     call_log::InFlightCall,
-    deadline::RequestTime,
+    deadline::RequestTimeout,
     method::{Method, RpcTarget},
     proto::{
         otp_admin_service_server::{OtpAdminService, OtpAdminServiceServer},
@@ -35,7 +35,7 @@ type Answering = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>>
 #[derive(Clone)]
 pub(crate) struct CallRules {
     pub(crate) permits: CallPermits,
-    pub(crate) time: RequestTime,
+    pub(crate) timeout: RequestTimeout,
     pub(crate) max_message_bytes: usize,
     pub(crate) observer: Arc<dyn CallObserver>,
 }
@@ -73,6 +73,10 @@ impl<O: OtpService, A: OtpAdminService> Service<Request<Body>> for CallLayer<O, 
             return Box::pin(self.framework.call(request));
         }
         let call = InFlightCall::start(target, Arc::clone(&self.rules.observer));
+        if !is_grpc(&request) {
+            call.end(Some(&status::unimplemented()));
+            return Box::pin(future::ready(Ok(unsupported_media_type())));
+        }
         match (target, self.rules.permits.admit(target)) {
             (_, Admission::Shed) => refuse(call, &status::overloaded()),
             (RpcTarget::Contract(method), Admission::Admitted(permit)) => self.pass(request, method, call, permit),
@@ -89,7 +93,7 @@ impl<O: OtpService, A: OtpAdminService> CallLayer<O, A> {
         call: InFlightCall,
         permit: CallPermit,
     ) -> Answering {
-        let deadline = self.rules.time.deadline(request.headers());
+        let deadline = self.rules.timeout.deadline(request.headers());
         let record = Arc::clone(&call.record);
         request.extensions_mut().insert(Call { method, deadline, permit, record });
         let answer = if method.is_for_operators() { self.admin.call(request) } else { self.otp.call(request) };
@@ -105,6 +109,20 @@ impl<O: OtpService, A: OtpAdminService> CallLayer<O, A> {
             Ok(response)
         })
     }
+}
+
+/// Whether the body is gRPC's: `application/grpc`, alone or with a suffix or parameters. JSON would be read as a message.
+fn is_grpc(request: &Request<Body>) -> bool {
+    let content_type = request.headers().get(CONTENT_TYPE).map(|value| value.as_bytes());
+    let rest = content_type.and_then(|content_type| content_type.strip_prefix(b"application/grpc"));
+    rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+}
+
+/// What the specification of gRPC asks for: a status of HTTP, since the client does not speak gRPC.
+fn unsupported_media_type() -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+    response
 }
 
 /// Answers without looking at the request.

@@ -1,4 +1,5 @@
-//! Until when an answer is of use: the caller's `grpc-timeout`, capped, less what it takes to say that it was missed.
+//! The call's deadline: the caller's `grpc-timeout`, capped, minus a margin so that our DEADLINE_EXCEEDED is sent before
+//! tonic's CANCELLED.
 //!
 //! tonic enforces the same header around all our layers and answers CANCELLED, which meshes take as an invitation to
 //! retry. So ours must fire first.
@@ -15,16 +16,11 @@ const MAX_DIGITS: usize = 8;
 /// How much earlier than the caller's deadline we answer, at most.
 const MAX_MARGIN: Duration = Duration::from_millis(50);
 
-/// How long a call may take.
+/// How long a call may take at most, whatever its `grpc-timeout`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct RequestTime {
-    /// Without `grpc-timeout`.
-    pub(crate) default: Duration,
-    /// However much `grpc-timeout` asks for.
-    pub(crate) max: Duration,
-}
+pub(crate) struct RequestTimeout(pub(crate) Duration);
 
-impl RequestTime {
+impl RequestTimeout {
     /// When a call with these headers, arriving now, must have been answered.
     pub(crate) fn deadline(self, headers: &HeaderMap) -> Deadline {
         Deadline::after(self.budget(headers))
@@ -33,7 +29,7 @@ impl RequestTime {
     fn budget(self, headers: &HeaderMap) -> Duration {
         let asked = headers.get(GRPC_TIMEOUT).and_then(|value| value.to_str().ok()).and_then(parse_timeout);
         // A malformed value counts as absent, as it does for tonic: the two must not differ in what they enforce.
-        asked.map_or(self.default, before).min(self.max)
+        asked.map_or(self.0, before).min(self.0)
     }
 }
 
@@ -96,14 +92,14 @@ mod tests {
 
     #[test]
     fn the_budget_ends_before_the_callers_and_is_capped() {
-        let time = RequestTime { default: Duration::from_secs(10), max: Duration::from_secs(30) };
+        let time = RequestTimeout(Duration::from_secs(30));
         let budget = |value: Option<&'static str>| {
             let mut headers = HeaderMap::new();
             value.map(|value| headers.insert(GRPC_TIMEOUT, HeaderValue::from_static(value)));
             time.budget(&headers)
         };
-        assert_eq!(budget(None), Duration::from_secs(10));
-        assert_eq!(budget(Some("rubbish")), Duration::from_secs(10));
+        assert_eq!(budget(None), Duration::from_secs(30));
+        assert_eq!(budget(Some("rubbish")), Duration::from_secs(30));
         assert_eq!(budget(Some("1H")), Duration::from_secs(30));
         assert_eq!(budget(Some("20S")), Duration::from_millis(19_950));
         assert_eq!(budget(Some("200m")), Duration::from_millis(190));

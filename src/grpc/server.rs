@@ -2,14 +2,14 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use tokio::{net::TcpListener, sync::oneshot};
+use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
 use tonic::{service::Routes, transport::Server};
 use tonic_health::pb::health_server::{Health, HealthServer};
 
 use super::{
     call_layer::{CallLayer, CallRules},
-    deadline::RequestTime,
+    deadline::RequestTimeout,
     listen::Incoming,
     otp::Handlers,
     proto::{
@@ -24,6 +24,8 @@ use crate::{
     service::Otp,
 };
 
+/// The largest request.
+const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 /// The largest answer: a described challenge with a full timeline has a tenth of it.
 const MAX_ANSWER_BYTES: usize = 256 * 1024;
 const MAX_HEADER_LIST_BYTES: u32 = 16 * 1024;
@@ -36,41 +38,19 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// The bounds of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GrpcSettings {
-    /// The largest request message, in bytes.
-    pub max_message_bytes: usize,
-    /// How many calls are worked on at once; more are shed. A cancel has as many places of its own.
+    /// How many calls are worked on at once; more are shed. A cancel has as many permits of its own.
     pub max_in_flight: usize,
     /// How many connections are open at once; more are closed as soon as they are accepted.
     pub max_connections: usize,
-    /// How long a call without `grpc-timeout` may take.
-    pub default_request_time: Duration,
-    /// How long a call may take at most.
-    pub max_request_time: Duration,
-    /// How far `request_timestamp` may be from the clock; `None`: as far as it likes.
+    /// How long a call may take at most, whatever its `grpc-timeout`.
+    pub request_timeout: Duration,
+    /// How far `request_timestamp` may be from the clock; `None`: any.
     pub max_timestamp_skew: Option<Duration>,
     /// When a connection is told to go away once its calls have ended, so that callers find new replicas; `None`:
     /// never. Best jittered by the process, so that replicas started together do not lose their connections together.
     pub max_connection_age: Option<Duration>,
-    /// How long connections may take to end after the shutdown, before they are left.
-    pub drain_time: Duration,
     /// Whether reflection is served, v1 and v1alpha.
     pub reflection: bool,
-}
-
-impl Default for GrpcSettings {
-    fn default() -> Self {
-        Self {
-            max_message_bytes: 64 * 1024,
-            max_in_flight: 1024,
-            max_connections: 4096,
-            default_request_time: Duration::from_secs(10),
-            max_request_time: Duration::from_secs(30),
-            max_timestamp_skew: None,
-            max_connection_age: None,
-            drain_time: Duration::from_secs(30),
-            reflection: true,
-        }
-    }
 }
 
 /// What the server works with.
@@ -98,7 +78,8 @@ pub enum ServeError {
 }
 
 /// Serves on a listener until `shutdown` ends. Then nothing is accepted any more, calls in flight are answered, and
-/// connections are given [`GrpcSettings::drain_time`] to end.
+/// `serve` returns when all connections have ended. A client that keeps one open keeps `serve` waiting: the drain of the
+/// process sets the limit.
 ///
 /// # Errors
 /// The server cannot start or died.
@@ -123,26 +104,7 @@ async fn serve_services<O: OtpService, A: OtpAdminService>(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     let incoming = Incoming::new(listener, settings.max_connections, services.rules.permits.clone());
-    let (ending, ended) = oneshot::channel();
-    let shutdown = async move {
-        shutdown.await;
-        // Nobody listens any more only when the server has ended by itself.
-        let _ = ending.send(());
-    };
-    let serving = builder(settings).serve_with_incoming_shutdown(services, incoming, shutdown);
-    tokio::select! {
-        result = serving => Ok(result?),
-        () = drained(ended, settings.drain_time) => {
-            tracing::warn!("connections were still open at the end of the drain time");
-            Ok(())
-        }
-    }
-}
-
-async fn drained(ended: oneshot::Receiver<()>, drain_time: Duration) {
-    // An error means that the server has ended by itself, which the other branch reports.
-    let _ = ended.await;
-    tokio::time::sleep(drain_time).await;
+    Ok(builder(settings).serve_with_incoming_shutdown(services, incoming, shutdown).await?)
 }
 
 fn builder(settings: GrpcSettings) -> Server {
@@ -167,16 +129,16 @@ fn services<O: OtpService, A: OtpAdminService, H: Health>(
 ) -> Result<CallLayer<O, A>, tonic_reflection::server::Error> {
     let rules = CallRules {
         permits: CallPermits::new(settings.max_in_flight),
-        time: RequestTime { default: settings.default_request_time, max: settings.max_request_time },
-        max_message_bytes: settings.max_message_bytes,
+        timeout: RequestTimeout(settings.request_timeout),
+        max_message_bytes: MAX_MESSAGE_BYTES,
         observer,
     };
     // No compression: messages are small, and a secret beside text of an attacker's choice must not be compressed.
     let otp = OtpServiceServer::from_arc(otp)
-        .max_decoding_message_size(settings.max_message_bytes)
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_ANSWER_BYTES);
     let admin = OtpAdminServiceServer::from_arc(admin)
-        .max_decoding_message_size(settings.max_message_bytes)
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_ANSWER_BYTES);
     Ok(CallLayer { rules: Arc::new(rules), otp, admin, framework: framework(settings, health)? })
 }

@@ -5,7 +5,8 @@ use std::future::pending;
 use super::*;
 use crate::readiness::tests::{Board, Moody};
 
-const PATIENCE: Patience = Patience { delay: Duration::from_secs(5), timeout: Duration::from_secs(30) };
+const TIMEOUTS: DrainTimeouts =
+    DrainTimeouts { drain_delay: Duration::from_secs(5), drain_timeout: Duration::from_secs(30) };
 
 struct Bench {
     readiness: Readiness,
@@ -27,7 +28,7 @@ impl Bench {
         let Self { readiness, stop_grpc, work, store, .. } = self;
         let day = Duration::from_secs(86_400);
         let start = Deadline::after(day);
-        Draining { readiness, stop_grpc, grpc, work, store }.run(PATIENCE).await;
+        Draining { readiness, stop_grpc, grpc, work, store }.run(TIMEOUTS).await;
         Duration::from_secs(day.saturating_sub(start.remaining()).as_secs())
     }
 
@@ -41,7 +42,7 @@ impl Bench {
 async fn a_quiet_server_drains_within_the_delay() {
     let bench = Bench::new().await;
     let took = bench.drain(Some(bench.polite_server())).await;
-    assert_eq!(took, PATIENCE.delay);
+    assert_eq!(took, TIMEOUTS.drain_delay);
     assert!(bench.stop_grpc.is_cancelled());
     assert_eq!(bench.store.mood(), Moody::CLOSED);
 }
@@ -72,7 +73,7 @@ async fn calls_work_and_store_that_never_end_are_cut_off() {
     bench.work.spawn(pending::<()>());
     bench.store.is(Moody::HANGS);
     let took = bench.drain(Some(bench.tasks.spawn(pending()))).await;
-    assert_eq!(took, PATIENCE.delay + PATIENCE.timeout + CLOSE_TIMEOUT);
+    assert_eq!(took, TIMEOUTS.drain_delay + TIMEOUTS.drain_timeout + CLOSE_TIMEOUT);
 }
 
 #[tokio::test(start_paused = true)]

@@ -12,16 +12,16 @@ const CODE_UNITS: usize = 70;
 
 /// The size of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Size {
+pub(super) struct Size {
     /// Septets, or code units of UCS-2.
-    pub units: usize,
+    pub(super) units: usize,
     /// The first character that GSM-7 does not have. `None`: the text is in GSM-7.
-    pub foreign: Option<char>,
+    pub(super) foreign: Option<char>,
 }
 
 impl Size {
     /// Measures a text.
-    pub fn of(text: &str) -> Self {
+    pub(super) fn of(text: &str) -> Self {
         match text.chars().find(|c| septets(*c).is_none()) {
             None => Self { units: text.chars().filter_map(septets).sum(), foreign: None },
             foreign => Self { units: text.encode_utf16().count(), foreign },
@@ -29,12 +29,12 @@ impl Size {
     }
 
     /// How many units one segment has.
-    pub fn room(&self) -> usize {
+    pub(super) fn room(&self) -> usize {
         if self.foreign.is_none() { SEPTETS } else { CODE_UNITS }
     }
 
     /// Whether it is more than one segment.
-    pub fn overflows(&self) -> bool {
+    pub(super) fn overflows(&self) -> bool {
         self.units > self.room()
     }
 }

@@ -20,7 +20,7 @@ pub enum SmsSuffix {
 
 impl SmsSuffix {
     /// The most bytes of a message that the SMS Retriever accepts.
-    pub const RETRIEVER_BYTES: usize = 140;
+    pub(super) const RETRIEVER_BYTES: usize = 140;
 
     /// For the site with this host.
     ///
@@ -44,7 +44,7 @@ impl SmsSuffix {
     ///
     /// # Errors
     /// What a hash must be.
-    pub fn sms_retriever(hash: &str) -> Result<Self, String> {
+    pub(crate) fn sms_retriever(hash: &str) -> Result<Self, String> {
         let letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
         let fits = hash.len() == HASH_LENGTH && hash.bytes().all(letter);
         if fits { Ok(Self::SmsRetriever(hash.to_owned())) } else { Err("must be 11 of [A-Za-z0-9+/]".to_owned()) }
@@ -61,7 +61,7 @@ impl SmsSuffix {
 }
 
 /// The host that a message binds its code to, as a phone reads it (section 3.2 of the WICG's text).
-pub fn bound_host(text: &str) -> Option<&str> {
+pub(super) fn bound_host(text: &str) -> Option<&str> {
     let last = text.rsplit(['\n', '\r']).next()?;
     let (host, rest) = last.strip_prefix('@')?.split_once(' ')?;
     let code = rest.strip_prefix('#')?;

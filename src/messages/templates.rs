@@ -8,9 +8,9 @@ use std::collections::BTreeSet;
 use crate::domain::{purpose::Purpose, route::Goal, route::Scope};
 
 /// The variables of every template.
-pub const COMMON: [&str; 3] = ["code", "minutes", "brand"];
+pub(super) const COMMON: [&str; 3] = ["code", "minutes", "brand"];
 /// The variables of templates for transactions.
-pub const OF_TRANSACTIONS: [&str; 4] = ["amount", "currency", "payee", "reference"];
+pub(super) const OF_TRANSACTIONS: [&str; 4] = ["amount", "currency", "payee", "reference"];
 
 const MAX_TEXT: usize = 2000;
 const MAX_LOCALE: usize = 35;
@@ -30,13 +30,13 @@ pub struct Template {
 
 /// How specifically a template fits, the most important part first: a template of the tenant, then the language that the
 /// person reads, then the purpose, then the channel.
-pub type Fit = (bool, usize, bool, bool);
+pub(super) type Fit = (bool, usize, bool, bool);
 
 impl Template {
     /// How specifically it fits. `None` where it does not.
     ///
     /// Only templates for transactions fit a transaction, because no other shows what the person agrees to.
-    pub fn fit(&self, goal: &Goal<'_>, locale: &str) -> Option<Fit> {
+    pub(super) fn fit(&self, goal: &Goal<'_>, locale: &str) -> Option<Fit> {
         let Scope { tenant, purpose, channel, .. } = &self.scope;
         let fits = self.is_for_transactions() == (goal.purpose == Purpose::Transaction)
             && covers(&self.locale, locale)
@@ -45,12 +45,12 @@ impl Template {
     }
 
     /// Whether it shows what the person agrees to.
-    pub fn is_for_transactions(&self) -> bool {
+    pub(super) fn is_for_transactions(&self) -> bool {
         self.scope.purpose == Some(Purpose::Transaction)
     }
 
     /// Its errors: what it must not hold, and what it lacks.
-    pub fn faults(&self, has_brand: bool) -> Vec<String> {
+    pub(super) fn faults(&self, has_brand: bool) -> Vec<String> {
         let text = &self.text;
         let mut faults = Vec::new();
         if text.is_empty() || text.chars().count() > MAX_TEXT || text.contains(|c: char| c.is_control() && c != '\n') {
@@ -90,7 +90,7 @@ fn covers(language: &str, reader: &str) -> bool {
 ///
 /// # Errors
 /// What a tag must be.
-pub fn locale(text: &str) -> Result<String, String> {
+pub(crate) fn locale(text: &str) -> Result<String, String> {
     let subtag = |part: &str| (1..=8).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_alphanumeric());
     let first = text.split('-').next().unwrap_or_default();
     let language = (2..=8).contains(&first.len()) && first.bytes().all(|byte| byte.is_ascii_alphabetic());

@@ -21,20 +21,21 @@ async fn get_path(port: u16, path: &str) -> String {
 
 #[tokio::test]
 async fn probes_tell_the_state() {
-    let (state, followed) = watch::channel(State::Starting);
+    let (state, followed) = watch::channel(ServingState::Starting);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let stop = CancellationToken::new();
-    let served = TaskTracker::new().spawn(serve(listener, router(followed), stop.clone()));
+    let served = TaskTracker::new().spawn(serve(listener, router(followed, Arc::default()), stop.clone()));
 
     assert_eq!(get_path(port, "/livez").await, "200 alive");
     assert_eq!(get_path(port, "/readyz").await, "503 starting");
-    state.send_replace(State::Serving);
+    state.send_replace(ServingState::Serving);
     assert_eq!(get_path(port, "/readyz").await, "200 serving");
-    state.send_replace(State::StoreTrouble);
+    state.send_replace(ServingState::StoreTrouble);
     assert_eq!(get_path(port, "/readyz").await, "503 store");
-    state.send_replace(State::Draining);
+    state.send_replace(ServingState::Draining);
     assert_eq!(get_path(port, "/readyz").await, "503 draining");
+    assert!(get_path(port, "/metrics").await.starts_with("200 # "));
     assert_eq!(get_path(port, "/").await, "404");
 
     stop.cancel();

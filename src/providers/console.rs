@@ -36,7 +36,7 @@ use crate::{
 const MAX_QUEUED: usize = 256;
 
 /// Prints one line per message to standard output, and appends the same as JSON to a file where one is set.
-pub struct Console {
+pub(crate) struct Console {
     name: String,
     capabilities: Capabilities,
     queue: mpsc::Sender<Queued>,
@@ -79,7 +79,7 @@ impl Console {
     ///
     /// # Errors
     /// The file cannot be opened for appending, or no thread can be started.
-    pub fn new(name: &str, file: Option<&Path>) -> io::Result<Self> {
+    pub(crate) fn new(name: &str, file: Option<&Path>) -> io::Result<Self> {
         Self::with_screen(name, io::stdout(), file.map(open).transpose()?)
     }
 

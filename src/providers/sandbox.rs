@@ -21,13 +21,13 @@ use crate::{
 };
 
 /// The name that records and logs show.
-pub const NAME: &str = "sandbox";
+pub(crate) const NAME: &str = "sandbox";
 
 /// The codes of destinations, in canonical form.
-pub type KnownCodes = BTreeMap<String, Secret<String>>;
+pub(crate) type KnownCodes = BTreeMap<String, Secret<String>>;
 
 /// Accepts known codes and sends nothing.
-pub struct Sandbox {
+pub(crate) struct Sandbox {
     capabilities: Capabilities,
     common: KnownCodes,
     by_tenant: BTreeMap<Tenant, KnownCodes>,
@@ -35,7 +35,7 @@ pub struct Sandbox {
 
 impl Sandbox {
     /// A sandbox of these destinations: of all tenants, and of single ones.
-    pub fn new(common: KnownCodes, by_tenant: BTreeMap<Tenant, KnownCodes>) -> Self {
+    pub(crate) fn new(common: KnownCodes, by_tenant: BTreeMap<Tenant, KnownCodes>) -> Self {
         let capabilities = Capabilities {
             code_owner: CodeOwner::Provider { check_repeatable: true },
             channels: Channel::ALL.to_vec(),

@@ -142,10 +142,9 @@ fn by_code(code: i64, answer: &Inbound) -> Delivered {
     match code {
         // Undeliverable: the person is not on WhatsApp, has not accepted its terms, or has too old a version.
         131_026 => Delivered::Rejected,
-        // Limits of the app, the account and the throughput; too much suspected spam; too many messages to this person.
-        4 | 80_007 | 130_429 | 131_048 | 131_056 => Delivered::Failed(answer::unavailable(answer)),
-        // The business account is in maintenance.
-        131_057 => Delivered::Failed(answer::unavailable(answer)),
+        // Limits of the app, the account and the throughput; too much suspected spam; too many messages to this person; the
+        // business account is in maintenance.
+        4 | 80_007 | 130_429 | 131_048 | 131_056 | 131_057 => Delivered::Failed(answer::unavailable(answer)),
         // The sender is the destination, or the destination is not among the numbers that a test account may write to. The
         // message was refused, and the destination may still be good for another provider.
         131_021 | 131_030 => Delivered::Failed(Failure::Refused),

@@ -117,7 +117,7 @@ impl Bench {
         Self { readiness, store, board }
     }
 
-    async fn after(&self, millis: u64) -> State {
+    async fn after(&self, millis: u64) -> ServingState {
         sleep(Duration::from_millis(millis)).await;
         *self.readiness.subscribe().borrow()
     }
@@ -130,33 +130,33 @@ impl Bench {
 #[tokio::test(start_paused = true)]
 async fn serves_from_the_first_answer_of_the_store() {
     let bench = Bench::new(Moody::FAILS).await;
-    assert_eq!(bench.after(7500).await, State::Starting);
+    assert_eq!(bench.after(7500).await, ServingState::Starting);
     assert!(!bench.serves(SERVICES[0]));
     assert!(bench.serves(PROCESS));
     bench.store.is(Moody::WELL);
-    assert_eq!(bench.after(1000).await, State::Serving);
+    assert_eq!(bench.after(1000).await, ServingState::Serving);
     assert!(bench.serves(SERVICES[0]));
 }
 
 #[tokio::test(start_paused = true)]
 async fn serves_at_once_where_the_store_is_well() {
     let bench = Bench::new(Moody::WELL).await;
-    assert_eq!(bench.after(1).await, State::Serving);
+    assert_eq!(bench.after(1).await, ServingState::Serving);
 }
 
 #[tokio::test(start_paused = true)]
 async fn five_seconds_of_trouble_turn_it_and_one_success_turns_it_back() {
     for trouble in [Moody::FAILS, Moody::HANGS] {
         let bench = Bench::new(Moody::WELL).await;
-        assert_eq!(bench.after(500).await, State::Serving);
+        assert_eq!(bench.after(500).await, ServingState::Serving);
         bench.store.is(trouble);
         // The first failing check begins at 1 s.
-        assert_eq!(bench.after(5400).await, State::Serving);
-        assert_eq!(bench.after(1700).await, State::StoreTrouble);
+        assert_eq!(bench.after(5400).await, ServingState::Serving);
+        assert_eq!(bench.after(1700).await, ServingState::StoreTrouble);
         assert!(!bench.serves(SERVICES[1]));
         assert!(bench.serves(PROCESS));
         bench.store.is(Moody::WELL);
-        assert_eq!(bench.after(2100).await, State::Serving);
+        assert_eq!(bench.after(2100).await, ServingState::Serving);
         assert!(bench.serves(SERVICES[1]));
     }
 }
@@ -167,9 +167,9 @@ async fn a_success_in_between_starts_the_count_again() {
     bench.after(500).await;
     for _ in 0..4 {
         bench.store.is(Moody::FAILS);
-        assert_eq!(bench.after(4000).await, State::Serving);
+        assert_eq!(bench.after(4000).await, ServingState::Serving);
         bench.store.is(Moody::WELL);
-        assert_eq!(bench.after(1000).await, State::Serving);
+        assert_eq!(bench.after(1000).await, ServingState::Serving);
     }
 }
 
@@ -181,7 +181,7 @@ async fn draining_is_told_at_once_and_is_final() {
     for service in [SERVICES[0], SERVICES[1], PROCESS] {
         assert!(!bench.serves(service));
     }
-    assert_eq!(bench.after(10_000).await, State::Draining);
-    bench.readiness.enter(State::Serving).await;
+    assert_eq!(bench.after(10_000).await, ServingState::Draining);
+    bench.readiness.enter(ServingState::Serving).await;
     assert!(!bench.serves(SERVICES[0]));
 }

@@ -25,7 +25,7 @@ impl<'a> Section<'a> {
     }
 
     /// Reads a section; one that is not there reads as empty.
-    pub fn section<T>(&mut self, name: &str, read: impl FnOnce(&mut Section<'a>) -> T) -> T {
+    pub(crate) fn section<T>(&mut self, name: &str, read: impl FnOnce(&mut Section<'a>) -> T) -> T {
         let path = self.path_of(name);
         let table = match self.remove(name) {
             None => Ok(Table::default()),
@@ -48,17 +48,17 @@ impl<'a> Section<'a> {
     }
 
     /// The keys that have not been asked for: for sections whose keys the operator chooses.
-    pub fn names(&self) -> Vec<String> {
+    pub(crate) fn names(&self) -> Vec<String> {
         self.table.0.keys().cloned().collect()
     }
 
     /// Whether the section has no keys.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.table.0.is_empty()
     }
 
     /// `true` or `false`.
-    pub fn boolean(&mut self, name: &str) -> Option<bool> {
+    pub(crate) fn boolean(&mut self, name: &str) -> Option<bool> {
         self.value(name, |node| match node {
             Node::Value(toml::Value::Boolean(value)) => Ok(value),
             Node::Text(text) => {
@@ -69,7 +69,7 @@ impl<'a> Section<'a> {
     }
 
     /// A whole number.
-    pub fn integer<N>(&mut self, name: &str, range: RangeInclusive<N>) -> Option<N>
+    pub(crate) fn integer<N>(&mut self, name: &str, range: RangeInclusive<N>) -> Option<N>
     where
         N: TryFrom<i64> + PartialOrd + Display,
     {
@@ -77,7 +77,7 @@ impl<'a> Section<'a> {
     }
 
     /// A whole number; `say` may add to the message where it is out of range.
-    pub fn integer_or<N>(
+    pub(crate) fn integer_or<N>(
         &mut self,
         name: &str,
         range: RangeInclusive<N>,
@@ -100,7 +100,7 @@ impl<'a> Section<'a> {
     }
 
     /// A text that `parse` accepts.
-    pub fn text<T>(&mut self, name: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+    pub(crate) fn text<T>(&mut self, name: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
         self.value(name, |node| match node {
             Node::Value(toml::Value::String(text)) | Node::Text(text) => parse(&text),
             _ => Err("must be a text in quotes".to_owned()),
@@ -108,12 +108,12 @@ impl<'a> Section<'a> {
     }
 
     /// A text that may be empty, which means unset, so that a variable can undo what the file says.
-    pub fn optional_text<T>(&mut self, name: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+    pub(crate) fn optional_text<T>(&mut self, name: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
         self.text(name, |text| if text.is_empty() { Ok(None) } else { parse(text).map(Some) }).flatten()
     }
 
     /// A list of texts, each of which `parse` accepts.
-    pub fn list<T>(
+    pub(crate) fn list<T>(
         &mut self,
         name: &str,
         lengths: RangeInclusive<usize>,
@@ -141,7 +141,7 @@ impl<'a> Section<'a> {
     }
 
     /// Drops the keys that have not been asked for, without an error: it is not known whether they belong here.
-    pub fn forget_rest(&mut self) {
+    pub(crate) fn forget_rest(&mut self) {
         self.table = Table::default();
     }
 
@@ -151,12 +151,12 @@ impl<'a> Section<'a> {
     }
 
     /// Adds an error that concerns several settings, unless this one is wrong in itself.
-    pub fn cross_field_error(&self, name: &str, message: impl Into<String>) {
+    pub(crate) fn cross_field_error(&self, name: &str, message: impl Into<String>) {
         self.diagnostics.cross_field_error(&self.path_of(name), message);
     }
 
     /// Reports a setting or section that has no meaning here, with the reason.
-    pub fn refuse(&mut self, name: &str, reason: &str) {
+    pub(crate) fn refuse(&mut self, name: &str, reason: &str) {
         if let Some(node) = self.table.0.remove(name) {
             for path in leaves(self.path_of(name), &node) {
                 self.diagnostics.add(&path, reason);
@@ -165,12 +165,12 @@ impl<'a> Section<'a> {
     }
 
     /// The section's path, such as `policy.lock`; empty for the root.
-    pub fn path(&self) -> &str {
+    pub(crate) fn path(&self) -> &str {
         &self.path
     }
 
     /// The diagnostics, for checks across sections.
-    pub fn diagnostics(&self) -> &'a Diagnostics {
+    pub(crate) fn diagnostics(&self) -> &'a Diagnostics {
         self.diagnostics
     }
 

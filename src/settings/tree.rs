@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::diagnostics::Diagnostics;
 
 /// A setting or a section of settings.
-pub enum Node {
+pub(crate) enum Node {
     /// A section.
     Table(Table),
     /// A value of the file.
@@ -16,7 +16,7 @@ pub enum Node {
 
 /// The settings of one section.
 #[derive(Default)]
-pub struct Table(pub BTreeMap<String, Node>);
+pub struct Table(pub(super) BTreeMap<String, Node>);
 
 impl Table {
     /// A table of the file.
@@ -32,7 +32,7 @@ impl Table {
     ///
     /// # Errors
     /// The path of a section around it that the file has as a plain value.
-    pub fn put(
+    pub(crate) fn put(
         &mut self,
         segments: &[&str],
         variable: &str,
@@ -84,7 +84,7 @@ impl Table {
 }
 
 /// The table that a variable holds in TOML syntax.
-pub fn table_of(text: &str) -> Result<Table, String> {
+pub(super) fn table_of(text: &str) -> Result<Table, String> {
     match text.parse() {
         Ok(toml::Value::Table(table)) => Ok(Table::from_toml(table)),
         _ => Err("must be a table in TOML syntax, such as { key = \"value\" }".to_owned()),

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
 use crate::domain::quota::Window;
 
 /// A span as an operator would write it, in the largest unit of which it is a whole number.
-pub fn show(span: Duration) -> String {
+pub(crate) fn show(span: Duration) -> String {
     let millis = span.as_millis();
     let units = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000)];
     let fits = |(_, length): &&(&str, u128)| millis >= *length && millis.is_multiple_of(*length);
@@ -17,7 +17,7 @@ pub fn show(span: Duration) -> String {
 }
 
 /// A span of time within bounds.
-pub fn span(range: RangeInclusive<Duration>) -> impl Fn(&str) -> Result<Duration, String> {
+pub(crate) fn span(range: RangeInclusive<Duration>) -> impl Fn(&str) -> Result<Duration, String> {
     move |text| {
         let span = humantime::parse_duration(text.trim()).ok().filter(|span| range.contains(span));
         span.ok_or_else(|| {
@@ -28,17 +28,17 @@ pub fn span(range: RangeInclusive<Duration>) -> impl Fn(&str) -> Result<Duration
 }
 
 /// An address to listen on.
-pub fn address(text: &str) -> Result<SocketAddr, String> {
+pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
     text.trim().parse().map_err(|_| "must be an IP address and a port, such as 127.0.0.1:50051".to_owned())
 }
 
 /// A path.
-pub fn path(text: &str) -> Result<PathBuf, String> {
+pub(crate) fn path(text: &str) -> Result<PathBuf, String> {
     if text.is_empty() { Err("must be a path".to_owned()) } else { Ok(PathBuf::from(text)) }
 }
 
 /// One of several words.
-pub fn word<T: Copy>(words: &[(&'static str, T)]) -> impl Fn(&str) -> Result<T, String> {
+pub(crate) fn word<T: Copy>(words: &[(&'static str, T)]) -> impl Fn(&str) -> Result<T, String> {
     move |text| {
         let found = words.iter().find(|(word, _)| *word == text.trim());
         found.map(|(_, value)| *value).ok_or_else(|| {
@@ -49,7 +49,7 @@ pub fn word<T: Copy>(words: &[(&'static str, T)]) -> impl Fn(&str) -> Result<T, 
 }
 
 /// A window: `5 per 1h`.
-pub fn window(text: &str) -> Result<Window, String> {
+pub(crate) fn window(text: &str) -> Result<Window, String> {
     let wrong = || {
         let longest = show(Window::MAX_SPAN);
         format!("must be like \"5 per 1h\": 1 to {} per 1s to {longest}", Window::MAX_USES)

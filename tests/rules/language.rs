@@ -7,16 +7,20 @@
 //! ```
 //!
 //! A step is a time, a command and what it comes to. Words without `=` are positional, the rest are named. An id stands
-//! for a request with the content of its command; `content=x` makes it another content.
+//! for a request with the content of its command; `content=x` makes it another content. Each command comes from another
+//! worker, unless `worker=1` says whose it is. `locked` and `locked=90s` are an operator's lock of the account.
 
 use std::{collections::BTreeMap, fmt::Write, time::Duration};
 
 use otpd::domain::{
-    challenge::{Challenge, Phase, Reply, Target},
+    challenge::{Challenge, ContactAddress, Decline, Phase, Reply},
+    lockout::Lockout,
     outcome::{ChallengeView, Locked, Proof, Sent, Verified},
-    rules::{CancelStep, CheckStep, SendStep, SettleStep, VerifyStep},
+    rules::{AskStep, Asked, CancelStep, SendStep, SettleStep, VerifyStep},
     time::Timestamp,
 };
+
+use super::fixture::contact;
 
 /// When every table begins.
 pub(crate) const START: Timestamp = Timestamp::from_millis(1_700_000_000_000);
@@ -107,38 +111,50 @@ pub(crate) fn send_step(step: &SendStep) -> String {
     match step {
         SendStep::UnknownOption => "unknown_option".to_owned(),
         SendStep::Conflict => "conflict".to_owned(),
-        SendStep::Replay(answer) => format!("again {}", sent(answer)),
+        SendStep::Recorded(answer) => format!("again {}", sent(answer)),
+        SendStep::FailedBefore => "failed_before".to_owned(),
         SendStep::Refused(refusal) => sent(refusal),
-        SendStep::Busy { until } => format!("busy until={}", time(*until)),
+        SendStep::InProgress { until } => format!("in_progress until={}", time(*until)),
         SendStep::NoProvider => "no_provider".to_owned(),
-        SendStep::Deliver(dispatched) => {
-            format!("deliver {} lease={}", dispatched.number, time(dispatched.lease_until))
-        }
+        SendStep::AcquireQuotas => "acquire_quotas".to_owned(),
+        SendStep::Reserved(reserved) => format!("reserved {} lease={}", reserved.number, time(reserved.lease_until)),
+    }
+}
+
+pub(crate) fn decline(name: &str) -> Decline {
+    match name {
+        "expired" => Decline::OptionExpired,
+        "limit" => Decline::SendLimitExceeded,
+        "locked" => Decline::AccountLocked,
+        "risk" => Decline::Risk,
+        other => panic!("no provider declines with {other}"),
     }
 }
 
 pub(crate) fn settle_step(step: &SettleStep) -> String {
     match step {
         SettleStep::Answer(answer) => sent(answer),
-        SettleStep::Failed { given_back: true } => "failed given_back".to_owned(),
-        SettleStep::Failed { given_back: false } => "failed spent".to_owned(),
+        SettleStep::Failed => "failed".to_owned(),
+        SettleStep::Refunded => "refunded".to_owned(),
         SettleStep::Gone => "gone".to_owned(),
     }
 }
 
 fn proof(proof: &Proof) -> String {
-    let mut text = format!("success account={} purpose={}", proof.account.as_str(), proof.purpose.name());
+    let of = proof.option.as_ref().map_or("-", |option| option.id.as_str());
+    let mut text = format!("success account={} purpose={} of={of}", proof.account.as_str(), proof.purpose.name());
     if let Some(transaction) = &proof.transaction {
         let amount = &transaction.amount;
         write!(text, " pays={}{} to={}", amount.currency, amount.decimal(), transaction.payee).unwrap();
     }
-    if !proof.eci.is_empty() || !proof.verification_id.is_empty() {
-        write!(text, " eci={} id={}", proof.eci, proof.verification_id).unwrap();
+    let evidence = &proof.evidence;
+    if !evidence.eci.is_empty() || !evidence.verification_id.is_empty() {
+        write!(text, " eci={} id={}", evidence.eci, evidence.verification_id).unwrap();
     }
     text
 }
 
-fn verified(verified: &Verified) -> String {
+pub(crate) fn verified(verified: &Verified) -> String {
     match verified {
         Verified::Success(verified) => proof(verified),
         Verified::NotMatched { remaining } => format!("otp_not_matched left={remaining}"),
@@ -153,30 +169,26 @@ pub(crate) fn verify_step(step: &VerifyStep) -> String {
     match step {
         VerifyStep::Mismatch => "mismatch".to_owned(),
         VerifyStep::Conflict => "conflict".to_owned(),
-        VerifyStep::Replay(answer) => format!("again {}", verified(answer)),
-        VerifyStep::ReplaySuccess { proof: told, attempt, through, subject } => {
-            let subject = if subject.is_some() { " of=destination" } else { "" };
-            format!("again {} attempt={attempt} through={through}{subject}", proof(told))
-        }
-        VerifyStep::Refused(refusal) => verified(refusal),
+        VerifyStep::Recorded(answer) => format!("again {}", verified(answer)),
+        VerifyStep::Answer(answer) => verified(answer),
         VerifyStep::NothingSent => "nothing_sent".to_owned(),
-        VerifyStep::Busy { until } => format!("busy until={}", time(*until)),
-        VerifyStep::Attempt { number, verdict } => format!("attempt {number} {}", verified(verdict)),
-        VerifyStep::Ask(asked) => {
-            let reference = if asked.reference.is_empty() { "-" } else { &asked.reference };
-            let repeated = if asked.repeated { " repeated" } else { "" };
-            format!("ask {} provider={} ref={reference}{repeated}", asked.attempt, asked.provider)
-        }
+        VerifyStep::InProgress { until } => format!("in_progress until={}", time(*until)),
+        VerifyStep::CannotAsk => "cannot_ask".to_owned(),
+        VerifyStep::Ask(question) => format!("ask {}", asked(question)),
     }
 }
 
-pub(crate) fn check_step(step: &CheckStep) -> String {
+pub(crate) fn asked(asked: &Asked) -> String {
+    let reference = if asked.reference.is_empty() { "-" } else { &asked.reference };
+    let repeated = if asked.repeated { " repeated" } else { "" };
+    format!("provider={} ref={reference}{repeated}", asked.provider)
+}
+
+pub(crate) fn ask_step(step: &AskStep) -> String {
     match step {
-        CheckStep::Answer { verdict, give_back } => {
-            format!("{}{}", verified(verdict), if *give_back { " give_back" } else { "" })
-        }
-        CheckStep::Unanswered => "unanswered".to_owned(),
-        CheckStep::Superseded(step) => format!("superseded {}", verify_step(step)),
+        AskStep::Answer(answer) => verified(answer),
+        AskStep::Unknown => "outcome_unknown".to_owned(),
+        AskStep::Refunded => "refunded".to_owned(),
     }
 }
 
@@ -186,6 +198,17 @@ pub(crate) fn cancel_step(step: CancelStep) -> String {
         CancelStep::Verified => "verified".to_owned(),
         CancelStep::Done => "done".to_owned(),
     }
+}
+
+/// The failures in total, and the locks of the account and of either option.
+pub(crate) fn lockout(lockout: &Lockout, now: Timestamp) -> String {
+    let until = |lock: Option<Locked>| match lock {
+        None => "-".to_owned(),
+        Some(Locked { until }) => until.map_or_else(|| "ever".to_owned(), time),
+    };
+    let (one, two) = (lockout.locked(contact(1), now), lockout.locked(contact(2), now));
+    let account = lockout.account_locked(now);
+    format!("failures={} account={} opt1={} opt2={}", lockout.failures(), until(account), until(one), until(two))
 }
 
 pub(crate) fn view(view: &ChallengeView) -> String {
@@ -205,25 +228,29 @@ pub(crate) fn view(view: &ChallengeView) -> String {
 
 /// What the record keeps.
 pub(crate) fn kept(challenge: &Challenge) -> String {
-    let known = challenge.options.iter().filter(|option| matches!(option.target, Target::Known(_))).count();
+    let is_known =
+        |option: &&otpd::domain::challenge::ChallengeOption| matches!(option.target, ContactAddress::Known(_));
+    let known = challenge.options.iter().filter(is_known).count();
     let masks: Vec<_> = challenge.options.iter().map(|option| option.target.masked()).collect();
     let secrets = match &challenge.phase {
-        Phase::Open(open) => format!("nonce code={}", open.code.as_ref().map_or(0, |code| code.send_number)),
+        Phase::Open(open) => {
+            let code = open.code.as_ref().map_or(0, |code| code.send);
+            format!("nonce code={code} uses={}", open.uses.len())
+        }
         Phase::Ended(_) => "no_nonce".to_owned(),
     };
-    let answers: Vec<_> = challenge.answers.iter().map(|answer| name(answer.request.id.0, &answer.reply)).collect();
-    let pending = challenge.pending_send.as_ref();
-    let pending = pending.map_or_else(String::new, |send| {
-        format!(" sending={}{}", send.number, if send.previous.is_some() { " previous" } else { "" })
+    let answers: Vec<_> = challenge.answers.iter().map(|answer| name(answer.key.id.0, &answer.reply)).collect();
+    let sending = challenge.sending.as_ref().map_or_else(String::new, |sending| {
+        format!(" sending={}{}", sending.number, if sending.previous.is_some() { " previous" } else { "" })
     });
-    format!("{known} known {} {secrets} answers={}{pending}", masks.join(","), answers.join(","))
+    format!("{known} known {} {secrets} answers={}{sending}", masks.join(","), answers.join(","))
 }
 
 fn name(id: [u8; 16], reply: &Reply) -> String {
     let name = String::from_utf8_lossy(&id).trim_end_matches('\0').to_owned();
     let kind = match reply {
-        Reply::CheckUnanswered { .. } => "?",
-        Reply::SendFailed { .. } => "!",
+        Reply::Unknown(_) => "?",
+        Reply::SendFailed => "!",
         _ => "",
     };
     format!("{name}{kind}")

@@ -1,5 +1,5 @@
-//! A challenge with codes of ours, once more and as simply as possible: from the design, not from the code. Its bugs are
-//! there on purpose, one at a time, to show that the comparison finds them.
+//! A challenge with codes of ours beside its lockout, once more and as simply as possible: from the design, not from the code.
+//! Its bugs are there on purpose, one at a time, to show that the comparison finds them.
 
 use std::collections::BTreeMap;
 
@@ -7,39 +7,45 @@ use std::collections::BTreeMap;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Bug {
     ExpiresTooLate,
-    ResendForgivesAttempts,
+    ResendResetsAttempts,
     GapPerOption,
     RepetitionCounts,
     ContentIgnored,
     OldCodeStaysGood,
     FailedSendKeepsItsGap,
     FailedSendKeepsItsId,
-    GivesBackForEver,
+    RefundsForEver,
     UnknownIsFailed,
     LockUsesAttempt,
     LockAfterExpiry,
     CancelIsNotExpired,
     LastSettleWins,
     ClockRunsBack,
+    LocksAreNotCounted,
+    OthersMaySend,
+    RepeatsShortCodes,
 }
 
 impl Bug {
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 18] = [
         Self::ExpiresTooLate,
-        Self::ResendForgivesAttempts,
+        Self::ResendResetsAttempts,
         Self::GapPerOption,
         Self::RepetitionCounts,
         Self::ContentIgnored,
         Self::OldCodeStaysGood,
         Self::FailedSendKeepsItsGap,
         Self::FailedSendKeepsItsId,
-        Self::GivesBackForEver,
+        Self::RefundsForEver,
         Self::UnknownIsFailed,
         Self::LockUsesAttempt,
         Self::LockAfterExpiry,
         Self::CancelIsNotExpired,
         Self::LastSettleWins,
         Self::ClockRunsBack,
+        Self::LocksAreNotCounted,
+        Self::OthersMaySend,
+        Self::RepeatsShortCodes,
     ];
 }
 
@@ -52,17 +58,36 @@ pub(crate) struct Limits {
     pub(crate) code_life: u64,
     pub(crate) life: u64,
     pub(crate) repeat: bool,
+    /// Failures that lock; as many more lock again.
+    pub(crate) locks: u32,
 }
 
 /// What is done. Sends and codes go by the number of the send.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
-    Send { id: u8, option: usize, locked: bool },
+    Send {
+        id: u8,
+        option: usize,
+        locked: bool,
+    },
     First,
-    Settle { number: u32, how: How },
-    Decline { number: u32 },
-    Verify { id: u8, code: Option<u32>, locked: bool },
-    Cancel { id: u8 },
+    Settle {
+        number: u32,
+        how: How,
+    },
+    Verify {
+        id: u8,
+        code: Option<u32>,
+        locked: bool,
+    },
+    /// A guess at another challenge of the same account.
+    Elsewhere {
+        option: usize,
+        right: bool,
+    },
+    Cancel {
+        id: u8,
+    },
 }
 
 /// What became of a delivery.
@@ -72,6 +97,7 @@ pub(crate) enum How {
     Rejected,
     Failed,
     Unknown,
+    Withdrawn,
 }
 
 const LEASE: u64 = 60;
@@ -121,17 +147,20 @@ pub(crate) struct Model {
     sends: [u32; 2],
     spent: u32,
     next: [u64; 2],
-    given_back: u32,
+    refunded: u32,
     attempts: u32,
     live: Option<Live>,
+    arrived: Option<usize>,
     flight: Option<Flight>,
     numbers: u32,
     /// Which code each send delivered.
     codes: BTreeMap<u32, u32>,
     requests: BTreeMap<u32, (String, Content)>,
     answers: BTreeMap<String, (Content, String)>,
-    /// Sends that failed and stayed spent, by their ids: tried again they are not charged again.
-    failed: BTreeMap<String, (Content, u32)>,
+    /// Failures in a row, over all challenges, each for the account; and for either contact.
+    failures: [u32; 3],
+    /// When the lock of the account ends, and those of either contact.
+    locks: [u64; 3],
 }
 
 fn time(quarters: u64) -> String {
@@ -149,15 +178,17 @@ impl Model {
             sends: [0; 2],
             spent: 0,
             next: [0; 2],
-            given_back: 0,
+            refunded: 0,
             attempts: 0,
             live: None,
+            arrived: None,
             flight: None,
             numbers: 0,
             codes: BTreeMap::new(),
             requests: BTreeMap::new(),
             answers: BTreeMap::new(),
-            failed: BTreeMap::new(),
+            failures: [0; 3],
+            locks: [0; 3],
         }
     }
 
@@ -181,47 +212,99 @@ impl Model {
     pub(crate) fn step(&mut self, clock: u64, step: &Step) -> String {
         let now = self.now(clock);
         let own = match step {
-            Step::Settle { number, .. } | Step::Decline { number } => Some(*number),
+            Step::Elsewhere { option, right } => return self.elsewhere(clock, *option, *right),
+            Step::Settle { number, .. } => Some(*number),
             _ => None,
         };
         if self.flight.as_ref().is_some_and(|flight| now >= flight.lease && own != Some(flight.number)) {
             let how = if self.has(Bug::UnknownIsFailed) { How::Failed } else { How::Unknown };
             self.land(now, how);
         }
-        let answer = self.act(now, step);
+        let answer = self.act(now, clock, step);
         if self.end.is_none() && self.past(now, self.limits.life) {
             (self.end, self.latest) = (Some(End::Expired), now);
         }
         answer
     }
 
-    fn act(&mut self, now: u64, step: &Step) -> String {
+    fn act(&mut self, now: u64, clock: u64, step: &Step) -> String {
         match step {
             Step::Send { option: 2, .. } => "unknown_option".to_owned(),
             Step::Send { id, option, locked } => {
-                self.send(now, format!("r{id}"), Content::Send(*option), *option, *locked)
+                let lock = self.lock(Some(*option), clock, *locked);
+                self.send(now, format!("r{id}"), Content::Send(*option), *option, lock)
             }
-            Step::First => self.send(now, "create".to_owned(), Content::Creation, 0, false),
+            Step::First => {
+                let lock = self.lock(Some(0), clock, false);
+                self.send(now, "create".to_owned(), Content::Creation, 0, lock)
+            }
             Step::Settle { number, how } => self.settle(now, *number, *how),
-            Step::Decline { number } => self.decline(now, *number),
-            Step::Verify { id, code, locked } => self.verify(now, &format!("r{id}"), *code, *locked),
+            Step::Verify { id, code, locked } => self.verify(now, clock, &format!("r{id}"), *code, *locked),
             Step::Cancel { id } => self.cancel(now, &format!("r{id}")),
+            Step::Elsewhere { .. } => panic!("decided without this challenge"),
         }
+    }
+
+    /// What stops an option, or everything.
+    fn lock(&self, option: Option<usize>, clock: u64, by_operator: bool) -> Option<String> {
+        if by_operator {
+            return Some("account_locked".to_owned());
+        }
+        let until = option.map_or(0, |option| self.locks[option + 1]).max(self.locks[0]);
+        (clock < until).then(|| format!("account_locked until={}", time(until)))
+    }
+
+    /// The option whose code is compared; after the end, that of the last code that may have arrived.
+    fn option_of_attempt(&self) -> Option<usize> {
+        if self.end.is_some() { self.arrived } else { self.live.as_ref().map(|live| live.option) }
+    }
+
+    /// Counts a failure. What is left before the next lock.
+    fn count(&mut self, clock: u64, option: usize) -> u32 {
+        let rung = self.limits.locks;
+        for index in [0, option + 1] {
+            self.failures[index] += 1;
+            if self.failures[index] % rung == 0 && !self.has(Bug::LocksAreNotCounted) {
+                let place = usize::try_from(self.failures[index] / rung - 1).unwrap();
+                let spans = [1800, 7200, 28_800, 86_400];
+                self.locks[index] = clock + spans[place.min(spans.len() - 1)] * 4;
+            }
+        }
+        let left = |count: u32| rung - count % rung;
+        let locked = self.lock(Some(option), clock, false).is_some();
+        if locked { 0 } else { left(self.failures[0]).min(left(self.failures[option + 1])) }
+    }
+
+    fn reset(&mut self, option: usize) {
+        for index in [0, option + 1] {
+            (self.failures[index], self.locks[index]) = (0, 0);
+        }
+    }
+
+    /// A guess at another challenge of the same account.
+    fn elsewhere(&mut self, clock: u64, option: usize, right: bool) -> String {
+        if let Some(locked) = self.lock(Some(option), clock, false) {
+            return locked;
+        }
+        if right {
+            self.reset(option);
+            return format!("success account=jane purpose=login of=opt{}", option + 1);
+        }
+        let left = self.count(clock, option).min(4);
+        format!("otp_not_matched left={left}")
     }
 
     /// What is remembered of a request: a conflict, its answer, or that it is in flight.
     fn remembered(&self, id: &str, content: &Content) -> Option<String> {
         let differs = |other: &Content| other != content && !self.has(Bug::ContentIgnored);
-        if self.failed.get(id).is_some_and(|(other, _)| other != content) {
-            return Some("conflict".to_owned());
-        }
         if let Some((other, answer)) = self.answers.get(id) {
             let same_rpc = std::mem::discriminant(other) == std::mem::discriminant(content);
-            return Some(if differs(other) || !same_rpc { "conflict".to_owned() } else { format!("again {answer}") });
+            let again = if answer == "failed" { "failed_before".to_owned() } else { format!("again {answer}") };
+            return Some(if differs(other) || !same_rpc { "conflict".to_owned() } else { again });
         }
         if let Some(flight) = self.flight.as_ref().filter(|flight| flight.id == id) {
-            let conflict = differs(&flight.content);
-            return Some(if conflict { "conflict".to_owned() } else { format!("busy until={}", time(flight.lease)) });
+            let (conflict, lease) = (differs(&flight.content), time(flight.lease));
+            return Some(if conflict { "conflict".to_owned() } else { format!("in_progress until={lease}") });
         }
         (id == "create" && *content != Content::Creation).then(|| "conflict".to_owned())
     }
@@ -230,33 +313,42 @@ impl Model {
         self.end.is_some() || self.past(now, self.limits.life) || self.attempts >= self.limits.attempts
     }
 
-    fn send(&mut self, now: u64, id: String, content: Content, option: usize, locked: bool) -> String {
+    /// When a send is accepted: after the gap, and after the lease of the one in flight.
+    fn accepts(&self) -> u64 {
+        let lease = self.flight.as_ref().filter(|_| !self.has(Bug::OthersMaySend)).map_or(0, |flight| flight.lease);
+        self.gap().max(lease)
+    }
+
+    fn gap(&self) -> u64 {
+        *self.next.iter().max().unwrap()
+    }
+
+    fn send(&mut self, now: u64, id: String, content: Content, option: usize, lock: Option<String>) -> String {
         if let Some(answer) = self.remembered(&id, &content) {
             return answer;
         }
-        let charged = self.failed.get(&id).map(|(_, number)| *number);
-        let gap = if self.has(Bug::GapPerOption) { self.next[option] } else { *self.next.iter().max().unwrap() };
-        if locked {
-            "account_locked".to_owned()
+        let gap = if self.has(Bug::GapPerOption) { self.next[option] } else { self.accepts() };
+        if let Some(locked) = lock {
+            locked
         } else if self.over(now) {
             "challenge_option_expired".to_owned()
-        } else if charged.is_none() && self.sends[option] >= self.limits.sends {
+        } else if self.sends[option] >= self.limits.sends {
             "send_limit_exceeded".to_owned()
-        } else if charged.is_none() && now < gap {
+        } else if now < gap {
             format!("resend_too_soon next={}", time(gap))
-        } else if let Some(flight) = &self.flight {
-            format!("busy until={}", time(flight.lease))
         } else {
-            self.take_off(now, id, content, option, gap)
+            self.take_off(now, id, content, option)
         }
     }
 
-    fn take_off(&mut self, now: u64, id: String, content: Content, option: usize, next_before: u64) -> String {
-        let charged = self.failed.remove(&id).map(|(_, number)| number);
-        self.numbers += u32::from(charged.is_none());
-        let number = charged.unwrap_or(self.numbers);
+    fn take_off(&mut self, now: u64, id: String, content: Content, option: usize) -> String {
+        let next_before = self.gap();
+        self.numbers += 1;
+        let number = self.numbers;
         let before = self.live.take();
-        let repeated = before.clone().filter(|live| self.limits.repeat && live.option == option && now < live.expires);
+        let least = if self.has(Bug::RepeatsShortCodes) { 1 } else { 120 };
+        let repeats = |live: &Live| self.limits.repeat && live.option == option && now + least <= live.expires;
+        let repeated = before.clone().filter(repeats);
         let expires = (now + self.limits.code_life).min(self.limits.life);
         let live = repeated.unwrap_or(Live { made_by: number, option, expires });
         self.codes.insert(number, live.made_by);
@@ -266,10 +358,8 @@ impl Model {
         let lease = now + LEASE;
         self.flight = Some(Flight { id, content, number, option, lease, expires, before, next_before });
         self.latest = now;
-        if charged.is_none() {
-            self.spend(now, option);
-        }
-        format!("deliver {number} lease={}", time(lease))
+        self.spend(now, option);
+        format!("reserved {number} lease={}", time(lease))
     }
 
     fn spend(&mut self, now: u64, option: usize) {
@@ -283,7 +373,7 @@ impl Model {
         }
         self.spent += 1;
         self.sends[option] += 1;
-        if self.has(Bug::ResendForgivesAttempts) {
+        if self.has(Bug::ResendResetsAttempts) {
             self.attempts = 0;
         }
     }
@@ -294,28 +384,31 @@ impl Model {
         self.latest = now;
         let answer = match how {
             How::Accepted | How::Unknown => {
+                self.arrived = Some(flight.option);
                 let word = if how == How::Accepted { "success" } else { "unconfirmed" };
                 let left = self.limits.sends - self.sends[flight.option];
-                let next = *self.next.iter().max().unwrap();
+                let next = self.gap();
                 format!("{word} expires={} left={left} next={} length=10", time(flight.expires), time(next))
             }
             How::Rejected => {
                 self.live = flight.before.filter(|_| self.end.is_none());
                 "destination_rejected".to_owned()
             }
-            How::Failed => {
-                let gives_back = self.given_back < 10 || self.has(Bug::GivesBackForEver);
+            How::Withdrawn => {
+                self.undo(flight);
+                return "refunded".to_owned();
+            }
+            How::Failed if self.refunded < 10 || self.has(Bug::RefundsForEver) => {
                 if self.has(Bug::FailedSendKeepsItsId) {
                     self.answers.insert(flight.id.clone(), (flight.content.clone(), "failed".to_owned()));
                 }
-                if gives_back {
-                    self.given_back += 1;
-                    self.undo(flight);
-                } else {
-                    self.live = flight.before.filter(|_| self.end.is_none());
-                    self.failed.insert(flight.id, (flight.content, flight.number));
-                }
-                return format!("failed {}", if gives_back { "given_back" } else { "spent" });
+                self.refunded += 1;
+                self.undo(flight);
+                return "refunded".to_owned();
+            }
+            How::Failed => {
+                self.live = flight.before.filter(|_| self.end.is_none());
+                "failed".to_owned()
             }
         };
         self.answers.insert(flight.id, (flight.content, answer.clone()));
@@ -343,18 +436,7 @@ impl Model {
         answer.unwrap_or_else(|| "gone".to_owned())
     }
 
-    fn decline(&mut self, now: u64, number: u32) -> String {
-        match self.flight.take_if(|flight| flight.number == number) {
-            Some(flight) => {
-                self.latest = now;
-                self.undo(flight);
-                "given_back".to_owned()
-            }
-            None => "gone".to_owned(),
-        }
-    }
-
-    fn verify(&mut self, now: u64, id: &str, code: Option<u32>, locked: bool) -> String {
+    fn verify(&mut self, now: u64, clock: u64, id: &str, code: Option<u32>, locked: bool) -> String {
         let typed = code.and_then(|number| self.codes.get(&number).copied());
         let content = Content::Verify(typed);
         if let Some(answer) = self.remembered(id, &content)
@@ -366,9 +448,10 @@ impl Model {
             self.attempts += 1;
         }
         let barred = self.barred(now);
+        let lock = self.lock(self.option_of_attempt(), clock, locked);
         let lock_first = !(self.has(Bug::LockAfterExpiry) && barred.as_deref() == Some("otp_expired"));
-        if locked && lock_first {
-            return "account_locked".to_owned();
+        if let Some(locked) = lock.filter(|_| lock_first) {
+            return locked;
         }
         if let Some(refusal) = barred {
             return refusal;
@@ -376,20 +459,21 @@ impl Model {
         let live = self.live.clone().expect("not barred");
         let matches = typed == Some(live.made_by) || (self.has(Bug::OldCodeStaysGood) && typed.is_some());
         self.attempts += 1;
-        self.latest = now;
+        (self.latest, self.arrived) = (now, Some(live.option));
         let number = self.attempts;
         let answer = if matches {
             self.end = Some(End::Verified);
-            "success account=jane purpose=login".to_owned()
+            self.reset(live.option);
+            format!("success account=jane purpose=login of=opt{}", live.option + 1)
         } else {
+            let budget = self.count(clock, live.option);
             let left = self.limits.attempts - self.attempts;
             if left == 0 {
                 self.end = Some(End::OutOfAttempts { code_expires: live.expires });
             }
-            format!("otp_not_matched left={left}")
+            format!("otp_not_matched left={}", left.min(budget))
         };
-        let told_again = if matches { format!("{answer} attempt={number} through=0") } else { answer.clone() };
-        self.answers.insert(id.to_owned(), (content, told_again));
+        self.answers.insert(id.to_owned(), (content, answer.clone()));
         format!("attempt {number} {answer}")
     }
 
@@ -417,6 +501,7 @@ impl Model {
         match self.end {
             Some(End::Verified) => "verified",
             Some(_) => "done",
+            None if self.past(now, self.limits.life) => "done",
             None => {
                 self.end = Some(End::Cancelled);
                 self.latest = now;
@@ -441,7 +526,7 @@ impl Model {
             None => "Created",
         };
         let code = live.filter(|live| now < live.expires).map_or("-".to_owned(), |live| time(live.expires));
-        let next = if self.over(now) { "-".to_owned() } else { time(*self.next.iter().max().unwrap()) };
+        let next = if self.over(now) { "-".to_owned() } else { time(self.accepts()) };
         let (one, two, most) = (self.sends[0], self.sends[1], self.limits.sends);
         let (used, of) = (self.attempts, self.limits.attempts);
         format!(

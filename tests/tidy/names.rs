@@ -75,9 +75,12 @@ pub(crate) fn word_complaints(sources: &[(&str, String)]) -> Vec<String> {
 /// they stand beside.
 pub(crate) fn type_complaints(sources: &[(&str, String)]) -> Vec<String> {
     let mut defined: BTreeMap<String, Vec<&str>> = BTreeMap::new();
-    for (path, code) in sources.iter().filter(|(path, _)| !path.starts_with("src/providers/") && !path.ends_with("tests.rs")) {
+    for (path, code) in
+        sources.iter().filter(|(path, _)| !path.starts_with("src/providers/") && !path.ends_with("tests.rs"))
+    {
         for (keyword, name) in definitions(code) {
-            let is_type = matches!(keyword.as_str(), "struct" | "enum" | "trait") && name.starts_with(char::is_uppercase);
+            let is_type =
+                matches!(keyword.as_str(), "struct" | "enum" | "trait") && name.starts_with(char::is_uppercase);
             if is_type {
                 defined.entry(name).or_default().push(path);
             }

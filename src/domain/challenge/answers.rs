@@ -106,3 +106,24 @@ pub enum EventKind {
     Cancelled,
     CodeExpired,
 }
+
+impl EventKind {
+    /// Whether a code may have reached its option by then.
+    pub(super) fn shows_a_code(self) -> bool {
+        match self {
+            Self::SendAccepted
+            | Self::SendUnconfirmed
+            | Self::NotMatched
+            | Self::Verified
+            | Self::CheckAsked
+            | Self::CheckUnconfirmed
+            | Self::CodeExpired => true,
+            Self::Created
+            | Self::SendReserved
+            | Self::SendRejected
+            | Self::SendFailed
+            | Self::SendDeclined
+            | Self::Cancelled => false,
+        }
+    }
+}

@@ -164,7 +164,7 @@ impl SettleAsk {
     /// keeps its chance: after the lock its request may ask again.
     fn matched(&self, state: &mut State, asking: &Asking, evidence: &Evidence, at: &Judged<'_>) -> AskStep {
         let option = asking.attempt.option;
-        if let Some(locked) = state.locked(state.challenge.contact(option), at.now) {
+        if let Some(locked) = state.locked(Some(option), at.now) {
             leave_unknown(state.challenge_mut(), asking, true, at.time);
             return AskStep::Answer(Verified::AccountLocked(locked));
         }
@@ -185,7 +185,7 @@ impl SettleAsk {
         let is_open = challenge.open().is_some() && status != Status::Expired;
         match (attempt, &self.result) {
             (Some(attempt), AskResult::Matched(evidence)) if is_open => {
-                if let Some(locked) = state.locked(challenge.contact(attempt.option), at.now) {
+                if let Some(locked) = state.locked(Some(attempt.option), at.now) {
                     return AskStep::Answer(Verified::AccountLocked(locked));
                 }
                 AskStep::Answer(succeed(state, self.key, attempt.option, attempt.sandbox, evidence.clone(), at))
@@ -208,24 +208,29 @@ impl SettleAsk {
 
 /// The provider knows of no open verification, or says that the code was used.
 ///
-/// In answer to a repeated ask of a check that may not be repeated, it may have accepted the code before: never a success, and
-/// the end of the challenge. While another attempt that may be repeated has no outcome, the code stays for it.
+/// Where its check may not be repeated, it may have accepted the code in answer to an ask before: never a success, and the
+/// end of the challenge. While another attempt that may be repeated has no outcome, the challenge stays open, and the code
+/// that it would be compared with stays live.
 fn gone(challenge: &mut Challenge, asking: &Asking, reply: Reply, time: Timestamp) -> Verified {
-    let doubtful = asking.repeated && !asking.attempt.repeatable;
-    let others = || challenge.unknown_attempts().filter(|attempt| attempt.key != asking.attempt.key);
-    let keeps_code = others().any(|attempt| attempt.repeatable);
-    let ends = doubtful || (!keeps_code && others().next().is_some());
+    let attempt = asking.attempt;
+    let doubtful = asking.repeated && !attempt.repeatable;
+    let others = || challenge.unknown_attempts().filter(|other| other.key != attempt.key);
+    let of_this_code = |other: &Attempt| other.generation == attempt.generation;
+    let keeps_code = others().any(|other| other.repeatable && of_this_code(other));
+    let ends = doubtful || (others().any(of_this_code) && !others().any(|other| other.repeatable));
     let reply = if doubtful { Reply::CodeExpired } else { reply };
     let verified = if reply == Reply::AlreadyUsed { Verified::AlreadyUsed } else { Verified::Expired };
-    challenge.answer(asking.attempt.key, reply);
-    challenge.log(time, EventKind::CodeExpired, Some(asking.attempt.option), "");
+    challenge.answer(attempt.key, reply);
+    challenge.log(time, EventKind::CodeExpired, Some(attempt.option), "");
     if ends {
         challenge.end(Ended::Cancelled);
-    } else if !keeps_code
-        && let Phase::Open(open) = &mut challenge.phase
-        && let Some(code) = &mut open.code
-    {
-        code.expires_at = code.expires_at.min(time);
+    } else if !keeps_code {
+        if let Phase::Open(open) = &mut challenge.phase
+            && let Some(code) = &mut open.code
+        {
+            code.expires_at = code.expires_at.min(time);
+        }
+        challenge.end_if_exhausted(time);
     }
     verified
 }

@@ -107,7 +107,7 @@ impl Command for ReserveSend {
             Seen::Answered(Reply::SendFailed) => return SendStep::FailedBefore,
             Seen::Answered(reply) => return recorded(challenge, reply).map_or(SendStep::Conflict, SendStep::Recorded),
         }
-        if let Some(locked) = state.locked(option.contact, at.now) {
+        if let Some(locked) = state.locked(Some(index), at.now) {
             return SendStep::Refused(Sent::AccountLocked(locked));
         }
         if let Some(refusal) = refusal(challenge, option.sends, at.time) {
@@ -137,14 +137,14 @@ fn refusal(challenge: &Challenge, sends: u32, time: Timestamp) -> Option<Sent> {
     if let Some(refusal) = Status::of(challenge, time).refuses_send() {
         return Some(refusal);
     }
-    if challenge.attempts_left() == 0 {
+    // The attempt that a provider is judging may be refunded.
+    if challenge.attempts_left() == 0 && challenge.asking().is_none() {
         return Some(Sent::ChallengeOptionExpired);
     }
     if sends >= challenge.limits.max_send_attempts {
         return Some(Sent::SendLimitExceeded);
     }
-    let in_flight = challenge.sending.as_ref().map(|sending| sending.lease_until);
-    let next_send_at = in_flight.unwrap_or_default().max(challenge.next_send_at);
+    let next_send_at = challenge.accepts_send_at();
     (time < next_send_at).then_some(Sent::ResendTooSoon { next_send_at })
 }
 
@@ -190,7 +190,7 @@ impl From<&Sending> for Reserved {
 /// The code of the send that was just numbered.
 fn next_code(challenge: &Challenge, plan: &Plan, index: u8, time: Timestamp) -> LiveCode {
     let (send, provider) = (challenge.last_send, plan.provider.clone());
-    if let Some(code) = repeatable(challenge, index, time).filter(|_| plan.owner == CodeOwner::Otpd) {
+    if let Some(code) = repeatable(challenge, index, plan, time) {
         return LiveCode { send, provider, ..code.clone() };
     }
     LiveCode {
@@ -214,10 +214,11 @@ pub(super) fn digits(challenge: &Challenge, plan: &Plan) -> u8 {
 }
 
 /// The code that a resend to the same option repeats.
-fn repeatable(challenge: &Challenge, index: u8, time: Timestamp) -> Option<&LiveCode> {
+fn repeatable<'a>(challenge: &'a Challenge, index: u8, plan: &Plan, time: Timestamp) -> Option<&'a LiveCode> {
     challenge.live_code().filter(|code| {
-        let ours = code.owner == CodeOwner::Otpd && code.on_resend == OnResend::Repeat;
-        ours && code.option == index && code.expires_at.since(time) >= SHORTEST_REPEAT
+        let ours = code.owner == CodeOwner::Otpd && plan.owner == CodeOwner::Otpd && code.sandbox == plan.sandbox;
+        let repeats = ours && code.on_resend == OnResend::Repeat && code.option == index;
+        repeats && code.expires_at.since(time) >= SHORTEST_REPEAT
     })
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    Command, Judged, Seen, State, seen,
+    Command, Judged, Seen, State, Status, seen,
     send::{Plan, code_expiry, digits, recorded},
 };
 use crate::domain::{
@@ -207,6 +207,9 @@ impl Command for NextProvider {
 
     fn apply(&self, state: &mut State, at: &Judged<'_>) -> bool {
         if state.challenge.sending.as_ref().is_none_or(|sending| sending.token != self.token) {
+            return false;
+        }
+        if Status::of(&state.challenge, at.time).refuses_send().is_some() {
             return false;
         }
         let challenge = state.challenge_mut();

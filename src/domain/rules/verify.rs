@@ -110,14 +110,15 @@ impl Command for Verify {
             Seen::Asking(asking) => return VerifyStep::InProgress { until: asking.lease_until },
             Seen::Conflict | Seen::Created | Seen::Sending(_) => return VerifyStep::Conflict,
         };
-        let contact = challenge.contact_of_attempt();
-        if let Some(locked) = state.locked(contact, at.now) {
+        let option = own.map(|attempt| attempt.option).or_else(|| challenge.option_of_attempt());
+        if let Some(locked) = state.locked(option, at.now) {
             return VerifyStep::Answer(Verified::AccountLocked(locked));
         }
         if let Some(refusal) = Status::of(challenge, at.time).refuses_verify() {
             return refusal;
         }
         let Some(code) = challenge.live_code().cloned() else { return VerifyStep::NothingSent };
+        let contact = challenge.contact(option.unwrap_or(code.option));
         if let Some(until) = judging(challenge, &code).or_else(|| state.lockout.denied_by_pending(contact, at.policy)) {
             return VerifyStep::InProgress { until };
         }
@@ -213,14 +214,25 @@ pub(super) fn succeed(
 pub(super) fn fail(state: &mut State, key: IdempotencyKey, option: u8, at: &Judged<'_>) -> Verified {
     let contact = state.challenge.contact(option);
     state.lockout_mut().count(contact, at.now, at.policy);
-    let budget = state.lockout.budget(contact, at.now, at.policy);
+    let remaining = state.remaining_attempts(option, at);
     let challenge = state.challenge_mut();
-    let remaining = challenge.attempts_left().min(budget);
     challenge.answer(key, Reply::NotMatched { remaining });
     challenge.log(at.time, EventKind::NotMatched, Some(option), "");
     let code_expires_at = challenge.live_code().map_or(at.time, |code| code.expires_at);
     challenge.end_if_exhausted(code_expires_at);
     Verified::NotMatched { remaining }
+}
+
+impl State {
+    /// How many more codes will be compared: the smaller of what the challenge and the lockout allow.
+    fn remaining_attempts(&self, option: u8, at: &Judged<'_>) -> u32 {
+        let challenge = &self.challenge;
+        let has_ended = challenge.open().is_none() || at.time >= challenge.expires_at();
+        if has_ended || self.locked(Some(option), at.now).is_some() {
+            return 0;
+        }
+        challenge.attempts_left().min(self.lockout.budget(challenge.contact(option), at.policy))
+    }
 }
 
 impl Proof {

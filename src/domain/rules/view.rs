@@ -21,7 +21,7 @@ pub fn view(challenge: &Challenge, now: Timestamp) -> ChallengeView {
         created_at: challenge.created_at,
         expires_at: challenge.expires_at(),
         code_expires_at: challenge.live_code().filter(|code| now < code.expires_at).map(|code| code.expires_at),
-        next_send_at: accepts_sends.then_some(challenge.next_send_at),
+        next_send_at: accepts_sends.then(|| challenge.accepts_send_at()),
         max_verification_attempts: challenge.limits.max_verification_attempts,
         attempts: challenge.attempts,
         max_send_attempts: challenge.limits.max_send_attempts,

@@ -120,7 +120,7 @@ fn every_send_has_its_member() {
             "destination_rejected",
         ),
     ] {
-        let opened = Created::Success { options: Vec::new(), expires_at: LATER, send: Some(outcome.clone()) };
+        let opened = Created::Success { options: Vec::new(), expires_at: LATER, send: Some(outcome) };
         let of_creation = if name.starts_with("success") { name.to_owned() } else { format!("success_{name}") };
         assert_eq!(created(NOW, opened).outcome, of_creation);
         let rendered = sent(NOW, outcome);

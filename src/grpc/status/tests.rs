@@ -103,7 +103,7 @@ fn waits_are_spread() {
     let mut quarters = [0; 4];
     for _ in 0..1000 {
         let (_, _, retry) = seen(&overloaded());
-        let beyond = retry.unwrap() - AFTER_SHED;
+        let beyond = retry.unwrap().checked_sub(AFTER_SHED).unwrap();
         let quarter = (0..4).find(|quarter| beyond <= AFTER_SHED / 8 * (quarter + 1)).unwrap();
         quarters[usize::try_from(quarter).unwrap()] += 1;
     }

@@ -133,7 +133,7 @@ impl BaseUrl {
     }
 
     /// Whether what is sent there can be read on the way: without TLS, and to another machine.
-    pub fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         let uri: Option<Uri> = self.0.parse().ok();
         let host = uri.as_ref().and_then(Uri::host).unwrap_or_default();
         let plain = uri.as_ref().and_then(Uri::scheme_str) == Some("http");

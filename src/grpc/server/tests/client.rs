@@ -14,7 +14,7 @@ pub(super) type Anyhow<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 /// What came back.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct AnswerSeen {
     pub(super) code: Code,
     pub(super) reason: String,
     pub(super) message: String,
@@ -51,7 +51,7 @@ pub(super) async fn connect(address: SocketAddr, tasks: &TaskTracker) -> Anyhow<
     Ok(client.ready().await?)
 }
 
-pub(super) async fn ask(client: &mut SendRequest<Bytes>, ask: Ask) -> Anyhow<Answer> {
+pub(super) async fn ask(client: &mut SendRequest<Bytes>, ask: Ask) -> Anyhow<AnswerSeen> {
     let mut request = Request::post(format!("http://localhost{}", ask.path))
         .header("content-type", "application/grpc")
         .header("te", "trailers");
@@ -65,7 +65,19 @@ pub(super) async fn ask(client: &mut SendRequest<Bytes>, ask: Ask) -> Anyhow<Ans
     let carrier = if parts.headers.contains_key("grpc-status") { &parts.headers } else { &trailers };
     let status = Status::from_header_map(carrier).ok_or("no status")?;
     let reason = status.get_details_error_info().map(|info| info.reason).unwrap_or_default();
-    Ok(Answer { code: status.code(), reason, message: status.message().to_owned(), data, headers: parts.headers })
+    Ok(AnswerSeen { code: status.code(), reason, message: status.message().to_owned(), data, headers: parts.headers })
+}
+
+/// The status of HTTP for an empty message of this media type.
+pub(super) async fn http_status(
+    client: &mut SendRequest<Bytes>,
+    path: &'static str,
+    media_type: &'static str,
+) -> Anyhow<u16> {
+    let request = Request::post(format!("http://localhost{path}")).header("content-type", media_type);
+    let (response, mut stream) = client.send_request(request.body(())?, false)?;
+    stream.send_data(framed(b"").into(), true)?;
+    Ok(response.await?.status().as_u16())
 }
 
 async fn read(body: &mut RecvStream) -> Anyhow<(Vec<u8>, HeaderMap)> {
