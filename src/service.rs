@@ -23,6 +23,7 @@ mod refunds;
 pub mod request;
 pub mod route;
 mod send;
+mod send_permits;
 mod states;
 mod timing;
 mod verify;
@@ -34,6 +35,7 @@ use delivery::Delivery;
 use quotas::Quotas;
 use records::Records;
 use route::Routes;
+use send_permits::SendPermits;
 use states::States;
 use tokio_util::task::TaskTracker;
 
@@ -68,6 +70,7 @@ pub struct Otp {
     quotas: Quotas,
     delivery: Delivery,
     asks: Asks,
+    send_permits: SendPermits,
     routes: Routes,
     keys: Arc<KeyRing>,
 }
@@ -81,6 +84,6 @@ impl Otp {
         let quotas = Quotas::new(store, Arc::clone(&keys), clock, &tasks);
         let delivery = Delivery::new(Arc::clone(&states), quotas.clone(), routes.clone(), messages, Arc::clone(&keys));
         let asks = Asks::new(Arc::clone(&states), quotas.clone(), routes.clone());
-        Self { states, quotas, delivery, asks, routes, keys }
+        Self { states, quotas, delivery, asks, send_permits: SendPermits::default(), routes, keys }
     }
 }

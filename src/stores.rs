@@ -13,10 +13,10 @@ use crate::ports::{
 };
 
 pub mod embedded;
-pub mod redis;
-pub mod url;
+mod redis;
+mod url;
 
-use embedded::StoreTime;
+use embedded::{Embedded, StoreTime};
 pub use url::{StoreUrl, StoreUrlError};
 
 /// How to reach the store and how long to wait for it.
@@ -49,9 +49,7 @@ impl StoreConfig {
 /// Fails where the store cannot be reached now: a process that starts without its store has nothing to serve.
 pub async fn open(config: StoreConfig, clock: &dyn Clock, tracker: &TaskTracker) -> Result<Arc<dyn Store>, StoreError> {
     if let Some(directory) = config.url.directory() {
-        let store: Arc<dyn Store> =
-            Arc::new(embedded::Embedded::open(directory, StoreTime::starting_at(clock), tracker).await?);
-        return Ok(store);
+        return Ok(Arc::new(Embedded::open(directory, StoreTime::starting_at(clock), tracker).await?));
     }
     Ok(Arc::new(redis::Redis::open(&config, tracker).await?))
 }

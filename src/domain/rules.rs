@@ -93,12 +93,16 @@ pub fn decide<C: Command>(before: &State, command: &C, now: Timestamp, policy: &
     let mut state = before.clone();
     let judged = Judged { now, time: now.max(state.challenge.latest_at), policy };
     settle_overdue(&mut state, command.settles(), &judged);
+    let without_overdue = Arc::clone(&state.lockout);
     let outcome = command.apply(&mut state, &judged);
     if state.challenge.is_overdue(judged.time) {
         state.challenge_mut().end(Ended::Expired);
     }
     if state.challenge != before.challenge {
         state.challenge_mut().latest_at = judged.time;
+    } else if state.lockout == without_overdue {
+        // Overdue failures of other challenges are no reason to write: the next commit drops them.
+        state.lockout = Arc::clone(&before.lockout);
     }
     Decision { state, outcome }
 }

@@ -88,13 +88,6 @@ impl Alarm {
             _ => None,
         }
     }
-
-    /// The text for the log.
-    pub(super) fn text(self) -> &'static str {
-        match self {
-            Self::Credentials(text) | Self::Request(text) => text,
-        }
-    }
 }
 
 /// What an HTTP status alone says of a delivery, where the provider's documentation says nothing else.

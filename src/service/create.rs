@@ -5,16 +5,17 @@ use std::{sync::Arc, time::Duration};
 use super::{
     Otp,
     context::CallContext,
+    delivery::Send,
     error::{Error, Precondition},
+    memory::Snapshot,
     quotas::{Acquisition, NO_QUOTAS, Uses},
     request::{Caller, CreateChallenge, Reach},
-    send::Send,
-    states::{ChallengeRef, INDEX_MARGIN, Snapshot},
+    states::{ChallengeRef, INDEX_MARGIN},
     timing::MAX_CONFLICTS,
 };
 use crate::{
     domain::{
-        challenge::Challenge,
+        challenge::{Challenge, Ended, Phase},
         ids::IdempotencyKey,
         lockout::Lockout,
         outcome::{Created, Locked, Sent},
@@ -154,9 +155,11 @@ impl Otp {
         refusal
     }
 
-    /// Whether what this call acquired is surplus: the challenge was there long before, and its own uses are past or refunded.
+    /// Whether what this call acquired is surplus: the challenge is verified, so that its uses are refunded, or it was there
+    /// long before, so that its creator has been answered. Else the creator may rest on what this call acquired.
     fn is_surplus(&self, found: &Challenge) -> bool {
-        self.states.now().since(found.created_at) >= CREATION_TIME
+        let is_verified = found.phase == Phase::Ended(Ended::Verified);
+        is_verified || self.states.now().since(found.created_at) >= CREATION_TIME
     }
 
     /// The lock that leaves no option open, and of several the one that ends first.

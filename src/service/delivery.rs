@@ -4,20 +4,19 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     asks::error_of,
-    context::{challenge_context, upstream_id},
+    context::{CallContext, challenge_context, upstream_id},
     error::Error,
     quotas::{Quotas, Uses},
     request::Caller,
     route::{Route, Routes},
-    send::Send,
-    states::States,
+    states::{ChallengeRef, States},
     timing::{FINISH, GRACE, RETRY_AFTER, provider_deadline},
 };
 use crate::{
     domain::{
         challenge::Challenge,
         code::CodeOwner,
-        ids::Token,
+        ids::{IdempotencyKey, OptionId, Token},
         outcome::Sent,
         route::Goal,
         rules::{NextProvider, Reserved, SettleSend, SettleStep, Settlement},
@@ -43,6 +42,15 @@ pub(super) struct Delivery {
     routes: Routes,
     messages: Messages,
     keys: Arc<KeyRing>,
+}
+
+/// A send, as both RPCs that can ask for one put it.
+#[derive(Clone, Debug)]
+pub(super) struct Send {
+    pub(super) target: ChallengeRef,
+    pub(super) key: IdempotencyKey,
+    pub(super) option: OptionId,
+    pub(super) call: CallContext,
 }
 
 /// A send that is reserved by this worker, and all that delivering it takes.

@@ -5,7 +5,7 @@
 
 use quick_cache::sync::Cache;
 
-use super::{records::Versioned, states::Snapshot};
+use super::records::Versioned;
 use crate::{
     domain::{challenge::Challenge, lockout::Lockout},
     ports::{
@@ -16,6 +16,18 @@ use crate::{
 
 /// Challenges, and as many lockouts, that a replica remembers.
 const REMEMBERED: usize = 8192;
+
+/// The records of a challenge and its lockout, as the store held them at one moment.
+#[derive(Clone, Debug)]
+pub(super) struct Snapshot {
+    pub(super) partition: Partition,
+    /// `None`: there is no such challenge in the partition.
+    pub(super) challenge: Option<Versioned<Challenge>>,
+    /// `None`: the partition has no lockout.
+    pub(super) lockout: Option<Versioned<Lockout>>,
+    /// When the index entry ends, by the monotonic clock: from then on the id may name a challenge in another partition.
+    pub(super) located_until: Deadline,
+}
 
 /// The last known records.
 pub(super) struct Memory {

@@ -5,18 +5,18 @@ use std::time::Duration;
 use super::{
     Otp,
     context::CallContext,
-    delivery::Reservation,
+    delivery::{Reservation, Send},
     error::{Error, Precondition},
     quotas::{Acquisition, NO_QUOTAS, Uses},
     request::{Caller, SendOtp},
     route::{Route, send_lease},
-    states::{ChallengeRef, Changed},
+    states::Changed,
     timing::{RETRY_AFTER, retry_after},
 };
 use crate::{
     domain::{
         challenge::Challenge,
-        ids::{IdempotencyKey, OptionId, Token},
+        ids::Token,
         outcome::Sent,
         route::Goal,
         rules::{QuotaState, ReserveSend, SendStep, State},
@@ -32,15 +32,6 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// What is left of the caller's time when waiting stops, for the answer to arrive.
 const WAIT_MARGIN: Duration = Duration::from_millis(100);
-
-/// A send, as both RPCs that can ask for one put it.
-#[derive(Clone, Debug)]
-pub(super) struct Send {
-    pub(super) target: ChallengeRef,
-    pub(super) key: IdempotencyKey,
-    pub(super) option: OptionId,
-    pub(super) call: CallContext,
-}
 
 /// What came of trying to reserve.
 enum Reserving {
@@ -91,6 +82,9 @@ impl Otp {
         if first.outcome != SendStep::AcquireQuotas {
             return self.reserving(first, send, None);
         }
+        let Some(_permit) = self.send_permits.of(send.target.name) else {
+            return Ok(Reserving::InProgress(self.states.now()));
+        };
         let uses = self.uses(send, &first.after.challenge, token)?;
         let (quotas, acquired) = match self.quotas.acquire(&uses, caller.deadline).await? {
             Acquisition::Acquired(acquired) => (QuotaState::Acquired, Some(acquired)),

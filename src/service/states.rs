@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     error::Error,
-    memory::Memory,
+    memory::{Memory, Snapshot},
     records::{Records, Versioned},
     request::Caller,
     timing::{FINISH, MAX_CONFLICTS},
@@ -44,18 +44,6 @@ pub(super) struct States {
 pub(super) struct ChallengeRef {
     pub(super) name: Name,
     pub(super) tenant: Tenant,
-}
-
-/// The records of a challenge and its lockout, as the store held them at one moment.
-#[derive(Clone, Debug)]
-pub(super) struct Snapshot {
-    pub(super) partition: Partition,
-    /// `None`: there is no such challenge in the partition.
-    pub(super) challenge: Option<Versioned<Challenge>>,
-    /// `None`: the partition has no lockout.
-    pub(super) lockout: Option<Versioned<Lockout>>,
-    /// When the index entry ends, by the monotonic clock: from then on the id may name a challenge in another partition.
-    pub(super) located_until: Deadline,
 }
 
 /// A state to decide by, with the records that it comes from.

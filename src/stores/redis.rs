@@ -44,13 +44,13 @@ use stream::InFlight;
 const CLOCK_MARGIN: Duration = Duration::from_secs(2);
 
 /// The store on a server. See the module.
-pub struct Redis {
+pub(super) struct Redis {
     link: Link,
 }
 
 impl Redis {
     /// Connects and examines the server. The task that keeps the connection up runs on `tracker`.
-    pub async fn open(config: &StoreConfig, tracker: &TaskTracker) -> Result<Self, StoreError> {
+    pub(super) async fn open(config: &StoreConfig, tracker: &TaskTracker) -> Result<Self, StoreError> {
         let failed = |error| StoreError::new("open", fault::words(&error));
         let server = config.url.server().ok_or_else(|| StoreError::new("open", "not a redis address"))?;
         // Only the first call in a process has an effect, and any provider will do.

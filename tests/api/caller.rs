@@ -1,7 +1,7 @@
 //! A caller: requests in few words, and the calls.
 #![expect(clippy::unnecessary_wraps, reason = "messages in messages are optional, and so are those made here")]
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use otpd::{
     grpc::proto::{
@@ -74,27 +74,26 @@ impl Caller {
         self.otp.clone().get_challenge(request).await.map(Response::into_inner)
     }
 
+    /// The lockout of an account.
     pub(crate) async fn account(&self, account: &str) -> Told<GetAccountResponse> {
-        let request = GetAccountRequest { request_header: header("get"), account_id: account.into() };
+        self.lockout(GetAccountRequest { account_id: account.into(), ..Default::default() }).await
+    }
+
+    /// The lockout of a number that registers.
+    pub(crate) async fn number(&self, number: &str) -> Told<GetAccountResponse> {
+        self.lockout(GetAccountRequest { phone_number: number.into(), ..Default::default() }).await
+    }
+
+    async fn lockout(&self, request: GetAccountRequest) -> Told<GetAccountResponse> {
+        let request = GetAccountRequest { request_header: header("get"), ..request };
         self.admin.clone().get_account(request).await.map(Response::into_inner)
     }
 
-    pub(crate) async fn lock(&self, account: &str, until: Option<EpochTimestamp>) -> Told<LockAccountResponse> {
-        let request = LockAccountRequest {
-            request_header: header("lock"),
-            account_id: account.into(),
-            reason: "a test".into(),
-            unlock_timestamp: until,
-        };
+    pub(crate) async fn lock(&self, request: LockAccountRequest) -> Told<LockAccountResponse> {
         self.admin.clone().lock_account(request).await.map(Response::into_inner)
     }
 
-    pub(crate) async fn unlock(&self, account: &str) -> Told<UnlockAccountResponse> {
-        let request = UnlockAccountRequest {
-            request_header: header("unlock"),
-            account_id: account.into(),
-            reason: "a test".into(),
-        };
+    pub(crate) async fn unlock(&self, request: UnlockAccountRequest) -> Told<UnlockAccountResponse> {
         self.admin.clone().unlock_account(request).await.map(Response::into_inner)
     }
 
@@ -168,7 +167,7 @@ pub(crate) fn send_to(id: &str, challenge: &str, option: &str) -> SendOtpRequest
         request_header: header(id),
         enrollment_request_id: challenge.into(),
         challenge_option_id: option.into(),
-        provider_parameters: BTreeMap::new(),
+        ..Default::default()
     }
 }
 
@@ -177,6 +176,25 @@ pub(crate) fn verify(id: &str, challenge: &str, otp: &str) -> VerifyOtpRequest {
         request_header: header(id),
         authenticate_request_id: challenge.into(),
         otp: otp.into(),
+        ..Default::default()
+    }
+}
+
+pub(crate) fn lock(id: &str, account: &str, until: Option<EpochTimestamp>) -> LockAccountRequest {
+    LockAccountRequest {
+        request_header: header(id),
+        account_id: account.into(),
+        reason: "a test".into(),
+        unlock_timestamp: until,
+        ..Default::default()
+    }
+}
+
+pub(crate) fn unlock(id: &str, account: &str) -> UnlockAccountRequest {
+    UnlockAccountRequest {
+        request_header: header(id),
+        account_id: account.into(),
+        reason: "a test".into(),
         ..Default::default()
     }
 }

@@ -162,7 +162,7 @@ async fn killed_and_started_again(site: Site, seed: u64) {
             (_, 0) => (ChallengeState::Sent, 1, 1),
             _ => (ChallengeState::Verified, 2, 0),
         };
-        assert_eq!((shown.state(), shown.verification_attempts, account.failures), expected, "challenge {walk}");
+        assert_eq!((shown.state(), shown.verification_attempts, account.failures()), expected, "challenge {walk}");
         assert_eq!(shown.options[0].sends, 1);
         let count = |kind: EventKind| shown.timeline.iter().filter(|event| event.kind() == kind).count();
         assert_eq!(count(EventKind::SendReserved), 1);
@@ -242,6 +242,6 @@ async fn after_a_success_that_nobody_heard() {
         assert_eq!(verified(&caller.verify(verify("v", "c", &code)).await), "success");
         assert_eq!(verified(&caller.verify(verify("v2", "c", &code)).await), "otp_already_used");
         assert_eq!(caller.challenge("c").await.unwrap().verification_attempts, 2);
-        assert_eq!(caller.account("person").await.unwrap().failures, 0);
+        assert_eq!(caller.account("person").await.unwrap().failures(), 0);
     }
 }

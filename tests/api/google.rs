@@ -194,7 +194,7 @@ async fn checks() {
         assert_eq!(created(&caller.create(to(on_file("card"), request)).await), "success with success");
         assert_eq!(verified(&caller.verify(verify("v", challenge, "123456")).await), ours, "{challenge}");
         assert_eq!(upstream.seen().len(), 2);
-        assert_eq!(caller.account(challenge).await.unwrap().failures, failures, "{challenge}");
+        assert_eq!(caller.account(challenge).await.unwrap().failures(), failures, "{challenge}");
         assert_eq!(counted(&caller, challenge).await, (1, 1));
     }
 }
@@ -220,7 +220,7 @@ async fn missing_and_malformed_parameters() {
     assert_eq!(failed(&status), "InvalidArgument INVALID_FIELD_VALUE");
     assert_eq!(blamed(&status), ["provider_parameters[authenticate_request_id]"]);
     assert_eq!(counted(&caller, "c").await, (1, 0));
-    assert_eq!(caller.account("person").await.unwrap().failures, 0);
+    assert_eq!(caller.account("person").await.unwrap().failures(), 0);
     upstream.script([google_result("success")]);
     assert_eq!(verified(&caller.verify(verify("v", "c", "123456")).await), "success");
     assert_eq!(upstream.seen().len(), 1);

@@ -226,8 +226,7 @@ fn wrong_verifications() -> Vec<(&'static str, &'static [&'static str], VerifyOt
     vec![
         (MISSING, &["request_header", "authenticate_request_id", "otp"], VerifyOtpRequest::default()),
         (MISSING, &["otp"], typed("")),
-        (INVALID, &["otp"], typed("１２３４５６")),
-        (INVALID, &["otp"], typed("12 456")),
+        (INVALID, &["otp"], typed("12.456")),
         (INVALID, &["otp"], typed("123456\0")),
         (INVALID, &["otp"], typed("12345678901234567")),
         (INVALID, &["otp"], typed(&"1".repeat(60_000))),
@@ -288,7 +287,7 @@ async fn one_clear_status_each_and_nothing_counts() {
     let seen = caller.challenge("c").await.unwrap();
     assert_eq!((seen.verification_attempts, seen.options[0].sends), (0, 1));
     let account = caller.account("person").await.unwrap();
-    assert_eq!((account.failures, account.locked), (0, false));
+    assert_eq!((account.failures(), account.locked()), (0, false));
     assert_eq!(site.messages().len(), 1);
     assert_eq!(failed(&caller.challenge("bad").await.unwrap_err()), "NotFound INVALID_IDENTIFIER");
     assert_eq!(verified(&caller.verify(verify("bad", "c", &site.code(number))).await), "success");

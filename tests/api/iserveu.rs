@@ -144,7 +144,7 @@ async fn a_code_for_a_transaction_is_sent_but_not_checked() {
     assert_eq!(info.metadata.get("condition").map(String::as_str), Some("UNSUPPORTED_BY_PROVIDER"));
     assert!(upstream.seen().is_empty());
     assert_eq!(counted(&caller, "c").await, (1, 0));
-    assert_eq!(caller.account("person").await.unwrap().failures, 0);
+    assert_eq!(caller.account("person").await.unwrap().failures(), 0);
 }
 
 #[tokio::test]

@@ -21,6 +21,7 @@ mod hostile;
 mod http_server;
 mod iserveu;
 mod lifecycle;
+mod lockouts;
 mod managed;
 mod outage;
 mod providers;

@@ -106,7 +106,7 @@ async fn a_check_without_an_answer_is_asked_again() {
         upstream.script(acts);
         let request = verify("v", challenge, "123456");
         assert_eq!(verified(&caller.verify(request.clone()).await), UNKNOWN, "{challenge}");
-        assert_eq!(caller.account(challenge).await.unwrap().failures, 0, "{challenge}");
+        assert_eq!(caller.account(challenge).await.unwrap().failures(), 0, "{challenge}");
         assert_eq!(counted(&caller, challenge).await, (1, 1));
         // Other content under the id is still refused.
         let other = verify("v", challenge, "654321");
@@ -118,7 +118,7 @@ async fn a_check_without_an_answer_is_asked_again() {
         assert_eq!(ids[0], ids[1]);
         assert_eq!(verified(&caller.verify(request).await), ours, "told again without asking");
         assert!(upstream.seen().is_empty());
-        assert_eq!(caller.account(challenge).await.unwrap().failures, failures, "{challenge}");
+        assert_eq!(caller.account(challenge).await.unwrap().failures(), failures, "{challenge}");
         assert_eq!(counted(&caller, challenge).await, (1, 1), "one attempt, asked twice");
     }
 }
@@ -162,6 +162,6 @@ async fn a_check_that_may_not_be_repeated() {
         }
         assert_eq!(upstream.seen().len(), 3);
         assert_eq!(caller.challenge(challenge).await.unwrap().state(), state);
-        assert_eq!(caller.account(challenge).await.unwrap().failures, 0, "{challenge}");
+        assert_eq!(caller.account(challenge).await.unwrap().failures(), 0, "{challenge}");
     }
 }

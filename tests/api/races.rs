@@ -79,7 +79,7 @@ impl Arena {
         for caller in &self.callers {
             let seen = caller.challenge("wrong").await.unwrap();
             assert_eq!((seen.state(), seen.verification_attempts), (ChallengeState::AttemptsExceeded, 5));
-            assert_eq!(caller.account("guessed").await.unwrap().failures, 5);
+            assert_eq!(caller.account("guessed").await.unwrap().failures(), 5);
         }
         let right = verify("right", "wrong", &self.site.code(number));
         assert_eq!(verified(&self.caller(1).verify(right).await), "verification_attempts_exceeded");
@@ -93,7 +93,7 @@ impl Arena {
         let told = self.verify((0..1000).map(|n| verify(&format!("v{n}"), "right", &code))).await;
         assert_eq!(told, counts(&[("success", 1), ("otp_already_used", 999)]));
         assert_eq!(self.caller(1).challenge("right").await.unwrap().verification_attempts, 1);
-        assert_eq!(self.caller(1).account("person").await.unwrap().failures, 0);
+        assert_eq!(self.caller(1).account("person").await.unwrap().failures(), 0);
     }
 
     async fn one_right_request_a_hundred_times(&self) {
@@ -115,7 +115,7 @@ impl Arena {
         let told = self.verify(std::iter::repeat_n(request, 100)).await;
         assert_eq!(told, counts(&[("otp_not_matched", 100)]));
         assert_eq!(self.caller(1).challenge("repeated-wrong").await.unwrap().verification_attempts, 1);
-        assert_eq!(self.caller(1).account("unlucky").await.unwrap().failures, 1);
+        assert_eq!(self.caller(1).account("unlucky").await.unwrap().failures(), 1);
     }
 
     /// Guesses and the right code, all at once: a success is one of 5 comparisons, or there is none.
@@ -132,7 +132,7 @@ impl Arena {
         let seen = self.caller(1).challenge("among").await.unwrap();
         assert!(of("success") <= 1 && of("otp_not_matched") <= 5, "{told:?}");
         assert_eq!(seen.verification_attempts, i64::try_from(of("success") + of("otp_not_matched")).unwrap());
-        let failures = usize::try_from(self.caller(1).account("mixed").await.unwrap().failures).unwrap();
+        let failures = usize::try_from(self.caller(1).account("mixed").await.unwrap().failures()).unwrap();
         assert_eq!(failures, if of("success") == 1 { 0 } else { 5 }, "{told:?}");
     }
 
@@ -195,7 +195,7 @@ impl Arena {
         let told = self.verify(requests.into_iter()).await;
         assert_eq!(told, counts(&[("otp_not_matched", 10), ("account_locked", 90)]));
         let seen = self.caller(1).account("attacked").await.unwrap();
-        assert_eq!((seen.failures, seen.locked), (10, true));
+        assert_eq!((seen.failures(), seen.locked()), (10, true));
         let locked_for = seen.unlock_timestamp.unwrap().epoch_millis - before;
         assert!((1_800_000..1_830_000).contains(&locked_for), "{locked_for}");
         let answer = self.caller(0).verify(verify("right", "lock0", &self.site.code("+14155551100"))).await.unwrap();

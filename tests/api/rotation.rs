@@ -47,7 +47,7 @@ impl World {
             for (n, opened) in self.opened.iter().enumerate() {
                 let seen = caller.challenge(&opened.challenge).await.unwrap();
                 assert_eq!((seen.state(), seen.verification_attempts), (ChallengeState::Sent, 1));
-                assert_eq!(caller.account(&format!("person-{n}")).await.unwrap().failures, 1);
+                assert_eq!(caller.account(&format!("person-{n}")).await.unwrap().failures(), 1);
                 // The same requests again, and their answers.
                 let again = verify("w", &opened.challenge, &wrong(&opened.code, 0));
                 assert_eq!(verified(&caller.verify(again).await), "otp_not_matched");
@@ -55,7 +55,7 @@ impl World {
                 assert_eq!(self.site.codes(&opened.number).len(), 1);
             }
             let locked = caller.account("locked").await.unwrap();
-            assert_eq!((locked.failures, locked.locked), (10, true));
+            assert_eq!((locked.failures(), locked.locked()), (10, true));
             let request = CreateChallengeRequest { send_otp: true, ..login("quota", "quota", "+14155555100") };
             assert_eq!(created(&caller.create(request).await), "success with risk_declined");
         }
@@ -103,7 +103,7 @@ async fn loses_nothing() {
         let right = verify("r", &opened.challenge, &opened.code);
         assert_eq!(verified(&caller.verify(right.clone()).await), "success");
         assert_eq!(verified(&other.verify(right).await), "success");
-        assert_eq!(other.account(&format!("person-{n}")).await.unwrap().failures, 0);
+        assert_eq!(other.account(&format!("person-{n}")).await.unwrap().failures(), 0);
     }
 }
 

@@ -108,7 +108,7 @@ async fn attempts_and_locks_apply() {
     upstream.otherwise(ok(&json!({})));
     let server = site(&upstream, "[policy.lock]\nfirst_after = 8\n").start();
     let caller = Caller::of(&server).await;
-    let failures = async || caller.account("person").await.unwrap().failures;
+    let failures = async || caller.account("person").await.unwrap().failures();
     caller.sent("real", "person", "+14155550193").await;
     let real = code(&only(&upstream));
     for n in 0..2 {
@@ -131,10 +131,10 @@ async fn attempts_and_locks_apply() {
     assert_eq!(verified(&caller.verify(verify("v", "e", &wrong(CODE, 0))).await), "otp_not_matched");
     assert_eq!(verified(&caller.verify(verify("w", "e", CODE)).await), "account_locked");
     assert_eq!(verified(&caller.verify(verify("v2", "real", &real)).await), "account_locked");
-    assert!(caller.account("person").await.unwrap().locked);
+    assert!(caller.account("person").await.unwrap().locked());
     // Asked again, the success is told again and still forgives nothing.
     assert_eq!(verified(&caller.verify(verify("v", "d", CODE)).await), "success");
-    assert!(caller.account("person").await.unwrap().locked);
+    assert!(caller.account("person").await.unwrap().locked());
 }
 
 fn check_config(text: &str) -> Output {

@@ -6,7 +6,7 @@ use otpd::grpc::proto::{CreateChallengeRequest, Purpose, SendOtpRequest, VerifyO
 use tonic::Status;
 
 use crate::{
-    caller::{Caller, TENANT, email, login, payment, send, send_to, verify, wrong},
+    caller::{Caller, TENANT, email, lock, login, payment, send, send_to, unlock, verify, wrong},
     redis_server::RedisServer,
     site::{KEY_1, Site},
     words::{created, sent, verified},
@@ -48,7 +48,7 @@ async fn all_calls(site: &Site, caller: &Caller) -> (Vec<Status>, Vec<String>) {
     let differing = VerifyOtpRequest { transaction: payment(77_123_457, PAYEE), ..verify("v2", CHALLENGE, &code) };
     statuses.push(caller.verify(differing).await.unwrap_err());
     statuses.push(caller.verify(verify("v1", CHALLENGE, &code)).await.unwrap_err());
-    statuses.push(caller.verify(verify("v3", CHALLENGE, &format!("{code} "))).await.unwrap_err());
+    statuses.push(caller.verify(verify("v3", CHALLENGE, &format!("{code}."))).await.unwrap_err());
     statuses.push(caller.verify(verify("v3", ACCOUNT, &format!("{code}{code}"))).await.unwrap_err());
     statuses.push(caller.create(login("bad", ACCOUNT, &format!("{NUMBER}00000000"))).await.unwrap_err());
     let mailbox = email(&format!("<{MAILBOX}>"), "");
@@ -56,9 +56,10 @@ async fn all_calls(site: &Site, caller: &Caller) -> (Vec<Status>, Vec<String>) {
         CreateChallengeRequest { destinations: vec![mailbox], ..login("bad", &format!("{ACCOUNT} "), NUMBER) };
     statuses.push(caller.create(request).await.unwrap_err());
     assert!(caller.challenge(CHALLENGE).await.is_ok() && caller.account(ACCOUNT).await.is_ok());
-    assert!(caller.lock(ACCOUNT, None).await.unwrap().locked);
+    assert!(caller.lock(lock("l", ACCOUNT, None)).await.unwrap().locked());
     assert_eq!(verified(&caller.verify(verify("v4", CHALLENGE, &code)).await), "account_locked");
-    assert!(!caller.unlock(ACCOUNT).await.unwrap().locked);
+    assert!(!caller.unlock(unlock("u", ACCOUNT)).await.unwrap().locked());
+    assert!(caller.number(NUMBER).await.is_ok());
     // A second challenge stays open, so that both an open and an ended one are in the store.
     let registration = CreateChallengeRequest {
         purpose: Purpose::Registration.into(),
@@ -175,7 +176,7 @@ async fn a_challenge_is_small() {
     let account = "user-01HZX3J5K7M9P1R3T5V7W9Y1A3";
     caller.sent(challenge, account, number).await;
     let largest = || {
-        let keys = redis.cli(&["--scan", "--pattern", "otp:r:*"]);
+        let keys = redis.cli(&["--scan", "--pattern", "otp:{*}:*"]);
         let usage = |key: &str| redis.cli(&["MEMORY", "USAGE", key, "SAMPLES", "0"]).parse::<u64>().unwrap();
         keys.lines().map(usage).max().unwrap()
     };

@@ -187,7 +187,7 @@ async fn nothing_of_cards_keys_and_codes_stays() {
         }
     }
     let log = server.log();
-    for said in ["the provider failed", "the provider refuses our credentials", "the provider answered"] {
+    for said in ["the provider failed", "the provider refuses otpd's credentials", "the provider answered"] {
         assert!(log.contains(said), "{said} is not in {log}");
     }
     find_none("the log", log.as_bytes(), &secrets);

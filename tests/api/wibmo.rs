@@ -108,7 +108,7 @@ async fn a_payment_is_authenticated() {
     assert_eq!(body(&request), example);
     assert_eq!(verified(&caller.verify(verify("v3", "c", "108434")).await), "otp_already_used");
     assert!(upstream.seen().is_empty());
-    assert_eq!(caller.account("c").await.unwrap().failures, 0, "the success forgives");
+    assert_eq!(caller.account("c").await.unwrap().failures(), 0, "the success forgives");
 }
 
 /// A resend is the same call with the card once more: nothing of it was kept.
@@ -155,7 +155,7 @@ async fn every_error_of_the_page() {
         upstream.script([error(code)]);
         assert_eq!(verified(&caller.verify(verify("v", &challenge, "108434")).await), ours, "{code}");
         assert_eq!(upstream.seen().len(), 1);
-        assert_eq!(caller.account(&challenge).await.unwrap().failures, failures, "{code}");
+        assert_eq!(caller.account(&challenge).await.unwrap().failures(), failures, "{code}");
     }
     let down = "Aborted PROVIDER_UNAVAILABLE";
     for (code, ours, sends) in [

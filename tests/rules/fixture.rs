@@ -136,7 +136,12 @@ pub(crate) fn state(line: &str, lockout: Lockout) -> State {
 }
 
 /// Decides, and holds the decision to what holds of every decision.
-pub(crate) fn decided<C: Command>(before: &State, command: &C, now: Timestamp, policy: &LockPolicy) -> Decision<C::Outcome>
+pub(crate) fn decided<C: Command>(
+    before: &State,
+    command: &C,
+    now: Timestamp,
+    policy: &LockPolicy,
+) -> Decision<C::Outcome>
 where
     C::Outcome: PartialEq + std::fmt::Debug,
 {

@@ -228,7 +228,8 @@ pub(crate) fn view(view: &ChallengeView) -> String {
 
 /// What the record keeps.
 pub(crate) fn kept(challenge: &Challenge) -> String {
-    let is_known = |option: &&otpd::domain::challenge::ChallengeOption| matches!(option.target, ContactAddress::Known(_));
+    let is_known =
+        |option: &&otpd::domain::challenge::ChallengeOption| matches!(option.target, ContactAddress::Known(_));
     let known = challenge.options.iter().filter(is_known).count();
     let masks: Vec<_> = challenge.options.iter().map(|option| option.target.masked()).collect();
     let secrets = match &challenge.phase {

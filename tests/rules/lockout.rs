@@ -361,6 +361,21 @@ fn v6_a_failure_whose_entry_is_gone_counts_anew() {
     assert_eq!(account.lockout.failures(), 2);
 }
 
+/// What is overdue is written with the next commit, and is none by itself: a recorded answer is given without one.
+#[test]
+fn an_overdue_pending_failure_is_no_reason_to_write() {
+    let mut account = Account::new();
+    let answered = account.challenge(1, "console");
+    let answered = decided(&answered, &verify("v", 1, Comparison::Differs), account.now, &account.policy).state;
+    account.lockout = Arc::clone(&answered.lockout);
+    account.ask(1, 1).unwrap_or_else(|denied| panic!("{denied:?}"));
+    account.now = account.now.plus(10 * SECOND);
+    let state = State { lockout: Arc::clone(&account.lockout), ..answered };
+    let again = decided(&state, &verify("v", 2, Comparison::Differs), account.now, &account.policy);
+    assert_eq!(again.outcome, VerifyStep::Recorded(Verified::NotMatched { remaining: 9 }));
+    assert_eq!(again.state, state);
+}
+
 /// V5. What never left is not taken off what others have counted.
 #[test]
 fn v5_an_ask_that_never_left_takes_nothing_from_others() {

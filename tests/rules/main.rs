@@ -7,9 +7,13 @@
 #[cfg(test)]
 mod fixture;
 #[cfg(test)]
+mod histories;
+#[cfg(test)]
 mod language;
 #[cfg(test)]
 mod lockout;
+#[cfg(test)]
+mod model;
 #[cfg(test)]
 mod protocol;
 #[cfg(test)]

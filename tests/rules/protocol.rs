@@ -9,8 +9,8 @@ use otpd::domain::{
     outcome::{Evidence, Locked, Proof, Sent, Verified},
     policy::LockPolicy,
     rules::{
-        AskResult, AskStep, Command, Comparison, NextProvider, QuotaState, ReserveSend, SendStep, SettleAsk, SettleSend,
-        SettleStep, Settlement, State, Verify, VerifyStep,
+        AskResult, AskStep, Command, Comparison, NextProvider, QuotaState, ReserveSend, SendStep, SettleAsk,
+        SettleSend, SettleStep, Settlement, State, Verify, VerifyStep,
     },
 };
 
@@ -174,7 +174,11 @@ fn v8_an_attempt_of_which_one_ask_may_have_been_judged_is_not_refunded() {
     assert_eq!(partition.commit(&says("v", 1, AskResult::NotMatched)), AskStep::Unknown, "another ask is in flight");
     assert_eq!(partition.commit(&says("v", 2, AskResult::NotJudged)), AskStep::Unknown);
     assert_eq!((partition.state.challenge.attempts, partition.state.challenge.refunded_attempts), (1, 0));
-    assert_eq!(partition.commit(&says("v", 1, AskResult::NotMatched)), AskStep::Answer(not_matched(1)), "now it counts");
+    assert_eq!(
+        partition.commit(&says("v", 1, AskResult::NotMatched)),
+        AskStep::Answer(not_matched(1)),
+        "now it counts"
+    );
     assert_eq!(partition.state.lockout.failures(), 1);
 }
 

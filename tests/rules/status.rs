@@ -8,9 +8,7 @@ use otpd::domain::{
     lockout::Lockout,
     outcome::ChallengeState,
     policy::LockPolicy,
-    rules::{
-        Cancel, CancelStep, Comparison, QuotaState, ReserveSend, SendStep, State, Status, VerifyStep, view,
-    },
+    rules::{Cancel, CancelStep, Comparison, QuotaState, ReserveSend, SendStep, State, Status, VerifyStep, view},
     time::Timestamp,
 };
 
@@ -104,9 +102,8 @@ fn architecture_shows_the_table() {
 fn in_status(status: Status) -> (State, Timestamp) {
     let opened = state("open attempts=1 code=60s", Lockout::default());
     let sent = with_code(&opened, "opt1", START);
-    let after = |comparison| {
-        decided(&sent, &verify("v", 1, comparison), START.plus(SECOND), &LockPolicy::default()).state
-    };
+    let after =
+        |comparison| decided(&sent, &verify("v", 1, comparison), START.plus(SECOND), &LockPolicy::default()).state;
     let cancelled = || {
         let cancel = Cancel { key: key("c", "CancelChallenge") };
         decided(&sent, &cancel, START.plus(SECOND), &LockPolicy::default()).state

@@ -32,8 +32,7 @@ pub(crate) fn run(text: &str) -> Vec<String> {
     assert!(!came.is_empty(), "a table without steps");
     for Step { number, when, command, expected, came } in came {
         if came != expected {
-            mistakes
-                .push(format!("  line {number}: {when} | {command}\n    expected {expected}\n    came     {came}"));
+            mistakes.push(format!("  line {number}: {when} | {command}\n    expected {expected}\n    came     {came}"));
         }
     }
     mistakes
@@ -102,7 +101,11 @@ impl Scenario {
         let standard = LockPolicy::default();
         Self {
             state: fixture::state(line, Lockout::default()),
-            policy: LockPolicy { first_after: words.number("locks").unwrap_or(standard.first_after), ..standard },
+            policy: LockPolicy {
+                first_after: words.number("locks").unwrap_or(standard.first_after),
+                again_after: words.number("again").unwrap_or(standard.again_after),
+                ..standard
+            },
             ring: ring(),
             codes: BTreeMap::new(),
             sends: BTreeMap::new(),
@@ -288,11 +291,10 @@ impl Scenario {
         let mut told = String::new();
         for _ in 0..count {
             let mut other = fixture::state("open", Lockout::default());
-            other.lockout = Arc::clone(&self.state.lockout);
             Arc::make_mut(&mut other.challenge).created_at = now;
             let sent = fixture::with_code(&other, option, now);
-            let Decision { state, outcome } =
-                decided(&sent, &fixture::verify("v", 1, comparison), now, &self.policy);
+            let sent = State { lockout: Arc::clone(&self.state.lockout), ..sent };
+            let Decision { state, outcome } = decided(&sent, &fixture::verify("v", 1, comparison), now, &self.policy);
             self.state.lockout = state.lockout;
             told = language::verify_step(&outcome);
         }

@@ -1,10 +1,13 @@
 //! What every history must obey, whatever went wrong in it. Knows the contract and nothing of the code: it sees what callers
 //! were told, what providers were given, and what operators see at the end.
 
+mod locks;
+mod sends;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use otpd::domain::{
-    outcome::{Sent, State, Verified},
+    outcome::{ChallengeState, Locked, Sent, Verified},
     time::Timestamp,
 };
 
@@ -22,30 +25,67 @@ pub(crate) enum Told {
     Nothing,
 }
 
+/// What a call is about.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct About {
+    pub(crate) account: String,
+    /// Whose lockout counts its failures: the account, or the contact of a registration.
+    pub(crate) owner: String,
+    /// The one contact of the challenge.
+    pub(crate) contact: String,
+    pub(crate) challenge: String,
+}
+
 /// One call, from its start to its end on one line of order.
 #[derive(Clone, Debug)]
 pub(crate) struct Call {
-    pub(crate) account: String,
-    pub(crate) challenge: String,
+    pub(crate) about: About,
     pub(crate) id: String,
     /// What was typed, for a verification.
     pub(crate) typed: Option<String>,
     pub(crate) started: u64,
     pub(crate) ended: u64,
     pub(crate) started_at: Timestamp,
+    pub(crate) ended_at: Timestamp,
     pub(crate) told: Told,
+}
+
+/// An operator's call, on the same line of order.
+#[derive(Clone, Debug)]
+pub(crate) struct Operation {
+    pub(crate) account: String,
+    /// The lock; `None` for an unlock.
+    pub(crate) lock: Option<Locked>,
+    pub(crate) started: u64,
+    pub(crate) ended: u64,
+    /// Whether the operator was told that it is done.
+    pub(crate) told: bool,
+}
+
+/// A challenge at the end.
+#[derive(Clone, Debug)]
+pub(crate) struct Last {
+    pub(crate) about: About,
+    pub(crate) state: ChallengeState,
+    /// Sends that are spent.
+    pub(crate) sends: u32,
 }
 
 /// A whole run.
 #[derive(Debug, Default)]
 pub(crate) struct History {
     pub(crate) calls: Vec<Call>,
+    pub(crate) operations: Vec<Operation>,
     pub(crate) mails: Vec<Mail>,
     pub(crate) questions: Vec<Question>,
-    /// At the end: consecutive failures by account.
-    pub(crate) failures: BTreeMap<String, u64>,
-    /// At the end: the account and state of each challenge.
-    pub(crate) challenges: BTreeMap<String, (String, State)>,
+    /// At the end: consecutive failures by owner.
+    pub(crate) failures: BTreeMap<String, u32>,
+    /// At the end: each challenge that a caller was told of.
+    pub(crate) challenges: Vec<Last>,
+    /// At the end: sends that count, by contact.
+    pub(crate) sends: BTreeMap<String, u32>,
+    /// At the end: creations that count, by account.
+    pub(crate) creations: BTreeMap<String, u32>,
 }
 
 /// The limits of the run.
@@ -55,6 +95,8 @@ pub(crate) struct Limits {
     pub(crate) destination_sends: usize,
     /// Failures that lock for longer than the run lasts.
     pub(crate) failures: usize,
+    /// Whether no store failed and no process died: then quotas are exact, and else they count too much.
+    pub(crate) exact: bool,
 }
 
 impl History {
@@ -64,9 +106,12 @@ impl History {
         self.one_success(&mut found);
         self.bounded_comparisons(limits, &mut found);
         self.bounded_messages(limits, &mut found);
+        self.one_code_per_send(&mut found);
+        self.quotas_count(limits, &mut found);
         self.no_late_or_wrong_success(&mut found);
         self.repeated_answers(&mut found);
         self.failures_count(limits, &mut found);
+        self.no_success_under_a_lock(&mut found);
         found
     }
 
@@ -75,7 +120,8 @@ impl History {
             if ids.len() > 1 {
                 found.push(format!("{challenge} succeeded under {ids:?}"));
             }
-            if self.challenges.get(challenge).is_some_and(|(_, state)| *state != State::Verified) {
+            let last = self.challenges.iter().find(|last| last.about.challenge == challenge);
+            if last.is_some_and(|last| last.state != ChallengeState::Verified) {
                 found.push(format!("{challenge} succeeded and is not verified"));
             }
         }
@@ -88,61 +134,31 @@ impl History {
             }
         }
         let mut asked: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-        for question in &self.questions {
-            let challenge = question.idempotency_key.split("-check-").next().unwrap_or_default();
-            asked.entry(challenge).or_default().insert(&question.idempotency_key);
+        for question in self.questions.iter().filter(|question| !question.failed) {
+            asked.entry(&question.challenge).or_default().insert(&question.idempotency_key);
         }
         for (challenge, keys) in asked.iter().filter(|(_, keys)| keys.len() > limits.attempts) {
             found.push(format!("{challenge} was asked about {keys:?}"));
         }
     }
 
-    fn bounded_messages(&self, limits: &Limits, found: &mut Vec<String>) {
-        let (mut by_challenge, mut by_destination) = (BTreeMap::new(), BTreeMap::new());
-        let mut seen = BTreeSet::new();
-        for mail in &self.mails {
-            if !seen.insert(&mail.idempotency_key) {
-                found.push(format!("{} was sent twice", mail.idempotency_key));
-            }
-            if !mail.failed {
-                *by_challenge.entry(&mail.challenge).or_insert(0) += 1;
-                *by_destination.entry(&mail.destination).or_insert(0) += 1;
-            }
-        }
-        for (challenge, count) in by_challenge.iter().filter(|(_, count)| **count > limits.sends) {
-            found.push(format!("{challenge} sent {count} messages"));
-        }
-        for (destination, count) in by_destination.iter().filter(|(_, count)| **count > limits.destination_sends) {
-            found.push(format!("{destination} got {count} messages"));
-        }
-        let mut told: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-        for call in &self.calls {
-            if let Told::Sent(Sent::Success(_) | Sent::DestinationRejected) = call.told {
-                told.entry(&call.challenge).or_default().insert(&call.id);
-            }
-        }
-        for (challenge, ids) in told.iter().filter(|(_, ids)| ids.len() > limits.sends) {
-            found.push(format!("{challenge} told {ids:?} that it sent"));
-        }
-    }
-
     fn no_late_or_wrong_success(&self, found: &mut Vec<String>) {
-        for call in self.calls.iter().filter(|call| matches!(call.told, Told::Verified(Verified::Success(_)))) {
+        for call in self.successes() {
             let typed = call.typed.as_deref().unwrap_or_default();
-            let sent = self.mails.iter().any(|mail| mail.challenge == call.challenge && mail.code == typed);
+            let sent = self.mails.iter().any(|mail| mail.challenge == call.about.challenge && mail.code == typed);
             if !sent {
                 found.push(format!("{} succeeded with a code that was never sent", call.id));
             }
             let first = self.first(call);
             let expired =
                 |other: &&Call| matches!(other.told, Told::Created { expires_at } if first.started_at >= expires_at);
-            if self.calls.iter().filter(|other| other.challenge == call.challenge).find(expired).is_some() {
+            if self.calls.iter().filter(|other| other.about == call.about).find(expired).is_some() {
                 found.push(format!("{} succeeded although first asked after the end", call.id));
             }
         }
     }
 
-    /// What used something up is told again as it was, to everybody who asks after it was first told, and at any time.
+    /// What used something up is told again as it was, to all who ask after it was first told, and at any time.
     fn repeated_answers(&self, found: &mut Vec<String>) {
         let is_final = |told: &Told| match told {
             Told::Created { .. } => true,
@@ -152,7 +168,7 @@ impl History {
         };
         let mut by_id: BTreeMap<(&str, &str), Vec<&Call>> = BTreeMap::new();
         for call in &self.calls {
-            by_id.entry((&call.challenge, &call.id)).or_default().push(call);
+            by_id.entry((&call.about.challenge, &call.id)).or_default().push(call);
         }
         for ((challenge, id), calls) in by_id {
             let finals: Vec<_> = calls.iter().filter(|call| is_final(&call.told)).collect();
@@ -166,48 +182,13 @@ impl History {
         }
     }
 
-    /// A failure that began after the last success was told counts; and without a success there are no more than lock.
-    fn failures_count(&self, limits: &Limits, found: &mut Vec<String>) {
-        for (account, counted) in &self.failures {
-            let of_account = |call: &&Call| call.account == *account;
-            let is_success = |call: &&Call| matches!(call.told, Told::Verified(Verified::Success(_)));
-            let told: BTreeSet<_> =
-                self.calls.iter().filter(of_account).filter(is_success).map(|call| &call.challenge).collect();
-            let verified = |(owner, state): &&(String, State)| owner == account && *state == State::Verified;
-            if self.challenges.values().filter(verified).count() > told.len() {
-                continue; // A success that nobody was told of: nobody knows when.
-            }
-            let mut last = 0;
-            for challenge in &told {
-                let ends = self
-                    .calls
-                    .iter()
-                    .filter(|call| call.challenge == **challenge)
-                    .filter(is_success)
-                    .map(|call| call.ended);
-                last = last.max(ends.min().unwrap_or(0));
-            }
-            let failed: BTreeSet<_> = self
-                .calls
-                .iter()
-                .filter(of_account)
-                .filter(|call| matches!(call.told, Told::Verified(Verified::NotMatched { .. })))
-                .map(|call| self.first(call))
-                .filter(|first| first.started > last || told.is_empty())
-                .map(|first| (&first.challenge, &first.id))
-                .collect();
-            let observed = failed.len();
-            if u64::try_from(observed).unwrap_or(u64::MAX) > *counted {
-                found.push(format!("{account} failed {observed} times since its last success, and {counted} count"));
-            }
-            if told.is_empty() && observed > limits.failures {
-                found.push(format!("{account} could fail {observed} times"));
-            }
-        }
+    fn successes(&self) -> impl Iterator<Item = &Call> {
+        self.calls.iter().filter(|call| matches!(call.told, Told::Verified(Verified::Success(_))))
     }
 
+    /// The first call of the same request.
     fn first<'a>(&'a self, call: &'a Call) -> &'a Call {
-        let same = |other: &&Call| other.challenge == call.challenge && other.id == call.id;
+        let same = |other: &&Call| other.about == call.about && other.id == call.id;
         self.calls.iter().filter(same).min_by_key(|other| other.started).unwrap_or(call)
     }
 
@@ -215,7 +196,7 @@ impl History {
         let mut ids: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
         for call in &self.calls {
             if matches!(&call.told, Told::Verified(verified) if is(verified)) {
-                ids.entry(&call.challenge).or_default().insert(&call.id);
+                ids.entry(&call.about.challenge).or_default().insert(&call.id);
             }
         }
         ids

@@ -32,9 +32,9 @@ async fn a_send_whose_process_dies_is_unconfirmed_after_its_lease() {
         let next = world.replica();
         if let Err(error) = next.send("c", "s").await {
             assert!(matches!(error, Error::RequestInProgress { .. }), "{polls} polls: {error:?}");
-            // Another request has to wait as well.
+            // Another request has to wait for the end of the lease.
             let other = next.send("c", "other").await;
-            assert!(matches!(other, Err(Error::RequestInProgress { .. })), "{polls} polls: {other:?}");
+            assert!(matches!(other, Ok(Sent::ResendTooSoon { .. })), "{polls} polls: {other:?}");
             world.clock.advance(PAST_LEASE);
         }
         let last = next.send("c", "s").await;
@@ -43,13 +43,14 @@ async fn a_send_whose_process_dies_is_unconfirmed_after_its_lease() {
         assert!(world.messages() <= 1, "{polls} polls");
         assert!(!dispatch.confirmed || world.messages() == 1, "{polls} polls");
         assert_eq!(next.view("c").await.options[0].1, 1, "{polls} polls");
-        assert!(world.memory.takes() <= 2, "{polls} polls");
+        // The creation, the send, and what the dead process acquired and did not reserve for.
+        assert!((2..=3).contains(&world.uses()), "{polls} polls: {}", world.uses());
         if world.messages() == 1 {
             // The code that may be on its way works.
             assert!(is_success(&next.verify("c", "v", &world.code()).await), "{polls} polls");
         }
         if first.is_some() {
-            assert!(unconfirmed > 3, "the send died between its reservation and its end");
+            assert!(unconfirmed > 0, "the send died between its reservation and its end");
             return;
         }
     }
@@ -90,7 +91,7 @@ async fn die_in_a_guess(polls: usize, right: bool, same_id: bool) -> bool {
         assert_eq!(next.failures().await, 0, "{case}");
     } else {
         assert!(is_not_matched(&last), "{case}: {last:?}");
-        assert_eq!(next.failures().await, u64::from(view.attempts), "{case}");
+        assert_eq!(next.failures().await, view.attempts, "{case}");
         assert!(view.attempts == 1 || (!same_id && view.attempts == 2), "{case}");
     }
     first.is_some()
@@ -119,12 +120,12 @@ async fn die_in_a_check(polls: usize, same_id: bool, stale: bool) -> bool {
     let next = world.replica();
     let code = world.sent(&next, "c").await;
     if stale {
-        // The replica that goes on remembers the subject from an earlier challenge.
+        // The replica that goes on remembers the lockout from an earlier challenge.
         world.replica().open("earlier").await;
         accepted(next.send("earlier", "earlier-send").await);
         assert!(is_not_matched(&next.verify("earlier", "e", "000000").await));
     }
-    let before = u64::from(stale);
+    let before = u32::from(stale);
     world.faults.step();
     world.provider().checks([Judge::After(Duration::from_millis(1), Box::new(Judge::Compare))]);
     let dying = world.replica();
@@ -145,9 +146,9 @@ async fn die_in_a_check(polls: usize, same_id: bool, stale: bool) -> bool {
     first.is_some()
 }
 
-/// The same, but the one that goes on cancels, so that no success covers up a failure that was not given back.
+/// The same, but the challenge is cancelled, so that no success covers a failure up.
 #[tokio::test(start_paused = true)]
-async fn an_abandoned_check_is_given_back_by_whoever_finds_it() {
+async fn an_abandoned_check_is_no_failure() {
     for stale in [false, true] {
         let world = World::with(vec![FakeProvider::managed("managed", true)]);
         let next = world.replica();
@@ -157,22 +158,24 @@ async fn an_abandoned_check_is_given_back_by_whoever_finds_it() {
             accepted(next.send("earlier", "earlier-send").await);
             assert!(is_not_matched(&next.verify("earlier", "e", "000000").await));
         }
-        let before = u64::from(stale);
-        world.provider().checks([Judge::Hang]);
-        let (dying, asked) = (world.replica(), 1 + usize::from(stale));
-        let happened = || world.provider().questions().len() == asked;
-        assert!(killed_when(happened, dying.verify("c", "v", &code)).await.is_none());
-        assert_eq!(next.failures().await, before + 1);
-        world.clock.advance(PAST_LEASE);
-        next.cancel("c", "x").await.unwrap();
-        assert_eq!(next.failures().await, before, "stale: {stale}");
-        // Another guess finds it as well, and counts by itself.
-        let code = world.sent(&next, "d").await;
-        world.provider().checks([Judge::Hang]);
-        let happened = || world.provider().questions().len() == asked + 1;
-        assert!(killed_when(happened, dying.verify("d", "v", &code)).await.is_none());
-        world.clock.advance(PAST_LEASE);
-        assert!(is_not_matched(&next.verify("d", "w", &wrong(&code)).await));
+        let before = u32::from(stale);
+        let (dying, asked) = (world.replica(), usize::from(stale));
+        for (number, challenge) in ["c", "d"].into_iter().enumerate() {
+            if challenge == "d" {
+                world.sent(&next, "d").await;
+            }
+            world.provider().checks([Judge::Hang]);
+            let happened = || world.provider().questions().len() == asked + number + 1;
+            assert!(killed_when(happened, dying.verify(challenge, "v", &code)).await.is_none());
+            assert_eq!(next.failures().await, before, "pending, and not counted");
+            world.clock.advance(PAST_LEASE);
+            if challenge == "c" {
+                next.cancel("c", "x").await.unwrap();
+                assert_eq!(next.failures().await, before, "stale: {stale}");
+            }
+        }
+        // Another guess counts by itself.
+        assert!(is_not_matched(&next.verify("d", "w", "000000").await));
         assert_eq!(next.failures().await, before + 1, "stale: {stale}");
     }
 }

@@ -61,7 +61,7 @@ async fn a_send_survives_the_loss_of_any_answer() {
         }
         index += 1;
     }
-    assert!(index >= 5, "a send is a handful of operations, not {index}");
+    assert!(index >= 4, "a send is a handful of operations, not {index}");
 }
 
 /// Says whether the send was over before that operation.
@@ -94,9 +94,7 @@ async fn lose_in_a_send(index: usize, fault: Fault, again: Again) -> bool {
     }
     let view = one.view("c").await;
     assert_eq!(view.options[0].1, 1, "{case}");
-    // The creation, and at most the one send to the destination; a take that arrives after it was given back counts too
-    // much, which is the safe side.
-    assert!(world.memory.takes() <= if matches!(fault, Fault::Late(_)) { 3 } else { 2 }, "{case}");
+    assert_uses(&world, fault, &case);
     over
 }
 
@@ -124,7 +122,7 @@ async fn verify_over_faults(right: bool) {
         }
         index += 1;
     }
-    assert!(index >= 2, "a verification is a handful of operations, not {index}");
+    assert!(index >= 1, "a verification is an operation at least");
 }
 
 async fn lose_in_a_verification(index: usize, fault: Fault, again: Again, right: bool) -> bool {
@@ -162,22 +160,12 @@ async fn lose_in_a_verification(index: usize, fault: Fault, again: Again, right:
     over
 }
 
-/// A guess was charged and not recorded; a success elsewhere forgives the charge. The next guess counts all the same.
-#[tokio::test(start_paused = true)]
-async fn a_charge_without_an_attempt_buys_no_guess() {
-    let world = World::new().policy(|policy| policy.limits.resend_gaps.clear());
-    let replica = world.replica();
-    let code = world.sent(&replica, "c").await;
-    world.faults.script(&[(1, Fault::Before)]);
-    let lost = replica.verify("c", "lost", &wrong(&code)).await;
-    assert!(matches!(lost, Err(Error::Store(_))), "{lost:?}");
-    world.faults.script(&[]);
-    assert_eq!((replica.failures().await, replica.view("c").await.attempts), (1, 0));
-    let other = world.sent(&replica, "d").await;
-    assert!(is_success(&replica.verify("d", "v", &other).await));
-    assert_eq!(replica.failures().await, 0);
-    assert!(is_not_matched(&replica.verify("c", "next", &wrong(&code)).await));
-    assert_eq!(replica.failures().await, 1);
+/// The creation and the send count once each. What a send acquired, and then did not know whether it was reserved, stays
+/// acquired: it counts too much, which is the safe side.
+#[track_caller]
+fn assert_uses(world: &World, fault: Fault, case: &str) {
+    let most = if fault == Fault::Twice { 2 } else { 3 };
+    assert!((2..=most).contains(&world.uses()), "{case}: {} uses", world.uses());
 }
 
 #[tokio::test(start_paused = true)]
@@ -202,8 +190,7 @@ async fn a_creation_survives_the_loss_of_any_answer() {
                 assert_eq!(first, last, "{case}");
             }
             assert!(world.messages() <= 1, "{case}");
-            // A take that arrives after it was given back counts too much: the safe side.
-            assert!(world.memory.takes() <= if matches!(fault, Fault::Late(_)) { 3 } else { 2 }, "{case}");
+            assert_uses(&world, fault, &case);
             assert_eq!(world.replica().create("c", request).await.expect(&case), last, "{case}");
         }
     }

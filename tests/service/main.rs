@@ -7,7 +7,7 @@
     reason = "a test fails by panicking"
 )]
 
-mod accounts;
+mod broken;
 mod checker;
 #[path = "../support/clock.rs"]
 mod clock;
@@ -18,10 +18,13 @@ mod entropy;
 mod fake;
 #[path = "../support/faults.rs"]
 mod faults;
+mod lockouts;
 mod lost_answers;
 mod managed;
 #[path = "../support/memory.rs"]
 mod memory;
+#[path = "../support/observed.rs"]
+mod observed;
 mod races;
 mod rotation;
 mod secrecy;

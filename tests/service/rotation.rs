@@ -8,7 +8,7 @@ use otpd::{
     service::error::Error,
 };
 
-use crate::world::{ACCOUNT, KEY_1, KEY_2, Replica, World, accepted, is_not_matched, is_success, wrong};
+use crate::world::{ACCOUNT, KEY_1, KEY_2, Replica, World, accepted, is_not_matched, is_success, of_account, wrong};
 
 /// Two replicas; each step restarts one of them with another ring, and everything goes on.
 #[tokio::test]
@@ -24,6 +24,8 @@ async fn nothing_is_lost_when_keys_rotate() {
     // The old one keeps running beside the new one at each step.
     let steps = [(KEY_1, KEY_1), (KEY_1, &added), (&added, &added), (&added, &turned), (&turned, &turned)];
     let before = with(KEY_1);
+    // Its send counts to the end: nobody verifies it.
+    world.sent(&before, "unverified").await;
     let mut open = Vec::new();
     // One challenge per step, opened before anything rotates.
     for number in 0..steps.len() {
@@ -52,13 +54,14 @@ async fn nothing_is_lost_when_keys_rotate() {
         let answer = pair[1].verify(challenge, "right", code).await;
         assert!(is_success(&answer), "step {step}: {answer:?}");
     }
+    // All that was verified is refunded, whatever key its challenge was sealed with. What was not is found under the same name.
+    world.uses_become(2).await;
     let last = with(&turned);
-    // Ten sends so far; quotas are found under the same names.
-    for number in 0..3 {
+    for number in 0..12 {
         let challenge = format!("quota-{number}");
         last.open(&challenge).await;
         let sent = last.send(&challenge, "s").await.unwrap();
-        assert_eq!(matches!(sent, Sent::Success(_)), number < 2, "{number}: {sent:?}");
+        assert_eq!(matches!(sent, Sent::Success(_)), number < 11, "{number}: {sent:?}");
     }
 }
 
@@ -91,7 +94,9 @@ async fn a_missing_key_fails_closed() {
     }
     assert!(matches!(old.send("c", "s").await, Err(Error::Internal(_))));
     assert!(is_success(&new.verify("c", "v", &code).await));
-    // Nor does the one without see an account's state.
-    let account = old.0.get_account(crate::world::caller("g"), crate::world::account_id(ACCOUNT)).await;
+    // Nor does it see a lockout that was sealed with the new key.
+    let code = world.sent(&new, "d").await;
+    assert!(is_not_matched(&new.verify("d", "v", &wrong(&code)).await));
+    let account = old.otp.get_account(crate::world::caller("g"), of_account(ACCOUNT)).await;
     assert!(matches!(account, Err(Error::Internal(_))), "{account:?}");
 }

@@ -16,7 +16,10 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::{
     fake::{Deliver, FakeProvider, Judge},
-    world::{World, account_id, caller, create, mailbox, phone, reach, register, send, transaction, verify, wrong},
+    world::{
+        World, account_id, caller, create, mailbox, of_account, phone, reach, register, send, transaction, verify,
+        wrong,
+    },
 };
 
 const ACCOUNT: &str = "canary-account-7391";
@@ -131,7 +134,10 @@ async fn run(world: &World, paper: &Paper) {
             request.parameters = parameters();
             paper.print(&request);
             paper.answer(
-                &replica.0.send_otp(caller(&format!("s-{option}-{deliver:?}").replace(['(', ')'], "")), request).await,
+                &replica
+                    .otp
+                    .send_otp(caller(&format!("s-{option}-{deliver:?}").replace(['(', ')'], "")), request)
+                    .await,
             );
         }
         let code = world.code();
@@ -143,23 +149,23 @@ async fn run(world: &World, paper: &Paper) {
                 request.parameters = parameters();
                 request.account = Some(account_id(ACCOUNT));
                 paper.print(&request);
-                paper.answer(&replica.0.verify_otp(caller(&format!("v{index}")), request).await);
+                paper.answer(&replica.otp.verify_otp(caller(&format!("v{index}")), request).await);
             }
         }
-        paper.answer(&replica.0.get_challenge(caller("g"), crate::world::request_id(challenge)).await);
+        paper.answer(&replica.otp.get_challenge(caller("g"), crate::world::request_id(challenge)).await);
         paper.answer(&replica.cancel(challenge, "x").await);
         world.faults.set_gone(true);
         paper.answer(&replica.verify(challenge, "gone", &world.code()).await);
         paper.answer(&replica.send(challenge, "gone-send").await);
         world.faults.set_gone(false);
     }
-    let lock = LockAccount { account: account_id(ACCOUNT), reason: "a reason".to_owned(), until: None };
+    let lock = LockAccount { owner: of_account(ACCOUNT), reason: "a reason".to_owned(), until: None };
     paper.print(&lock);
-    paper.answer(&replica.0.lock_account(caller("l"), lock).await);
-    let unlock = UnlockAccount { account: account_id(ACCOUNT), reason: "a reason".to_owned() };
+    paper.answer(&replica.otp.lock_account(caller("l"), lock).await);
+    let unlock = UnlockAccount { owner: of_account(ACCOUNT), reason: "a reason".to_owned() };
     paper.print(&unlock);
-    paper.answer(&replica.0.unlock_account(caller("u"), unlock).await);
-    paper.answer(&replica.0.get_account(caller("g"), account_id(ACCOUNT)).await);
+    paper.answer(&replica.otp.unlock_account(caller("u"), unlock).await);
+    paper.answer(&replica.otp.get_account(caller("g"), of_account(ACCOUNT)).await);
 }
 
 fn reaches() -> Vec<otpd::service::request::Reach> {

@@ -21,7 +21,7 @@ use crate::{
     fake::{Deliver, FakeProvider},
     world::{
         ACCOUNT, NUMBER, World, accepted, at_once, caller, caller_of, create, is_not_matched, is_success, mailbox,
-        phone, reach, register, request_id, send, transaction, verify,
+        of_account, phone, reach, register, request_id, send, transaction, verify,
     },
 };
 
@@ -39,10 +39,10 @@ async fn the_next_provider_of_the_route_delivers() {
     replica.open("c").await;
     let dispatch = accepted(replica.send("c", "s").await);
     assert_eq!((world.providers[0].calls(), world.providers[1].calls()), (1, 1));
-    // One code, whoever delivers it.
+    // One code, by whichever provider.
     let code = world.providers[1].last_code();
     assert_eq!(world.providers[0].last_code(), code);
-    assert_eq!((dispatch.remaining_sends, world.memory.takes()), (2, 2));
+    assert_eq!((dispatch.remaining_sends, world.uses()), (2, 2));
     assert!(is_success(&replica.verify("c", "v", &code).await));
 }
 
@@ -54,9 +54,9 @@ async fn nothing_is_used_up_when_all_providers_fail_at_most_ten_times() {
         provider.always_deliver(Deliver::Fail(Some(Duration::from_secs(7))));
     }
     replica.open("c").await;
-    let takes = world.memory.takes();
+    let uses = world.uses();
     for number in 0..10 {
-        // Also under the same id, for a send that was given back leaves none behind.
+        // Also under the same id, for a refunded send leaves none behind.
         let id = if number % 2 == 0 { "s".to_owned() } else { format!("s{number}") };
         let answer = replica.send("c", &id).await;
         let retry_after = Duration::from_secs(7);
@@ -64,13 +64,18 @@ async fn nothing_is_used_up_when_all_providers_fail_at_most_ten_times() {
         assert!(fine, "{number}: {answer:?}");
         let view = replica.view("c").await;
         assert_eq!((view.options[0].1, view.code_expires_at), (0, None), "{number}");
-        assert_eq!(view.next_send_at, Some(view.created_at), "the gap is given back");
-        assert_eq!(world.memory.takes(), takes, "{number}");
+        assert_eq!(view.next_send_at, Some(view.created_at), "the gap is refunded");
+        assert_eq!(world.uses(), uses, "{number}");
         let nothing_sent = replica.verify("c", &format!("v{number}"), &world.code()).await;
         assert!(matches!(nothing_sent, Err(Error::Precondition(Precondition::NothingSent))), "{nothing_sent:?}");
     }
-    let eleventh = replica.send("c", "s-eleventh").await;
-    assert!(matches!(eleventh, Err(Error::ProviderUnavailable { .. })), "{eleventh:?}");
+    // Then the failed send is spent, and its repetition tries no provider again.
+    let calls = world.messages() + 2;
+    for _ in 0..2 {
+        let eleventh = replica.send("c", "s-eleventh").await;
+        assert!(matches!(eleventh, Err(Error::ProviderUnavailable { .. })), "{eleventh:?}");
+        assert_eq!(world.messages(), calls);
+    }
     assert_eq!(replica.view("c").await.options[0].1, 1);
     assert!(matches!(replica.send("c", "s").await, Ok(Sent::ResendTooSoon { .. })));
 }
@@ -156,12 +161,12 @@ async fn an_answer_after_the_lease_changes_nothing() {
         assert!(matches!(second, Sent::Success(dispatch) if !dispatch.confirmed), "{second:?}");
         assert_eq!(*first[0].as_ref().unwrap(), second, "{late:?}");
         assert_eq!(replica.view("c").await.options[0].1, 1);
-        assert_eq!(world.memory.takes(), 2, "not given back: it counts as sent");
+        assert_eq!(world.uses(), 2, "not refunded: it counts as sent");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusing_quota_gives_everything_back() {
+async fn a_refusing_quota_uses_nothing_up() {
     let hour = |max| vec![Window { max, per: HOUR }];
     let limits: [fn(&mut otpd::domain::quota::QuotaPolicy, Vec<Window>); 3] = [
         |quotas, windows| quotas.destination_sends = windows,
@@ -180,11 +185,11 @@ async fn a_refusing_quota_gives_everything_back() {
         replica.open("c").await;
         accepted(replica.send("c", "s1").await);
         accepted(replica.send("c", "s2").await);
-        let (takes, code) = (world.memory.takes(), world.code());
+        let (uses, code) = (world.uses(), world.code());
         for id in ["s3", "s3", "s4"] {
             assert_eq!(replica.send("c", id).await.unwrap(), Sent::RiskDeclined, "quota {index}");
         }
-        assert_eq!((world.memory.takes(), world.messages()), (takes, 2), "quota {index}");
+        assert_eq!((world.uses(), world.messages()), (uses, 2), "quota {index}");
         assert_eq!(replica.view("c").await.options[0].1, 2, "quota {index}");
         // The code that was sent is still the live one.
         assert!(is_success(&replica.verify("c", "v", &code).await), "quota {index}");
@@ -292,19 +297,19 @@ async fn another_tenant_sees_nothing() {
     let code = world.sent(&replica, "c").await;
     let other = |id: &str| caller_of("other", id);
     let answers = [
-        replica.0.send_otp(other("s"), send("c", "o1")).await.map(drop),
-        replica.0.verify_otp(other("v"), verify("c", &code)).await.map(drop),
-        replica.0.cancel_challenge(other("x"), request_id("c")).await,
-        replica.0.get_challenge(other("g"), request_id("c")).await.map(drop),
+        replica.otp.send_otp(other("s"), send("c", "o1")).await.map(drop),
+        replica.otp.verify_otp(other("v"), verify("c", &code)).await.map(drop),
+        replica.otp.cancel_challenge(other("x"), request_id("c")).await,
+        replica.otp.get_challenge(other("g"), request_id("c")).await.map(drop),
         // As one that never was.
-        replica.0.send_otp(caller("s"), send("unknown", "o1")).await.map(drop),
+        replica.otp.send_otp(caller("s"), send("unknown", "o1")).await.map(drop),
     ];
     for answer in answers {
         assert!(matches!(answer, Err(Error::InvalidIdentifier)), "{answer:?}");
     }
     // Nor do its failures count there.
     assert!(is_not_matched(&replica.verify("c", "v", &world.wrong_code()).await));
-    let account = replica.0.get_account(other("g"), crate::world::account_id(ACCOUNT)).await.unwrap();
+    let account = replica.otp.get_account(other("g"), of_account(ACCOUNT)).await.unwrap();
     assert_eq!(account.failures, 0);
 }
 
@@ -323,13 +328,13 @@ async fn an_id_used_again_after_retention_is_a_new_challenge() {
         assert!(matches!(gone, Err(Error::InvalidIdentifier)), "{gone:?}");
     }
     // On another replica, to another destination.
-    let takes = world.memory.takes();
+    let uses = world.uses();
     let request =
         CreateChallenge { destinations: vec![reach("o2", phone("+14155550101"))], ..register(ACCOUNT, "+14155550101") };
     let request = CreateChallenge { purpose: otpd::domain::purpose::Purpose::Login, ..request };
     replicas[1].create("c", request).await.unwrap();
     accepted(replicas[0].send_to("c", "s", "o2").await);
-    assert_eq!(world.memory.takes(), takes + 1, "its creation takes the place of the old one's, its send counts");
+    assert_eq!(world.uses(), uses + 2, "its creation and its send count");
     assert!(matches!(replicas[0].send("c", "s1").await, Err(Error::InvalidIdentifier)));
     for guess in 0..4 {
         let answer = replicas[0].verify("c", &format!("g{guess}"), &world.wrong_code()).await;

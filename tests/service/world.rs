@@ -13,9 +13,10 @@ use otpd::{
     domain::{
         destination::{Channel, Destination, Mailbox, PhoneNumber},
         ids::{AccountId, OptionId, RequestId, Tenant},
-        outcome::{AccountView, ChallengeView, Created, Sent, Verified},
+        outcome::{ChallengeView, Created, LockoutView, Sent, Verified},
         policy::{TenantPolicy, Tenants},
         purpose::Purpose,
+        time::Timestamp,
         transaction::{Amount, Transaction},
     },
     keys::ring::KeyRing,
@@ -29,13 +30,17 @@ use otpd::{
     service::{
         Otp, Ports,
         error::Error,
-        request::{Caller, CreateChallenge, LockAccount, Reach, SendOtp, UnlockAccount, VerifyOtp},
+        request::{Caller, CreateChallenge, LockAccount, LockoutOwner, Reach, SendOtp, UnlockAccount, VerifyOtp},
         route::Routes,
     },
 };
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::timeout};
+use tokio_util::task::TaskTracker;
 
-use crate::{clock::TestClock, entropy::SeededEntropy, fake::FakeProvider, faults::FaultyStore, memory::MemoryStore};
+use crate::{
+    clock::TestClock, entropy::SeededEntropy, fake::FakeProvider, faults::FaultyStore, memory::MemoryStore,
+    observed::ObservedStore,
+};
 
 /// Two keys, the second of which is not yet in the ring that replicas get unless told otherwise.
 pub(crate) const KEY_1: &str = "1:AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
@@ -43,17 +48,26 @@ pub(crate) const KEY_2: &str = "2:AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=";
 pub(crate) const TENANT: &str = "acme";
 pub(crate) const ACCOUNT: &str = "jane";
 pub(crate) const NUMBER: &str = "+14155550100";
+/// What is waited for has happened long before, or never will.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
 /// Everything around the replicas.
 pub(crate) struct World {
     pub(crate) clock: TestClock,
     pub(crate) memory: Arc<MemoryStore>,
+    /// In front of the memory, so that what reaches it can be waited for.
+    pub(crate) observed: Arc<ObservedStore>,
+    /// In front of that; what replicas use.
     pub(crate) faults: Arc<FaultyStore>,
     pub(crate) providers: Vec<Arc<FakeProvider>>,
     pub(crate) policy: TenantPolicy,
     /// The built-in texts, unless a test has others.
     pub(crate) messages: Arc<Messages>,
+    /// What replicas leave behind.
+    pub(crate) tasks: TaskTracker,
     /// Each replica has randomness of its own.
     replicas: AtomicU64,
+    operations: Arc<AtomicU64>,
 }
 
 impl World {
@@ -66,15 +80,30 @@ impl World {
     pub(crate) fn with(providers: Vec<Arc<FakeProvider>>) -> Self {
         let clock = TestClock::new();
         let memory = Arc::new(MemoryStore::new(Arc::new(clock.clone())));
-        let faults = Arc::new(FaultyStore::new(memory.clone()));
+        Self::over(providers, clock, memory)
+    }
+
+    /// Over a store that reads an index entry and the records apart, as a cluster does.
+    pub(crate) fn reading_apart() -> Self {
+        let clock = TestClock::new();
+        let memory = Arc::new(MemoryStore::reading_apart(Arc::new(clock.clone())));
+        Self::over(vec![FakeProvider::ours("sms")], clock, memory)
+    }
+
+    fn over(providers: Vec<Arc<FakeProvider>>, clock: TestClock, memory: Arc<MemoryStore>) -> Self {
+        let observed = ObservedStore::new(memory.clone());
+        let faults = Arc::new(FaultyStore::new(observed.clone()));
         Self {
             clock,
             memory,
+            observed,
             faults,
             providers,
             policy: TenantPolicy::default(),
             messages: Arc::default(),
+            tasks: TaskTracker::new(),
             replicas: AtomicU64::new(1),
+            operations: Arc::new(AtomicU64::new(1)),
         }
     }
 
@@ -90,7 +119,7 @@ impl World {
         self
     }
 
-    /// A replica with an empty cache.
+    /// A replica that remembers nothing yet.
     pub(crate) fn replica(&self) -> Replica {
         self.replica_of(KEY_1, self.clock.clone())
     }
@@ -111,8 +140,26 @@ impl World {
             entropy: Arc::new(SeededEntropy::new(seed)),
             routes: Routes::new(providers.collect()),
             messages: Messages::clone(&self.messages),
+            tasks: self.tasks.clone(),
         };
-        Replica(Arc::new(Otp::new(ports, Tenants::any(self.policy.clone()))))
+        let otp = Arc::new(Otp::new(ports, Tenants::any(self.policy.clone())));
+        Replica { otp, operations: Arc::clone(&self.operations) }
+    }
+
+    /// So many replicas that remember nothing yet.
+    pub(crate) fn replicas(&self, number: usize) -> Vec<Replica> {
+        (0..number).map(|_| self.replica()).collect()
+    }
+
+    /// How many uses of quotas are kept.
+    pub(crate) fn uses(&self) -> usize {
+        self.memory.uses()
+    }
+
+    /// Waits until so many uses of quotas are kept: refunds after a success come after the answer.
+    pub(crate) async fn uses_become(&self, uses: usize) {
+        let waited = timeout(LONGEST_WAIT, self.observed.until(|| self.uses() == uses)).await;
+        assert!(waited.is_ok(), "{} uses, not {uses}", self.uses());
     }
 
     /// The first provider.
@@ -143,24 +190,27 @@ impl World {
     }
 
     /// What the time of day is.
-    pub(crate) fn now(&self) -> otpd::domain::time::Timestamp {
+    pub(crate) fn now(&self) -> Timestamp {
         self.clock.now()
     }
 }
 
 /// One replica, called by one tenant.
 #[derive(Clone)]
-pub(crate) struct Replica(pub(crate) Arc<Otp>);
+pub(crate) struct Replica {
+    pub(crate) otp: Arc<Otp>,
+    /// Numbers the requests of operators.
+    operations: Arc<AtomicU64>,
+}
 
 impl Replica {
     pub(crate) async fn create(&self, id: &str, request: CreateChallenge) -> Result<Created, Error> {
-        self.0.create_challenge(caller(id), request).await
+        self.otp.create_challenge(caller(id), request).await
     }
 
     /// A challenge of the account with one phone number.
     pub(crate) async fn open(&self, id: &str) {
-        let created = self.create(id, create(ACCOUNT)).await.expect("created");
-        assert!(matches!(created, Created::Success { .. }), "{created:?}");
+        created(self.create(id, create(ACCOUNT)).await);
     }
 
     pub(crate) async fn send(&self, challenge: &str, id: &str) -> Result<Sent, Error> {
@@ -168,39 +218,72 @@ impl Replica {
     }
 
     pub(crate) async fn send_to(&self, challenge: &str, id: &str, option: &str) -> Result<Sent, Error> {
-        self.0.send_otp(caller(id), send(challenge, option)).await
+        self.otp.send_otp(caller(id), send(challenge, option)).await
     }
 
     pub(crate) async fn verify(&self, challenge: &str, id: &str, otp: &str) -> Result<Verified, Error> {
-        self.0.verify_otp(caller(id), verify(challenge, otp)).await
+        self.otp.verify_otp(caller(id), verify(challenge, otp)).await
     }
 
     pub(crate) async fn cancel(&self, challenge: &str, id: &str) -> Result<(), Error> {
-        self.0.cancel_challenge(caller(id), request_id(challenge)).await
+        self.otp.cancel_challenge(caller(id), request_id(challenge)).await
     }
 
     pub(crate) async fn view(&self, challenge: &str) -> ChallengeView {
-        self.0.get_challenge(caller("get"), request_id(challenge)).await.expect("a challenge")
+        self.otp.get_challenge(caller("get"), request_id(challenge)).await.expect("a challenge")
     }
 
-    pub(crate) async fn account(&self, account: &str) -> AccountView {
-        self.0.get_account(caller("get"), account_id(account)).await.expect("an account")
+    /// What operators see of an account.
+    pub(crate) async fn account(&self, account: &str) -> LockoutView {
+        self.lockout(of_account(account)).await
+    }
+
+    /// What operators see of an account or a contact.
+    pub(crate) async fn lockout(&self, owner: LockoutOwner) -> LockoutView {
+        self.otp.get_account(caller("get"), owner).await.expect("a lockout")
     }
 
     /// Consecutive failures of the account.
-    pub(crate) async fn failures(&self) -> u64 {
+    pub(crate) async fn failures(&self) -> u32 {
         self.account(ACCOUNT).await.failures
     }
 
-    pub(crate) async fn lock(&self, until: Option<otpd::domain::time::Timestamp>) -> AccountView {
-        let request = LockAccount { account: account_id(ACCOUNT), reason: "test".to_owned(), until };
-        self.0.lock_account(caller("lock"), request).await.expect("locked")
+    /// Locks the account, as a request of its own.
+    pub(crate) async fn lock(&self, until: Option<Timestamp>) -> LockoutView {
+        self.lock_as(&self.operation(), of_account(ACCOUNT), until).await.expect("locked")
     }
 
-    pub(crate) async fn unlock(&self) -> AccountView {
-        let request = UnlockAccount { account: account_id(ACCOUNT), reason: "test".to_owned() };
-        self.0.unlock_account(caller("unlock"), request).await.expect("unlocked")
+    pub(crate) async fn lock_as(
+        &self,
+        id: &str,
+        owner: LockoutOwner,
+        until: Option<Timestamp>,
+    ) -> Result<LockoutView, Error> {
+        let request = LockAccount { owner, reason: "test".to_owned(), until };
+        self.otp.lock_account(caller(id), request).await
     }
+
+    /// Unlocks the account, as a request of its own.
+    pub(crate) async fn unlock(&self) -> LockoutView {
+        self.unlock_as(&self.operation(), of_account(ACCOUNT)).await.expect("unlocked")
+    }
+
+    pub(crate) async fn unlock_as(&self, id: &str, owner: LockoutOwner) -> Result<LockoutView, Error> {
+        let request = UnlockAccount { owner, reason: "test".to_owned() };
+        self.otp.unlock_account(caller(id), request).await
+    }
+
+    fn operation(&self) -> String {
+        format!("operation-{}", self.operations.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+pub(crate) fn of_account(account: &str) -> LockoutOwner {
+    LockoutOwner::Account(account_id(account))
+}
+
+pub(crate) fn of_contact(number: &str) -> LockoutOwner {
+    LockoutOwner::Contact(phone(number))
 }
 
 /// A caller of the usual tenant with patience.
@@ -271,6 +354,7 @@ pub(crate) fn send(challenge: &str, option: &str) -> SendOtp {
         challenge: request_id(challenge),
         option: OptionId::parse(option).expect("option id"),
         parameters: Parameters::new(),
+        client: ClientContext::default(),
     }
 }
 
@@ -289,6 +373,12 @@ pub(crate) fn verify(challenge: &str, otp: &str) -> VerifyOtp {
 pub(crate) fn wrong(code: &str) -> String {
     let first = if code.starts_with('1') { '2' } else { '1' };
     std::iter::once(first).chain(code.chars().skip(1)).collect()
+}
+
+/// The challenge is open.
+#[track_caller]
+pub(crate) fn created(created: Result<Created, Error>) {
+    assert!(matches!(created, Ok(Created::Success { .. })), "{created:?}");
 }
 
 /// The send was accepted.
@@ -324,6 +414,22 @@ where
         tasks.spawn(one);
     }
     tasks.join_all().await
+}
+
+/// Starts something in the background.
+pub(crate) fn start<F>(work: F) -> JoinSet<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    let mut tasks = JoinSet::new();
+    tasks.spawn(work);
+    tasks
+}
+
+/// What became of it.
+pub(crate) async fn ended<T: Send + 'static>(mut tasks: JoinSet<T>) -> T {
+    tasks.join_next().await.expect("a task").expect("no panic")
 }
 
 /// Polls a future so many times, then drops it, as the death of the process does. `None`: it had not ended by then.

@@ -47,6 +47,8 @@ pub(crate) enum Judge {
     Exceeded,
     Used,
     Unknown,
+    /// Certainly nothing was compared, and it says so.
+    Fail,
     /// Answers nothing until long after the deadline, and has not compared.
     Hang,
     /// Compares, and the answer is lost.
@@ -60,6 +62,7 @@ pub(crate) enum Judge {
 /// One message that the fake was given.
 #[derive(Clone, Debug)]
 pub(crate) struct Mail {
+    pub(crate) provider: String,
     pub(crate) challenge: String,
     pub(crate) destination: String,
     pub(crate) channel: Channel,
@@ -76,11 +79,14 @@ pub(crate) struct Mail {
 /// One check that the fake was asked.
 #[derive(Clone, Debug)]
 pub(crate) struct Question {
+    pub(crate) challenge: String,
     pub(crate) otp: String,
     pub(crate) reference: String,
     pub(crate) repeated: bool,
     pub(crate) parameters: Parameters,
     pub(crate) idempotency_key: String,
+    /// Nothing was compared, and the fake said so.
+    pub(crate) failed: bool,
 }
 
 /// The fake.
@@ -231,6 +237,7 @@ impl Provider for FakeProvider {
             let scripted = state.deliveries.pop_front().or_else(|| state.always_deliver.clone());
             let behaviour = scripted.unwrap_or(Deliver::Accept);
             state.outbox.push(Mail {
+                provider: self.name.clone(),
                 challenge: delivery.context.challenge.as_str().to_owned(),
                 destination,
                 channel: delivery.context.channel,
@@ -265,14 +272,17 @@ impl Provider for FakeProvider {
     async fn check(&self, check: Check, _deadline: Deadline) -> Checked {
         let mut behaviour = {
             let mut state = self.state();
+            let behaviour = state.checks.pop_front().unwrap_or(Judge::Compare);
             state.questions.push(Question {
+                challenge: check.context.challenge.as_str().to_owned(),
                 otp: check.otp.expose().clone(),
                 reference: check.reference.clone(),
                 repeated: check.repeated,
                 parameters: check.context.parameters.clone(),
                 idempotency_key: check.idempotency_key.clone(),
+                failed: matches!(behaviour, Judge::Fail),
             });
-            state.checks.pop_front().unwrap_or(Judge::Compare)
+            behaviour
         };
         loop {
             match behaviour {
@@ -283,6 +293,7 @@ impl Provider for FakeProvider {
                 Judge::Exceeded => return Checked::AttemptsExceeded,
                 Judge::Used => return Checked::AlreadyUsed,
                 Judge::Unknown => return Checked::Unknown,
+                Judge::Fail => return Checked::Failed(Failure::Unavailable { retry_after: None }),
                 Judge::Hang => std::future::pending().await,
                 Judge::CompareUnheard => {
                     drop(self.compare(&check));

@@ -220,14 +220,16 @@ impl HttpProvider {
         let (provider, operation, duration_ms) = (self.name.as_str(), ended.operation, millis(ended.took));
         let status = ended.status();
         let by_status = ended.failure.filter(|failure| *failure == Failure::Refused).and(Alarm::by_status(status));
-        if let Some(alarm) = alarm.or(by_status).map(Alarm::text) {
-            tracing::error!(provider, operation, status, alarm, "the provider refuses otpd's credentials or requests");
-            return;
-        }
-        match outcome {
-            "answered" => tracing::info!(provider, operation, status, duration_ms, "the provider answered"),
-            "refused" => tracing::error!(provider, operation, status, duration_ms, "the provider refuses the request"),
-            _ => {
+        match (alarm.or(by_status), outcome) {
+            (Some(Alarm::Credentials(alarm)), _) => {
+                tracing::error!(provider, operation, status, alarm, "the provider refuses otpd's credentials");
+            }
+            (Some(Alarm::Request(alarm)), _) => {
+                tracing::error!(provider, operation, status, alarm, "the provider refuses the request");
+            }
+            (None, "refused") => tracing::error!(provider, operation, status, "the provider refuses the request"),
+            (None, "answered") => tracing::info!(provider, operation, status, duration_ms, "the provider answered"),
+            (None, _) => {
                 let failure = match ended.exchanged {
                     Ok(_) => "",
                     Err(NoAnswer::NothingSent(reason) | NoAnswer::Unknown(reason)) => *reason,

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     domain::{ids::Token, quota::Window, time::Timestamp},
-    ports::store::{Acquired, Change, Claimed, Committed, Name, Partition, StoreError},
+    ports::store::{Acquired, Change, Claimed, Committed, Name, Partition, Sealed, StoreError},
 };
 
 /// What the writer keeps from batch to batch.
@@ -78,7 +78,7 @@ impl<'a> Batch<'a> {
             present.push((key, expires_at, record));
         }
         let as_expected = |(change, (_, _, record)): (&Change, &(_, _, Option<_>))| {
-            change.expected == record.as_ref().map(crate::ports::store::Sealed::version)
+            change.expected == record.as_ref().map(Sealed::version)
         };
         if !changes.iter().zip(&present).all(as_expected) {
             return Ok(Committed::Conflict(present.into_iter().map(|(_, _, record)| record).collect()));

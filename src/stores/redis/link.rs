@@ -36,7 +36,7 @@ const BACK_OFF_MAX: Duration = Duration::from_secs(1);
 
 /// The shared connection. Ends its task when dropped.
 pub(super) struct Link {
-    shared: Arc<Shared>,
+    state: Arc<LinkState>,
     in_flight: InFlight,
     ended: CancellationToken,
     operation_timeout: Duration,
@@ -51,7 +51,7 @@ pub(super) struct Live {
 }
 
 #[derive(Default)]
-struct Shared {
+struct LinkState {
     /// The connection, and the task behind it: giving the one up ends the other, and what still waits fails at once.
     live: RwLock<Option<(Live, Option<AbortOnDropHandle<()>>)>>,
     broken: Notify,
@@ -96,18 +96,18 @@ pub(super) fn probe() -> Cmd {
 impl Link {
     /// Keeps up the connection, which is established, from now on.
     pub(super) fn keep(connector: Connector, opened: Opened) -> Self {
-        let shared = Arc::new(Shared::default());
-        shared.set(opened, 0);
+        let state = Arc::new(LinkState::default());
+        state.set(opened, 0);
         let ended = CancellationToken::new();
         let operation_timeout = connector.operation_timeout;
         let (tracker, in_flight) = (connector.tracker.clone(), connector.in_flight.clone());
-        tracker.spawn(ended.clone().run_until_cancelled_owned(renew(connector, Arc::clone(&shared))));
-        Self { shared, in_flight, operation_timeout, _ends_on_drop: ended.clone().drop_guard(), ended }
+        tracker.spawn(ended.clone().run_until_cancelled_owned(renew(connector, Arc::clone(&state))));
+        Self { state, in_flight, operation_timeout, _ends_on_drop: ended.clone().drop_guard(), ended }
     }
 
     /// The connection, or an error at once while there is none.
     pub(super) fn live(&self, operation: &'static str) -> Result<Live, StoreError> {
-        self.shared.get().ok_or_else(|| StoreError::new(operation, "not connected to redis"))
+        self.state.get().ok_or_else(|| StoreError::new(operation, "not connected to redis"))
     }
 
     /// Waits for an answer until the deadline, and draws conclusions about the connection.
@@ -131,22 +131,22 @@ impl Link {
         });
         let Ok(answer) = answered.await else {
             if handed_over {
-                self.shared.note(LinkHealth::Slow, generation);
+                self.state.note(LinkHealth::Slow, generation);
             }
             return Err(StoreError::timed_out(operation));
         };
-        self.shared.note(answer.as_ref().err().map_or(LinkHealth::Healthy, fault::health), generation);
+        self.state.note(answer.as_ref().err().map_or(LinkHealth::Healthy, fault::health), generation);
         answer.map_err(|error| StoreError::new(operation, fault::words(&error)))
     }
 
     /// Gives the connection up for good.
     pub(super) fn close(&self) {
         self.ended.cancel();
-        self.shared.clear();
+        self.state.clear();
     }
 }
 
-impl Shared {
+impl LinkState {
     fn get(&self) -> Option<Live> {
         self.live.read().unwrap_or_else(PoisonError::into_inner).as_ref().map(|(live, _)| live.clone())
     }
@@ -205,9 +205,9 @@ impl Shared {
 }
 
 /// Connects anew whenever the connection was given up.
-async fn renew(connector: Connector, shared: Arc<Shared>) {
+async fn renew(connector: Connector, state: Arc<LinkState>) {
     for generation in 1.. {
-        shared.until_broken(connector.connect_timeout).await;
+        state.until_broken(connector.connect_timeout).await;
         tracing::warn!("the connection to redis is lost");
         let mut back_off = BACK_OFF_MIN;
         let opened = loop {
@@ -218,7 +218,7 @@ async fn renew(connector: Connector, shared: Arc<Shared>) {
             sleep(back_off).await;
             back_off = (back_off * 2).min(BACK_OFF_MAX);
         };
-        shared.set(opened, generation);
+        state.set(opened, generation);
         tracing::info!("connected to redis again");
     }
 }
