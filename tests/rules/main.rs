@@ -5,6 +5,8 @@
 
 // `cfg(test)` tells clippy that the helpers are tests too.
 #[cfg(test)]
+mod code;
+#[cfg(test)]
 mod fixture;
 #[cfg(test)]
 mod format;
@@ -26,6 +28,8 @@ mod protocol;
 mod status;
 #[cfg(test)]
 mod table;
+#[cfg(test)]
+mod values;
 
 /// Runs every scenario of a table and reports all steps that came out otherwise. With `OTPD_REWRITE_TABLES` set it writes them
 /// down instead.
