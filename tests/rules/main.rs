@@ -5,6 +5,8 @@
 
 // `cfg(test)` tells clippy that the helpers are tests too.
 #[cfg(test)]
+mod account;
+#[cfg(test)]
 mod fixture;
 #[cfg(test)]
 mod format;
@@ -20,6 +22,8 @@ mod lockout;
 mod model;
 #[cfg(test)]
 mod orders;
+#[cfg(test)]
+mod pending;
 #[cfg(test)]
 mod protocol;
 #[cfg(test)]
