@@ -6,6 +6,7 @@
 // `cfg(test)` tells clippy that the helpers are tests too.
 #[cfg(test)]
 mod code;
+mod account;
 #[cfg(test)]
 mod fixture;
 #[cfg(test)]
@@ -22,6 +23,8 @@ mod lockout;
 mod model;
 #[cfg(test)]
 mod orders;
+#[cfg(test)]
+mod pending;
 #[cfg(test)]
 mod protocol;
 #[cfg(test)]
