@@ -22,7 +22,7 @@ use crate::{
         time::Timestamp,
     },
     ports::{
-        clock::{Clock, Deadline},
+        clock::{Clock, Deadline, Stopwatch},
         store::{Change, Committed, Name, Partition, Sealed, Store, Write},
     },
 };
@@ -110,7 +110,8 @@ impl States {
                     continue;
                 }
             } else if let Some(conflict) = self.commit(target, &loaded.snapshot, &after).await? {
-                loaded = self.loaded(conflict, true)?;
+                let is_there = conflict.challenge.is_some();
+                loaded = if is_there { self.loaded(conflict, true)? } else { self.reload(target, deadline).await? };
                 continue;
             }
             let Loaded { snapshot: Snapshot { partition, .. }, state: before, .. } = loaded;
@@ -164,8 +165,11 @@ impl States {
             }
         }
         let names = [target.name, Name::LOCKOUT];
+        // The life of the entry runs from before it was asked for: the answer may be late.
+        let asked = Stopwatch::start();
         let located = self.store.locate(target.name, &names, deadline).await?.ok_or(Error::InvalidIdentifier)?;
-        let (partition, located_until) = (located.partition, Deadline::after(located.life));
+        let located_until = Deadline::after(located.life.saturating_sub(asked.elapsed()));
+        let partition = located.partition;
         let snapshot = match located.records {
             Some(records) => self.snapshot(target.name, partition, located_until, records)?,
             None => self.read_partition(target.name, partition, located_until, deadline).await?,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use otpd::domain::{
     challenge::{Ended, Phase},
     lockout::Lockout,
-    outcome::{Evidence, Locked, Proof, Sent, Verified},
+    outcome::{Evidence, Locked, Sent, Verified},
     policy::LockPolicy,
     rules::{
         AskResult, AskStep, Command, Comparison, NextProvider, QuotaState, ReserveSend, SendStep, SettleAsk,
@@ -205,8 +205,8 @@ fn v9_a_success_names_the_contact_that_its_code_went_to() {
     partition.seconds = 10;
     partition.commit(&reserve_via("s2", 2, "opt2", "managed"));
     let step = partition.commit(&says("v", 1, matched()));
-    let AskStep::Answer(Verified::Success(Proof { option: Some(option), .. })) = step else { panic!("{step:?}") };
-    assert_eq!(option.id, option_id("opt1"));
+    let AskStep::Answer(Verified::Success(proof)) = step else { panic!("{step:?}") };
+    assert_eq!(proof.option.unwrap().id, option_id("opt1"));
 }
 
 /// One attempt allowed; verified, but its answer lost; the same id again. With the lease over, or settled as unknown.

@@ -25,6 +25,7 @@ mod managed;
 mod memory;
 #[path = "../support/observed.rs"]
 mod observed;
+mod protocol;
 mod races;
 mod rotation;
 mod secrecy;
