@@ -5,8 +5,9 @@
 
 // `cfg(test)` tells clippy that the helpers are tests too.
 #[cfg(test)]
-mod code;
 mod account;
+#[cfg(test)]
+mod code;
 #[cfg(test)]
 mod fixture;
 #[cfg(test)]
