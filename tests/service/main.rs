@@ -28,6 +28,7 @@ mod memory;
 mod observed;
 mod protocol;
 mod races;
+mod refunds;
 mod rotation;
 mod secrecy;
 mod sends;
