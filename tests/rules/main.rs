@@ -4,9 +4,9 @@
 //! A table is a text file beside this one; `language.rs` says how it reads. To add a case, add a line.
 
 // `cfg(test)` tells clippy that the helpers are tests too.
+mod account;
 #[cfg(test)]
 mod code;
-mod account;
 #[cfg(test)]
 mod fixture;
 #[cfg(test)]

@@ -11,7 +11,9 @@ use otpd::{
 use crate::{
     fake::{Deliver, FakeProvider, Judge},
     faults::When,
-    world::{World, accepted, ended, is_not_matched, is_success, killed_after, killed_when, start, wrong},
+    requests::{accepted, is_not_matched, is_success, wrong},
+    tasks::{ended, killed_after, killed_when, start},
+    world::World,
 };
 
 /// Longer than any lease here: a time-out of 5 s and a margin of 5 s.

@@ -12,6 +12,7 @@ mod cases;
 mod checker;
 #[path = "../support/clock.rs"]
 mod clock;
+mod deadlines;
 mod deaths;
 #[path = "../support/entropy.rs"]
 mod entropy;
@@ -29,10 +30,12 @@ mod observed;
 mod protocol;
 mod races;
 mod refunds;
+mod requests;
 mod rotation;
 mod secrecy;
 mod sends;
 mod simulation;
+mod tasks;
 mod trips;
 mod verifications;
 mod world;

@@ -7,7 +7,8 @@ use tokio::time::timeout;
 
 use crate::{
     faults::{Fault, When},
-    world::{World, is_success},
+    requests::is_success,
+    world::World,
 };
 
 /// Longer than anything that is bounded here.

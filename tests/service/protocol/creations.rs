@@ -10,10 +10,9 @@ use otpd::{
 
 use crate::{
     faults::When,
-    world::{
-        ACCOUNT, NUMBER, World, accepted, caller, create, created, ended, is_not_matched, is_success, register, start,
-        wrong,
-    },
+    requests::{ACCOUNT, NUMBER, accepted, caller, create, created, is_not_matched, is_success, register, wrong},
+    tasks::{ended, start},
+    world::World,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
