@@ -12,6 +12,7 @@ mod cases;
 mod checker;
 #[path = "../support/clock.rs"]
 mod clock;
+mod deadlines;
 mod deaths;
 #[path = "../support/entropy.rs"]
 mod entropy;
@@ -28,10 +29,13 @@ mod memory;
 mod observed;
 mod protocol;
 mod races;
+mod refunds;
+mod requests;
 mod rotation;
 mod secrecy;
 mod sends;
 mod simulation;
+mod tasks;
 mod trips;
 mod verifications;
 mod world;
