@@ -157,6 +157,8 @@ pub struct LockoutView {
     pub failures: u32,
     /// The lock, if there is one.
     pub locked: Option<Locked>,
+    /// Contacts that are locked by failures of their own.
+    pub locked_contacts: usize,
     /// The use of its quotas.
     pub quotas: Vec<QuotaUsage>,
 }
