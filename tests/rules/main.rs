@@ -5,6 +5,8 @@
 
 // `cfg(test)` tells clippy that the helpers are tests too.
 #[cfg(test)]
+mod account;
+#[cfg(test)]
 mod code;
 #[cfg(test)]
 mod fixture;
@@ -22,6 +24,8 @@ mod lockout;
 mod model;
 #[cfg(test)]
 mod orders;
+#[cfg(test)]
+mod pending;
 #[cfg(test)]
 mod protocol;
 #[cfg(test)]

@@ -1,16 +1,14 @@
 //! The traces of the protocol of partitions that earlier wordings allowed, each of which the rules forbid. A worker is known by
 //! its token; an answer that was lost is a command that is decided again over the state that was committed.
 
-use std::sync::Arc;
-
 use otpd::domain::{
     challenge::{Ended, Phase},
     lockout::Lockout,
     outcome::{Evidence, Locked, Sent, Verified},
     policy::LockPolicy,
     rules::{
-        AskResult, AskStep, Command, Comparison, NextProvider, QuotaState, ReserveSend, SendStep, SettleAsk,
-        SettleSend, SettleStep, Settlement, State, Verify, VerifyStep,
+        AskResult, AskStep, Cancel, CancelStep, Command, Comparison, NextProvider, QuotaState, ReserveSend, SendStep,
+        SettleAsk, SettleSend, SettleStep, Settlement, State, Verify, VerifyStep,
     },
 };
 
@@ -233,11 +231,8 @@ fn v10_the_last_attempt_may_be_repeated_until_it_has_an_outcome() {
 fn v10_an_end_drops_nothing_that_an_open_ask_needs() {
     let mut partition = Partition::managed("open attempts=1", "managed");
     partition.commit(&ask("v", 1));
-    Arc::make_mut(&mut partition.state.challenge).phase = Phase::Ended(Ended::Cancelled);
-    let targets = &mut Arc::make_mut(&mut partition.state.challenge).options;
-    targets.iter_mut().for_each(|option| {
-        option.target = otpd::domain::challenge::ContactAddress::Masked(option.target.masked());
-    });
+    let cancel = Cancel { key: key("c", "CancelChallenge") };
+    assert_eq!(partition.commit(&cancel), CancelStep::Done);
     assert_eq!(partition.commit(&says("v", 1, AskResult::NotMatched)), AskStep::Answer(not_matched(0)));
     assert_eq!(partition.state.lockout.failures(), 1);
 }

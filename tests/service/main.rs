@@ -8,6 +8,7 @@
 )]
 
 mod broken;
+mod cases;
 mod checker;
 #[path = "../support/clock.rs"]
 mod clock;
@@ -31,5 +32,6 @@ mod rotation;
 mod secrecy;
 mod sends;
 mod simulation;
+mod trips;
 mod verifications;
 mod world;
