@@ -98,6 +98,12 @@ impl Lockout {
         later([self.operator_lock], now)
     }
 
+    /// How many contacts are locked; the further ones, which share a lock, are one.
+    pub fn locked_contacts(&self, now: Timestamp) -> usize {
+        let counts = self.contacts.iter().map(|(_, count)| count).chain([&self.further_contacts]);
+        counts.filter(|count| later([count.lock], now).is_some()).count()
+    }
+
     pub fn failures(&self) -> u32 {
         self.total.failures
     }

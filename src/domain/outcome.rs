@@ -119,6 +119,8 @@ pub struct Evidence {
 pub struct LockoutView {
     pub failures: u32,
     pub locked: Option<Locked>,
+    /// Contacts that are locked by failures of their own.
+    pub locked_contacts: usize,
     pub quotas: Vec<QuotaUsage>,
 }
 

@@ -81,8 +81,9 @@ impl Otp {
         let canonical = canonical(owner);
         let kinds = kinds(owner, canonical.as_deref());
         let quotas = self.quotas.usage(&caller.tenant, policy, &kinds, caller.deadline).await?;
-        let locked = lockout.account_locked(self.states.now());
-        Ok(LockoutView { failures: lockout.failures(), locked, quotas })
+        let now = self.states.now();
+        let (locked, locked_contacts) = (lockout.account_locked(now), lockout.locked_contacts(now));
+        Ok(LockoutView { failures: lockout.failures(), locked, locked_contacts, quotas })
     }
 }
 
