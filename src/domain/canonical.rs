@@ -45,16 +45,3 @@ impl Canonical {
         self.0
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn boundaries_count() {
-        let one = Canonical::new("t").text("ab").text("c").finish();
-        let other = Canonical::new("t").text("a").text("bc").finish();
-        assert_ne!(one, other);
-        assert_ne!(Canonical::new("t").optional(None).finish(), Canonical::new("t").optional(Some(b"")).finish());
-    }
-}

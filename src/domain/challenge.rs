@@ -10,6 +10,8 @@ pub use open::{Asking, Attempt, LiveCode, Open, SendUse, Sending};
 use serde::{Deserialize, Serialize};
 
 use super::{
+    canonical::Canonical,
+    code,
     destination::{Channel, Destination},
     ids::{AccountId, Contact, IdempotencyKey, OptionId},
     policy::Limits,
@@ -171,6 +173,20 @@ impl Challenge {
                 self.timeline.iter().rev().filter(|event| event.kind.shows_a_code()).find_map(|event| event.option)
             }
         }
+    }
+
+    /// What the PRF of a code is applied to: the challenge's nonce, the option, the generation and the digest of the bound
+    /// transaction. `None` once the challenge has ended, for then the nonce is gone.
+    pub fn code_material(&self, live: &LiveCode) -> Option<Vec<u8>> {
+        let open = self.open()?;
+        let option = self.option_at(live.option)?;
+        let bound = self.transaction.as_ref().map(code::digest);
+        let material = Canonical::new("otpd code v1")
+            .bytes(&open.nonce)
+            .text(option.id.as_str())
+            .number(u64::from(live.generation))
+            .optional(bound.as_ref().map(<[u8; 32]>::as_slice));
+        Some(material.finish())
     }
 
     /// How many attempts are left.

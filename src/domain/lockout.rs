@@ -220,9 +220,9 @@ impl Lockout {
 impl Count {
     fn add(&mut self, now: Timestamp, policy: &LockPolicy) {
         self.failures = self.failures.saturating_add(1);
-        if let Some(until) = lock_at(self.failures, now, policy) {
+        if let Some(lock) = lock_at(self.failures, now, policy) {
             // The answer of a provider may count under a lock that a longer ladder has set.
-            self.lock = Some(Lock::longer(self.lock, Lock { until }));
+            self.lock = Some(Lock::longer(self.lock, lock));
         }
     }
 
@@ -237,10 +237,10 @@ impl Count {
     }
 }
 
-/// The end of the lock that so many failures set, if they set one.
-fn lock_at(failures: u32, now: Timestamp, policy: &LockPolicy) -> Option<Option<Timestamp>> {
+/// The lock that so many failures set, if they set one.
+fn lock_at(failures: u32, now: Timestamp, policy: &LockPolicy) -> Option<Lock> {
     if failures >= policy.for_good_after {
-        return Some(None);
+        return Some(Lock { until: None });
     }
     let past_first = failures.checked_sub(policy.first_after)?;
     if past_first.checked_rem(policy.again_after) != Some(0) {
@@ -248,7 +248,7 @@ fn lock_at(failures: u32, now: Timestamp, policy: &LockPolicy) -> Option<Option<
     }
     let rung = past_first.checked_div(policy.again_after).and_then(|rung| usize::try_from(rung).ok())?;
     let span = policy.spans.get(rung).or(policy.spans.last()).copied().unwrap_or(Duration::MAX);
-    Some(Some(now.plus(span)))
+    Some(Lock { until: Some(now.plus(span)) })
 }
 
 impl Lock {

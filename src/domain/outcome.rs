@@ -108,7 +108,7 @@ pub struct Dispatch {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verified {
     /// The code matched.
-    Success(Proof),
+    Success(Box<Proof>),
     /// It did not.
     NotMatched {
         /// How many more codes will be compared.

@@ -45,18 +45,3 @@ impl fmt::Debug for Transaction {
         f.write_str("Transaction(..)")
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn amounts_show_at_least_two_decimals() {
-        let shown = |micros| Amount { micros, currency: "EUR".to_owned() }.decimal();
-        assert_eq!(shown(1_500_000), "1.50");
-        assert_eq!(shown(2_000_000), "2.00");
-        assert_eq!(shown(1), "0.000001");
-        assert_eq!(shown(1_234_560_000), "1234.56");
-        assert_eq!(shown(1_005_000), "1.005");
-    }
-}

@@ -63,7 +63,7 @@ pub(crate) fn verified(now: Timestamp, verified: Verified) -> Rendered<proto::Ve
     let mut message = proto::VerifyOtpResponse { response_header: Some(header(now)), ..Default::default() };
     let (result, outcome) = match verified {
         Verified::Success(proof) => {
-            let Proof { account, purpose, transaction, option, at, evidence } = proof;
+            let Proof { account, purpose, transaction, option, at, evidence } = *proof;
             message.payment_integrator_verify_otp_id = evidence.verification_id;
             message.eci = evidence.eci;
             let proto::ChallengeOption { challenge_option_id, channel, masked_destination } =

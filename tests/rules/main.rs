@@ -5,21 +5,35 @@
 
 // `cfg(test)` tells clippy that the helpers are tests too.
 #[cfg(test)]
+mod account;
+#[cfg(test)]
+mod code;
+#[cfg(test)]
 mod fixture;
+#[cfg(test)]
+mod format;
 #[cfg(test)]
 mod histories;
 #[cfg(test)]
 mod language;
 #[cfg(test)]
+mod ledger;
+#[cfg(test)]
 mod lockout;
 #[cfg(test)]
 mod model;
+#[cfg(test)]
+mod orders;
+#[cfg(test)]
+mod pending;
 #[cfg(test)]
 mod protocol;
 #[cfg(test)]
 mod status;
 #[cfg(test)]
 mod table;
+#[cfg(test)]
+mod values;
 
 /// Runs every scenario of a table and reports all steps that came out otherwise. With `OTPD_REWRITE_TABLES` set it writes them
 /// down instead.

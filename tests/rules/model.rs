@@ -264,7 +264,7 @@ impl Model {
         let rung = self.limits.locks;
         for index in [0, option + 1] {
             self.failures[index] += 1;
-            if self.failures[index] % rung == 0 && !self.has(Bug::LocksAreNotCounted) {
+            if self.failures[index].is_multiple_of(rung) && !self.has(Bug::LocksAreNotCounted) {
                 let place = usize::try_from(self.failures[index] / rung - 1).unwrap();
                 let spans = [1800, 7200, 28_800, 86_400];
                 self.locks[index] = clock + spans[place.min(spans.len() - 1)] * 4;
@@ -355,11 +355,11 @@ impl Model {
         let expires = live.expires;
         self.live = Some(live);
         self.requests.insert(number, (id.clone(), content.clone()));
-        let lease = now + LEASE;
-        self.flight = Some(Flight { id, content, number, option, lease, expires, before, next_before });
+        let until = now + LEASE;
+        self.flight = Some(Flight { id, content, number, option, lease: until, expires, before, next_before });
         self.latest = now;
         self.spend(now, option);
-        format!("reserved {number} lease={}", time(lease))
+        format!("reserved {number} lease={}", time(until))
     }
 
     fn spend(&mut self, now: u64, option: usize) {

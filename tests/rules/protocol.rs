@@ -1,16 +1,14 @@
 //! The traces of the protocol of partitions that earlier wordings allowed, each of which the rules forbid. A worker is known by
 //! its token; an answer that was lost is a command that is decided again over the state that was committed.
 
-use std::sync::Arc;
-
 use otpd::domain::{
     challenge::{Ended, Phase},
     lockout::Lockout,
-    outcome::{Evidence, Locked, Proof, Sent, Verified},
+    outcome::{Evidence, Locked, Sent, Verified},
     policy::LockPolicy,
     rules::{
-        AskResult, AskStep, Command, Comparison, NextProvider, QuotaState, ReserveSend, SendStep, SettleAsk,
-        SettleSend, SettleStep, Settlement, State, Verify, VerifyStep,
+        AskResult, AskStep, Cancel, CancelStep, Command, Comparison, NextProvider, QuotaState, ReserveSend, SendStep,
+        SettleAsk, SettleSend, SettleStep, Settlement, State, Verify, VerifyStep,
     },
 };
 
@@ -205,8 +203,8 @@ fn v9_a_success_names_the_contact_that_its_code_went_to() {
     partition.seconds = 10;
     partition.commit(&reserve_via("s2", 2, "opt2", "managed"));
     let step = partition.commit(&says("v", 1, matched()));
-    let AskStep::Answer(Verified::Success(Proof { option: Some(option), .. })) = step else { panic!("{step:?}") };
-    assert_eq!(option.id, option_id("opt1"));
+    let AskStep::Answer(Verified::Success(proof)) = step else { panic!("{step:?}") };
+    assert_eq!(proof.option.unwrap().id, option_id("opt1"));
 }
 
 /// One attempt allowed; verified, but its answer lost; the same id again. With the lease over, or settled as unknown.
@@ -233,11 +231,8 @@ fn v10_the_last_attempt_may_be_repeated_until_it_has_an_outcome() {
 fn v10_an_end_drops_nothing_that_an_open_ask_needs() {
     let mut partition = Partition::managed("open attempts=1", "managed");
     partition.commit(&ask("v", 1));
-    Arc::make_mut(&mut partition.state.challenge).phase = Phase::Ended(Ended::Cancelled);
-    let targets = &mut Arc::make_mut(&mut partition.state.challenge).options;
-    targets.iter_mut().for_each(|option| {
-        option.target = otpd::domain::challenge::ContactAddress::Masked(option.target.masked());
-    });
+    let cancel = Cancel { key: key("c", "CancelChallenge") };
+    assert_eq!(partition.commit(&cancel), CancelStep::Done);
     assert_eq!(partition.commit(&says("v", 1, AskResult::NotMatched)), AskStep::Answer(not_matched(0)));
     assert_eq!(partition.state.lockout.failures(), 1);
 }

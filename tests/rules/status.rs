@@ -80,7 +80,7 @@ fn table() -> String {
             cancel(status).to_owned(),
             shown(status.shown()).to_owned(),
         ];
-        table += &format!("| {} |\n", cells.join(" | "));
+        table.extend(["| ", &cells.join(" | "), " |\n"]);
     }
     table
 }

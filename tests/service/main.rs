@@ -8,6 +8,7 @@
 )]
 
 mod broken;
+mod cases;
 mod checker;
 #[path = "../support/clock.rs"]
 mod clock;
@@ -25,10 +26,12 @@ mod managed;
 mod memory;
 #[path = "../support/observed.rs"]
 mod observed;
+mod protocol;
 mod races;
 mod rotation;
 mod secrecy;
 mod sends;
 mod simulation;
+mod trips;
 mod verifications;
 mod world;

@@ -129,8 +129,25 @@ impl World {
         self.replica_over(self.faults.clone(), ring, clock)
     }
 
+    /// A replica with a line of its own to the store, for faults and pauses of its own.
+    pub(crate) fn line(&self) -> (Replica, Arc<FaultyStore>) {
+        let line = Arc::new(FaultyStore::new(self.faults.clone()));
+        (self.replica_over(line.clone(), KEY_1, self.clock.clone()), line)
+    }
+
     /// A replica over another store.
     pub(crate) fn replica_over(&self, store: Arc<dyn Store>, ring: &str, clock: TestClock) -> Replica {
+        self.replica_under(&self.policy, store, ring, clock)
+    }
+
+    /// A replica under another policy, and over another store.
+    pub(crate) fn replica_under(
+        &self,
+        policy: &TenantPolicy,
+        store: Arc<dyn Store>,
+        ring: &str,
+        clock: TestClock,
+    ) -> Replica {
         let seed = self.replicas.fetch_add(1, Ordering::Relaxed) << 32;
         let providers = self.providers.iter().map(|provider| provider.clone() as Arc<dyn Provider>);
         let ports = Ports {
@@ -142,7 +159,7 @@ impl World {
             messages: Messages::clone(&self.messages),
             tasks: self.tasks.clone(),
         };
-        let otp = Arc::new(Otp::new(ports, Tenants::any(self.policy.clone())));
+        let otp = Arc::new(Otp::new(ports, Tenants::any(policy.clone())));
         Replica { otp, operations: Arc::clone(&self.operations) }
     }
 

@@ -207,7 +207,7 @@ pub(super) fn succeed(
     challenge.answer(key, Reply::Matched { option, at: at.time, eci, verification_id });
     challenge.log(at.time, EventKind::Verified, Some(option), "");
     challenge.end(Ended::Verified);
-    Verified::Success(proof)
+    Verified::Success(Box::new(proof))
 }
 
 /// Records a code that did not match, counts the failure, and ends the challenge with its last attempt.
@@ -253,7 +253,7 @@ pub(super) fn recorded(challenge: &Challenge, reply: &Reply) -> Option<Verified>
     match reply {
         Reply::Matched { option, at, eci, verification_id } => {
             let evidence = Evidence { eci: eci.clone(), verification_id: verification_id.clone() };
-            Some(Verified::Success(Proof::of(challenge, *option, *at, evidence)))
+            Some(Verified::Success(Box::new(Proof::of(challenge, *option, *at, evidence))))
         }
         Reply::NotMatched { remaining } => Some(Verified::NotMatched { remaining: *remaining }),
         Reply::CodeExpired => Some(Verified::Expired),

@@ -47,7 +47,7 @@ fn every_verification_has_its_member_and_only_success_its_proof() {
         at: LATER,
         evidence: Evidence { eci: "07".to_owned(), verification_id: "v-1".to_owned() },
     };
-    let success = verified(NOW, Verified::Success(proof)).message;
+    let success = verified(NOW, Verified::Success(Box::new(proof))).message;
     assert_eq!(success.eci, "07");
     assert_eq!(success.payment_integrator_verify_otp_id, "v-1");
     let what = success.verified.unwrap();
