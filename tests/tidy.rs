@@ -24,7 +24,7 @@ const LAYERS: &[(&str, &str)] = &[
     ("keys", "domain ports secret"),
     ("messages", "domain secret"),
     ("service", "domain keys messages ports secret"),
-    ("streams", ""),
+    ("streams", "ports"),
     ("stores", "domain ports secret streams"),
     ("settings", "domain"),
     ("providers", "domain ports secret settings"),
