@@ -55,8 +55,7 @@ struct Creation<'a> {
 impl Otp {
     /// Opens a challenge, and sends to its first option where asked to.
     ///
-    /// # Errors
-    /// See [`Error`]. After the creation a provider's failure is an error; the same request then resumes the send.
+    /// After the creation a provider's failure is an error; the same request then resumes the send.
     pub async fn create_challenge(&self, caller: Caller, request: CreateChallenge) -> Result<Created, Error> {
         let target = self.states.challenge(&caller, &caller.request_id)?;
         let key = self.states.key(&target, &caller, request.content());

@@ -39,9 +39,6 @@ enum Reserving {
 
 impl Otp {
     /// Sends a code to an option of a challenge.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn send_otp(&self, caller: Caller, request: SendOtp) -> Result<Sent, Error> {
         let target = self.states.challenge(&caller, &request.challenge)?;
         let key = self.states.key(&target, &caller, request.content());

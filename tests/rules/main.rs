@@ -4,6 +4,7 @@
 //! A table is a text file beside this one; `language.rs` says how it reads. To add a case, add a line.
 
 // `cfg(test)` tells clippy that the helpers are tests too.
+#[cfg(test)]
 mod account;
 #[cfg(test)]
 mod code;
