@@ -92,7 +92,7 @@ impl Delivery {
             self.quotas.refund(reservation.uses).await;
         }
         match step {
-            Ok(SettleStep::Answer(sent)) if outcome.error.is_none() => Ok(sent),
+            Ok(SettleStep::Answer(answer)) if outcome.error.is_none() => Ok(answer),
             Err(error) if outcome.error.is_none() => Err(error),
             _ => Err(outcome.into_error()),
         }
@@ -181,8 +181,8 @@ impl Delivery {
     fn message(&self, context: &ChallengeContext, code: Secret<String>, code_life: Duration) -> Result<Message, Error> {
         let (tenant, destination) = (&context.tenant, &context.destination);
         let goal = Goal { tenant, purpose: context.purpose, channel: context.channel, destination };
-        let content = Content { code: &code, code_life, transaction: context.transaction.as_ref() };
-        let text = self.messages.text(&goal, &context.locale, &content);
+        let values = Content { code: &code, code_life, transaction: context.transaction.as_ref() };
+        let text = self.messages.text(&goal, &context.locale, &values);
         let text = text.map_err(|unrendered| Error::Internal(unrendered.to_string()))?;
         Ok(Message { code, text })
     }

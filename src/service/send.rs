@@ -52,7 +52,7 @@ impl Otp {
         let mut pause = FIRST_PAUSE;
         loop {
             match self.reserve(caller, &send).await? {
-                Reserving::Answer(sent) => return Ok(sent),
+                Reserving::Answer(answer) => return Ok(answer),
                 Reserving::Reserved(reservation) => {
                     return Box::pin(self.delivery.deliver(caller, &send, reservation)).await;
                 }
@@ -115,7 +115,7 @@ impl Otp {
             (SendStep::Conflict, _) => Err(Error::IdempotencyViolation),
             (SendStep::NoProvider, _) => Err(Error::Precondition(Precondition::NoProvider)),
             (SendStep::FailedBefore, _) => Err(Error::ProviderUnavailable { retry_after: RETRY_AFTER }),
-            (SendStep::Recorded(sent) | SendStep::Refused(sent), _) => Ok(Reserving::Answer(sent)),
+            (SendStep::Recorded(answer) | SendStep::Refused(answer), _) => Ok(Reserving::Answer(answer)),
             (SendStep::InProgress { until }, _) => Ok(Reserving::InProgress(until)),
             (SendStep::Reserved(reserved), Some(uses)) => {
                 let mut route = self.route(send, &changed.before.challenge);

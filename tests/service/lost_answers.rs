@@ -197,6 +197,22 @@ async fn a_creation_survives_the_loss_of_any_answer() {
     }
 }
 
+/// A repetition of a creation is answered from what is on record, whatever becomes of its quotas.
+#[tokio::test(start_paused = true)]
+async fn a_repeated_creation_needs_no_quota() {
+    let world = World::new();
+    let (replica, line) = world.line();
+    let created = replica.create("c", create(ACCOUNT)).await.unwrap();
+    line.script(&[]);
+    replica.create("c", create(ACCOUNT)).await.unwrap();
+    let acquire = line.log().iter().position(|name| *name == "acquire").expect("quotas are acquired beside the rest");
+    for fault in [Fault::Before, Fault::LostAnswer, Fault::Hang] {
+        line.script(&[(acquire, fault)]);
+        assert_eq!(replica.create("c", create(ACCOUNT)).await.unwrap(), created, "{fault:?}");
+        assert_eq!(world.uses(), 1, "{fault:?}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_store_that_is_gone_reveals_nothing() {
     let world = World::new();
