@@ -7,6 +7,8 @@
 #[cfg(test)]
 mod account;
 #[cfg(test)]
+mod extremes;
+#[cfg(test)]
 mod fixture;
 #[cfg(test)]
 mod format;
