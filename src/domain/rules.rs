@@ -28,7 +28,7 @@ pub use view::view;
 use std::sync::Arc;
 
 use super::{
-    challenge::{Answer, Challenge, ContactAddress, Ended, Event, EventKind, MAX_EVENTS, Phase, Reply},
+    challenge::{Answer, Attempt, Challenge, ContactAddress, Ended, Event, EventKind, MAX_EVENTS, Phase, Reply},
     ids::{IdempotencyKey, Token},
     lockout::Lockout,
     outcome::Locked,
@@ -60,7 +60,8 @@ pub trait Command {
         None
     }
 
-    /// Whether an outcome that changes nothing may be told from a remembered state. True for recorded answers alone.
+    /// Whether an outcome that changes nothing may rest on a remembered state. True for recorded answers, and for what is told
+    /// to nobody.
     fn is_recorded(_outcome: &Self::Outcome) -> bool {
         false
     }
@@ -152,8 +153,15 @@ impl Challenge {
         now >= self.forgotten_at()
     }
 
-    /// Ends it, and drops all but ids, answers, masks and what an open reservation needs.
+    /// Ends it, and drops all but ids, answers, masks and what an open reservation needs. An attempt that a provider is judging
+    /// stays on record without an outcome, so that a failure that is told later counts once.
     fn end(&mut self, how: Ended) {
+        if let Some(asking) = self.asking().copied()
+            && !self.answers.iter().any(|answer| answer.key.id == asking.attempt.key.id)
+        {
+            let attempt = Attempt { judged: true, ..asking.attempt };
+            self.answer(attempt.key, Reply::Unknown(attempt));
+        }
         self.phase = Phase::Ended(how);
         for option in &mut self.options {
             option.target = ContactAddress::Masked(option.target.masked());

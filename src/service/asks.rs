@@ -86,9 +86,9 @@ impl Asks {
             Checked::Failed(failure) => *failure,
             _ => Failure::Unavailable { retry_after: None },
         };
-        let (key, token, option) = (verify.key, verify.token, asked.option);
+        let (key, token) = (verify.key, verify.token);
         let result = result_of(checked);
-        let settle = |_: &_| Ok(SettleAsk { key, token, option, result: result.clone() });
+        let settle = |_: &_| Ok(SettleAsk { key, token, result: result.clone() });
         let settled = self.states.change(target, Deadline::after(FINISH), settle).await?;
         match settled.outcome {
             AskStep::Answer(verified) => {

@@ -37,8 +37,6 @@ pub struct SettleAsk {
     /// The request that made the attempt.
     pub key: IdempotencyKey,
     pub token: Token,
-    /// The index of the option that the code went to.
-    pub option: u8,
     pub result: AskResult,
 }
 
@@ -168,13 +166,13 @@ impl SettleAsk {
     /// is recorded is taken back.
     fn settle_late(&self, state: &mut State, at: &Judged<'_>) -> AskStep {
         let challenge = &state.challenge;
-        let status = Status::of(challenge, at.time);
         let attempt = match seen(challenge, &self.key) {
             Seen::Answered(Reply::Unknown(attempt)) => Some(*attempt),
             Seen::Asking(asking) => Some(asking.attempt),
             Seen::Answered(reply) => return recorded(challenge, reply).map_or(AskStep::Unknown, AskStep::Answer),
             _ => None,
         };
+        let status = Status::of(challenge, at.time);
         let is_open = challenge.open().is_some() && status != Status::Expired;
         match (attempt, &self.result) {
             (Some(attempt), AskResult::Matched(evidence)) if is_open => {
@@ -183,18 +181,17 @@ impl SettleAsk {
                 }
                 AskStep::Answer(succeed(state, self.key, attempt.option, attempt.sandbox, evidence.clone(), at))
             }
-            (Some(attempt), AskResult::NotMatched) if is_open && challenge.asking().is_none() => {
+            // After the end as well: a code that was compared and differed is a failure.
+            (Some(attempt), AskResult::NotMatched) if challenge.asking().is_none() => {
                 AskStep::Answer(fail(state, self.key, attempt.option, at))
             }
             (None, AskResult::NotJudged) if is_open => AskStep::Refunded,
             _ if is_open => AskStep::Unknown,
-            // The challenge has ended meanwhile. A code that was compared and differed is a failure all the same.
-            (_, AskResult::NotMatched) => AskStep::Answer(fail(state, self.key, self.option, at)),
-            _ => match status {
-                Status::Verified => AskStep::Answer(Verified::AlreadyUsed),
-                Status::Exhausted => AskStep::Answer(Verified::AttemptsExceeded),
-                _ => AskStep::Answer(Verified::Expired),
-            },
+            _ => AskStep::Answer(match status {
+                Status::Verified => Verified::AlreadyUsed,
+                Status::Exhausted => Verified::AttemptsExceeded,
+                _ => Verified::Expired,
+            }),
         }
     }
 }
