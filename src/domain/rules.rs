@@ -9,20 +9,21 @@ mod ask;
 mod cancel;
 mod create;
 mod idempotency;
+mod judgement;
 mod send;
 mod settle_send;
 mod status;
 mod verify;
 mod view;
 
-pub use ask::{AskResult, AskStep, SettleAsk};
+pub use ask::{AskResult, AskStep, Asked, SettleAsk};
 pub use cancel::{Cancel, CancelStep};
 pub use create::{NewChallenge, OptionSpec, created, open};
 pub use idempotency::{Seen, seen};
 pub use send::{Plan, QuotaState, ReserveSend, Reserved, SendStep};
 pub use settle_send::{NextProvider, SettleSend, SettleStep, Settlement};
 pub use status::Status;
-pub use verify::{Asked, Comparison, Expectation, Verify, VerifyStep};
+pub use verify::{Comparison, Expectation, Verify, VerifyStep};
 pub use view::view;
 
 use std::sync::Arc;

@@ -6,8 +6,9 @@
 use std::time::Duration;
 
 use super::{
-    Command, Judged, Seen, State, Status, seen,
-    verify::{Asked, VerifyStep, fail, recorded, succeed},
+    Command, Judged, Seen, State, Status,
+    judgement::{fail, recorded, succeed},
+    seen,
 };
 use crate::domain::{
     challenge::{Asking, Attempt, Challenge, Ended, EventKind, MAX_REFUNDS, Phase, Reply},
@@ -15,6 +16,18 @@ use crate::domain::{
     outcome::{Evidence, Verified},
     time::Timestamp,
 };
+
+/// What a provider is to be asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    pub provider: String,
+    /// By what the provider knows the code.
+    pub reference: String,
+    /// The option that the code was sent to.
+    pub option: u8,
+    /// Whether it was asked about this attempt before.
+    pub repeated: bool,
+}
 
 /// What a provider said.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,7 +71,7 @@ pub(super) fn reserve(
     repeated: bool,
     lease: Duration,
     at: &Judged<'_>,
-) -> VerifyStep {
+) -> Option<Asked> {
     let contact = state.challenge.contact(attempt.option);
     state.lockout_mut().add_pending(token, contact, at.now.plus(lease));
     let challenge = state.challenge_mut();
@@ -73,9 +86,9 @@ pub(super) fn reserve(
 }
 
 /// What the provider is to be asked, by a reservation on record.
-pub(super) fn reserved(challenge: &Challenge, asking: &Asking) -> VerifyStep {
-    let Some(code) = challenge.live_code() else { return VerifyStep::NothingSent };
-    VerifyStep::Ask(Asked {
+pub(super) fn reserved(challenge: &Challenge, asking: &Asking) -> Option<Asked> {
+    let code = challenge.live_code()?;
+    Some(Asked {
         provider: code.provider.clone(),
         reference: code.reference.clone(),
         option: asking.attempt.option,
