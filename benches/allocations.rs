@@ -35,20 +35,20 @@ fn main() {
     let redis = RedisServer::start();
     let folder = tempfile::tempdir().expect("a temporary folder");
     let messages = folder.path().join("messages");
-    println!("| Server | Call | Allocations | Bytes |");
-    println!("| --- | --- | ---: | ---: |");
     let config = otpd_config(&redis.url(), &messages);
-    count("otpd", &messages, move |address| async move {
+    let mut rows = count("otpd", &messages, move |address| async move {
         let app = App::start(&config).await.expect("otpd starts");
         address.send(app.grpc_address().to_string()).expect("somebody waits");
         app.run_until(std::future::pending()).await.expect("otpd serves");
     });
     let store = redis.url();
-    count("bare", &messages, move |address| async move {
+    rows.extend(count("bare", &messages, move |address| async move {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
         address.send(listener.local_addr().expect("its address").to_string()).expect("somebody waits");
         bare::serve(listener, &store).await;
-    });
+    }));
+    // After all that the console provider has printed.
+    println!("\n| Server | Call | Allocations | Bytes |\n| --- | --- | ---: | ---: |\n{}", rows.join("\n"));
 }
 
 fn otpd_config(store: &str, messages: &Path) -> Config {
@@ -64,21 +64,22 @@ fn otpd_config(store: &str, messages: &Path) -> Config {
     Config::load(&Source { file: None, environment }).expect("a configuration")
 }
 
-/// Runs a server on a thread of its own, makes the flows, and prints what each step allocated there.
+/// Runs a server on a thread of its own, makes the flows, and tells what each step allocated there.
 fn count<S: Future<Output = ()> + 'static>(
     name: &str,
     messages: &Path,
     serve: impl FnOnce(oneshot::Sender<String>) -> S + Send + 'static,
-) {
+) -> Vec<String> {
+    let mut rows = Vec::new();
     let (address, listening) = oneshot::channel();
-    let (begin, mut begun) = mpsc::channel::<oneshot::Receiver<()>>(1);
+    let (begin, mut steps) = mpsc::channel::<oneshot::Receiver<()>>(1);
     let (counted, mut counts) = mpsc::channel(1);
     thread::spawn(move || {
         let runtime = single();
         let tasks = tokio::task::LocalSet::new();
         tasks.spawn_local(serve(address));
         // The server only runs while something is waited for: between the steps it stands still.
-        while let Some(ended) = tasks.block_on(&runtime, begun.recv()) {
+        while let Some(ended) = tasks.block_on(&runtime, steps.recv()) {
             let info = allocation_counter::measure(|| drop(tasks.block_on(&runtime, ended)));
             counted.blocking_send((info.count_total, info.bytes_total)).expect("somebody waits");
         }
@@ -88,7 +89,7 @@ fn count<S: Future<Output = ()> + 'static>(
         let clients = caller::connect(&url, 1).await;
         let mut codes = Arc::default();
         let flows = |first| first..=first + FLOWS - 1;
-        // The first pass fills pools and caches; the second is printed.
+        // The first pass fills pools and caches; the second is told.
         for first in [1, FLOWS + 1] {
             for step in Step::ALL {
                 let (end, ended) = oneshot::channel();
@@ -100,11 +101,12 @@ fn count<S: Future<Output = ()> + 'static>(
                     codes = Arc::new(read_codes(messages));
                 }
                 if first > 1 {
-                    println!("| {name} | {} | {} | {} |", step.name(), count / FLOWS, bytes / FLOWS);
+                    rows.push(format!("| {name} | {} | {} | {} |", step.name(), count / FLOWS, bytes / FLOWS));
                 }
             }
         }
     });
+    rows
 }
 
 fn single() -> Runtime {

@@ -145,6 +145,13 @@ async fn call(client: &mut Client, step: Step, flow: u64, codes: &Codes) {
     assert!(succeeded, "{} of flow {flow} was refused", step.name());
 }
 
+/// One wrong guess at the code of a flow.
+pub(crate) async fn guess_wrong(client: &mut Client, flow: u64) {
+    let request_header = Some(header("guess", flow));
+    // A code that is never made: codes have six digits.
+    client.verify_otp(VerifyOtpRequest { request_header, ..verify(flow, "0000000") }).await.expect("VerifyOtp");
+}
+
 fn create(flow: u64) -> CreateChallengeRequest {
     CreateChallengeRequest {
         request_header: Some(header("create", flow)),

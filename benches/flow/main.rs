@@ -116,8 +116,8 @@ async fn start(plan: &Plan, redis: &RedisServer) -> Vec<Target> {
     let mut bases = (0..).step_by(usize::try_from(FLOWS_OF_A_TARGET).expect("a small number"));
     for place in &plan.places {
         let store = if *place == Place::RedisTcp { redis.tcp_url() } else { redis.url() };
-        let bare = (*place != Place::Embedded).then_some(Kind::Bare);
-        for kind in [Kind::Otpd].into_iter().chain(plan.other.clone().map(Kind::Other)).chain(bare) {
+        let yardstick = (*place != Place::Embedded).then_some(Kind::Bare);
+        for kind in [Kind::Otpd].into_iter().chain(plan.other.clone().map(Kind::Other)).chain(yardstick) {
             let base = bases.next().expect("there are enough");
             targets.push(Target::start(kind, *place, base, &store, plan.load).await);
         }

@@ -27,7 +27,9 @@ pub(crate) fn by_kind(redis: &RedisServer) -> BTreeMap<&'static str, Vec<u64>> {
         let bytes = redis.cli(&["MEMORY", "USAGE", key]).parse().unwrap_or_default();
         kinds.entry(kind(key)).or_default().push(bytes);
     }
-    kinds.values_mut().for_each(|bytes| bytes.sort_unstable());
+    for bytes in kinds.values_mut() {
+        bytes.sort_unstable();
+    }
     kinds
 }
 
@@ -37,6 +39,6 @@ fn kind(key: &str) -> &'static str {
         key if key.starts_with("q:") => "quota",
         key if key.starts_with('{') && key.ends_with("}:l") => "lockout",
         key if key.starts_with('{') => "challenge",
-        _ => "other",
+        _ => "probe of the store",
     }
 }

@@ -110,9 +110,12 @@ impl Target {
         let load = Load { connections: 1, in_flight: 1 };
         for step in Step::ALL {
             self.run(step, 0..=0, load).await;
-        }
-        if self.kind == Kind::Otpd && self.place != Place::Embedded {
-            println!("{}: bytes in Redis after one flow: {:?}", self.name(), records::by_kind(redis));
+            if step == Step::Send && self.kind == Kind::Otpd && self.place != Place::Embedded {
+                // So that there is a lockout.
+                let client = self.clients.first_mut().expect("a connection");
+                caller::guess_wrong(client, self.base).await;
+                println!("{}: bytes in Redis, one challenge open: {:?}", self.name(), records::by_kind(redis));
+            }
         }
         // So that the next target on this Redis starts with nothing.
         redis.cli(&["FLUSHDB"]);

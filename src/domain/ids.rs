@@ -112,7 +112,6 @@ pub struct Fingerprint(pub [u8; 16]);
 pub struct IdempotencyKey {
     /// The tag of the request id.
     pub id: Tag,
-    /// The MAC of the content.
     pub fingerprint: Fingerprint,
 }
 
@@ -124,24 +123,5 @@ pub struct Token(pub [u8; 12]);
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Token(..)")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ids_are_1_to_100_of_their_alphabet() {
-        for good in ["a", "A:b_c-9", &"x".repeat(100)] {
-            assert!(RequestId::parse(good).is_ok(), "{good}");
-        }
-        for bad in ["", " ", "a b", "é", "a.b", "１", "a\n", &"x".repeat(101)] {
-            assert!(RequestId::parse(bad).is_err(), "{bad}");
-        }
-        assert!(AccountId::parse("jane@example.com").is_ok());
-        for bad in ["", "a b", "é", "\u{7f}", &"x".repeat(101)] {
-            assert!(AccountId::parse(bad).is_err(), "{bad}");
-        }
     }
 }

@@ -75,7 +75,6 @@ pub enum Operation {
 /// What became of an operator's request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operated {
-    /// It is done, now.
     Now,
     /// It was done before; nothing changes, so that a late repetition never undoes what came after.
     Before,
@@ -99,7 +98,6 @@ impl Lockout {
         later([self.operator_lock], now)
     }
 
-    /// Consecutive failures in total.
     pub fn failures(&self) -> u32 {
         self.total.failures
     }
@@ -173,7 +171,6 @@ impl Lockout {
         self.operations.iter().any(|known| known.id == key.id)
     }
 
-    /// Applies an operator's request once.
     pub fn operate(&mut self, key: IdempotencyKey, operation: Operation) -> Operated {
         if let Some(known) = self.operations.iter().find(|known| known.id == key.id) {
             return if *known == key { Operated::Before } else { Operated::Conflict };

@@ -9,24 +9,17 @@ use super::{
 /// What is to be sent where.
 #[derive(Clone, Copy, Debug)]
 pub struct Goal<'a> {
-    /// For whom.
     pub tenant: &'a Tenant,
-    /// What for.
     pub purpose: Purpose,
-    /// How.
     pub channel: Channel,
-    /// Where.
     pub destination: &'a Destination,
 }
 
 /// What a route is for; what it does not say fits all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Scope {
-    /// One tenant.
     pub tenant: Option<Tenant>,
-    /// One purpose.
     pub purpose: Option<Purpose>,
-    /// One channel.
     pub channel: Option<Channel>,
     /// How phone numbers begin: a plus and digits, or empty.
     pub prefix: String,
@@ -60,38 +53,4 @@ pub fn best<'a, T>(routes: &'a [(Scope, T)], goal: &Goal<'_>) -> Option<&'a T> {
         }
     }
     found.map(|(_, value)| value)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::domain::destination::PhoneNumber;
-
-    fn scope(tenant: &str, channel: Option<Channel>, prefix: &str) -> Scope {
-        Scope { tenant: Tenant::parse(tenant).ok(), purpose: None, channel, prefix: prefix.to_owned() }
-    }
-
-    #[test]
-    fn the_longest_prefix_wins_then_the_most_that_is_said() {
-        let routes = [
-            (scope("", None, ""), "any"),
-            (scope("", None, "+91"), "india"),
-            (scope("", None, "+9198"), "one operator"),
-            (scope("acme", None, "+91"), "india for acme"),
-            (scope("acme", Some(Channel::WhatsApp), "+91"), "whatsapp in india for acme"),
-            (scope("acme", None, "+91"), "never: the same as one before"),
-        ];
-        for (tenant, channel, number, expected) in [
-            ("other", Channel::Sms, "+14155550100", "any"),
-            ("other", Channel::Sms, "+917012345678", "india"),
-            ("acme", Channel::Sms, "+917012345678", "india for acme"),
-            ("acme", Channel::WhatsApp, "+917012345678", "whatsapp in india for acme"),
-            ("acme", Channel::WhatsApp, "+919876543210", "one operator"),
-        ] {
-            let tenant = Tenant::parse(tenant).expect("tenant");
-            let destination = Destination::Phone(PhoneNumber::parse(number).expect("number"));
-            let goal = Goal { tenant: &tenant, purpose: Purpose::Login, channel, destination: &destination };
-            assert_eq!(best(&routes, &goal), Some(&expected), "{number}");
-        }
-    }
 }

@@ -41,7 +41,6 @@ use super::{
 /// The records are shared with the replica's memory and copied when a command changes them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct State {
-    /// The challenge.
     pub challenge: Arc<Challenge>,
     /// The failures and locks of its account, or of the contact that it registers.
     pub lockout: Arc<Lockout>,
@@ -51,7 +50,6 @@ pub struct State {
 
 /// Something that is asked of a challenge.
 pub trait Command {
-    /// What it can come to.
     type Outcome;
 
     /// Applies the rules. No overdue reservation is left, and `at` is not before anything recorded.
@@ -85,7 +83,6 @@ pub struct Judged<'a> {
 pub struct Decision<T> {
     /// The state after it. Where it differs from the one before, it is committed before the outcome is told.
     pub state: State,
-    /// What it came to.
     pub outcome: T,
 }
 

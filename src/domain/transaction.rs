@@ -26,7 +26,6 @@ impl Amount {
 /// What a code is bound to (PSD2 RTS 2018/389, Art. 5: amount and payee).
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Transaction {
-    /// How much.
     pub amount: Amount,
     /// Who is paid, 1 to 100 characters.
     pub payee: String,
@@ -43,20 +42,5 @@ impl fmt::Debug for Amount {
 impl fmt::Debug for Transaction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Transaction(..)")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn amounts_show_at_least_two_decimals() {
-        let shown = |micros| Amount { micros, currency: "EUR".to_owned() }.decimal();
-        assert_eq!(shown(1_500_000), "1.50");
-        assert_eq!(shown(2_000_000), "2.00");
-        assert_eq!(shown(1), "0.000001");
-        assert_eq!(shown(1_234_560_000), "1234.56");
-        assert_eq!(shown(1_005_000), "1.005");
     }
 }

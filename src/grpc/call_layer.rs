@@ -9,7 +9,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{Request, Response, StatusCode, header::CONTENT_TYPE};
+use http::{HeaderValue, Request, Response, StatusCode, header::CONTENT_TYPE};
 use tonic::{Status, body::Body, service::Routes};
 use tower::Service;
 
@@ -113,7 +113,7 @@ impl<O: OtpService, A: OtpAdminService> CallLayer<O, A> {
 
 /// Whether the body is gRPC's: `application/grpc`, alone or with a suffix or parameters. JSON would be read as a message.
 fn is_grpc(request: &Request<Body>) -> bool {
-    let content_type = request.headers().get(CONTENT_TYPE).map(|value| value.as_bytes());
+    let content_type = request.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes);
     let rest = content_type.and_then(|content_type| content_type.strip_prefix(b"application/grpc"));
     rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
 }

@@ -108,7 +108,7 @@ impl KeyRing {
     /// The key that it was made with is not in the ring.
     pub fn code(&self, challenge: &Challenge, live: &LiveCode) -> Result<Option<Secret<String>>, MissingKey> {
         let key = self.key(live.key_id)?;
-        let material = code::material(challenge, live);
+        let material = challenge.code_material(live);
         Ok(material.map(|material| code::reduce(&key.codes.output(&material), live.digits)))
     }
 

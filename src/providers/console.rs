@@ -155,9 +155,9 @@ fn print_all(mut queue: mpsc::Receiver<Queued>, mut screen: impl Write, mut file
     while let Some(first) = queue.blocking_recv() {
         let rest = std::iter::from_fn(|| queue.try_recv().ok()).take(MAX_QUEUED);
         let batch: Vec<Queued> = std::iter::once(first).chain(rest).collect();
-        let written = write(&batch, &mut screen, file.as_mut());
+        let failure = write(&batch, &mut screen, file.as_mut()).err().map(|error| error.kind());
         for Queued { printed, .. } in batch {
-            let result = written.as_ref().map(|()| ()).map_err(|error| error.kind().into());
+            let result = failure.map_or(Ok(()), |kind| Err(kind.into()));
             // A send that has given up waits no more.
             let _ = printed.send(result);
         }

@@ -23,20 +23,23 @@ use crate::{
         purpose::Purpose,
         route::Goal,
         rules::{self, NewChallenge, OptionSpec, Seen},
+        time::Timestamp,
     },
     ports::{
-        clock::Deadline,
+        clock::{Deadline, Stopwatch},
         store::{Claimed, Partition},
     },
 };
 
-/// Quotas of a repetition are only surplus if its challenge is older than this: else its creator may rest on them.
+/// The creator of a challenge that is older than this has been answered.
 const CREATION_TIME: Duration = Duration::from_secs(60);
 
 /// What came of looking for the challenge, or opening it.
 enum Opening {
     Challenge(Arc<Challenge>),
     Refused(Created),
+    /// The challenge might outlive its index entry. Nothing was created.
+    ClaimTooOld,
 }
 
 /// One CreateChallenge at work.
@@ -52,8 +55,7 @@ struct Creation<'a> {
 impl Otp {
     /// Opens a challenge, and sends to its first option where asked to.
     ///
-    /// # Errors
-    /// See [`Error`]. After the creation a provider's failure is an error; the same request then resumes the send.
+    /// After the creation a provider's failure is an error; the same request then resumes the send.
     pub async fn create_challenge(&self, caller: Caller, request: CreateChallenge) -> Result<Created, Error> {
         let target = self.states.challenge(&caller, &caller.request_id)?;
         let key = self.states.key(&target, &caller, request.content());
@@ -63,6 +65,7 @@ impl Otp {
         let challenge = match self.find_or_open(&creation).await? {
             Opening::Challenge(challenge) => challenge,
             Opening::Refused(refusal) => return Ok(refusal),
+            Opening::ClaimTooOld => return Err(Error::Contention),
         };
         let send = if request.send_otp { Some(Box::pin(self.first_send(&creation, &challenge)).await?) } else { None };
         let (options, expires_at) = rules::created(&challenge);
@@ -79,37 +82,48 @@ impl Otp {
     }
 
     async fn find_or_open(&self, creation: &Creation<'_>) -> Result<Opening, Error> {
-        let Creation { caller, target, key, partition, request, .. } = creation;
-        if self.is_unserved(target, request) {
-            return match self.states.read(target, caller.deadline).await {
-                Ok(state) => repetition(state.challenge, key),
+        if self.is_unserved(&creation.target, creation.request) {
+            return match self.states.read(&creation.target, creation.caller.deadline).await {
+                Ok(state) => repetition(state.challenge, &creation.key),
                 Err(Error::InvalidIdentifier) => Err(Error::Precondition(Precondition::NoProvider)),
                 Err(error) => Err(error),
             };
         }
+        for _ in 0..MAX_CONFLICTS {
+            match self.claim_and_open(creation).await? {
+                Opening::ClaimTooOld => {}
+                opening => return Ok(opening),
+            }
+        }
+        Err(Error::Contention)
+    }
+
+    /// Claims the id for the longest life that the challenge can have, reads, and acquires the quotas, all at once; then opens.
+    async fn claim_and_open(&self, creation: &Creation<'_>) -> Result<Opening, Error> {
+        let Creation { caller, target, partition, .. } = creation;
         let challenge = self.new_challenge(creation)?;
         let uses = self.creation_uses(creation, &challenge);
         let life = challenge.limits.challenge_life + challenge.limits.retention;
         let (store, deadline) = (&self.states.store, caller.deadline);
+        // The claim's life runs from before it was asked for: its answer, or one beside it, may be late.
+        let asked = Stopwatch::start();
         let (claimed, read, account_lock, acquired) = tokio::join!(
             store.claim(target.name, *partition, life + INDEX_MARGIN, deadline),
             self.states.read_partition(target.name, *partition, deadline, deadline),
             self.account_lock(creation),
             self.quotas.acquire(&uses, deadline),
         );
-        let (acquired, is_refused) = match acquired? {
-            Acquisition::Acquired(acquired) => (Some(acquired), false),
-            Acquisition::Refused => (None, true),
+        let located_until = match claimed? {
+            Claimed::Ours(life) => Deadline::after(life.saturating_sub(asked.elapsed())),
+            Claimed::Elsewhere => return self.refuse(acquired.ok(), Err(Error::IdempotencyViolation)).await,
         };
-        let read = match claimed? {
-            Claimed::Ours(life) => Snapshot { located_until: Deadline::after(life), ..read? },
-            Claimed::Elsewhere => return self.refuse(acquired, Err(Error::IdempotencyViolation)).await,
-        };
-        let opened = self.open(creation, challenge, read, account_lock?, is_refused).await;
+        let acquired = acquired?;
+        let read = Snapshot { located_until, ..read? };
+        let opened = self.open(creation, challenge, read, account_lock?, acquired.is_refused()).await;
         match &opened {
-            Ok(Opening::Challenge(found)) if !self.is_surplus(found) => opened,
+            Ok(Opening::Challenge(found)) if !is_surplus(found, self.states.now()) => opened,
             Err(Error::Store(_)) => opened,
-            _ => self.refuse(acquired, opened).await,
+            _ => self.refuse(Some(acquired), opened).await,
         }
     }
 
@@ -134,9 +148,9 @@ impl Otp {
             if is_refused {
                 return Ok(Opening::Refused(Created::RiskDeclined));
             }
-            // A creator that was held up for so long that its claim may end before its challenge starts over.
+            // A creator that was held up for so long that its challenge might outlive the claim starts over.
             if read.located_until.remaining() < challenge.limits.challenge_life + challenge.limits.retention {
-                return Err(Error::Contention);
+                return Ok(Opening::ClaimTooOld);
             }
             match self.states.create(&creation.target, &read, challenge.clone()).await? {
                 None => return Ok(Opening::Challenge(Arc::new(challenge))),
@@ -148,18 +162,11 @@ impl Otp {
     }
 
     /// Refunds what this call acquired for a creation that is not its own.
-    async fn refuse(&self, acquired: Option<Uses>, refusal: Result<Opening, Error>) -> Result<Opening, Error> {
-        if let Some(acquired) = acquired {
-            self.quotas.refund(acquired).await;
+    async fn refuse(&self, acquired: Option<Acquisition>, refusal: Result<Opening, Error>) -> Result<Opening, Error> {
+        if let Some(Acquisition::Acquired(uses)) = acquired {
+            self.quotas.refund(uses).await;
         }
         refusal
-    }
-
-    /// Whether what this call acquired is surplus: the challenge is verified, so that its uses are refunded, or it was there
-    /// long before, so that its creator has been answered. Else the creator may rest on what this call acquired.
-    fn is_surplus(&self, found: &Challenge) -> bool {
-        let is_verified = found.phase == Phase::Ended(Ended::Verified);
-        is_verified || self.states.now().since(found.created_at) >= CREATION_TIME
     }
 
     /// The lock that leaves no option open, and of several the one that ends first.
@@ -221,6 +228,12 @@ impl Otp {
         let call = CallContext { challenge: caller.request_id.clone(), parameters, client };
         self.send(caller, Send { target: target.clone(), key: *key, option: first.id.clone(), call }).await
     }
+}
+
+/// Whether what a repetition acquired is surplus: the challenge is verified, so that its uses are refunded, or it was there long
+/// before, so that its creator has been answered. Else the creator may rest on what the repetition acquired.
+fn is_surplus(found: &Challenge, now: Timestamp) -> bool {
+    found.phase == Phase::Ended(Ended::Verified) || now.since(found.created_at) >= CREATION_TIME
 }
 
 /// The challenge is there: the same request is answered again, any other is refused.

@@ -10,7 +10,7 @@ use super::{
     request::Caller,
     route::{Route, Routes},
     states::{ChallengeRef, States},
-    timing::{FINISH, GRACE, RETRY_AFTER, provider_deadline},
+    timing::{FINISH, GRACE, RETRY_AFTER, provider_deadline, within_lease},
 };
 use crate::{
     domain::{
@@ -31,9 +31,6 @@ use crate::{
     },
     secret::Secret,
 };
-
-/// With less time than this a provider is not called any more: it would hardly be reached, and the outcome be unknown.
-const SHORTEST_CALL: Duration = Duration::from_millis(10);
 
 /// Delivers reserved sends.
 pub(super) struct Delivery {
@@ -60,8 +57,6 @@ pub(super) struct Reservation {
     pub(super) challenge: Arc<Challenge>,
     pub(super) route: Route,
     pub(super) uses: Uses,
-    /// The end of the lease, by the monotonic clock.
-    pub(super) deadline: Deadline,
 }
 
 /// What became of a send over its route.
@@ -71,6 +66,8 @@ struct RouteOutcome {
     failure: Option<Failure>,
     /// Why a provider could not be called with what the caller gave.
     request_error: Option<RequestError>,
+    /// What otpd itself failed at: then nothing was sent, for all providers that were tried before had failed for certain.
+    error: Option<Error>,
 }
 
 impl Delivery {
@@ -86,48 +83,47 @@ impl Delivery {
 
     /// Delivers and settles. Ends with what is on record, by whichever settle was first.
     pub(super) async fn deliver(&self, caller: &Caller, send: &Send, reservation: Reservation) -> Result<Sent, Error> {
-        let deadline = reservation.deadline.min(provider_deadline(caller));
-        let (outcome, error) = match self.over_the_route(send, &reservation, deadline).await {
-            Ok(outcome) => (outcome, None),
-            // All providers that were tried before had failed for certain, so that nothing was sent.
-            Err(error) => (RouteOutcome::of(Settlement::Withdrawn), Some(error)),
-        };
+        let outcome = self.over_the_route(send, &reservation, provider_deadline(caller)).await;
         let settlement = &outcome.settlement;
         let settle = |_: &_| Ok(SettleSend { key: send.key, token: reservation.token, settlement: settlement.clone() });
         let settled = self.states.change(&send.target, Deadline::after(FINISH), settle).await;
-        let step = match (settled, error) {
-            (Ok(settled), None) => settled.outcome,
-            (settled, Some(error)) => {
-                if settled.is_ok_and(|settled| settled.outcome == SettleStep::Refunded) {
-                    self.quotas.refund(reservation.uses).await;
-                }
-                return Err(error);
-            }
-            (Err(error), None) => return Err(error),
-        };
+        let step = settled.map(|settled| settled.outcome);
+        if let Ok(SettleStep::Refunded) = step {
+            self.quotas.refund(reservation.uses).await;
+        }
         match step {
-            SettleStep::Answer(sent) => Ok(sent),
-            SettleStep::Failed | SettleStep::Gone => Err(outcome.error()),
-            SettleStep::Refunded => {
-                self.quotas.refund(reservation.uses).await;
-                Err(outcome.error())
-            }
+            Ok(SettleStep::Answer(sent)) if outcome.error.is_none() => Ok(sent),
+            Err(error) if outcome.error.is_none() => Err(error),
+            _ => Err(outcome.into_error()),
         }
     }
 
-    async fn over_the_route(
+    async fn over_the_route(&self, send: &Send, reservation: &Reservation, deadline: Deadline) -> RouteOutcome {
+        let mut outcome =
+            RouteOutcome { settlement: Settlement::Failed, failure: None, request_error: None, error: None };
+        let tried = self.try_providers(send, reservation, deadline, &mut outcome).await;
+        outcome.error = tried.err();
+        // Where no provider has failed, nothing but the caller's parameters or too little time was in the way, and nothing is
+        // counted. A second provider that needs more parameters than the first is no mistake of the caller's.
+        if outcome.settlement == Settlement::Failed && outcome.failure.is_none() {
+            outcome.settlement = Settlement::Withdrawn;
+        }
+        outcome
+    }
+
+    /// Asks one provider after the other, until one has accepted the message, or may have.
+    async fn try_providers(
         &self,
         send: &Send,
         reservation: &Reservation,
         deadline: Deadline,
-    ) -> Result<RouteOutcome, Error> {
+        outcome: &mut RouteOutcome,
+    ) -> Result<(), Error> {
         let mut challenge = Arc::clone(&reservation.challenge);
-        let mut outcome = RouteOutcome::of(Settlement::Failed);
-        for (index, provider) in reservation.route.iter().enumerate() {
-            if self.states.now() >= reservation.reserved.lease_until || deadline.remaining() < SHORTEST_CALL {
-                break;
-            }
-            if index > 0 {
+        let mut providers = reservation.route.iter().enumerate().peekable();
+        while let Some((index, provider)) = providers.next() {
+            let in_time = || within_lease(deadline, reservation.reserved.lease_until, self.states.now());
+            if index > 0 && in_time().is_some() {
                 let plan = self.routes.plan(provider.as_ref(), self.keys.active_id());
                 let next = |_: &_| Ok(NextProvider { token: reservation.token, plan: plan.clone() });
                 let pinned = self.states.change(&send.target, Deadline::after(FINISH), next).await?;
@@ -136,25 +132,30 @@ impl Delivery {
                 }
                 challenge = pinned.after.challenge;
             }
+            // A pin may have taken its time.
+            let Some(deadline) = in_time() else { break };
             let Some(request) = self.request(send, &challenge, reservation.reserved.number)? else { break };
-            match deliver_by(provider.as_ref(), request, deadline).await {
+            let deadline = share(deadline, providers.peek().map(|(_, next)| next.capabilities().timeout));
+            outcome.settlement = match deliver_by(provider.as_ref(), request, deadline).await {
                 Delivered::Accepted(Receipt { reference, code_life, code_length }) => {
-                    return Ok(RouteOutcome::of(Settlement::Accepted { reference, code_life, code_length }));
+                    Settlement::Accepted { reference, code_life, code_length }
                 }
-                Delivered::Rejected => return Ok(RouteOutcome::of(Settlement::Rejected)),
-                Delivered::Declined(decline) => return Ok(RouteOutcome::of(Settlement::Declined(decline))),
-                Delivered::Unknown => return Ok(RouteOutcome::of(Settlement::Unknown)),
-                Delivered::Invalid(error) => outcome.request_error = outcome.request_error.or(Some(error)),
+                Delivered::Rejected => Settlement::Rejected,
+                Delivered::Declined(decline) => Settlement::Declined(decline),
+                Delivered::Unknown => Settlement::Unknown,
+                Delivered::Invalid(error) => {
+                    outcome.request_error = outcome.request_error.or(Some(error));
+                    continue;
+                }
                 Delivered::Failed(failure) => {
                     tracing::warn!(provider = provider.name(), "the provider failed; nothing was sent");
                     outcome.failure = Some(milder(outcome.failure, failure));
+                    continue;
                 }
-            }
+            };
+            break;
         }
-        if outcome.is_callers_mistake() {
-            outcome.settlement = Settlement::Withdrawn;
-        }
-        Ok(outcome)
+        Ok(())
     }
 
     /// What the provider is given. `None` where the challenge ended meanwhile, for then there is nothing to send.
@@ -187,6 +188,12 @@ impl Delivery {
     }
 }
 
+/// Until when one provider of a route may take its time: at most half of it is kept for the next one.
+fn share(deadline: Deadline, next_timeout: Option<Duration>) -> Deadline {
+    let left = deadline.remaining();
+    next_timeout.map_or(deadline, |timeout| Deadline::after(left.saturating_sub(timeout.min(left / 2))))
+}
+
 async fn deliver_by(provider: &dyn Provider, request: Request, deadline: Deadline) -> Delivered {
     let deadline = deadline.at_most(provider.capabilities().timeout);
     let guard = Deadline::after(deadline.remaining() + GRACE);
@@ -195,22 +202,13 @@ async fn deliver_by(provider: &dyn Provider, request: Request, deadline: Deadlin
 }
 
 impl RouteOutcome {
-    fn of(settlement: Settlement) -> Self {
-        Self { settlement, failure: None, request_error: None }
-    }
-
-    /// Whether nothing but the caller's parameters was in the way: then nothing is counted. A second provider that needs more
-    /// than the first is no mistake of the caller's.
-    fn is_callers_mistake(&self) -> bool {
-        self.settlement == Settlement::Failed && self.request_error.is_some() && self.failure.is_none()
-    }
-
     /// What the caller is told where nothing was sent.
-    fn error(&self) -> Error {
-        match (self.failure, self.request_error) {
-            (None, Some(error)) => Error::Invalid(error),
-            (Some(failure), _) => error_of(failure),
-            (None, None) => Error::ProviderUnavailable { retry_after: RETRY_AFTER },
+    fn into_error(self) -> Error {
+        match (self.error, self.failure, self.request_error) {
+            (Some(error), ..) => error,
+            (None, None, Some(error)) => Error::Invalid(error),
+            (None, Some(failure), _) => error_of(failure),
+            (None, None, None) => Error::ProviderUnavailable { retry_after: RETRY_AFTER },
         }
     }
 }

@@ -51,6 +51,12 @@ pub(super) struct Quotas {
     refunds: Refunds,
 }
 
+impl Acquisition {
+    pub(super) fn is_refused(&self) -> bool {
+        matches!(self, Self::Refused)
+    }
+}
+
 impl Quotas {
     pub(super) fn new(store: Arc<dyn Store>, keys: Arc<KeyRing>, clock: Arc<dyn Clock>, tasks: &TaskTracker) -> Self {
         let refunds = Refunds::start(Arc::clone(&store), tasks);
@@ -72,7 +78,6 @@ impl Quotas {
         self.uses(tenant, policy, token, destination.into_iter().chain(others))
     }
 
-    /// What a creation uses.
     pub(super) fn of_creation(
         &self,
         tenant: &Tenant,

@@ -22,7 +22,7 @@ use crate::{
         time::Timestamp,
     },
     ports::{
-        clock::{Clock, Deadline},
+        clock::{Clock, Deadline, Stopwatch},
         store::{Change, Committed, Name, Partition, Sealed, Store, Write},
     },
 };
@@ -99,18 +99,32 @@ impl States {
         command: impl Fn(&State) -> Result<C, Error>,
     ) -> Result<Changed<C>, Error> {
         let policy = &self.policy(&target.tenant)?.lock;
-        let mut loaded = self.load(target, deadline).await?;
+        // The rare ways are boxed: what a call awaits is moved several times, and is small without them.
+        let mut loaded = match self.remembered(target) {
+            Some(loaded) => loaded,
+            None => Box::pin(self.reload(target, deadline)).await?,
+        };
         for _ in 0..MAX_CONFLICTS {
-            self.read_account_lock(target, &mut loaded.state, deadline).await?;
+            // An operator's lock of the account stops its registrations too. It lives in another partition: read afresh.
+            if loaded.state.challenge.purpose == Purpose::Registration {
+                let account = &loaded.state.challenge.account;
+                let lock = Box::pin(self.operator_lock(&target.tenant, account, deadline)).await?;
+                loaded.state.account_lock = lock;
+            }
             let command = command(&loaded.state)?;
             let Decision { state: after, outcome } = rules::decide(&loaded.state, &command, self.now(), policy);
             if after == loaded.state {
                 if !loaded.is_fresh && !C::is_recorded(&outcome) {
-                    loaded = self.reload(target, deadline).await?;
+                    loaded = Box::pin(self.reload(target, deadline)).await?;
                     continue;
                 }
             } else if let Some(conflict) = self.commit(target, &loaded.snapshot, &after).await? {
-                loaded = self.loaded(conflict, true)?;
+                let is_there = conflict.challenge.is_some();
+                loaded = if is_there {
+                    self.loaded(conflict, true)?
+                } else {
+                    Box::pin(self.reload(target, deadline)).await?
+                };
                 continue;
             }
             let Loaded { snapshot: Snapshot { partition, .. }, state: before, .. } = loaded;
@@ -148,32 +162,32 @@ impl States {
         self.commit(target, read, &state).await
     }
 
-    async fn load(&self, target: &ChallengeRef, deadline: Deadline) -> Result<Loaded, Error> {
-        match self.memory.get(target.name).map(|snapshot| self.loaded(snapshot, false)) {
-            Some(Ok(loaded)) => Ok(loaded),
-            // Of a forgotten challenge the id may name another one by now.
-            Some(Err(_)) | None => self.reload(target, deadline).await,
-        }
+    /// The state as this replica remembers it. Of a forgotten challenge the id may name another one by now.
+    fn remembered(&self, target: &ChallengeRef) -> Option<Loaded> {
+        self.loaded(self.memory.get(target.name)?, false).ok()
     }
 
     async fn reload(&self, target: &ChallengeRef, deadline: Deadline) -> Result<Loaded, Error> {
         if let Some((partition, located_until)) = self.memory.partition(target.name) {
             let snapshot = self.read_partition(target.name, partition, located_until, deadline).await?;
             if snapshot.challenge.is_some() {
-                return self.remembered(target, snapshot);
+                return self.read_anew(target, snapshot);
             }
         }
         let names = [target.name, Name::LOCKOUT];
+        // The life of the entry runs from before it was asked for: the answer may be late.
+        let asked = Stopwatch::start();
         let located = self.store.locate(target.name, &names, deadline).await?.ok_or(Error::InvalidIdentifier)?;
-        let (partition, located_until) = (located.partition, Deadline::after(located.life));
+        let located_until = Deadline::after(located.life.saturating_sub(asked.elapsed()));
+        let partition = located.partition;
         let snapshot = match located.records {
             Some(records) => self.snapshot(target.name, partition, located_until, records)?,
             None => self.read_partition(target.name, partition, located_until, deadline).await?,
         };
-        self.remembered(target, snapshot)
+        self.read_anew(target, snapshot)
     }
 
-    fn remembered(&self, target: &ChallengeRef, snapshot: Snapshot) -> Result<Loaded, Error> {
+    fn read_anew(&self, target: &ChallengeRef, snapshot: Snapshot) -> Result<Loaded, Error> {
         self.memory.remember(target.name, &snapshot);
         self.loaded(snapshot, true)
     }
@@ -186,19 +200,6 @@ impl States {
         let lockout = snapshot.lockout.as_ref().map_or_else(Arc::default, |lockout| Arc::clone(&lockout.value));
         let state = State { challenge: Arc::clone(&challenge.value), lockout, account_lock: None };
         Ok(Loaded { snapshot, state, is_fresh })
-    }
-
-    /// A registration is stopped by an operator's lock of its account, which lives in another partition: read afresh.
-    async fn read_account_lock(
-        &self,
-        target: &ChallengeRef,
-        state: &mut State,
-        deadline: Deadline,
-    ) -> Result<(), Error> {
-        if state.challenge.purpose == Purpose::Registration {
-            state.account_lock = self.operator_lock(&target.tenant, &state.challenge.account, deadline).await?;
-        }
-        Ok(())
     }
 
     fn snapshot(

@@ -178,8 +178,8 @@ mod tests {
     }
 
     /// Polls with a waker that counts.
-    fn with_context<T>(wakes: &Arc<Wakes>, poll: impl FnOnce(&mut Context<'_>) -> T) -> T {
-        let waker = Waker::from(Arc::clone(wakes));
+    fn with_context<T>(counter: &Arc<Wakes>, poll: impl FnOnce(&mut Context<'_>) -> T) -> T {
+        let waker = Waker::from(Arc::clone(counter));
         poll(&mut Context::from_waker(&waker))
     }
 
@@ -224,7 +224,7 @@ mod tests {
             let taken = (0..100).take_while(|_| Pin::new(&mut stream).poll_write(cx, &block).is_ready()).count();
             assert_eq!(taken, MAX_BUFFERED / block.len());
             // One of more than the whole buffer is never copied.
-            assert!(Pin::new(&mut stream).poll_write(cx, &[7; 2 * MAX_BUFFERED]).is_pending());
+            assert!(Pin::new(&mut stream).poll_write(cx, &vec![7; 2 * MAX_BUFFERED]).is_pending());
             assert!(stream.buffer.len() <= MAX_BUFFERED);
             stream.stream.room = None;
             assert!(Pin::new(&mut stream).poll_shutdown(cx).is_ready());

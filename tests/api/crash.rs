@@ -73,7 +73,7 @@ impl Heard {
 }
 
 /// Repeats a request while an earlier one of the same id holds a lease.
-async fn patiently<T, F: Future<Output = Told<T>>>(
+async fn until_decided<T, F: Future<Output = Told<T>>>(
     word: fn(&Told<T>) -> String,
     mut call: impl FnMut() -> F,
 ) -> (String, Told<T>) {
@@ -84,7 +84,7 @@ async fn patiently<T, F: Future<Output = Told<T>>>(
         if word != IN_PROGRESS {
             return (word, told);
         }
-        assert!(!deadline.remaining().is_zero(), "in progress for ever");
+        assert!(!deadline.remaining().is_zero(), "still in progress");
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
@@ -97,14 +97,14 @@ fn number(walk: u64) -> String {
 async fn walk(site: Arc<Site>, caller: Caller, heard: Arc<Heard>, walk: u64) -> Option<()> {
     let (challenge, account, number) = (format!("c{walk}"), format!("person-{walk}"), number(walk));
     let request = CreateChallengeRequest { send_otp: true, ..login(&challenge, &account, &number) };
-    let (word, told) = patiently(created, || caller.create(request.clone())).await;
+    let (word, told) = until_decided(created, || caller.create(request.clone())).await;
     let result = told.as_ref().map(|response| format!("{:?}", response.result)).unwrap_or_default();
     heard.hear(walk, "creation", &word, &result).then_some(())?;
     assert_eq!(word, "success with success", "{told:?}");
     let codes = site.codes(&number);
     assert!(codes.len() <= 1, "two messages for one send");
     let Some(code) = codes.first() else {
-        // The kill came between the reservation and the provider: the send is spent, and nobody knows.
+        // The kill came between the reservation and the provider: the send is spent, and unconfirmed.
         let Some(CreateResult::Success(success)) = told.unwrap().result.unwrap().result else { panic!() };
         let Some(SendResult::Success(send)) = success.send_result.unwrap().result else { panic!() };
         assert_eq!(send.delivery_state(), DeliveryState::Unconfirmed);
@@ -115,7 +115,7 @@ async fn walk(site: Arc<Site>, caller: Caller, heard: Arc<Heard>, walk: u64) -> 
             continue;
         }
         let typed = if right { code.clone() } else { wrong(code, 0) };
-        let (word, told) = patiently(verified, || caller.verify(verify(step, &challenge, &typed))).await;
+        let (word, told) = until_decided(verified, || caller.verify(verify(step, &challenge, &typed))).await;
         let result = told.map(|response| format!("{:?}", response.result)).unwrap_or_default();
         heard.hear(walk, step, &word, &result).then_some(())?;
         assert_eq!(word, if right { "success" } else { "otp_not_matched" });
@@ -190,8 +190,8 @@ async fn of_a_server_on_redis() {
     }
 }
 
-/// The provider has the message, and the server dies before it hears so: the send is spent, its code lives, and nobody
-/// sends again.
+/// The provider has the message, and the server dies before it hears so: the send is spent, its code lives, and no
+/// second message goes out.
 async fn killed_while_sending(site: Site) {
     let number = "+14155554000";
     let (mut server, _gate) = Gate::start(&site);
@@ -204,7 +204,7 @@ async fn killed_while_sending(site: Site) {
     let caller = Caller::of(&server).await;
     assert_eq!(sent(&caller.send_within(send("s", "c"), Duration::from_millis(300)).await), IN_PROGRESS);
     assert_eq!(sent(&caller.send(send("other", "c")).await), "resend_too_soon");
-    let (_, told) = patiently(sent, || caller.send(send("s", "c"))).await;
+    let (_, told) = until_decided(sent, || caller.send(send("s", "c"))).await;
     let Some(SendResult::Success(success)) = told.unwrap().result.unwrap().result else { panic!("not a success") };
     assert_eq!(success.delivery_state(), DeliveryState::Unconfirmed);
     assert_eq!(success.remaining_send_attempts, Some(2));
@@ -222,7 +222,7 @@ async fn while_the_provider_has_the_message() {
 
 /// The right code was compared and recorded, and the answer never arrived.
 #[tokio::test]
-async fn after_a_success_that_nobody_heard() {
+async fn after_a_success_whose_answer_was_lost() {
     let redis = RedisServer::start();
     for site in [Site::embedded(), Site::on(&redis)] {
         let number = "+14155554001";

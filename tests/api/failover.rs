@@ -116,7 +116,8 @@ async fn a_provider_that_hangs_with_the_request() {
     assert_eq!(b.connections(), 0);
 }
 
-/// A refusal is as good as no connection. Where all refuse, the caller hears when to come again, and nothing is used up.
+/// An overloaded provider is passed over like one without a connection. Where all are, the caller hears when to come again, and
+/// nothing is used up.
 #[tokio::test]
 async fn providers_that_are_overloaded() {
     let (a, b) = (Upstream::start().await, Upstream::start().await);
@@ -127,7 +128,9 @@ async fn providers_that_are_overloaded() {
     b.script([down(), accepts()]);
     let status = caller.send_within(send("s", "c"), PATIENCE).await.unwrap_err();
     assert_eq!(failed(&status), DOWN);
-    assert_eq!(status.get_details_retry_info().unwrap().retry_delay, Some(Duration::from_secs(7)));
+    // What the provider asks for is the least; callers are told waits that differ.
+    let wait = status.get_details_retry_info().unwrap().retry_delay.unwrap();
+    assert!((Duration::from_secs(7)..=Duration::from_millis(10_500)).contains(&wait), "{wait:?}");
     assert_eq!(counted(&caller, "c").await, (0, 0));
     assert_eq!((a.seen().len(), b.seen().len()), (1, 1));
 
@@ -176,7 +179,7 @@ async fn a_storm() {
     let told: Vec<_> = b.seen();
     let numbers: BTreeSet<String> = told.iter().map(|request| body(request)["to"].to_string()).collect();
     assert_eq!((told.len(), numbers.len()), (SENDS, SENDS), "one message each");
-    // With the breaker open nobody is held up any more.
+    // With the breaker open, calls do not wait for the provider.
     assert_eq!(tally((SENDS..SENDS + 10).map(send)).await, counts(&[("success", 10)]));
     assert_eq!((a.seen().len(), b.seen().len()), (0, 10));
     for n in 0..SENDS + 10 {

@@ -8,7 +8,7 @@ use otpd::grpc::proto::{
 
 use crate::{
     caller::{Caller, SMS, Told, email, header_of, login, now, payment, send, send_to, sms, verify, wrong},
-    site::Site,
+    site::{Site, until},
     words::{created, ended, failed, sent, verified},
 };
 
@@ -102,6 +102,49 @@ async fn a_challenge_from_creation_to_success() {
     assert!(seen.timeline.iter().all(|event| event.timestamp.is_some()));
     assert_eq!(seen.next_send_timestamp, None);
     assert_eq!(site.messages().len(), 1);
+}
+
+/// Of several contacts the one is told that the matching code went to.
+#[tokio::test]
+async fn a_success_tells_which_contact_it_proves() {
+    let site = Site::embedded().with("OTPD__POLICY__RESEND_GAPS", "[]");
+    let server = site.start();
+    let caller = Caller::of(&server).await;
+    let (number, mailbox) = ("+14155550121", "person@example.com");
+    for (challenge, last) in [("phone", SMS), ("mailbox", "mail")] {
+        let mut request = login(challenge, challenge, number);
+        request.destinations.push(email(mailbox, "mail"));
+        assert_eq!(created(&caller.create(request).await), "success");
+        for option in [SMS, "mail", SMS, "mail"].iter().skip(usize::from(last == SMS)).take(2) {
+            assert_eq!(sent(&caller.send(send_to(&format!("s-{option}"), challenge, option)).await), "success");
+        }
+        let code = site.messages().pop().unwrap().code;
+        let proven = caller.verify(verify("v", challenge, &code)).await.unwrap().verified.unwrap();
+        let (channel, masked) =
+            if last == SMS { (Channel::Sms, "+14*******21") } else { (Channel::Email, "p***@e***.com") };
+        assert_eq!((proven.challenge_option_id.as_str(), proven.channel()), (last, channel));
+        assert_eq!(proven.masked_destination, masked);
+    }
+}
+
+/// People type codes with the digits of their keyboard, and with the blanks and dashes of the message.
+#[tokio::test]
+async fn a_code_is_taken_as_it_is_meant() {
+    let site = Site::embedded();
+    let server = site.start();
+    let caller = Caller::of(&server).await;
+    for (n, zero) in ['0', '\u{660}', '\u{6f0}', '\u{966}', '\u{ff10}'].into_iter().enumerate() {
+        let (challenge, number) = (format!("c{n}"), format!("+1415555013{n}"));
+        caller.sent(&challenge, &challenge, &number).await;
+        let code = site.code(&number);
+        let digit = |c: char| char::from_u32(u32::from(zero) + c.to_digit(10).unwrap()).unwrap();
+        let (first, last) = code.split_at(3);
+        let written = |part: &str| part.chars().map(digit).collect::<String>();
+        let typed = format!("\u{200e} {}\u{2013}{}\n", written(first), written(last));
+        assert_eq!(verified(&caller.verify(verify("v", &challenge, &typed)).await), "success", "{zero}");
+        // Written otherwise it is the same content.
+        assert_eq!(verified(&caller.verify(verify("v", &challenge, &code)).await), "success", "{zero}");
+    }
 }
 
 #[tokio::test]
@@ -254,6 +297,8 @@ async fn a_number_takes_so_many_messages_an_hour() {
     }
     let request = CreateChallengeRequest { send_otp: true, ..login("c5", "person-5", number) };
     assert_eq!(created(&caller.create(request).await), "success with risk_declined");
+    // The challenge is there, and its send is not among the successes that operators count.
+    until("the line", async || server.log().contains(r#""otp.outcome":"success_risk_declined""#)).await;
     assert_eq!(sent(&caller.send(send("s", "c5")).await), "risk_declined");
     let seen = caller.challenge("c5").await.unwrap();
     assert_eq!((seen.state(), seen.options[0].sends), (ChallengeState::Created, 0));

@@ -176,6 +176,8 @@ fn wrong_creations() -> Vec<(&'static str, &'static [&'static str], CreateChalle
         (INVALID, &["transaction.amount.amount_micros"], pays(payment(-5, "Shop"))),
         (INVALID, &["transaction.payee"], pays(payment(1, "Shop\nYour code for Bank:"))),
         (INVALID, &["transaction.payee"], pays(payment(1, &"é".repeat(101)))),
+        (INVALID, &["transaction.payee"], pays(payment(1, " "))),
+        (INVALID, &["transaction.payee"], pays(payment(1, "\u{202e}\u{200b}\u{2028}"))),
         (
             INVALID,
             &["transaction.amount.currency_code"],
@@ -215,6 +217,8 @@ fn wrong_creations() -> Vec<(&'static str, &'static [&'static str], CreateChalle
         "tel:+14155550100",
         "0014155550100",
         "+999123456789",
+        // A trunk prefix after the country code.
+        "+4407700900123",
     ];
     table.extend(numbers.map(|number| (INVALID, wrong_number, to(vec![sms(number, "")]))));
     table

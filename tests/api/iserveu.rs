@@ -1,7 +1,8 @@
 //! iServeU's pages behind otpd: their example requests leave it, their example answers come back.
 
 use otpd::grpc::proto::{
-    Amount, CreateChallengeRequest, DeliveryState, Purpose, Transaction, send_otp_result::Result as SendResult,
+    Amount, ClientContext, CreateChallengeRequest, DeliveryState, Purpose, SendOtpRequest, Transaction,
+    send_otp_result::Result as SendResult,
 };
 use serde_json::{Value, json};
 use tonic_types::StatusExt;
@@ -95,6 +96,15 @@ async fn a_customer_is_registered() {
         "paramC": "to be used as per descretion"
     });
     assert_eq!(asked(&upstream, SEND), example);
+    // The person's device, in the fields of ours, comes before what the parameters say of it.
+    assert_eq!(created(&caller.create(registration("d")).await), "success");
+    upstream.script([success()]);
+    let client_context =
+        Some(ClientContext { ip_address: "203.0.113.7".into(), lat_long: "12.97,77.59".into(), ..Default::default() });
+    let request = SendOtpRequest { client_context, ..send_with(send("s", "d"), &SENDING) };
+    assert_eq!(sent(&caller.send(request).await), "success");
+    let body = asked(&upstream, SEND);
+    assert_eq!((&body["publicIP"], &body["latLong"]), (&json!("203.0.113.7"), &json!("12.97,77.59")));
 
     upstream.script([refused("Invalid OTP")]);
     let guess = verify_with(verify("v1", "c", "654321"), &REGISTERING);
@@ -153,13 +163,12 @@ async fn answers_to_a_send() {
     let server = site(&upstream).start();
     let caller = Caller::of(&server).await;
     assert_eq!(created(&caller.create(registration("c")).await), "success");
-    let down = "Aborted PROVIDER_UNAVAILABLE";
     upstream.script([failure(), refused("Requested Amount Must Not be EMPTY Or Only Number Allowed")]);
-    for _ in 0..2 {
-        assert_eq!(sent(&caller.send(send_with(send("s", "c"), &SENDING)).await), down);
+    for told in ["Aborted PROVIDER_UNAVAILABLE", "FailedPrecondition PROVIDER_REFUSED"] {
+        assert_eq!(sent(&caller.send(send_with(send("s", "c"), &SENDING)).await), told);
         assert_eq!(counted(&caller, "c").await, (0, 0));
     }
-    // The example as the page prints it is no JSON: the message may be on its way, so nobody is sent a second one.
+    // The example as the page prints it is no JSON: the message may be on its way, so no second one is sent.
     let printed = "{\n\"status\": \"SUCCESS\", \"statusCode\": \"0\", \"statusDesc\": \"OTP Sent Successfully.\" \
                    \"paramA\": \" \", \"paramB\": \" \", \"paramC\": \" \" }";
     upstream.script([text(200, "", printed)]);

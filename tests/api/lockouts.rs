@@ -1,12 +1,13 @@
 //! Lockouts: the failures and locks of accounts and contacts, as callers meet them and as operators see and change them.
 
 use otpd::grpc::proto::{
-    Channel, ContactOnFile, CreateChallengeRequest, Destination, Purpose, UnlockAccountRequest,
+    Channel, ContactOnFile, CreateChallengeRequest, Destination, Purpose, QuotaUsage, UnlockAccountRequest,
     destination::Destination as To, verify_otp_result_code::VerifyOtpResultCode as VerifyResult,
 };
 
 use crate::{
     caller::{Caller, SMS, at, email, lock, login, now, send, sms, unlock, verify, wrong},
+    redis_server::RedisServer,
     site::{Site, until},
     words::{created, ended, sent, verified},
 };
@@ -179,4 +180,65 @@ async fn a_lock_ends() {
     assert!(seen.locked() && (7_100_000..=7_200_000).contains(&locked_for), "{locked_for}");
     assert!(!caller.unlock(unlock("u", "person")).await.unwrap().locked());
     assert_eq!(verified(&caller.verify(verify("v", "c", &code)).await), "success");
+}
+
+/// Operators see how much of its quotas an account and a number have used, and clear them.
+#[tokio::test]
+async fn operators_see_and_clear_quotas() {
+    let site = Site::embedded()
+        .with("OTPD__POLICY__QUOTAS__ACCOUNT_CREATIONS", r#"["2 per 1h", "5 per 1d"]"#)
+        .with("OTPD__POLICY__QUOTAS__DESTINATION_SENDS", r#"["1 per 1h"]"#);
+    let server = site.start();
+    let caller = Caller::of(&server).await;
+    let number = "+14155550119";
+    let sending = |id: &str| CreateChallengeRequest { send_otp: true, ..login(id, "person", number) };
+    assert_eq!(created(&caller.create(sending("c1")).await), "success with success");
+    assert_eq!(created(&caller.create(sending("c2")).await), "success with risk_declined");
+    assert_eq!(created(&caller.create(sending("c3")).await), "risk_declined");
+    let usage = |quotas: &[QuotaUsage]| -> Vec<(String, i64, i64, i64)> {
+        let rows = quotas.iter().map(|it| (it.quota.clone(), it.uses(), it.limit, it.window.unwrap().seconds));
+        rows.collect()
+    };
+    let creations = |uses| {
+        vec![("account_creations".to_owned(), uses, 2, 3_600), ("account_creations".to_owned(), uses, 5, 86_400)]
+    };
+    let sends = |uses| vec![("destination_sends".to_owned(), uses, 1, 3_600)];
+    assert_eq!(usage(&caller.account("person").await.unwrap().quotas), creations(2));
+    assert_eq!(usage(&caller.number(number).await.unwrap().quotas), sends(1));
+    assert_eq!(usage(&caller.account("another").await.unwrap().quotas), creations(0));
+
+    assert_eq!(usage(&caller.unlock(unlock("u1", "person")).await.unwrap().quotas), creations(0));
+    assert_eq!(created(&caller.create(sending("c3")).await), "success with risk_declined");
+    let request = UnlockAccountRequest { phone_number: number.into(), ..unlock("u2", "") };
+    assert_eq!(usage(&caller.unlock(request).await.unwrap().quotas), sends(0));
+    assert_eq!(created(&caller.create(sending("c4")).await), "success with success");
+    // A late repetition clears nothing that came after it.
+    assert_eq!(usage(&caller.unlock(unlock("u1", "person")).await.unwrap().quotas), creations(2));
+}
+
+/// What is verified is no abuse: its sends and its creation count no longer, soon after the answer.
+#[tokio::test]
+async fn a_success_refunds_its_quotas() {
+    let redis = RedisServer::start();
+    for site in [Site::embedded(), Site::on(&redis)] {
+        let site = site
+            .with("OTPD__POLICY__QUOTAS__ACCOUNT_CREATIONS", r#"["1 per 1h"]"#)
+            .with("OTPD__POLICY__QUOTAS__ACCOUNT_SENDS", r#"["1 per 1h"]"#)
+            .with("OTPD__POLICY__QUOTAS__DESTINATION_SENDS", r#"["1 per 1h"]"#);
+        let server = site.start();
+        let caller = Caller::of(&server).await;
+        let number = "+14155550120";
+        for n in 0..3 {
+            let challenge = format!("c{n}");
+            caller.sent(&challenge, "person", number).await;
+            assert_eq!(created(&caller.create(login("other", "person", number)).await), "risk_declined");
+            assert_eq!(verified(&caller.verify(verify("v", &challenge, &site.code(number))).await), "success");
+            let used = |quotas: Vec<QuotaUsage>| quotas.iter().map(QuotaUsage::uses).sum::<i64>();
+            let refunded = async || {
+                let (account, number) = (caller.account("person").await, caller.number(number).await);
+                used(account.unwrap().quotas) + used(number.unwrap().quotas) == 0
+            };
+            until("the refunds", refunded).await;
+        }
+    }
 }

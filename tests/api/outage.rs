@@ -1,4 +1,4 @@
-//! Redis goes away under load, and comes back: nothing is told that was not stored, and nobody has to help.
+//! Redis goes away under load, and comes back: no answer tells what was not stored, and otpd recovers by itself.
 
 use std::{
     collections::BTreeMap,
@@ -149,7 +149,7 @@ async fn of_a_redis_that_hangs_and_of_one_that_is_killed() {
     let before = load.done();
     until("load after the pause", async || load.done() > before + 50).await;
 
-    // Shorter than the patience of health: callers are told, and their balancers are not.
+    // Shorter than health waits before it turns: callers are told, and their balancers are not.
     let before = load.troubles();
     redis.kill();
     until("trouble", async || load.troubles() > before + 8).await;
@@ -175,7 +175,7 @@ async fn of_a_redis_that_hangs_and_of_one_that_is_killed() {
 
 /// The deadline of a caller holds while the store hangs, and what it did not hear is decided once.
 #[tokio::test]
-async fn shorter_than_a_callers_patience() {
+async fn shorter_than_a_callers_deadline() {
     let redis = RedisServer::start_durable();
     let site = Site::on(&redis).with("OTPD__STORE__TIMEOUT", "5s");
     let server = site.start();

@@ -24,9 +24,9 @@ fn with_a_broken_provider(site: Site) -> Site {
     site.with("OTPD__PROVIDERS__BROKEN__KIND", "console").with("OTPD__PROVIDERS__BROKEN__FILE", "/dev/full")
 }
 
-/// What failed for certain is given back: the send, its gap, its quotas. 10 times, and then it is spent.
+/// What failed for certain is refunded: the send, its gap, its quotas. 10 times, and then it is spent.
 #[tokio::test]
-async fn a_send_that_failed_is_given_back() {
+async fn a_send_that_failed_is_refunded() {
     let site = with_a_broken_provider(Site::embedded()).with("OTPD__ROUTES", r#"["broken"]"#);
     let server = site.start();
     let caller = Caller::of(&server).await;

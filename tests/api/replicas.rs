@@ -98,6 +98,6 @@ async fn a_store_that_was_tampered_with() {
     assert_eq!(ended(&caller.challenge("theirs").await), "Unavailable STORE_UNAVAILABLE");
     let again = CreateChallengeRequest { send_otp: true, ..login("theirs", "victim", theirs) };
     assert_eq!(created(&caller.create(again).await), "Unavailable STORE_UNAVAILABLE");
-    // And the others are none the worse for it.
+    // Other challenges are as they were.
     assert_eq!(verified(&caller.verify(verify("v", "mine", &site.code(mine))).await), "success");
 }

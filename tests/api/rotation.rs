@@ -107,7 +107,7 @@ async fn loses_nothing() {
     }
 }
 
-/// What is sealed with a key that is gone can be opened by nobody: calls fail, and none succeeds.
+/// A record whose key has left the ring cannot be opened: calls fail, and none succeeds.
 #[tokio::test]
 async fn a_key_that_is_missing_fails_closed() {
     let redis = RedisServer::start();

@@ -101,7 +101,7 @@ async fn quotas_do_not_apply() {
     assert_eq!(sent(&caller.send(send("s4", "c5")).await), "send_limit_exceeded");
 }
 
-/// Its failures count and lock; its successes, which anybody can have, forgive nothing.
+/// Its failures count and lock; its successes, which anybody can have, reset nothing.
 #[tokio::test]
 async fn attempts_and_locks_apply() {
     let upstream = Upstream::start().await;
@@ -125,14 +125,14 @@ async fn attempts_and_locks_apply() {
     caller.sent("d", "person", NUMBER).await;
     for _ in 0..2 {
         assert_eq!(verified(&caller.verify(verify("v", "d", CODE)).await), "success");
-        assert_eq!(failures().await, 7, "a sandbox success forgives nothing");
+        assert_eq!(failures().await, 7, "a sandbox success resets nothing");
     }
     caller.sent("e", "person", NUMBER).await;
     assert_eq!(verified(&caller.verify(verify("v", "e", &wrong(CODE, 0))).await), "otp_not_matched");
     assert_eq!(verified(&caller.verify(verify("w", "e", CODE)).await), "account_locked");
     assert_eq!(verified(&caller.verify(verify("v2", "real", &real)).await), "account_locked");
     assert!(caller.account("person").await.unwrap().locked());
-    // Asked again, the success is told again and still forgives nothing.
+    // Asked again, the success is told again and still resets nothing.
     assert_eq!(verified(&caller.verify(verify("v", "d", CODE)).await), "success");
     assert!(caller.account("person").await.unwrap().locked());
 }

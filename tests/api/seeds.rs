@@ -115,6 +115,12 @@ async fn example_bodies_are_requests_as_they_stand() {
     assert_eq!(again["result"], answer["result"]);
     assert_eq!(site.codes("+14155550100").len(), 1);
 
+    // An account of another tenant, without failures, says so.
+    let clean = print("otp.v1.GetAccountResponse", &caller.account("person-1").await.unwrap());
+    assert_eq!((&clean["failures"], &clean["locked"]), (&json!("0"), &json!(false)));
+    let creations = json!({"quota": "account_creations", "uses": "0", "limit": "30", "window": "3600s"});
+    assert_eq!(clean["quotas"], json!([creations]));
+
     let number = "+14155550101";
     let opened = caller.create(create(&header(VERIFY, "G112YZH4XPDV88J"), "G1MQ0YERJ0Q7LPM", number)).await;
     assert_eq!(words::created(&opened), "success");
@@ -134,7 +140,14 @@ async fn example_bodies_are_requests_as_they_stand() {
     for _ in 0..2 {
         let answer = print("otp.v1.VerifyOtpResponse", &caller.verify(rightly.clone()).await.unwrap());
         assert_eq!(answer["result"], json!({"success": {}}));
-        assert_eq!(answer["verified"], json!({"accountId": "person-1", "purpose": "PURPOSE_LOGIN"}));
+        let mut proven = answer["verified"].clone();
+        let at = proven.as_object_mut().unwrap().remove("verifiedTimestamp").unwrap();
+        assert!(at["epochMillis"].is_string(), "{answer}");
+        let expected = json!({
+            "accountId": "person-1", "purpose": "PURPOSE_LOGIN", "challengeOptionId": "G1MQ0YERJ0Q7LPM",
+            "channel": "CHANNEL_SMS", "maskedDestination": "+14*******01"
+        });
+        assert_eq!(proven, expected);
         assert!(answer["responseHeader"]["responseTimestamp"]["epochMillis"].is_string(), "{answer}");
     }
     let mut late = rightly;

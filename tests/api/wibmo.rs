@@ -108,7 +108,7 @@ async fn a_payment_is_authenticated() {
     assert_eq!(body(&request), example);
     assert_eq!(verified(&caller.verify(verify("v3", "c", "108434")).await), "otp_already_used");
     assert!(upstream.seen().is_empty());
-    assert_eq!(caller.account("c").await.unwrap().failures(), 0, "the success forgives");
+    assert_eq!(caller.account("c").await.unwrap().failures(), 0, "the success resets the failures");
 }
 
 /// A resend is the same call with the card once more: nothing of it was kept.
@@ -143,12 +143,13 @@ async fn every_error_of_the_page() {
     let server = site(&upstream).start();
     let caller = Caller::of(&server).await;
     let unknown = "Aborted VERIFICATION_OUTCOME_UNKNOWN";
+    let refused = "FailedPrecondition PROVIDER_REFUSED";
     for (code, ours, failures) in [
         ("450", "otp_not_matched", 1),
         ("451", "otp_expired", 0),
         ("452", "verification_attempts_exceeded", 0),
         ("01", unknown, 0),
-        ("406", unknown, 0),
+        ("406", refused, 0),
     ] {
         let challenge = format!("check-{code}");
         opened(&caller, &upstream, &challenge).await;
@@ -157,17 +158,16 @@ async fn every_error_of_the_page() {
         assert_eq!(upstream.seen().len(), 1);
         assert_eq!(caller.account(&challenge).await.unwrap().failures(), failures, "{code}");
     }
-    let down = "Aborted PROVIDER_UNAVAILABLE";
     for (code, ours, sends) in [
         ("452", "challenge_option_expired", 1),
         ("501", "risk_declined", 1),
         ("502", "risk_declined", 1),
         ("503", "risk_declined", 1),
-        ("01", down, 0),
-        ("07", down, 0),
-        ("13", down, 0),
-        ("406", down, 0),
-        ("407", down, 0),
+        ("01", refused, 0),
+        ("07", refused, 0),
+        ("13", refused, 0),
+        ("406", refused, 0),
+        ("407", refused, 0),
     ] {
         let challenge = format!("send-{code}");
         assert_eq!(created(&caller.create(payment(&challenge)).await), "success");
@@ -201,7 +201,7 @@ async fn missing_and_malformed_card_data() {
     assert_eq!(upstream.connections(), 0);
 }
 
-/// Where the answer to the send is lost, the payment's number is too; whoever knows it may hand it over.
+/// Where the answer to the send is lost, the payment's number is too; a caller that knows it may hand it over.
 #[tokio::test]
 async fn a_lost_number_is_handed_over() {
     let upstream = Upstream::start().await;

@@ -7,6 +7,8 @@
 #[cfg(test)]
 mod account;
 #[cfg(test)]
+mod code;
+#[cfg(test)]
 mod extremes;
 #[cfg(test)]
 mod fixture;
@@ -32,6 +34,8 @@ mod protocol;
 mod status;
 #[cfg(test)]
 mod table;
+#[cfg(test)]
+mod values;
 
 /// Runs every scenario of a table and reports all steps that came out otherwise. With `OTPD_REWRITE_TABLES` set it writes them
 /// down instead.

@@ -7,7 +7,8 @@ use otpd::{
 
 use crate::{
     faults::Fault,
-    world::{ACCOUNT, Replica, World, accepted, create, is_not_matched, is_success, wrong},
+    requests::{ACCOUNT, accepted, create, is_not_matched, is_success, wrong},
+    world::{Replica, World},
 };
 
 const FAULTS: [Fault; 6] =

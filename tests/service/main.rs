@@ -8,9 +8,11 @@
 )]
 
 mod broken;
+mod cases;
 mod checker;
 #[path = "../support/clock.rs"]
 mod clock;
+mod deadlines;
 mod deaths;
 #[path = "../support/entropy.rs"]
 mod entropy;
@@ -25,10 +27,15 @@ mod managed;
 mod memory;
 #[path = "../support/observed.rs"]
 mod observed;
+mod protocol;
 mod races;
+mod refunds;
+mod requests;
 mod rotation;
 mod secrecy;
 mod sends;
 mod simulation;
+mod tasks;
+mod trips;
 mod verifications;
 mod world;

@@ -32,6 +32,8 @@ pub(crate) enum Deliver {
     Hang,
     /// Accepts once the test lets it.
     Hold,
+    /// Comes to that once the test lets it.
+    HoldThen(Box<Deliver>),
     /// Sleeps first.
     After(Duration, Box<Deliver>),
 }
@@ -55,8 +57,30 @@ pub(crate) enum Judge {
     CompareUnheard,
     /// Compares once the test lets it.
     Hold,
+    /// Comes to that once the test lets it.
+    HoldThen(Box<Judge>),
     /// Sleeps first.
     After(Duration, Box<Judge>),
+}
+
+impl Deliver {
+    fn fails(&self) -> bool {
+        match self {
+            Self::Fail(_) => true,
+            Self::HoldThen(then) | Self::After(_, then) => then.fails(),
+            _ => false,
+        }
+    }
+}
+
+impl Judge {
+    fn fails(&self) -> bool {
+        match self {
+            Self::Fail => true,
+            Self::HoldThen(then) | Self::After(_, then) => then.fails(),
+            _ => false,
+        }
+    }
 }
 
 /// One message that the fake was given.
@@ -246,7 +270,7 @@ impl Provider for FakeProvider {
                 parameters: delivery.context.parameters.clone(),
                 idempotency_key: delivery.idempotency_key.clone(),
                 code_life: delivery.code_life,
-                failed: matches!(behaviour, Deliver::Fail(_)),
+                failed: behaviour.fails(),
             });
             (behaviour, reference)
         };
@@ -260,6 +284,10 @@ impl Provider for FakeProvider {
                 Deliver::Hold => {
                     self.pass_gate().await;
                     behaviour = Deliver::Accept;
+                }
+                Deliver::HoldThen(then) => {
+                    self.pass_gate().await;
+                    behaviour = *then;
                 }
                 Deliver::After(span, then) => {
                     tokio::time::sleep(span).await;
@@ -280,7 +308,7 @@ impl Provider for FakeProvider {
                 repeated: check.repeated,
                 parameters: check.context.parameters.clone(),
                 idempotency_key: check.idempotency_key.clone(),
-                failed: matches!(behaviour, Judge::Fail),
+                failed: behaviour.fails(),
             });
             behaviour
         };
@@ -302,6 +330,10 @@ impl Provider for FakeProvider {
                 Judge::Hold => {
                     self.pass_gate().await;
                     behaviour = Judge::Compare;
+                }
+                Judge::HoldThen(then) => {
+                    self.pass_gate().await;
+                    behaviour = *then;
                 }
                 Judge::After(span, then) => {
                     tokio::time::sleep(span).await;

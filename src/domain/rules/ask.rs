@@ -19,19 +19,15 @@ use crate::domain::{
 /// What a provider said.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AskResult {
-    /// The code matched.
     Matched(Evidence),
-    /// It did not.
     NotMatched,
     /// It is past its time, or the provider knows of no open verification.
     Gone,
     /// The provider compares no more codes.
     AttemptsExceeded,
-    /// The code was used before.
     AlreadyUsed,
     /// Certainly nothing was judged: the ask never left, or the provider's own error says so.
     NotJudged,
-    /// No answer.
     Unknown,
 }
 
@@ -40,16 +36,13 @@ pub enum AskResult {
 pub struct SettleAsk {
     /// The request that made the attempt.
     pub key: IdempotencyKey,
-    /// Of the reservation.
     pub token: Token,
-    /// What the provider said.
     pub result: AskResult,
 }
 
 /// What settling comes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AskStep {
-    /// The answer.
     Answer(Verified),
     /// The attempt has no outcome; the same request asks again.
     Unknown,

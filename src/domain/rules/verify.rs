@@ -16,7 +16,6 @@ use crate::domain::{
 /// Verify a code.
 #[derive(Clone, Debug)]
 pub struct Verify {
-    /// The request.
     pub key: IdempotencyKey,
     /// Of the reservation, where a provider is to be asked.
     pub token: Token,
@@ -29,29 +28,22 @@ pub struct Verify {
 /// What a caller believes a challenge to be; what it does not say is not compared.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Expectation {
-    /// The account.
     pub account: Option<AccountId>,
-    /// The purpose.
     pub purpose: Option<Purpose>,
-    /// The transaction, as a whole.
     pub transaction: Option<Transaction>,
 }
 
 /// How the typed code compares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Comparison {
-    /// It is the live code.
     Matches,
-    /// It is not.
     Differs,
     /// The provider of the live code is to say, within this lease.
     Ask {
-        /// How long asking may take.
         lease: Duration,
     },
     /// The provider of the live code cannot be asked now.
     CannotAsk,
-    /// There is no live code.
     NoCode,
 }
 
@@ -62,15 +54,12 @@ pub enum VerifyStep {
     Mismatch,
     /// The request id was used for other content.
     Conflict,
-    /// The recorded answer.
     Recorded(Verified),
     /// The answer: a refusal that changes nothing, or an attempt that is used up.
     Answer(Verified),
-    /// No code has been sent.
     NothingSent,
     /// A provider is judging an attempt that must be settled first, until then at the latest.
     InProgress {
-        /// When its lease ends.
         until: Timestamp,
     },
     /// The provider cannot be asked; nothing was used up.
@@ -82,7 +71,6 @@ pub enum VerifyStep {
 /// What a provider is to be asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Asked {
-    /// Who is asked.
     pub provider: String,
     /// By what the provider knows the code.
     pub reference: String,
@@ -135,7 +123,6 @@ impl Command for Verify {
 }
 
 impl Verify {
-    /// Uses an attempt up.
     fn attempt(&self, state: &mut State, code: &LiveCode, at: &Judged<'_>) -> VerifyStep {
         let attempts = state.challenge.attempts + 1;
         match self.comparison {

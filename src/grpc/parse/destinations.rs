@@ -24,13 +24,13 @@ pub(super) fn destinations(faults: &mut Violations, destinations: Vec<proto::Des
         faults.invalid("destinations", "must be at most 10");
         return Vec::new();
     }
-    let mut seen = Seen::default();
+    let mut listed = Listed::default();
     let numbered = destinations.into_iter().enumerate();
-    numbered.filter_map(|(index, destination)| one(faults, &mut seen, index, destination)).collect()
+    numbered.filter_map(|(index, destination)| one(faults, &mut listed, index, destination)).collect()
 }
 
 /// Whether a registration names one contact, whose lockout its failures belong to: one number over several channels, or one
-/// destination alone. Of contacts on file nobody can say that two are the same.
+/// destination alone. Whether two contacts on file are the same, otpd does not know.
 pub(super) fn are_one_contact(faults: &mut Violations, destinations: &[Reach]) {
     let [first, others @ ..] = destinations else { return };
     let contact = first.destination.canonical();
@@ -41,22 +41,22 @@ pub(super) fn are_one_contact(faults: &mut Violations, destinations: &[Reach]) {
 }
 
 #[derive(Default)]
-struct Seen {
+struct Listed {
     ids: BTreeSet<OptionId>,
     destinations: BTreeSet<(Channel, Option<String>)>,
 }
 
-fn one(faults: &mut Violations, seen: &mut Seen, index: usize, asked: proto::Destination) -> Option<Reach> {
+fn one(faults: &mut Violations, listed: &mut Listed, index: usize, asked: proto::Destination) -> Option<Reach> {
     let path = format!("destinations[{index}]");
     let channel = channel(faults, &path, asked.channel);
     let destination = target(faults, &path, asked.destination, channel);
     let id_field = format!("{path}.challenge_option_id");
     let id = values::optional_id(faults, &id_field, &asked.challenge_option_id, OptionId::parse);
-    if id.as_ref().is_some_and(|id| !seen.ids.insert(id.clone())) {
+    if id.as_ref().is_some_and(|id| !listed.ids.insert(id.clone())) {
         faults.invalid(id_field, "must be unique in the request");
     }
     let (channel, destination) = (channel?, destination?);
-    if !seen.destinations.insert((channel, destination.canonical())) {
+    if !listed.destinations.insert((channel, destination.canonical())) {
         faults.invalid(path, "must differ from the other destinations");
     }
     Some(Reach { id, channel, destination })

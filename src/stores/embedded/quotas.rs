@@ -155,6 +155,8 @@ impl QuotaUses {
     }
 
     fn add(&mut self, counted: QuotaUse) {
+        // Most quotas are a destination's, with one use: room for more would be most of what they take up.
+        self.uses.reserve_exact(usize::from(self.uses.is_empty()));
         let position = self.uses.partition_point(|other| other.at <= counted.at);
         self.uses.insert(position, counted);
     }

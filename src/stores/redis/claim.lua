@@ -7,13 +7,15 @@
 -- Returns how long the entry lives on, in milliseconds, and 0 when it names another partition: then nothing is written.
 --
 -- A script because comparing and writing must be one step, and because a life is never shortened.
-local present = redis.call('GET', KEYS[1])
-if present and present ~= ARGV[1] then
-  return 0
-end
-local left, life = redis.call('PTTL', KEYS[1]), tonumber(ARGV[2])
-if left >= life then
-  return left
+local present, life = redis.call('GET', KEYS[1]), tonumber(ARGV[2])
+if present then
+  if present ~= ARGV[1] then
+    return 0
+  end
+  local left = redis.call('PTTL', KEYS[1])
+  if left >= life then
+    return left
+  end
 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', life)
 return life

@@ -32,9 +32,8 @@ end
 for i, key in ipairs(KEYS) do
   local record, ttl = ARGV[3 * i - 1], ARGV[3 * i]
   if record ~= '' then
-    local left = redis.call('PTTL', key)
-    if left > tonumber(ttl) then
-      ttl = left
+    if ARGV[3 * i - 2] ~= '' then
+      ttl = math.max(ttl, redis.call('PTTL', key))
     end
     redis.call('SET', key, record, 'PX', ttl)
   end

@@ -7,7 +7,8 @@ use otpd::service::request::LockoutOwner;
 use super::Simulation;
 use crate::{
     checker::{Call, History, Last, Told, is_compared},
-    world::{Replica, caller, of_account, request_id},
+    requests::{caller, of_account, request_id},
+    world::Replica,
 };
 
 impl Simulation {
