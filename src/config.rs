@@ -23,7 +23,7 @@ pub use providers::Providers;
 pub use sandbox::Sandboxes;
 pub use server::{Operations, Requests, Server};
 pub use source::{FILE_VARIABLE, Source};
-pub use store::{KEYS_VARIABLE, Keys, Store};
+pub use store::{KEYS_VARIABLE, Keys, StoreSettings};
 pub use telemetry::{Log, LogFormat};
 
 use crate::settings::{Diagnostics, Section, values};
@@ -47,7 +47,7 @@ pub struct Config {
     /// What each request must fulfil.
     pub requests: Requests,
     /// Where state lives.
-    pub store: Store,
+    pub store: StoreSettings,
     /// The master keys, which seal it.
     pub keys: Keys,
     /// Which tenants there are, and their policies.
@@ -80,7 +80,7 @@ impl Config {
         let server = root.section("server", |section| Server::read(section, profile));
         let operations = root.section("operations", |section| Operations::read(section, &server));
         let requests = root.section("requests", Requests::read);
-        let store = root.section("store", |section| Store::read(section, profile, &server));
+        let store = root.section("store", |section| StoreSettings::read(section, profile, &server));
         let keys = root.section("keys", |section| Keys::read(section, source, &store, profile, force));
         let (tenants, sandboxes) = tenants::read(root, &requests, force.weak_policy);
         if profile == Profile::Production && !force.sandbox && !sandboxes.is_empty() {

@@ -18,7 +18,7 @@ const SCHEMES: [&str; 4] = [EMBEDDED, "redis://", "rediss://", "redis+unix://"];
 
 /// The store.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Store {
+pub struct StoreSettings {
     /// Its kind and address. A secret, because it may hold a password.
     pub url: Secret<String>,
     /// How long one operation may take.
@@ -29,7 +29,7 @@ pub struct Store {
     pub require_noeviction: bool,
 }
 
-impl Store {
+impl StoreSettings {
     pub(super) fn read(section: &mut Section<'_>, profile: Profile, server: &Server) -> Self {
         let span = || values::span(Duration::from_millis(10)..=Duration::from_secs(60));
         let url = section.text("url", |text| check_url(text).map(|()| Secret::new(text.to_owned())));
@@ -77,7 +77,7 @@ impl Keys {
     pub(super) fn read(
         section: &mut Section<'_>,
         source: &Source,
-        store: &Store,
+        store: &StoreSettings,
         profile: Profile,
         force: Force,
     ) -> Self {

@@ -58,7 +58,7 @@ impl Template {
         }
         let mut used = BTreeSet::new();
         for (line, tag) in tags(text) {
-            match tag.and_then(Tag::known) {
+            match tag.and_then(TemplateTag::known) {
                 Some(Known::Variable(name)) => drop(used.insert(name)),
                 Some(Known::Condition) => {}
                 None => faults.push(format!(
@@ -103,7 +103,7 @@ pub(crate) fn locale(text: &str) -> Result<String, String> {
 
 /// What stands in a pair of braces.
 #[derive(Clone, Copy)]
-enum Tag<'a> {
+enum TemplateTag<'a> {
     Expression(&'a str),
     Statement(&'a str),
 }
@@ -113,7 +113,7 @@ enum Known {
     Condition,
 }
 
-impl Tag<'_> {
+impl TemplateTag<'_> {
     fn known(self) -> Option<Known> {
         match self {
             Self::Expression(inside) => {
@@ -130,7 +130,7 @@ impl Tag<'_> {
 }
 
 /// All tags of a text with their lines. `None` for a comment, and for a tag that is not closed.
-fn tags(text: &str) -> Vec<(usize, Option<Tag<'_>>)> {
+fn tags(text: &str) -> Vec<(usize, Option<TemplateTag<'_>>)> {
     let mut found = Vec::new();
     let mut rest = text;
     while let Some((at, end)) = opening(rest) {
@@ -141,7 +141,10 @@ fn tags(text: &str) -> Vec<(usize, Option<Tag<'_>>)> {
             found.push((line, None));
             break;
         };
-        found.push((line, Some(if end == Some("}}") { Tag::Expression(inside) } else { Tag::Statement(inside) })));
+        found.push((
+            line,
+            Some(if end == Some("}}") { TemplateTag::Expression(inside) } else { TemplateTag::Statement(inside) }),
+        ));
         rest = after;
     }
     found
