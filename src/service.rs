@@ -1,7 +1,7 @@
 //! The use cases, one a file: each loads, lets the rules decide, commits, and only then answers. Knows no gRPC type and no
 //! adapter.
 //!
-//! Rooms that several use cases share: [`States`] (challenges and lockouts), [`Quotas`], [`Delivery`], [`Asks`].
+//! Rooms that several use cases share: [`States`] (challenges and lockouts), [`Quotas`], [`Deliveries`], [`Asks`].
 //!
 //! A use case that has begun must be driven to its end: the caller runs it in a task of its own, so that a client that
 //! hangs up leaves nothing half recorded.
@@ -10,7 +10,7 @@ mod asks;
 mod cancel;
 mod context;
 mod create;
-mod delivery;
+mod deliveries;
 pub mod error;
 mod fingerprint;
 mod get;
@@ -31,7 +31,7 @@ mod verify;
 use std::sync::Arc;
 
 use asks::Asks;
-use delivery::Delivery;
+use deliveries::Deliveries;
 use quotas::Quotas;
 use records::Records;
 use route::Routes;
@@ -63,7 +63,7 @@ pub struct Ports {
 pub struct Otp {
     states: Arc<States>,
     quotas: Quotas,
-    delivery: Delivery,
+    deliveries: Deliveries,
     asks: Asks,
     send_permits: SendPermits,
     routes: Routes,
@@ -77,8 +77,9 @@ impl Otp {
         let records = Records::new(Arc::clone(&keys), entropy);
         let states = Arc::new(States::new(Arc::clone(&store), records, Arc::clone(&clock), tenants));
         let quotas = Quotas::new(store, Arc::clone(&keys), clock, &tasks);
-        let delivery = Delivery::new(Arc::clone(&states), quotas.clone(), routes.clone(), messages, Arc::clone(&keys));
+        let deliveries =
+            Deliveries::new(Arc::clone(&states), quotas.clone(), routes.clone(), messages, Arc::clone(&keys));
         let asks = Asks::new(Arc::clone(&states), quotas.clone(), routes.clone());
-        Self { states, quotas, delivery, asks, send_permits: SendPermits::default(), routes, keys }
+        Self { states, quotas, deliveries, asks, send_permits: SendPermits::default(), routes, keys }
     }
 }

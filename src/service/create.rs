@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::{
     Otp,
     context::CallContext,
-    delivery::Send,
+    deliveries::Send,
     error::{Error, Precondition},
     memory::Snapshot,
     quotas::{Acquisition, NO_QUOTAS, Uses},

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     Otp,
     context::CallContext,
-    delivery::{Reservation, Send},
+    deliveries::{Reservation, Send},
     error::{Error, Precondition},
     quotas::{Acquisition, NO_QUOTAS, Uses},
     request::{Caller, SendOtp},
@@ -54,7 +54,7 @@ impl Otp {
             match self.reserve(caller, &send).await? {
                 Reserving::Answer(answer) => return Ok(answer),
                 Reserving::Reserved(reservation) => {
-                    return Box::pin(self.delivery.deliver(caller, &send, reservation)).await;
+                    return Box::pin(self.deliveries.deliver(caller, &send, reservation)).await;
                 }
                 Reserving::InProgress(until) => {
                     if waits_until.remaining() < pause + WAIT_MARGIN {

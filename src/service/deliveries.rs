@@ -25,15 +25,13 @@ use crate::{
     messages::{Content, Messages},
     ports::{
         clock::Deadline,
-        provider::{
-            ChallengeContext, Delivered, Delivery as Request, Failure, Message, Provider, Receipt, RequestError,
-        },
+        provider::{ChallengeContext, Delivered, Delivery, Failure, Message, Provider, Receipt, RequestError},
     },
     secret::Secret,
 };
 
 /// Delivers reserved sends.
-pub(super) struct Delivery {
+pub(super) struct Deliveries {
     states: Arc<States>,
     quotas: Quotas,
     routes: Routes,
@@ -70,7 +68,7 @@ struct RouteOutcome {
     error: Option<Error>,
 }
 
-impl Delivery {
+impl Deliveries {
     pub(super) fn new(
         states: Arc<States>,
         quotas: Quotas,
@@ -134,9 +132,9 @@ impl Delivery {
             }
             // A pin may have taken its time.
             let Some(deadline) = in_time() else { break };
-            let Some(request) = self.request(send, &challenge, reservation.reserved.number)? else { break };
+            let Some(delivery) = self.delivery(send, &challenge, reservation.reserved.number)? else { break };
             let deadline = share(deadline, providers.peek().map(|(_, next)| next.capabilities().timeout));
-            outcome.settlement = match deliver_by(provider.as_ref(), request, deadline).await {
+            outcome.settlement = match deliver_by(provider.as_ref(), delivery, deadline).await {
                 Delivered::Accepted(Receipt { reference, code_life, code_length }) => {
                     Settlement::Accepted { reference, code_life, code_length }
                 }
@@ -159,7 +157,7 @@ impl Delivery {
     }
 
     /// What the provider is given. `None` where the challenge ended meanwhile, for then there is nothing to send.
-    fn request(&self, send: &Send, challenge: &Challenge, number: u32) -> Result<Option<Request>, Error> {
+    fn delivery(&self, send: &Send, challenge: &Challenge, number: u32) -> Result<Option<Delivery>, Error> {
         let now = self.states.now();
         let Some(code) = challenge.live_code().filter(|code| code.send == number) else { return Ok(None) };
         let Some(context) = challenge_context(&send.target, challenge, code.option, &send.call, now) else {
@@ -174,7 +172,7 @@ impl Delivery {
             CodeOwner::Provider { .. } => None,
         };
         let idempotency_key = upstream_id(&send.call, challenge, "send", &send.key);
-        Ok(Some(Request { context, message, code_life, idempotency_key }))
+        Ok(Some(Delivery { context, message, code_life, idempotency_key }))
     }
 
     /// The code with the words around it.
@@ -194,10 +192,10 @@ fn share(deadline: Deadline, next_timeout: Option<Duration>) -> Deadline {
     next_timeout.map_or(deadline, |timeout| Deadline::after(left.saturating_sub(timeout.min(left / 2))))
 }
 
-async fn deliver_by(provider: &dyn Provider, request: Request, deadline: Deadline) -> Delivered {
+async fn deliver_by(provider: &dyn Provider, delivery: Delivery, deadline: Deadline) -> Delivered {
     let deadline = deadline.at_most(provider.capabilities().timeout);
     let guard = Deadline::after(deadline.remaining() + GRACE);
-    let delivered = tokio::time::timeout_at(guard.instant(), provider.deliver(request, deadline)).await;
+    let delivered = tokio::time::timeout_at(guard.instant(), provider.deliver(delivery, deadline)).await;
     delivered.unwrap_or(Delivered::Unknown)
 }
 
