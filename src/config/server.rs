@@ -17,7 +17,7 @@ pub struct Server {
     pub listen: SocketAddr,
     /// How many calls may be in flight; more are refused before any work.
     pub max_in_flight: u32,
-    /// Connections open at once; more are closed as soon as they are accepted.
+    /// Connections open at once. One more replaces one that has never made a call, or is refused.
     pub max_connections: u32,
     /// How long a call may take at most, whatever the caller's own deadline.
     pub request_timeout: Duration,

@@ -75,7 +75,6 @@ pub enum Operation {
 /// What became of an operator's request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operated {
-    /// It is done, now.
     Now,
     /// It was done before; nothing changes, so that a late repetition never undoes what came after.
     Before,
@@ -105,7 +104,6 @@ impl Lockout {
         counts.filter(|count| later([count.lock], now).is_some()).count()
     }
 
-    /// Consecutive failures in total.
     pub fn failures(&self) -> u32 {
         self.total.failures
     }
@@ -179,7 +177,6 @@ impl Lockout {
         self.operations.iter().any(|known| known.id == key.id)
     }
 
-    /// Applies an operator's request once.
     pub fn operate(&mut self, key: IdempotencyKey, operation: Operation) -> Operated {
         if let Some(known) = self.operations.iter().find(|known| known.id == key.id) {
             return if *known == key { Operated::Before } else { Operated::Conflict };

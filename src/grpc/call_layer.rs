@@ -26,7 +26,7 @@ use super::{
     shed::{Admission, CallPermit, CallPermits},
     status,
 };
-use crate::ports::observer::CallObserver;
+use crate::{ports::observer::CallObserver, streams::limit::OpenConnection};
 
 /// An answer on its way. Nothing here fails: what goes wrong is a status.
 type Answering = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
@@ -68,6 +68,9 @@ impl<O: OtpService, A: OtpAdminService> Service<Request<Body>> for CallLayer<O, 
     }
 
     fn call(&mut self, request: Request<Body>) -> Answering {
+        if let Some(connection) = request.extensions().get::<Arc<OpenConnection>>() {
+            connection.mark_used();
+        }
         let target = RpcTarget::of(request.uri().path());
         if target == RpcTarget::Framework {
             return Box::pin(self.framework.call(request));

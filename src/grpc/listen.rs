@@ -1,5 +1,5 @@
 //! Accepted connections, bounded: so many at once, and each must say within a while that it speaks HTTP/2. Beyond that
-//! the keepalive of HTTP/2 finds the dead ones.
+//! the keepalive of HTTP/2 finds the dead ones, and those without a call give way to new ones.
 
 use std::{
     future::Future,
@@ -12,14 +12,14 @@ use std::{
 
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
     time::Sleep,
 };
 use tokio_stream::Stream;
-use tonic::transport::server::{Connected, TcpConnectInfo};
+use tonic::transport::server::Connected;
 
 use super::shed::CallPermits;
 use crate::streams::{
+    limit::{ConnectionLimit, GivesWay, OpenConnection},
     permit::{PermitStream, SilenceLimit},
     turn::TurnStream,
 };
@@ -32,11 +32,11 @@ const AFTER_ACCEPT_ERROR: Duration = Duration::from_millis(100);
 /// An accepted connection, which gathers the answers of one turn of the scheduler.
 type Connection = PermitStream<TurnStream<TcpStream, CallPermits>>;
 
-/// Accepts connections while there are permits, and closes the others at once, so that the caller's balancer looks
-/// elsewhere.
+/// Accepts connections. Where all permits are taken by connections in use, new ones are closed at once, so that the
+/// caller's balancer looks elsewhere.
 pub(super) struct Incoming {
     listener: TcpListener,
-    permits: Arc<Semaphore>,
+    limit: ConnectionLimit,
     calls: CallPermits,
     pause: Option<Pin<Box<Sleep>>>,
 }
@@ -44,18 +44,17 @@ pub(super) struct Incoming {
 impl Incoming {
     /// The calls in flight tell whether the answers of a connection are worth gathering.
     pub(super) fn new(listener: TcpListener, max_connections: usize, calls: CallPermits) -> Self {
-        let max = max_connections.clamp(1, Semaphore::MAX_PERMITS);
-        Self { listener, permits: Arc::new(Semaphore::new(max)), calls, pause: None }
+        Self { listener, limit: ConnectionLimit::new(max_connections, GivesWay::Unused), calls, pause: None }
     }
 
     fn take_in(&self, stream: TcpStream) -> Option<Connection> {
-        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
+        let Some(connection) = self.limit.admit() else {
             tracing::warn!("connection refused: too many are open");
             return None;
         };
         // Answers are single small frames; waiting for more to send only delays them. Fails on a dead connection only.
         let _ = stream.set_nodelay(true);
-        Some(PermitStream::new(TurnStream::new(stream, self.calls.clone()), Some(permit), FIRST_BYTES))
+        Some(PermitStream::new(TurnStream::new(stream, self.calls.clone()), connection, FIRST_BYTES))
     }
 }
 
@@ -84,9 +83,10 @@ impl Stream for Incoming {
 }
 
 impl Connected for Connection {
-    type ConnectInfo = TcpConnectInfo;
+    /// In the extensions of every request.
+    type ConnectInfo = Arc<OpenConnection>;
 
-    fn connect_info(&self) -> TcpConnectInfo {
-        self.get_ref().get_ref().connect_info()
+    fn connect_info(&self) -> Arc<OpenConnection> {
+        Arc::clone(self.connection())
     }
 }

@@ -40,7 +40,7 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 pub struct GrpcSettings {
     /// How many calls are worked on at once; more are shed. A cancel has as many permits of its own.
     pub max_in_flight: usize,
-    /// How many connections are open at once; more are closed as soon as they are accepted.
+    /// How many connections are open at once. One more replaces one that has never made a call, or is refused.
     pub max_connections: usize,
     /// How long a call may take at most, whatever its `grpc-timeout`.
     pub request_timeout: Duration,

@@ -41,3 +41,20 @@ async fn probes_tell_the_state() {
     stop.cancel();
     served.await.unwrap();
 }
+
+#[tokio::test]
+async fn connections_that_say_nothing_keep_no_probe_out() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (_state, followed) = watch::channel(ServingState::Serving);
+    let stop = CancellationToken::new();
+    let served = TaskTracker::new().spawn(serve(listener, router(followed, Arc::default()), stop.clone()));
+    let mut silent = Vec::new();
+    for _ in 0..300 {
+        silent.push(TcpStream::connect(("127.0.0.1", port)).await.unwrap());
+    }
+    assert_eq!(get_path(port, "/livez").await, "200 alive");
+    stop.cancel();
+    drop(silent);
+    served.await.unwrap();
+}

@@ -1,19 +1,22 @@
 //! An accepted connection: it holds a permit for as long as it lives, and reading from it fails once the other side has
-//! been silent for too long.
+//! been silent for too long, or another connection needs the permit.
 
 use std::{
     future::Future,
     io::{self, IoSlice},
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    sync::OwnedSemaphorePermit,
     time::{Sleep, sleep},
 };
+use tokio_util::sync::WaitForCancellationFutureOwned;
+
+use super::limit::OpenConnection;
 
 /// How long the other side may be silent.
 #[derive(Clone, Copy, Debug)]
@@ -27,9 +30,10 @@ pub(crate) enum SilenceLimit {
 /// A stream with its permit.
 pub(crate) struct PermitStream<S> {
     stream: S,
-    /// Given back when the connection is dropped.
-    _permit: Option<OwnedSemaphorePermit>,
+    connection: Arc<OpenConnection>,
     silence: Option<Silence>,
+    /// Ends when the permit is needed elsewhere; `None` once that cannot be.
+    closing: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
 }
 
 /// A limit that runs.
@@ -39,13 +43,46 @@ struct Silence {
 }
 
 impl<S> PermitStream<S> {
-    pub(crate) fn new(stream: S, permit: Option<OwnedSemaphorePermit>, limit: SilenceLimit) -> Self {
+    pub(crate) fn new(stream: S, connection: Arc<OpenConnection>, limit: SilenceLimit) -> Self {
         let (SilenceLimit::Always(span) | SilenceLimit::FirstBytes(_, span)) = limit;
-        Self { stream, _permit: permit, silence: Some(Silence { limit, timer: Box::pin(sleep(span)) }) }
+        let silence = Some(Silence { limit, timer: Box::pin(sleep(span)) });
+        let closing = Some(Box::pin(connection.closing()));
+        Self { stream, connection, silence, closing }
     }
 
-    pub(crate) fn get_ref(&self) -> &S {
-        &self.stream
+    pub(crate) fn connection(&self) -> &Arc<OpenConnection> {
+        &self.connection
+    }
+
+    /// Ready with the reason when there is no point in waiting for the other side any longer.
+    fn poll_given_up(&mut self, cx: &mut Context<'_>) -> Poll<io::ErrorKind> {
+        if !self.connection.may_give_way() && !self.connection.is_closing() {
+            self.closing = None;
+        }
+        if let Some(closing) = &mut self.closing
+            && closing.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(io::ErrorKind::ConnectionAborted);
+        }
+        match &mut self.silence {
+            Some(silence) => silence.timer.as_mut().poll(cx).map(|()| io::ErrorKind::TimedOut),
+            None => Poll::Pending,
+        }
+    }
+
+    fn note_heard(&mut self, bytes: usize) {
+        if self.closing.is_some() {
+            self.connection.mark_heard();
+        }
+        if self.silence.as_mut().is_some_and(|silence| !silence.heard(bytes)) {
+            self.silence = None;
+        }
+    }
+}
+
+impl<S> Drop for PermitStream<S> {
+    fn drop(&mut self) {
+        self.connection.close();
     }
 }
 
@@ -64,14 +101,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for PermitStream<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        let Some(silence) = &mut self.silence else { return read };
         if read.is_pending() {
-            ready!(silence.timer.as_mut().poll(cx));
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            return Poll::Ready(Err(ready!(self.poll_given_up(cx)).into()));
         }
-        if !silence.heard(buffer.filled().len() - before) {
-            self.silence = None;
-        }
+        self.note_heard(buffer.filled().len() - before);
         read
     }
 }
@@ -104,20 +137,17 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for PermitStream<S> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use tokio::{
-        io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
-        sync::Semaphore,
-    };
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
     use super::*;
+    use crate::streams::limit::{ConnectionLimit, GivesWay};
 
     const SPAN: Duration = Duration::from_secs(10);
 
     fn accepted(limit: SilenceLimit) -> (DuplexStream, PermitStream<DuplexStream>) {
         let (peer, stream) = duplex(64);
-        (peer, PermitStream::new(stream, None, limit))
+        let connection = ConnectionLimit::new(1, GivesWay::Silent).admit().unwrap();
+        (peer, PermitStream::new(stream, connection, limit))
     }
 
     #[tokio::test(start_paused = true)]
@@ -150,11 +180,22 @@ mod tests {
 
     #[tokio::test]
     async fn the_permit_comes_back_with_the_end_of_the_connection() {
-        let permits = Arc::new(Semaphore::new(1));
-        let permit = Arc::clone(&permits).try_acquire_owned().ok();
-        let stream = PermitStream::new(duplex(1).0, permit, SilenceLimit::Always(SPAN));
-        assert_eq!(permits.available_permits(), 0);
+        let limit = ConnectionLimit::new(1, GivesWay::Unused);
+        let connection = limit.admit().unwrap();
+        connection.mark_used();
+        let stream = PermitStream::new(duplex(1).0, connection, SilenceLimit::Always(SPAN));
+        assert!(limit.admit().is_none());
         drop(stream);
-        assert_eq!(permits.available_permits(), 1);
+        assert!(limit.admit().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_gives_way_ends() {
+        let limit = ConnectionLimit::new(1, GivesWay::Silent);
+        let (_peer, stream) = duplex(64);
+        let mut stream = PermitStream::new(stream, limit.admit().unwrap(), SilenceLimit::Always(SPAN));
+        let (read, newcomer) = tokio::join!(stream.read_u8(), async { limit.admit() });
+        assert!(newcomer.is_some());
+        assert_eq!(read.unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
     }
 }

@@ -36,10 +36,6 @@ impl<S, B> TurnStream<S, B> {
     pub(crate) fn new(stream: S, busy: B) -> Self {
         Self { stream, busy, buffer: Vec::new(), gave_way: false }
     }
-
-    pub(crate) fn get_ref(&self) -> &S {
-        &self.stream
-    }
 }
 
 impl<S: AsyncWrite + Unpin, B: Busy> TurnStream<S, B> {
@@ -194,7 +190,7 @@ mod tests {
             let slices = [IoSlice::new(b"b"), IoSlice::new(b"c")];
             assert!(matches!(Pin::new(&mut stream).poll_write_vectored(cx, &slices), Poll::Ready(Ok(2))));
             assert!(Pin::new(&mut stream).poll_flush(cx).is_ready());
-            assert_eq!(stream.get_ref().writes, [b"abc"]);
+            assert_eq!(stream.stream.writes, [b"abc"]);
             assert!(Pin::new(&mut stream).poll_write(cx, b"d").is_ready());
             assert!(Pin::new(&mut stream).poll_flush(cx).is_pending());
         });
@@ -210,7 +206,7 @@ mod tests {
             assert!(Pin::new(&mut stream).poll_write(cx, b"b").is_ready());
             assert!(Pin::new(&mut stream).poll_flush(cx).is_ready());
             assert!(Pin::new(&mut stream).poll_write(cx, b"c").is_ready());
-            assert_eq!(stream.get_ref().writes, [&b"ab"[..], b"c"]);
+            assert_eq!(stream.stream.writes, [&b"ab"[..], b"c"]);
         });
         assert_eq!(wakes.0.load(Ordering::Relaxed), 0);
     }
@@ -228,7 +224,7 @@ mod tests {
             assert!(stream.buffer.len() <= MAX_BUFFERED);
             stream.stream.room = None;
             assert!(Pin::new(&mut stream).poll_shutdown(cx).is_ready());
-            assert_eq!(stream.get_ref().writes.concat().len(), taken * block.len());
+            assert_eq!(stream.stream.writes.concat().len(), taken * block.len());
             assert!(stream.buffer.capacity() <= KEPT_WHEN_IDLE);
         });
     }

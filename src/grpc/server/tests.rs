@@ -218,6 +218,18 @@ async fn connections_are_bounded_and_permits_come_back() -> Anyhow<()> {
 }
 
 #[tokio::test]
+async fn connections_without_a_call_give_way() -> Anyhow<()> {
+    let server = start(GrpcSettings { max_connections: 2, ..SETTINGS }).await?;
+    let mut used = connect(server.address, &server.tasks).await?;
+    assert_eq!(ask(&mut used, Ask::new(SEND, b"")).await?.code, Code::Ok);
+    // A handshake is no call.
+    let _silent = connect(server.address, &TaskTracker::new()).await?;
+    assert_eq!(server.ask(Ask::new(SEND, b"")).await?.code, Code::Ok);
+    assert_eq!(ask(&mut used, Ask::new(SEND, b"")).await?.code, Code::Ok);
+    Ok(())
+}
+
+#[tokio::test]
 async fn shutdown_answers_what_is_in_flight_and_accepts_no_more() -> Anyhow<()> {
     let server = start(SETTINGS).await?;
     let mut client = connect(server.address, &server.tasks).await?;
