@@ -39,8 +39,9 @@ impl Arena {
 
     async fn of(site: Site, count: usize, redis: Option<RedisServer>) -> Self {
         let site = site
-            // A machine that runs other tests at the same time may need more than a second for a thousand at once.
-            .with("OTPD__STORE__TIMEOUT", "10s")
+            // A machine that runs other tests at the same time needs more than the usual time for a thousand at once.
+            .with("OTPD__STORE__TIMEOUT", "60s")
+            .with("OTPD__SERVER__REQUEST_TIMEOUT", "60s")
             .with("OTPD__SERVER__MAX_IN_FLIGHT", "4096")
             .with("OTPD__POLICY__RESEND_GAPS", "[]")
             .with("OTPD__POLICY__QUOTAS__ACCOUNT_CREATIONS", "[]")
