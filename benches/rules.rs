@@ -2,49 +2,52 @@
 //!
 //! `cargo bench --bench rules`
 
-use std::{hint::black_box, time::Duration};
+use std::{hint::black_box, sync::Arc, time::Duration};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use otpd::{
     domain::{
         challenge::Challenge,
-        code,
-        code::CodeOwner,
+        code::{self, CodeOwner},
         destination::{Channel, Destination, PhoneNumber},
-        ids::{AccountId, Fingerprint, OptionId, Request, Tag},
-        policy::Limits,
+        ids::{AccountId, Contact, Fingerprint, IdempotencyKey, OptionId, Tag, Token},
+        policy::{Limits, LockPolicy},
         purpose::Purpose,
         rules::{
-            Comparison, Expectation, NewChallenge, OptionSpec, Plan, ReserveSend, SettleSend, Settlement, Verify,
-            decide, open,
+            Comparison, Expectation, NewChallenge, OptionSpec, Plan, QuotaState, ReserveSend, SettleSend, Settlement,
+            State, Verify, decide, open,
         },
-        subject::Standing,
         time::Timestamp,
     },
     keys::ring::KeyRing,
-    ports::{entropy::SystemEntropy, store::Name},
+    ports::{
+        entropy::SystemEntropy,
+        store::{Name, Partition},
+    },
     secret::Secret,
 };
 
 const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 const NAME: Name = Name([1; 16]);
+const PARTITION: Partition = Partition([2; 16]);
+const TOKEN: Token = Token([3; 12]);
 
-fn request(id: u8) -> Request {
-    Request { id: Tag([id; 16]), content: Fingerprint([id; 16]) }
+fn key(id: u8) -> IdempotencyKey {
+    IdempotencyKey { id: Tag([id; 16]), fingerprint: Fingerprint([id; 16]) }
 }
 
-/// A challenge with one option and one code sent.
+/// A challenge with one option and one code sent, beside an untouched lockout.
 #[expect(clippy::expect_used, reason = "a benchmark that cannot start says why")]
-fn sent() -> Challenge {
+fn sent() -> State {
     let option = OptionId::parse("opt1").expect("id");
     let spec = OptionSpec {
         id: option.clone(),
         channel: Channel::Sms,
         destination: Destination::Phone(PhoneNumber::parse("+14155550101").expect("number")),
-        subject: None,
+        contact: Contact([1; 8]),
     };
     let new = NewChallenge {
-        creation: request(1),
+        creation: key(1),
         account: AccountId::parse("account-0001").expect("id"),
         purpose: Purpose::Login,
         transaction: None,
@@ -53,31 +56,33 @@ fn sent() -> Challenge {
         nonce: [7; 16],
         locale: "en".to_owned(),
     };
-    let plan = Plan { provider: "console".to_owned(), owner: CodeOwner::Otpd, code_life: None, key_id: 1 };
-    let lease = Duration::from_secs(15);
-    let reserve = ReserveSend { request: request(2), option, locked: None, plan: Some(plan), lease };
-    let reserved = decide(&open(new, NOW), &reserve, NOW).record;
+    let provider = "console".to_owned();
+    let plan = Plan { provider, owner: CodeOwner::Otpd, code_life: None, key_id: 1, sandbox: false };
+    let (quotas, lease) = (QuotaState::Acquired, Duration::from_secs(15));
+    let reserve = ReserveSend { key: key(2), token: TOKEN, option, quotas, plan: Some(plan), lease };
+    let opened = State { challenge: Arc::new(open(new, NOW)), lockout: Arc::default(), account_lock: None };
+    let reserved = decide(&opened, &reserve, NOW, &LockPolicy::default()).state;
     let settlement = Settlement::Accepted { reference: String::new(), code_life: None, code_length: None };
-    decide(&reserved, &SettleSend { request: request(2), number: 1, settlement }, NOW).record
+    decide(&reserved, &SettleSend { key: key(2), token: TOKEN, settlement }, NOW, &LockPolicy::default()).state
 }
 
 #[expect(clippy::expect_used, reason = "a benchmark that cannot start says why")]
 fn rules(criterion: &mut Criterion) {
-    let challenge = sent();
+    let state = sent();
+    let challenge = Challenge::clone(&state.challenge);
     let live = challenge.live_code().expect("a code").clone();
     // 32 bytes of 1.
     let ring = Secret::new("1:AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=".to_owned());
     let ring = KeyRing::parse(&ring, false).expect("ring");
-    let typed = Secret::new("123456".to_owned());
+    let (typed, policy) = (Secret::new("123456".to_owned()), LockPolicy::default());
 
-    for (name, matches) in [("decide a wrong code", false), ("decide a right code", true)] {
-        let verify = Verify {
-            request: request(3),
-            expectation: Expectation::default(),
-            comparison: Comparison::Ours { matches },
-            standing: Standing::CLEAN,
-        };
-        criterion.bench_function(name, |bench| bench.iter(|| decide(black_box(&challenge), black_box(&verify), NOW)));
+    for (name, comparison) in
+        [("decide a wrong code", Comparison::Differs), ("decide a right code", Comparison::Matches)]
+    {
+        let verify = Verify { key: key(3), token: TOKEN, expectation: Expectation::default(), comparison };
+        criterion.bench_function(name, |bench| {
+            bench.iter(|| decide(black_box(&state), black_box(&verify), NOW, &policy));
+        });
     }
     criterion.bench_function("make and compare a code", |bench| {
         bench.iter(|| {
@@ -87,16 +92,16 @@ fn rules(criterion: &mut Criterion) {
     });
 
     let plain = postcard::to_allocvec(&challenge).expect("encodes");
-    let sealed = ring.seal_record(NAME, &plain, &SystemEntropy).expect("sealed");
+    let sealed = ring.seal_record(PARTITION, NAME, plain, &SystemEntropy).expect("sealed");
     criterion.bench_function("encode and seal a challenge", |bench| {
         bench.iter(|| {
             let plain = postcard::to_allocvec(black_box(&challenge)).unwrap_or_default();
-            ring.seal_record(NAME, &plain, &SystemEntropy)
+            ring.seal_record(PARTITION, NAME, plain, &SystemEntropy)
         });
     });
     criterion.bench_function("open and decode a challenge", |bench| {
         bench.iter(|| {
-            let plain = ring.open_record(NAME, black_box(&sealed)).unwrap_or_default();
+            let plain = ring.open_record(PARTITION, NAME, black_box(&sealed)).unwrap_or_default();
             postcard::from_bytes::<Challenge>(&plain)
         });
     });

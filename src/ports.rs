@@ -1,5 +1,7 @@
 //! What the service needs from outside. A port is a trait in domain types; `stores` and `providers` implement them.
 
+#![warn(missing_docs)]
+
 pub mod clock;
 pub mod entropy;
 pub mod observer;

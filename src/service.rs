@@ -48,17 +48,12 @@ use crate::{
 
 /// What the use cases need from outside.
 pub struct Ports {
-    /// Keeps records and counts quotas.
     pub store: Arc<dyn Store>,
-    /// The master keys.
     pub keys: Arc<KeyRing>,
-    /// The time of day.
     pub clock: Arc<dyn Clock>,
     /// Random bytes.
     pub entropy: Arc<dyn Entropy>,
-    /// The providers.
     pub routes: Routes,
-    /// The words around codes.
     pub messages: Messages,
     /// Runs what is done after an answer.
     pub tasks: TaskTracker,

@@ -10,7 +10,6 @@ impl Canonical {
         Self(Vec::with_capacity(192)).bytes(purpose.as_bytes())
     }
 
-    /// Adds a field.
     #[must_use]
     pub fn bytes(mut self, field: &[u8]) -> Self {
         let length = u64::try_from(field.len()).unwrap_or(u64::MAX);
@@ -19,13 +18,11 @@ impl Canonical {
         self
     }
 
-    /// Adds a field of text.
     #[must_use]
     pub fn text(self, field: &str) -> Self {
         self.bytes(field.as_bytes())
     }
 
-    /// Adds a number.
     #[must_use]
     pub fn number(self, field: u64) -> Self {
         self.bytes(&field.to_be_bytes())
@@ -40,7 +37,6 @@ impl Canonical {
         }
     }
 
-    /// The bytes.
     pub fn finish(self) -> Vec<u8> {
         self.0
     }

@@ -32,17 +32,13 @@ pub const UNSENT_RETENTION: Duration = Duration::from_secs(3600);
 /// A challenge. Its identity, `(tenant, request_id)`, is the name that it is stored under.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Challenge {
-    /// When it was opened.
     pub created_at: Timestamp,
     /// The latest time at which anything was recorded. The rules never judge it by an earlier one.
     pub latest_at: Timestamp,
-    /// The CreateChallenge that opened it.
     pub creation: IdempotencyKey,
     /// The person's account at the caller.
     pub account: AccountId,
-    /// What is proven.
     pub purpose: Purpose,
-    /// What the person agrees to.
     pub transaction: Option<Transaction>,
     /// The limits that apply, whatever the policy says by now.
     pub limits: Limits,
@@ -73,24 +69,19 @@ pub struct Challenge {
 /// One way to reach the person.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChallengeOption {
-    /// Its id.
     pub id: OptionId,
-    /// How.
     pub channel: Channel,
     /// Where; after the end only what may be shown.
     pub target: ContactAddress,
     /// Whose failures are counted apart from those of other options.
     pub contact: Contact,
-    /// Sends used up.
     pub sends: u32,
 }
 
 /// A destination, or its mask once the challenge has ended.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ContactAddress {
-    /// The challenge is open.
     Known(Destination),
-    /// The challenge has ended.
     Masked(String),
 }
 
@@ -99,23 +90,19 @@ pub enum ContactAddress {
 pub enum Phase {
     /// It can, until its time runs out.
     Open(Open),
-    /// It cannot.
     Ended(Ended),
 }
 
 /// How a challenge ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Ended {
-    /// Its code matched.
     Verified,
     /// Cancelled by the caller, or voided because a provider no longer knew of it.
     Cancelled,
-    /// Out of attempts.
     Exhausted {
         /// When the last code expired: from then on the answer is "expired".
         code_expires_at: Timestamp,
     },
-    /// Past its time.
     Expired,
 }
 
@@ -131,7 +118,6 @@ impl Challenge {
         self.expires_at().plus(kept)
     }
 
-    /// What an open challenge needs.
     pub fn open(&self) -> Option<&Open> {
         match &self.phase {
             Phase::Open(open) => Some(open),
@@ -154,12 +140,10 @@ impl Challenge {
         (0..).zip(&self.options).find(|(_, option)| option.id == *id)
     }
 
-    /// The option of an index.
     pub fn option_at(&self, index: u8) -> Option<&ChallengeOption> {
         self.options.get(usize::from(index))
     }
 
-    /// The contact of an option.
     pub fn contact(&self, index: u8) -> Contact {
         self.option_at(index).map_or(Contact([0; 8]), |option| option.contact)
     }
@@ -189,7 +173,6 @@ impl Challenge {
         Some(material.finish())
     }
 
-    /// How many attempts are left.
     pub fn attempts_left(&self) -> u32 {
         self.limits.max_verification_attempts.saturating_sub(self.attempts)
     }
@@ -209,7 +192,6 @@ impl Challenge {
 }
 
 impl ContactAddress {
-    /// What may be shown.
     pub fn masked(&self) -> String {
         match self {
             Self::Known(destination) => destination.masked(),

@@ -15,7 +15,6 @@ const MAX_TYPED: usize = 16;
 pub enum CodeOwner {
     /// otpd does; the provider delivers it.
     Otpd,
-    /// The provider does.
     Provider {
         /// Whether asking it twice about one typed code is safe: it answers the second time as the first.
         check_repeatable: bool,

@@ -9,18 +9,14 @@ use serde::{Deserialize, Serialize};
 /// How a code travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Channel {
-    /// A text message.
     Sms,
     /// A call that reads the code out.
     Voice,
-    /// A WhatsApp message.
     WhatsApp,
-    /// An e-mail.
     Email,
 }
 
 impl Channel {
-    /// All channels.
     pub const ALL: [Self; 4] = [Self::Sms, Self::Voice, Self::WhatsApp, Self::Email];
 
     /// The name in configuration, logs and the console provider's lines.
@@ -40,7 +36,6 @@ pub enum MalformedDestination {
     /// Not E.164.
     #[error("must be an E.164 number with its leading plus, such as +14155550100")]
     PhoneNumber,
-    /// Not a mailbox.
     #[error("must be one e-mail address of at most 100 characters, without a display name")]
     EmailAddress,
 }
@@ -151,11 +146,8 @@ impl fmt::Debug for Mailbox {
 /// Where a code goes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Destination {
-    /// A phone number.
     Phone(PhoneNumber),
-    /// A mailbox.
     Email(Mailbox),
-    /// The provider knows it.
     OnFile,
 }
 

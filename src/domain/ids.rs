@@ -112,7 +112,6 @@ pub struct Fingerprint(pub [u8; 16]);
 pub struct IdempotencyKey {
     /// The tag of the request id.
     pub id: Tag,
-    /// The MAC of the content.
     pub fingerprint: Fingerprint,
 }
 

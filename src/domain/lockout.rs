@@ -75,7 +75,6 @@ pub enum Operation {
 /// What became of an operator's request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operated {
-    /// It is done, now.
     Now,
     /// It was done before; nothing changes, so that a late repetition never undoes what came after.
     Before,
@@ -99,7 +98,12 @@ impl Lockout {
         later([self.operator_lock], now)
     }
 
-    /// Consecutive failures in total.
+    /// How many contacts are locked; the further ones, which share a lock, are one.
+    pub fn locked_contacts(&self, now: Timestamp) -> usize {
+        let counts = self.contacts.iter().map(|(_, count)| count).chain([&self.further_contacts]);
+        counts.filter(|count| later([count.lock], now).is_some()).count()
+    }
+
     pub fn failures(&self) -> u32 {
         self.total.failures
     }
@@ -173,7 +177,6 @@ impl Lockout {
         self.operations.iter().any(|known| known.id == key.id)
     }
 
-    /// Applies an operator's request once.
     pub fn operate(&mut self, key: IdempotencyKey, operation: Operation) -> Operated {
         if let Some(known) = self.operations.iter().find(|known| known.id == key.id) {
             return if *known == key { Operated::Before } else { Operated::Conflict };

@@ -37,9 +37,7 @@ impl Locked {
 /// One option of a challenge, as told to callers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OptionView {
-    /// Its id.
     pub id: OptionId,
-    /// How it reaches the person.
     pub channel: Channel,
     /// The masked destination; empty for a contact on file.
     pub masked: String,
@@ -48,13 +46,9 @@ pub struct OptionView {
 /// What became of a CreateChallenge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Created {
-    /// The challenge is open.
     Success {
-        /// In the order of the request.
         options: Vec<OptionView>,
-        /// When it ends at the latest.
         expires_at: Timestamp,
-        /// What became of the send, where one was asked for.
         send: Option<Sent>,
     },
     /// The account is locked; nothing was created.
@@ -66,39 +60,23 @@ pub enum Created {
 /// What became of a SendOtp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sent {
-    /// On its way.
     Success(Dispatch),
-    /// The challenge has ended.
     ChallengeOptionExpired,
-    /// The option has no sends left.
     SendLimitExceeded,
-    /// The account is locked.
     AccountLocked(Locked),
-    /// A quota refused.
     RiskDeclined,
-    /// The last send was too recent.
-    ResendTooSoon {
-        /// When the next is accepted.
-        next_send_at: Timestamp,
-    },
-    /// The provider rejected the destination.
+    ResendTooSoon { next_send_at: Timestamp },
     DestinationRejected,
 }
 
 /// A send on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dispatch {
-    /// Codes ever compared in the challenge.
     pub max_verification_attempts: u32,
-    /// Sends of an option.
     pub max_send_attempts: u32,
-    /// When the code expires.
     pub expires_at: Timestamp,
-    /// Sends that the option has left.
     pub remaining_sends: u32,
-    /// When the next send is accepted.
     pub next_send_at: Timestamp,
-    /// Whether the provider said that it took the message.
     pub confirmed: bool,
     /// How long the code is; 0 where that is not known.
     pub code_length: u8,
@@ -107,37 +85,23 @@ pub struct Dispatch {
 /// What became of a VerifyOtp.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verified {
-    /// The code matched.
     Success(Box<Proof>),
-    /// It did not.
-    NotMatched {
-        /// How many more codes will be compared.
-        remaining: u32,
-    },
-    /// The challenge was verified by another request.
+    NotMatched { remaining: u32 },
     AlreadyUsed,
-    /// The code or the challenge is past its time, or was cancelled.
     Expired,
-    /// The challenge compares no more codes.
     AttemptsExceeded,
-    /// The account is locked.
     AccountLocked(Locked),
 }
 
 /// What was verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proof {
-    /// The account.
     pub account: AccountId,
-    /// The purpose.
     pub purpose: Purpose,
-    /// The transaction.
     pub transaction: Option<Transaction>,
     /// The contact that the code went to.
     pub option: Option<OptionView>,
-    /// When.
     pub at: Timestamp,
-    /// What the provider adds.
     pub evidence: Evidence,
 }
 
@@ -153,11 +117,10 @@ pub struct Evidence {
 /// What an operator sees of an account, or of a contact that registers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LockoutView {
-    /// Consecutive failures.
     pub failures: u32,
-    /// The lock, if there is one.
     pub locked: Option<Locked>,
-    /// The use of its quotas.
+    /// Contacts that are locked by failures of their own.
+    pub locked_contacts: usize,
     pub quotas: Vec<QuotaUsage>,
 }
 
@@ -166,66 +129,44 @@ pub struct LockoutView {
 pub struct QuotaUsage {
     /// The name of the quota in the configuration.
     pub quota: &'static str,
-    /// Uses that count now.
     pub uses: u32,
-    /// The window.
     pub window: Window,
 }
 
 /// What a caller sees of a challenge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChallengeView {
-    /// The status.
     pub state: ChallengeState,
-    /// The account.
     pub account: AccountId,
-    /// The purpose.
     pub purpose: Purpose,
-    /// When it was opened.
     pub created_at: Timestamp,
-    /// When it ends at the latest.
     pub expires_at: Timestamp,
-    /// When the live code expires.
     pub code_expires_at: Option<Timestamp>,
     /// When a send is accepted; `None` once it has ended.
     pub next_send_at: Option<Timestamp>,
-    /// Codes ever compared.
     pub max_verification_attempts: u32,
-    /// Codes compared so far.
     pub attempts: u32,
-    /// Sends of an option.
     pub max_send_attempts: u32,
-    /// The options, with the sends used up of each.
     pub options: Vec<(OptionView, u32)>,
-    /// The last events, oldest first.
     pub timeline: Vec<EventView>,
 }
 
 /// The status of a challenge, as told to callers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChallengeState {
-    /// Opened.
     Created,
-    /// A code is or was on its way.
     Sent,
-    /// Verified.
     Verified,
-    /// Cancelled.
     Cancelled,
-    /// Past its time.
     Expired,
-    /// Out of attempts.
     AttemptsExceeded,
 }
 
 /// One thing that happened, as told to callers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventView {
-    /// When.
     pub at: Timestamp,
-    /// What.
     pub kind: super::challenge::EventKind,
-    /// With which option.
     pub option: Option<OptionId>,
     /// By which provider; empty where none was involved.
     pub provider: String,

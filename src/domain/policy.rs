@@ -89,9 +89,7 @@ pub struct TenantPolicy {
     pub limits: Limits,
     /// The limits of challenges by purpose.
     pub by_purpose: BTreeMap<Purpose, Limits>,
-    /// The lock ladder.
     pub lock: LockPolicy,
-    /// Quotas over all challenges.
     pub quotas: QuotaPolicy,
 }
 
@@ -122,7 +120,6 @@ impl Default for TenantPolicy {
 pub struct Tenants {
     /// For tenants without an entry of their own; `None` where those are refused.
     pub others: Option<TenantPolicy>,
-    /// By tenant.
     pub listed: BTreeMap<Tenant, TenantPolicy>,
 }
 

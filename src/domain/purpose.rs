@@ -14,7 +14,6 @@ pub enum Purpose {
 }
 
 impl Purpose {
-    /// All purposes.
     pub const ALL: [Self; 3] = [Self::Login, Self::Registration, Self::Transaction];
 
     /// The name in configuration and logs.

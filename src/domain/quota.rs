@@ -18,7 +18,6 @@ pub struct Window {
 impl Window {
     /// The stores keep each use of a window, so their number is bounded.
     pub const MAX_USES: u32 = 10_000;
-    /// The longest window.
     pub const MAX_SPAN: Duration = Duration::from_secs(31 * 86_400);
 }
 
@@ -27,18 +26,13 @@ impl Window {
 pub enum QuotaKind<'a> {
     /// Sends to a destination, in canonical form.
     DestinationSends(&'a str),
-    /// Sends of an account.
     AccountSends(&'a AccountId),
-    /// Sends of the tenant.
     TenantSends,
-    /// Challenges opened for an account.
     AccountCreations(&'a AccountId),
-    /// Challenges opened by the tenant.
     TenantCreations,
 }
 
 impl QuotaKind<'_> {
-    /// The name in the configuration.
     pub fn name(self) -> &'static str {
         match self {
             Self::DestinationSends(_) => "destination_sends",
@@ -56,18 +50,13 @@ impl QuotaKind<'_> {
 pub struct QuotaPolicy {
     /// Sends to one destination, whatever the account or challenge.
     pub destination_sends: Vec<Window>,
-    /// Sends of one account.
     pub account_sends: Vec<Window>,
-    /// Sends of the tenant.
     pub tenant_sends: Vec<Window>,
-    /// Challenges opened for one account.
     pub account_creations: Vec<Window>,
-    /// Challenges opened by the tenant.
     pub tenant_creations: Vec<Window>,
 }
 
 impl QuotaPolicy {
-    /// The windows of a quota.
     pub fn windows(&self, kind: QuotaKind<'_>) -> &[Window] {
         match kind {
             QuotaKind::DestinationSends(_) => &self.destination_sends,
@@ -78,6 +67,5 @@ impl QuotaPolicy {
         }
     }
 
-    /// The longest list.
     pub const MAX_WINDOWS: usize = 4;
 }

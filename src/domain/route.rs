@@ -9,24 +9,17 @@ use super::{
 /// What is to be sent where.
 #[derive(Clone, Copy, Debug)]
 pub struct Goal<'a> {
-    /// For whom.
     pub tenant: &'a Tenant,
-    /// What for.
     pub purpose: Purpose,
-    /// How.
     pub channel: Channel,
-    /// Where.
     pub destination: &'a Destination,
 }
 
 /// What a route is for; what it does not say fits all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Scope {
-    /// One tenant.
     pub tenant: Option<Tenant>,
-    /// One purpose.
     pub purpose: Option<Purpose>,
-    /// One channel.
     pub channel: Option<Channel>,
     /// How phone numbers begin: a plus and digits, or empty.
     pub prefix: String,

@@ -9,26 +9,27 @@ mod ask;
 mod cancel;
 mod create;
 mod idempotency;
+mod judgement;
 mod send;
 mod settle_send;
 mod status;
 mod verify;
 mod view;
 
-pub use ask::{AskResult, AskStep, SettleAsk};
+pub use ask::{AskResult, AskStep, Asked, SettleAsk};
 pub use cancel::{Cancel, CancelStep};
 pub use create::{NewChallenge, OptionSpec, created, open};
 pub use idempotency::{Seen, seen};
 pub use send::{Plan, QuotaState, ReserveSend, Reserved, SendStep};
 pub use settle_send::{NextProvider, SettleSend, SettleStep, Settlement};
 pub use status::Status;
-pub use verify::{Asked, Comparison, Expectation, Verify, VerifyStep};
+pub use verify::{Comparison, Expectation, Verify, VerifyStep};
 pub use view::view;
 
 use std::sync::Arc;
 
 use super::{
-    challenge::{Answer, Challenge, ContactAddress, Ended, Event, EventKind, MAX_EVENTS, Phase, Reply},
+    challenge::{Answer, Attempt, Challenge, ContactAddress, Ended, Event, EventKind, MAX_EVENTS, Phase, Reply},
     ids::{IdempotencyKey, Token},
     lockout::Lockout,
     outcome::Locked,
@@ -41,7 +42,6 @@ use super::{
 /// The records are shared with the replica's memory and copied when a command changes them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct State {
-    /// The challenge.
     pub challenge: Arc<Challenge>,
     /// The failures and locks of its account, or of the contact that it registers.
     pub lockout: Arc<Lockout>,
@@ -51,7 +51,6 @@ pub struct State {
 
 /// Something that is asked of a challenge.
 pub trait Command {
-    /// What it can come to.
     type Outcome;
 
     /// Applies the rules. No overdue reservation is left, and `at` is not before anything recorded.
@@ -62,7 +61,8 @@ pub trait Command {
         None
     }
 
-    /// Whether an outcome that changes nothing may be told from a remembered state. True for recorded answers alone.
+    /// Whether an outcome that changes nothing may rest on a remembered state. True for recorded answers, and for what is told
+    /// to nobody.
     fn is_recorded(_outcome: &Self::Outcome) -> bool {
         false
     }
@@ -84,7 +84,6 @@ pub struct Judged<'a> {
 pub struct Decision<T> {
     /// The state after it. Where it differs from the one before, it is committed before the outcome is told.
     pub state: State,
-    /// What it came to.
     pub outcome: T,
 }
 
@@ -155,8 +154,15 @@ impl Challenge {
         now >= self.forgotten_at()
     }
 
-    /// Ends it, and drops all but ids, answers, masks and what an open reservation needs.
+    /// Ends it, and drops all but ids, answers, masks and what an open reservation needs. An attempt that a provider is judging
+    /// stays on record without an outcome, so that a failure that is told later counts once.
     fn end(&mut self, how: Ended) {
+        if let Some(asking) = self.asking().copied()
+            && !self.answers.iter().any(|answer| answer.key.id == asking.attempt.key.id)
+        {
+            let attempt = Attempt { judged: true, ..asking.attempt };
+            self.answer(attempt.key, Reply::Unknown(attempt));
+        }
         self.phase = Phase::Ended(how);
         for option in &mut self.options {
             option.target = ContactAddress::Masked(option.target.masked());

@@ -17,7 +17,6 @@ impl Timestamp {
         if millis > Self::MAX.0 { Self::MAX } else { Self(millis) }
     }
 
-    /// Milliseconds since the epoch.
     pub const fn as_millis(self) -> u64 {
         self.0
     }

@@ -26,7 +26,6 @@ impl Amount {
 /// What a code is bound to (PSD2 RTS 2018/389, Art. 5: amount and payee).
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Transaction {
-    /// How much.
     pub amount: Amount,
     /// Who is paid, 1 to 100 characters.
     pub payee: String,

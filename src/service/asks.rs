@@ -9,13 +9,14 @@ use super::{
     request::{Caller, VerifyOtp},
     route::Routes,
     states::{ChallengeRef, Changed, States},
-    timing::{FINISH, GRACE, LEASE_MARGIN, RETRY_AFTER, provider_deadline},
+    timing::{FINISH, GRACE, LEASE_MARGIN, RETRY_AFTER, provider_deadline, within_lease},
 };
 use crate::{
     domain::{
         challenge::{Challenge, LiveCode},
         outcome::Verified,
         rules::{AskResult, AskStep, Asked, SettleAsk, Verify},
+        time::Timestamp,
     },
     ports::{
         clock::Deadline,
@@ -73,18 +74,21 @@ impl Asks {
         request: &VerifyOtp,
     ) -> Result<Verified, Error> {
         let Changed { after, command: verify, .. } = reserved;
+        let lease_until = after.challenge.asking().map_or(Timestamp::default(), |asking| asking.lease_until);
+        let deadline = within_lease(provider_deadline(caller), lease_until, self.states.now());
         let check = self.check(target, &after.challenge, asked, &verify, request);
-        let checked = match (self.routes.named(&asked.provider), check) {
-            (Some(provider), Some(check)) => ask_provider(provider.as_ref(), check, provider_deadline(caller)).await,
+        let checked = match (self.routes.named(&asked.provider), check, deadline) {
+            (Some(provider), Some(check), Some(deadline)) => ask_provider(provider.as_ref(), check, deadline).await,
+            (_, _, None) => Checked::Failed(Failure::Unavailable { retry_after: None }),
             _ => Checked::Failed(Failure::Refused),
         };
         let failure = match &checked {
             Checked::Failed(failure) => *failure,
             _ => Failure::Unavailable { retry_after: None },
         };
-        let (key, token, option) = (verify.key, verify.token, asked.option);
+        let (key, token) = (verify.key, verify.token);
         let result = result_of(checked);
-        let settle = |_: &_| Ok(SettleAsk { key, token, option, result: result.clone() });
+        let settle = |_: &_| Ok(SettleAsk { key, token, result: result.clone() });
         let settled = self.states.change(target, Deadline::after(FINISH), settle).await?;
         match settled.outcome {
             AskStep::Answer(verified) => {

@@ -55,8 +55,7 @@ struct Creation<'a> {
 impl Otp {
     /// Opens a challenge, and sends to its first option where asked to.
     ///
-    /// # Errors
-    /// See [`Error`]. After the creation a provider's failure is an error; the same request then resumes the send.
+    /// After the creation a provider's failure is an error; the same request then resumes the send.
     pub async fn create_challenge(&self, caller: Caller, request: CreateChallenge) -> Result<Created, Error> {
         let target = self.states.challenge(&caller, &caller.request_id)?;
         let key = self.states.key(&target, &caller, request.content());
@@ -118,14 +117,26 @@ impl Otp {
             Claimed::Ours(life) => Deadline::after(life.saturating_sub(asked.elapsed())),
             Claimed::Elsewhere => return self.refuse(acquired.ok(), Err(Error::IdempotencyViolation)).await,
         };
-        let acquired = acquired?;
         let read = Snapshot { located_until, ..read? };
-        let opened = self.open(creation, challenge, read, account_lock?, acquired.is_refused()).await;
+        // What is on record is answered whatever became of the lock and the quotas.
+        let (acquired, opened) = if let Some(repeated) = self.repeated(creation, &read) {
+            (acquired.ok(), repeated)
+        } else {
+            let acquired = acquired?;
+            let opened = self.open(creation, challenge, read, account_lock?, acquired.is_refused()).await;
+            (Some(acquired), opened)
+        };
         match &opened {
             Ok(Opening::Challenge(found)) if !is_surplus(found, self.states.now()) => opened,
             Err(Error::Store(_)) => opened,
-            _ => self.refuse(Some(acquired), opened).await,
+            _ => self.refuse(acquired, opened).await,
         }
+    }
+
+    /// What a challenge that is there means for the request: the same one is answered again, any other is refused.
+    fn repeated(&self, creation: &Creation<'_>, read: &Snapshot) -> Option<Result<Opening, Error>> {
+        let found = read.challenge.as_ref().filter(|found| !found.value.is_forgotten(self.states.now()))?;
+        Some(repetition(Arc::clone(&found.value), &creation.key))
     }
 
     /// Decides by the lockout, and commits the challenge beside it.
@@ -138,9 +149,8 @@ impl Otp {
         is_refused: bool,
     ) -> Result<Opening, Error> {
         for _ in 0..MAX_CONFLICTS {
-            let now = self.states.now();
-            if let Some(found) = read.challenge.as_ref().filter(|found| !found.value.is_forgotten(now)) {
-                return repetition(Arc::clone(&found.value), &creation.key);
+            if let Some(repeated) = self.repeated(creation, &read) {
+                return repeated;
             }
             let lockout = read.lockout.as_ref().map(|lockout| Arc::clone(&lockout.value)).unwrap_or_default();
             if let Some(locked) = self.locked(&challenge, &lockout, account_lock) {
@@ -237,7 +247,6 @@ fn is_surplus(found: &Challenge, now: Timestamp) -> bool {
     found.phase == Phase::Ended(Ended::Verified) || now.since(found.created_at) >= CREATION_TIME
 }
 
-/// The challenge is there: the same request is answered again, any other is refused.
 fn repetition(challenge: Arc<Challenge>, key: &IdempotencyKey) -> Result<Opening, Error> {
     let is_same = challenge.creation == *key;
     let is_known = matches!(rules::seen(&challenge, key), Seen::Created | Seen::Answered(_) | Seen::Sending(_));

@@ -10,7 +10,7 @@ use super::{
     request::Caller,
     route::{Route, Routes},
     states::{ChallengeRef, States},
-    timing::{FINISH, GRACE, RETRY_AFTER, provider_deadline},
+    timing::{FINISH, GRACE, RETRY_AFTER, provider_deadline, within_lease},
 };
 use crate::{
     domain::{
@@ -31,9 +31,6 @@ use crate::{
     },
     secret::Secret,
 };
-
-/// With less time than this a provider is not called any more: it would hardly be reached, and the outcome be unknown.
-const SHORTEST_CALL: Duration = Duration::from_millis(10);
 
 /// Delivers reserved sends.
 pub(super) struct Delivery {
@@ -60,8 +57,6 @@ pub(super) struct Reservation {
     pub(super) challenge: Arc<Challenge>,
     pub(super) route: Route,
     pub(super) uses: Uses,
-    /// The end of the lease, by the monotonic clock.
-    pub(super) deadline: Deadline,
 }
 
 /// What became of a send over its route.
@@ -88,8 +83,7 @@ impl Delivery {
 
     /// Delivers and settles. Ends with what is on record, by whichever settle was first.
     pub(super) async fn deliver(&self, caller: &Caller, send: &Send, reservation: Reservation) -> Result<Sent, Error> {
-        let deadline = reservation.deadline.min(provider_deadline(caller));
-        let outcome = self.over_the_route(send, &reservation, deadline).await;
+        let outcome = self.over_the_route(send, &reservation, provider_deadline(caller)).await;
         let settlement = &outcome.settlement;
         let settle = |_: &_| Ok(SettleSend { key: send.key, token: reservation.token, settlement: settlement.clone() });
         let settled = self.states.change(&send.target, Deadline::after(FINISH), settle).await;
@@ -98,7 +92,7 @@ impl Delivery {
             self.quotas.refund(reservation.uses).await;
         }
         match step {
-            Ok(SettleStep::Answer(sent)) if outcome.error.is_none() => Ok(sent),
+            Ok(SettleStep::Answer(answer)) if outcome.error.is_none() => Ok(answer),
             Err(error) if outcome.error.is_none() => Err(error),
             _ => Err(outcome.into_error()),
         }
@@ -128,10 +122,8 @@ impl Delivery {
         let mut challenge = Arc::clone(&reservation.challenge);
         let mut providers = reservation.route.iter().enumerate().peekable();
         while let Some((index, provider)) = providers.next() {
-            if self.states.now() >= reservation.reserved.lease_until || deadline.remaining() < SHORTEST_CALL {
-                break;
-            }
-            if index > 0 {
+            let in_time = || within_lease(deadline, reservation.reserved.lease_until, self.states.now());
+            if index > 0 && in_time().is_some() {
                 let plan = self.routes.plan(provider.as_ref(), self.keys.active_id());
                 let next = |_: &_| Ok(NextProvider { token: reservation.token, plan: plan.clone() });
                 let pinned = self.states.change(&send.target, Deadline::after(FINISH), next).await?;
@@ -140,6 +132,8 @@ impl Delivery {
                 }
                 challenge = pinned.after.challenge;
             }
+            // A pin may have taken its time.
+            let Some(deadline) = in_time() else { break };
             let Some(request) = self.request(send, &challenge, reservation.reserved.number)? else { break };
             let deadline = share(deadline, providers.peek().map(|(_, next)| next.capabilities().timeout));
             outcome.settlement = match deliver_by(provider.as_ref(), request, deadline).await {
@@ -187,8 +181,8 @@ impl Delivery {
     fn message(&self, context: &ChallengeContext, code: Secret<String>, code_life: Duration) -> Result<Message, Error> {
         let (tenant, destination) = (&context.tenant, &context.destination);
         let goal = Goal { tenant, purpose: context.purpose, channel: context.channel, destination };
-        let content = Content { code: &code, code_life, transaction: context.transaction.as_ref() };
-        let text = self.messages.text(&goal, &context.locale, &content);
+        let values = Content { code: &code, code_life, transaction: context.transaction.as_ref() };
+        let text = self.messages.text(&goal, &context.locale, &values);
         let text = text.map_err(|unrendered| Error::Internal(unrendered.to_string()))?;
         Ok(Message { code, text })
     }

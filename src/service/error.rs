@@ -16,19 +16,12 @@ pub enum Error {
     IdempotencyViolation,
     /// The same request, or one that must end first, is being worked on.
     #[error("the request is being worked on")]
-    RequestInProgress {
-        /// When to ask again.
-        retry_after: Duration,
-    },
-    /// Too many conflicts.
+    RequestInProgress { retry_after: Duration },
     #[error("too many others changed the record at the same time")]
     Contention,
     /// Every provider definitely failed; what the call had used up is refunded.
     #[error("every provider of the route failed")]
-    ProviderUnavailable {
-        /// When to try again.
-        retry_after: Duration,
-    },
+    ProviderUnavailable { retry_after: Duration },
     /// The same, where waiting cannot help: an operator must act.
     #[error("every provider of the route refused; see its credentials, templates and permissions")]
     ProviderRefused,
@@ -41,7 +34,6 @@ pub enum Error {
     /// The call does not fit what has happened so far.
     #[error("{0}")]
     Precondition(Precondition),
-    /// The tenant is not accepted.
     #[error("the tenant is not accepted")]
     Forbidden,
     /// The store failed. Nothing may be revealed.
@@ -58,10 +50,8 @@ pub enum Precondition {
     /// A channel of the request has no provider.
     #[error("no provider serves one of the destinations")]
     NoProvider,
-    /// A verification before any send.
     #[error("no code has been sent")]
     NothingSent,
-    /// A cancel after a success.
     #[error("the challenge has been verified")]
     Verified,
 }

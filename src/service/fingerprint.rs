@@ -10,7 +10,6 @@ use crate::{
 };
 
 impl CreateChallenge {
-    /// The content.
     pub(super) fn content(&self) -> Canonical {
         let content = Canonical::new("CreateChallenge")
             .text(self.account.as_str())
@@ -32,7 +31,6 @@ impl CreateChallenge {
 }
 
 impl SendOtp {
-    /// The content.
     pub(super) fn content(&self) -> Canonical {
         let content = Canonical::new("SendOtp").text(self.challenge.as_str()).text(self.option.as_str());
         with_parameters(with_client(content.text("client"), &self.client), &self.parameters)
@@ -40,7 +38,6 @@ impl SendOtp {
 }
 
 impl VerifyOtp {
-    /// The content.
     pub(super) fn content(&self) -> Canonical {
         let content = Canonical::new("VerifyOtp")
             .text(self.challenge.as_str())
@@ -58,7 +55,6 @@ pub(super) fn cancel(challenge: &RequestId) -> Canonical {
 }
 
 impl LockAccount {
-    /// The content.
     pub(super) fn content(&self) -> Canonical {
         let until = self.until.map(|until| until.as_millis().to_be_bytes());
         let content = with_owner(Canonical::new("LockAccount"), &self.owner).text(&self.reason);
@@ -67,7 +63,6 @@ impl LockAccount {
 }
 
 impl UnlockAccount {
-    /// The content.
     pub(super) fn content(&self) -> Canonical {
         with_owner(Canonical::new("UnlockAccount"), &self.owner).text(&self.reason)
     }

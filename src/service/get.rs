@@ -5,9 +5,6 @@ use crate::domain::{ids::RequestId, outcome::ChallengeView, rules};
 
 impl Otp {
     /// Describes a challenge.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn get_challenge(&self, caller: Caller, challenge: RequestId) -> Result<ChallengeView, Error> {
         let target = self.states.challenge(&caller, &challenge)?;
         let state = self.states.read(&target, caller.deadline).await?;

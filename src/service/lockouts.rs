@@ -32,7 +32,6 @@ impl States {
         Ok(self.lockout(partition, deadline).await?.operator_locked(self.now()))
     }
 
-    /// The lockout of a partition.
     pub(super) async fn lockout(&self, partition: Partition, deadline: Deadline) -> Result<Arc<Lockout>, Error> {
         let record = self.store.read(partition, &[Name::LOCKOUT], deadline).await?.into_iter().next().flatten();
         let lockout = record.map(|sealed| self.open_lockout(partition, &sealed)).transpose()?;

@@ -17,9 +17,6 @@ use crate::{
 
 impl Otp {
     /// Shows a lockout and its quotas.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn get_account(&self, caller: Caller, owner: LockoutOwner) -> Result<LockoutView, Error> {
         let partition = self.lockout_partition(&caller, &owner)?;
         let lockout = self.states.lockout(partition, caller.deadline).await?;
@@ -27,9 +24,6 @@ impl Otp {
     }
 
     /// Locks until a time, or until it is unlocked. A lock never shortens a longer one.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn lock_account(&self, caller: Caller, request: LockAccount) -> Result<LockoutView, Error> {
         let operation = Operation::Lock(request.until);
         let lockout = self.operate(&caller, &request.owner, request.content(), operation).await?;
@@ -38,9 +32,6 @@ impl Otp {
     }
 
     /// Lifts every lock, resets all failures, and clears the quotas.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn unlock_account(&self, caller: Caller, request: UnlockAccount) -> Result<LockoutView, Error> {
         let owner = &request.owner;
         let partition = self.lockout_partition(&caller, owner)?;
@@ -90,8 +81,9 @@ impl Otp {
         let canonical = canonical(owner);
         let kinds = kinds(owner, canonical.as_deref());
         let quotas = self.quotas.usage(&caller.tenant, policy, &kinds, caller.deadline).await?;
-        let locked = lockout.account_locked(self.states.now());
-        Ok(LockoutView { failures: lockout.failures(), locked, quotas })
+        let now = self.states.now();
+        let (locked, locked_contacts) = (lockout.account_locked(now), lockout.locked_contacts(now));
+        Ok(LockoutView { failures: lockout.failures(), locked, locked_contacts, quotas })
     }
 }
 

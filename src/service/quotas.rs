@@ -78,7 +78,6 @@ impl Quotas {
         self.uses(tenant, policy, token, destination.into_iter().chain(others))
     }
 
-    /// What a creation uses.
     pub(super) fn of_creation(
         &self,
         tenant: &Tenant,

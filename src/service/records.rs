@@ -40,7 +40,6 @@ impl Records {
         &self.keys
     }
 
-    /// A token for one reservation.
     pub(super) fn token(&self) -> Result<Token, Error> {
         let mut token = Token([0; 12]);
         self.entropy.fill(&mut token.0)?;

@@ -72,7 +72,6 @@ impl Routes {
         self.sandbox.as_ref().is_some_and(|sandbox| sandbox.name() == name)
     }
 
-    /// The provider of a name.
     pub fn named(&self, name: &str) -> Option<Arc<dyn Provider>> {
         let all = self.providers.iter().chain(&self.sandbox);
         all.into_iter().find(|provider| provider.name() == name).cloned()

@@ -13,16 +13,13 @@ use super::{
     states::Changed,
     timing::{RETRY_AFTER, retry_after},
 };
-use crate::{
-    domain::{
-        challenge::Challenge,
-        ids::Token,
-        outcome::Sent,
-        route::Goal,
-        rules::{QuotaState, ReserveSend, SendStep, State},
-        time::Timestamp,
-    },
-    ports::clock::Deadline,
+use crate::domain::{
+    challenge::Challenge,
+    ids::Token,
+    outcome::Sent,
+    route::Goal,
+    rules::{QuotaState, ReserveSend, SendStep, State},
+    time::Timestamp,
 };
 
 /// The first wait for a send in flight; each next one is twice as long, up to [`LONGEST_PAUSE`].
@@ -42,9 +39,6 @@ enum Reserving {
 
 impl Otp {
     /// Sends a code to an option of a challenge.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn send_otp(&self, caller: Caller, request: SendOtp) -> Result<Sent, Error> {
         let target = self.states.challenge(&caller, &request.challenge)?;
         let key = self.states.key(&target, &caller, request.content());
@@ -58,7 +52,7 @@ impl Otp {
         let mut pause = FIRST_PAUSE;
         loop {
             match self.reserve(caller, &send).await? {
-                Reserving::Answer(sent) => return Ok(sent),
+                Reserving::Answer(answer) => return Ok(answer),
                 Reserving::Reserved(reservation) => {
                     return Box::pin(self.delivery.deliver(caller, &send, reservation)).await;
                 }
@@ -121,17 +115,16 @@ impl Otp {
             (SendStep::Conflict, _) => Err(Error::IdempotencyViolation),
             (SendStep::NoProvider, _) => Err(Error::Precondition(Precondition::NoProvider)),
             (SendStep::FailedBefore, _) => Err(Error::ProviderUnavailable { retry_after: RETRY_AFTER }),
-            (SendStep::Recorded(sent) | SendStep::Refused(sent), _) => Ok(Reserving::Answer(sent)),
+            (SendStep::Recorded(answer) | SendStep::Refused(answer), _) => Ok(Reserving::Answer(answer)),
             (SendStep::InProgress { until }, _) => Ok(Reserving::InProgress(until)),
             (SendStep::Reserved(reserved), Some(uses)) => {
                 let mut route = self.route(send, &changed.before.challenge);
                 let pinned = changed.command.plan.map(|plan| plan.provider).unwrap_or_default();
                 // Which providers are ready may have changed since the plan was made.
                 route.sort_by_key(|provider| provider.name() != pinned);
-                let deadline = Deadline::after(reserved.lease_until.since(self.states.now()));
                 let token = changed.command.token;
                 let challenge = changed.after.challenge;
-                Ok(Reserving::Reserved(Reservation { token, reserved, challenge, route, uses, deadline }))
+                Ok(Reserving::Reserved(Reservation { token, reserved, challenge, route, uses }))
             }
             (SendStep::Reserved(_) | SendStep::AcquireQuotas, _) => {
                 Err(Error::Internal("a send without its quotas".to_owned()))

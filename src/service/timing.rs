@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::request::Caller;
-use crate::ports::clock::Deadline;
+use crate::{domain::time::Timestamp, ports::clock::Deadline};
 
 /// Conflicts that a request loses before it gives up.
 pub(super) const MAX_CONFLICTS: usize = 64;
@@ -11,8 +11,12 @@ pub(super) const MAX_CONFLICTS: usize = 64;
 pub(super) const FINISH: Duration = Duration::from_secs(5);
 /// A provider ends by its deadline itself, and then knows whether anything was sent. This is for one that does not.
 pub(super) const GRACE: Duration = Duration::from_millis(500);
-/// What a lease adds to the time-outs of its route: for the store, and 2 s for clocks that differ.
+/// What a lease adds to the time-outs of its route: for the store, and [`CLOCKS`].
 pub(super) const LEASE_MARGIN: Duration = Duration::from_secs(5);
+/// A provider is asked no later than this before the end of a lease: another replica's clock may see the end earlier.
+const CLOCKS: Duration = Duration::from_secs(2);
+/// With less time than this a provider is not asked: it would hardly be reached, and the outcome be unknown.
+const SHORTEST_CALL: Duration = Duration::from_millis(10);
 /// What a caller is told to wait where no provider says when it might do better.
 pub(super) const RETRY_AFTER: Duration = Duration::from_secs(2);
 /// How much of the caller's time is kept back for settling and answering after a provider's call; of a short time, a quarter.
@@ -22,6 +26,12 @@ const SETTLE_MARGIN: Duration = Duration::from_millis(150);
 pub(super) fn provider_deadline(caller: &Caller) -> Deadline {
     let left = caller.deadline.remaining();
     Deadline::after(left.saturating_sub(SETTLE_MARGIN.min(left / 4)))
+}
+
+/// The time for asking providers within a lease; `None` where too little is left.
+pub(super) fn within_lease(deadline: Deadline, lease_until: Timestamp, now: Timestamp) -> Option<Deadline> {
+    let deadline = deadline.at_most(lease_until.since(now).saturating_sub(CLOCKS));
+    (deadline.remaining() >= SHORTEST_CALL).then_some(deadline)
 }
 
 /// When to ask again about a reservation: most end long before their lease.

@@ -16,9 +16,6 @@ use crate::domain::{
 
 impl Otp {
     /// Checks a code.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn verify_otp(&self, caller: Caller, request: VerifyOtp) -> Result<Verified, Error> {
         let target = self.states.challenge(&caller, &request.challenge)?;
         let key = self.states.key(&target, &caller, request.content());

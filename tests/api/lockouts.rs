@@ -6,7 +6,7 @@ use otpd::grpc::proto::{
 };
 
 use crate::{
-    caller::{Caller, SMS, at, email, lock, login, now, send, sms, unlock, verify, wrong},
+    caller::{Caller, SMS, at, email, lock, login, now, send, send_to, sms, unlock, verify, wrong},
     redis_server::RedisServer,
     site::{Site, until},
     words::{created, ended, sent, verified},
@@ -241,4 +241,35 @@ async fn a_success_refunds_its_quotas() {
             until("the refunds", refunded).await;
         }
     }
+}
+
+/// Failures at one contact lock it, whatever succeeds at another: owning one contact buys no guesses at another.
+#[tokio::test]
+async fn a_contact_is_locked_by_its_own_failures() {
+    let site = Site::embedded().with("OTPD__POLICY__LOCK__FIRST_AFTER", "3").with("OTPD__POLICY__RESEND_GAPS", "[]");
+    let server = site.start();
+    let caller = Caller::of(&server).await;
+    let (number, mailbox) = ("+14155550122", "person@example.com");
+    for n in 0..3 {
+        let challenge = format!("c{n}");
+        let mut request = login(&challenge, "person", number);
+        request.destinations.push(email(mailbox, "mail"));
+        assert_eq!(created(&caller.create(request).await), "success");
+        assert_eq!(sent(&caller.send(send("phone", &challenge)).await), "success");
+        let guess = verify("guess", &challenge, &wrong(&site.code(number), 0));
+        assert_eq!(verified(&caller.verify(guess).await), "otp_not_matched");
+        assert_eq!(sent(&caller.send(send_to("mail", &challenge, "mail")).await), "success");
+        let right = verify("right", &challenge, &site.code(mailbox));
+        assert_eq!(verified(&caller.verify(right).await), "success", "{n}");
+    }
+    // The phone is locked; the account and its mailbox are not. Operators see that a contact is, and lift it.
+    let seen = caller.account("person").await.unwrap();
+    assert_eq!((seen.failures(), seen.locked(), seen.locked_contacts), (0, false, 1));
+    let mut request = login("d", "person", number);
+    request.destinations.push(email(mailbox, "mail"));
+    assert_eq!(created(&caller.create(request).await), "success");
+    assert_eq!(sent(&caller.send(send("phone", "d")).await), "account_locked");
+    assert_eq!(sent(&caller.send(send_to("mail", "d", "mail")).await), "success");
+    assert_eq!(caller.unlock(unlock("u", "person")).await.unwrap().locked_contacts, 0);
+    assert_eq!(sent(&caller.send(send("phone-2", "d")).await), "success");
 }

@@ -2,17 +2,21 @@
 
 use std::time::Duration;
 
-use otpd::domain::{
-    challenge::{Challenge, LiveCode},
-    code::{CodeOwner, encode, matches, reduce},
-    destination::{Channel, Destination},
-    ids::{AccountId, Contact, Fingerprint, IdempotencyKey, OptionId, Tag},
-    policy::{Limits, OnResend},
-    purpose::Purpose,
-    rules::{NewChallenge, OptionSpec, open},
-    time::Timestamp,
-    transaction::{Amount, Transaction},
+use otpd::{
+    domain::{
+        challenge::{Challenge, LiveCode},
+        code::{CodeOwner, encode, matches, reduce},
+        destination::{Channel, Destination},
+        ids::{AccountId, Contact, Fingerprint, IdempotencyKey, OptionId, Tag},
+        policy::{Limits, OnResend},
+        purpose::Purpose,
+        rules::{NewChallenge, OptionSpec, open},
+        time::Timestamp,
+        transaction::{Amount, Transaction},
+    },
+    secret::Secret,
 };
+use sha2::{Digest, Sha256};
 
 const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 

@@ -301,7 +301,7 @@ impl Rules {
                 let decision = decided(&state, &ask("v", self.workers), now, &self.policy);
                 if let VerifyStep::Ask(_) = decision.outcome {
                     let (key, token, result) = (key("v", "VerifyOtp"), token(self.workers), AskResult::Unknown);
-                    let settle = SettleAsk { key, token, option: 0, result };
+                    let settle = SettleAsk { key, token, result };
                     self.slots.insert(*slot, (decision.state.challenge, settle, *contact));
                 }
                 self.lockout = decision.state.lockout;

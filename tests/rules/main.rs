@@ -9,6 +9,8 @@ mod account;
 #[cfg(test)]
 mod code;
 #[cfg(test)]
+mod extremes;
+#[cfg(test)]
 mod fixture;
 #[cfg(test)]
 mod format;

@@ -329,7 +329,7 @@ impl Explorer {
             Said::NotJudged => AskResult::NotJudged,
             Said::Unknown => AskResult::Unknown,
         };
-        let settle = SettleAsk { key: key(id, "VerifyOtp"), token: token(worker), option: 0, result };
+        let settle = SettleAsk { key: key(id, "VerifyOtp"), token: token(worker), result };
         let decision = decided(before, &settle, now, &self.policy);
         let next = match decision.outcome {
             AskStep::Answer(answer) => told(&answer),

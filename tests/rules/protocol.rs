@@ -78,7 +78,7 @@ fn accepted() -> Settlement {
 }
 
 fn says(id: &str, worker: u32, result: AskResult) -> SettleAsk {
-    SettleAsk { key: key(id, "VerifyOtp"), token: token(worker), option: 0, result }
+    SettleAsk { key: key(id, "VerifyOtp"), token: token(worker), result }
 }
 
 fn matched() -> AskResult {

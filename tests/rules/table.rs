@@ -79,7 +79,6 @@ fn play(text: &str) -> Vec<Step<'_>> {
 struct Reservation {
     key: IdempotencyKey,
     token: Token,
-    option: u8,
 }
 
 /// One challenge beside its lockout, and what the people, workers and providers around them know.
@@ -180,8 +179,7 @@ impl Scenario {
         };
         let step = self.decide(&send, now);
         if let SendStep::Reserved(reserved) = &step {
-            let option = self.challenge().option(&send.option).map_or(0, |(index, _)| index);
-            self.sends.insert(reserved.number, Reservation { key: send.key, token: send.token, option });
+            self.sends.insert(reserved.number, Reservation { key: send.key, token: send.token });
             self.deliver(reserved.number);
         }
         language::send_step(&step)
@@ -218,7 +216,7 @@ impl Scenario {
             "withdrawn" => Settlement::Withdrawn,
             _ => Settlement::Declined(language::decline(words.plain[1])),
         };
-        let Reservation { key, token, .. } = self.sends[&position(words)];
+        let Reservation { key, token } = self.sends[&position(words)];
         language::settle_step(&self.decide(&SettleSend { key, token, settlement }, now))
     }
 
@@ -239,7 +237,7 @@ impl Scenario {
         let attempt = if self.challenge().attempts > attempts { self.challenge().attempts } else { 0 };
         if let VerifyStep::Ask(asked) = &step {
             let number = self.challenge().asking().expect("an ask").number;
-            self.asks.insert(number, Reservation { key: verify.key, token: verify.token, option: asked.option });
+            self.asks.insert(number, Reservation { key: verify.key, token: verify.token });
             return format!("ask {number} {}", language::asked(asked));
         }
         let counted = if attempt > 0 { format!("attempt {attempt} ") } else { String::new() };
@@ -277,8 +275,8 @@ impl Scenario {
             "nothing" => AskResult::Unknown,
             other => panic!("no provider says {other}"),
         };
-        let Reservation { key, token, option } = self.asks[&self.ask_of(words)];
-        language::ask_step(&self.decide(&SettleAsk { key, token, option, result }, now))
+        let Reservation { key, token } = self.asks[&self.ask_of(words)];
+        language::ask_step(&self.decide(&SettleAsk { key, token, result }, now))
     }
 
     /// `elsewhere 3 opt2`: so many wrong codes at other challenges of the account, sent to that option; `elsewhere right opt2`.

@@ -10,7 +10,10 @@ use otpd::{
 
 use crate::{
     fake::{Deliver, FakeProvider, Judge},
-    world::{World, accepted, is_not_matched, is_success, killed_after, killed_when, wrong},
+    faults::When,
+    requests::{accepted, is_not_matched, is_success, wrong},
+    tasks::{ended, killed_after, killed_when, start},
+    world::World,
 };
 
 /// Longer than any lease here: a time-out of 5 s and a margin of 5 s.
@@ -95,6 +98,40 @@ async fn die_in_a_guess(polls: usize, right: bool, same_id: bool) -> bool {
         assert!(view.attempts == 1 || (!same_id && view.attempts == 2), "{case}");
     }
     first.is_some()
+}
+
+/// A process that was held up after its reservation asks no provider once the lease, as another clock may see it, has ended.
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_was_held_up_asks_no_provider_after_its_lease() {
+    for managed in [false, true] {
+        let provider = if managed { FakeProvider::managed("managed", true) } else { FakeProvider::ours("sms") };
+        let world = World::with(vec![provider]);
+        let ((slow, line), next) = (world.line(), world.replica());
+        if managed {
+            world.sent(&slow, "c").await;
+        } else {
+            slow.open("c").await;
+        }
+        let messages = world.messages();
+        let pause = line.pause_next("commit", When::After);
+        let held_up = start(async move {
+            if managed { slow.verify("c", "v", "000000").await.map(drop) } else { slow.send("c", "s").await.map(drop) }
+        });
+        pause.reached().await;
+        // A second and a half before the end of the lease, by its own clock.
+        world.clock.advance(Duration::from_millis(8500));
+        pause.resume();
+        let answer = ended(held_up).await;
+        assert!(matches!(answer, Err(Error::ProviderUnavailable { .. })), "{answer:?}");
+        assert_eq!((world.messages(), world.provider().questions().len()), (messages, 0));
+        let view = next.view("c").await;
+        assert_eq!((view.attempts, view.options[0].1), (0, u32::from(managed)), "refunded");
+        // Nothing counts against the ten refunds of a send: no provider has failed.
+        if !managed {
+            assert_eq!(view.next_send_at, Some(view.created_at));
+            accepted(next.send("c", "s").await);
+        }
+    }
 }
 
 /// A provider's check: asked again under the same id, or a new attempt under another. What was never answered is no failure.

@@ -7,7 +7,8 @@ use otpd::domain::{
     quota::QuotaPolicy,
 };
 
-use crate::world::{ACCOUNT, Replica, World, accepted, create, is_not_matched, is_success, wrong};
+use crate::requests::{ACCOUNT, accepted, create, is_not_matched, is_success, wrong};
+use crate::world::{Replica, World};
 
 fn world() -> World {
     World::new().policy(|policy| {

@@ -7,7 +7,8 @@ use otpd::{
 
 use crate::{
     faults::Fault,
-    world::{ACCOUNT, Replica, World, accepted, create, is_not_matched, is_success, wrong},
+    requests::{ACCOUNT, accepted, create, is_not_matched, is_success, wrong},
+    world::{Replica, World},
 };
 
 const FAULTS: [Fault; 6] =
@@ -193,6 +194,22 @@ async fn a_creation_survives_the_loss_of_any_answer() {
             assert_uses(&world, fault, &case);
             assert_eq!(world.replica().create("c", request).await.expect(&case), last, "{case}");
         }
+    }
+}
+
+/// A repetition of a creation is answered from what is on record, whatever becomes of its quotas.
+#[tokio::test(start_paused = true)]
+async fn a_repeated_creation_needs_no_quota() {
+    let world = World::new();
+    let (replica, line) = world.line();
+    let created = replica.create("c", create(ACCOUNT)).await.unwrap();
+    line.script(&[]);
+    replica.create("c", create(ACCOUNT)).await.unwrap();
+    let acquire = line.log().iter().position(|name| *name == "acquire").expect("quotas are acquired beside the rest");
+    for fault in [Fault::Before, Fault::LostAnswer, Fault::Hang] {
+        line.script(&[(acquire, fault)]);
+        assert_eq!(replica.create("c", create(ACCOUNT)).await.unwrap(), created, "{fault:?}");
+        assert_eq!(world.uses(), 1, "{fault:?}");
     }
 }
 

@@ -4,7 +4,8 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "a test fails by panicking"
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and prints its seed"
 )]
 
 mod broken;
@@ -12,6 +13,7 @@ mod cases;
 mod checker;
 #[path = "../support/clock.rs"]
 mod clock;
+mod deadlines;
 mod deaths;
 #[path = "../support/entropy.rs"]
 mod entropy;
@@ -28,10 +30,13 @@ mod memory;
 mod observed;
 mod protocol;
 mod races;
+mod refunds;
+mod requests;
 mod rotation;
 mod secrecy;
 mod sends;
 mod simulation;
+mod tasks;
 mod trips;
 mod verifications;
 mod world;

@@ -15,10 +15,11 @@ use otpd::{
 
 use crate::{
     fake::{Deliver, FakeProvider, Judge},
-    world::{
-        ACCOUNT, NUMBER, World, accepted, at_once, count, create, created, ended, is_not_matched, is_success,
-        killed_when, phone, reach, register, start, wrong,
+    requests::{
+        ACCOUNT, NUMBER, accepted, count, create, created, is_not_matched, is_success, phone, reach, register, wrong,
     },
+    tasks::{at_once, ended, killed_when, start},
+    world::World,
 };
 
 const PAST_LEASE: Duration = Duration::from_secs(11);
@@ -322,12 +323,12 @@ async fn parameters_reach_the_provider_and_no_further() {
     let world = managed(true);
     let replica = world.replica();
     replica.create("c", create(ACCOUNT)).await.unwrap();
-    let mut send = crate::world::send("c", "o1");
+    let mut send = crate::requests::send("c", "o1");
     send.parameters.insert("card".to_owned(), otpd::secret::Secret::new("4111111111111111".to_owned()));
-    replica.otp.send_otp(crate::world::caller("s"), send).await.unwrap();
-    let mut verify = crate::world::verify("c", &world.code());
+    replica.otp.send_otp(crate::requests::caller("s"), send).await.unwrap();
+    let mut verify = crate::requests::verify("c", &world.code());
     verify.parameters.insert("card".to_owned(), otpd::secret::Secret::new("4111111111111111".to_owned()));
-    assert!(is_success(&replica.otp.verify_otp(crate::world::caller("v"), verify).await));
+    assert!(is_success(&replica.otp.verify_otp(crate::requests::caller("v"), verify).await));
     assert_eq!(world.provider().outbox()[0].parameters["card"].expose(), "4111111111111111");
     assert_eq!(world.provider().questions()[0].parameters["card"].expose(), "4111111111111111");
 }

@@ -13,9 +13,9 @@ use otpd::{
 use crate::{
     broken::{BrokenStore, Commits},
     faults::FaultyStore,
-    world::{
-        ACCOUNT, KEY_1, Replica, World, accepted, at_once, count, create, is_not_matched, is_success, register, wrong,
-    },
+    requests::{ACCOUNT, accepted, count, create, is_not_matched, is_success, register, wrong},
+    tasks::at_once,
+    world::{KEY_1, Replica, World},
 };
 
 /// Verifies so many times at once, spread over the replicas, each with its own request id.

@@ -8,7 +8,8 @@ use otpd::{
     service::error::Error,
 };
 
-use crate::world::{ACCOUNT, KEY_1, KEY_2, Replica, World, accepted, is_not_matched, is_success, of_account, wrong};
+use crate::requests::{ACCOUNT, accepted, is_not_matched, is_success, of_account, wrong};
+use crate::world::{KEY_1, KEY_2, Replica, World};
 
 /// Two replicas; each step restarts one of them with another ring, and everything goes on.
 #[tokio::test]
@@ -97,6 +98,6 @@ async fn a_missing_key_fails_closed() {
     // Nor does it see a lockout that was sealed with the new key.
     let code = world.sent(&new, "d").await;
     assert!(is_not_matched(&new.verify("d", "v", &wrong(&code)).await));
-    let account = old.otp.get_account(crate::world::caller("g"), of_account(ACCOUNT)).await;
+    let account = old.otp.get_account(crate::requests::caller("g"), of_account(ACCOUNT)).await;
     assert!(matches!(account, Err(Error::Internal(_))), "{account:?}");
 }

@@ -16,10 +16,10 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::{
     fake::{Deliver, FakeProvider, Judge},
-    world::{
-        World, account_id, caller, create, mailbox, of_account, phone, reach, register, send, transaction, verify,
-        wrong,
+    requests::{
+        account_id, caller, create, mailbox, of_account, phone, reach, register, send, transaction, verify, wrong,
     },
+    world::World,
 };
 
 const ACCOUNT: &str = "canary-account-7391";
@@ -152,7 +152,7 @@ async fn run(world: &World, paper: &Paper) {
                 paper.answer(&replica.otp.verify_otp(caller(&format!("v{index}")), request).await);
             }
         }
-        paper.answer(&replica.otp.get_challenge(caller("g"), crate::world::request_id(challenge)).await);
+        paper.answer(&replica.otp.get_challenge(caller("g"), crate::requests::request_id(challenge)).await);
         paper.answer(&replica.cancel(challenge, "x").await);
         world.faults.set_gone(true);
         paper.answer(&replica.verify(challenge, "gone", &world.code()).await);

@@ -18,11 +18,13 @@ use otpd::{
 };
 
 use crate::{
-    fake::{Deliver, FakeProvider},
-    world::{
-        ACCOUNT, NUMBER, World, accepted, at_once, caller, caller_of, create, is_not_matched, is_success, mailbox,
-        of_account, phone, reach, register, request_id, send, transaction, verify,
+    fake::{Deliver, FakeProvider, Judge},
+    requests::{
+        ACCOUNT, NUMBER, accepted, caller, caller_of, create, created, is_not_matched, is_success, mailbox, of_account,
+        phone, reach, register, request_id, send, transaction, verify,
     },
+    tasks::{at_once, ended, start},
+    world::World,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -268,6 +270,47 @@ async fn one_request_id_has_one_content() {
     assert!(matches!(replica.verify("c", "v", &code).await, Err(Error::IdempotencyViolation)));
     assert!(matches!(replica.send("c", "v").await, Err(Error::IdempotencyViolation)));
     assert_eq!(replica.view("c").await.attempts, 1);
+}
+
+/// Also while the request is in flight, and then nothing is counted.
+#[tokio::test(start_paused = true)]
+async fn a_request_in_flight_has_one_content_as_well() {
+    for managed in [false, true] {
+        let provider = if managed { FakeProvider::managed("managed", true) } else { FakeProvider::ours("sms") };
+        let world = World::with(vec![provider]).policy(|policy| policy.limits.resend_gaps.clear());
+        let (replica, other) = (world.replica(), world.replica());
+        let destinations = vec![reach("o1", phone(NUMBER)), reach("o2", mailbox("jane@example.com"))];
+        created(replica.create("c", CreateChallenge { destinations, ..create(ACCOUNT) }).await);
+        if managed {
+            accepted(replica.send("c", "s").await);
+        }
+        world.provider().deliveries([Deliver::Hold]);
+        world.provider().checks([Judge::Hold]);
+        let in_flight = start({
+            let (replica, code) = (replica.clone(), if managed { world.code() } else { String::new() });
+            async move {
+                if managed {
+                    replica.verify("c", "id", &code).await.map(drop)
+                } else {
+                    replica.send("c", "id").await.map(drop)
+                }
+            }
+        });
+        while world.messages() + world.provider().questions().len() < 1 + usize::from(managed) {
+            tokio::task::yield_now().await;
+        }
+        for answer in [
+            other.send_to("c", "id", "o2").await.map(drop),
+            other.verify("c", "id", "999999").await.map(drop),
+            other.cancel("c", "id").await,
+        ] {
+            assert!(matches!(answer, Err(Error::IdempotencyViolation)), "managed: {managed}: {answer:?}");
+        }
+        world.provider().release();
+        ended(in_flight).await.unwrap();
+        assert_eq!(other.failures().await, 0);
+        assert_eq!(other.view("c").await.attempts, u32::from(managed));
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -28,7 +28,8 @@ use crate::{
     entropy::Random,
     fake::{Deliver, FakeProvider, Judge},
     faults::{FaultyStore, Rates},
-    world::{KEY_1, Replica, World, at_once},
+    tasks::at_once,
+    world::{KEY_1, Replica, World},
 };
 
 const CALLERS: u64 = 6;

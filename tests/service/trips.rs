@@ -6,9 +6,8 @@ use otpd::{domain::outcome::Created, ports::clock::Stopwatch, service::request::
 
 use crate::{
     observed::ObservedStore,
-    world::{
-        ACCOUNT, KEY_1, NUMBER, Replica, World, accepted, create, created, is_not_matched, is_success, register, wrong,
-    },
+    requests::{ACCOUNT, NUMBER, accepted, create, created, is_not_matched, is_success, register, wrong},
+    world::{KEY_1, Replica, World},
 };
 
 /// What each operation takes, by the paused clock of the runtime.
@@ -22,10 +21,10 @@ fn counted(world: &World) -> (Replica, Arc<ObservedStore>) {
 
 /// What a request comes to, its trips that follow one another, and its operations.
 async fn trips<T>(observed: &ObservedStore, request: impl Future<Output = T>) -> (T, u128, Vec<&'static str>) {
-    observed.take_log();
+    observed.drain_log();
     let started = Stopwatch::start();
     let answer = request.await;
-    (answer, started.elapsed().as_millis() / TRIP.as_millis(), observed.take_log())
+    (answer, started.elapsed().as_millis() / TRIP.as_millis(), observed.drain_log())
 }
 
 #[tokio::test(start_paused = true)]

@@ -16,9 +16,8 @@ use otpd::{
 
 use crate::{
     faults::Fault,
-    world::{
-        ACCOUNT, World, accepted, account_id, caller, create, is_not_matched, is_success, transaction, verify, wrong,
-    },
+    requests::{ACCOUNT, accepted, account_id, caller, create, is_not_matched, is_success, transaction, verify, wrong},
+    world::World,
 };
 
 #[tokio::test]

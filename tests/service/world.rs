@@ -1,7 +1,6 @@
 //! One store, one clock, some providers, and as many replicas as a test wants.
 
 use std::{
-    future::Future,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -11,43 +10,37 @@ use std::{
 
 use otpd::{
     domain::{
-        destination::{Channel, Destination, Mailbox, PhoneNumber},
-        ids::{AccountId, OptionId, RequestId, Tenant},
         outcome::{ChallengeView, Created, LockoutView, Sent, Verified},
         policy::{TenantPolicy, Tenants},
-        purpose::Purpose,
         time::Timestamp,
-        transaction::{Amount, Transaction},
     },
     keys::ring::KeyRing,
     messages::Messages,
-    ports::{
-        clock::{Clock, Deadline},
-        provider::{ClientContext, Parameters, Provider},
-        store::Store,
-    },
+    ports::{clock::Clock, provider::Provider, store::Store},
     secret::Secret,
     service::{
         Otp, Ports,
         error::Error,
-        request::{Caller, CreateChallenge, LockAccount, LockoutOwner, Reach, SendOtp, UnlockAccount, VerifyOtp},
+        request::{CreateChallenge, LockAccount, LockoutOwner, UnlockAccount},
         route::Routes,
     },
 };
-use tokio::{task::JoinSet, time::timeout};
+use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    clock::TestClock, entropy::SeededEntropy, fake::FakeProvider, faults::FaultyStore, memory::MemoryStore,
+    clock::TestClock,
+    entropy::SeededEntropy,
+    fake::FakeProvider,
+    faults::FaultyStore,
+    memory::MemoryStore,
     observed::ObservedStore,
+    requests::{ACCOUNT, accepted, caller, create, created, of_account, request_id, send, verify, wrong},
 };
 
 /// Two keys, the second of which is not yet in the ring that replicas get unless told otherwise.
 pub(crate) const KEY_1: &str = "1:AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
 pub(crate) const KEY_2: &str = "2:AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=";
-pub(crate) const TENANT: &str = "acme";
-pub(crate) const ACCOUNT: &str = "jane";
-pub(crate) const NUMBER: &str = "+14155550100";
 /// What is waited for has happened long before, or never will.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
@@ -293,183 +286,4 @@ impl Replica {
     fn operation(&self) -> String {
         format!("operation-{}", self.operations.fetch_add(1, Ordering::Relaxed))
     }
-}
-
-pub(crate) fn of_account(account: &str) -> LockoutOwner {
-    LockoutOwner::Account(account_id(account))
-}
-
-pub(crate) fn of_contact(number: &str) -> LockoutOwner {
-    LockoutOwner::Contact(phone(number))
-}
-
-/// A caller of the usual tenant with patience.
-pub(crate) fn caller(id: &str) -> Caller {
-    caller_of(TENANT, id)
-}
-
-pub(crate) fn caller_of(tenant: &str, id: &str) -> Caller {
-    Caller {
-        tenant: Tenant::parse(tenant).expect("tenant"),
-        request_id: request_id(id),
-        deadline: Deadline::after(Duration::from_secs(10)),
-    }
-}
-
-pub(crate) fn request_id(id: &str) -> RequestId {
-    RequestId::parse(id).expect("request id")
-}
-
-pub(crate) fn account_id(id: &str) -> AccountId {
-    AccountId::parse(id).expect("account id")
-}
-
-pub(crate) fn phone(number: &str) -> Destination {
-    Destination::Phone(PhoneNumber::parse(number).expect("number"))
-}
-
-pub(crate) fn mailbox(address: &str) -> Destination {
-    Destination::Email(Mailbox::parse(address).expect("mailbox"))
-}
-
-/// An option to reach a person.
-pub(crate) fn reach(id: &str, destination: Destination) -> Reach {
-    let channel = if matches!(destination, Destination::Email(_)) { Channel::Email } else { Channel::Sms };
-    Reach { id: Some(OptionId::parse(id).expect("option id")), channel, destination }
-}
-
-/// A login with one phone number, its option being `o1`.
-pub(crate) fn create(account: &str) -> CreateChallenge {
-    CreateChallenge {
-        account: account_id(account),
-        purpose: Purpose::Login,
-        transaction: None,
-        destinations: vec![reach("o1", phone(NUMBER))],
-        locale: "en".to_owned(),
-        client: ClientContext::default(),
-        parameters: Parameters::new(),
-        send_otp: false,
-    }
-}
-
-/// A registration with one phone number.
-pub(crate) fn register(account: &str, number: &str) -> CreateChallenge {
-    CreateChallenge {
-        purpose: Purpose::Registration,
-        destinations: vec![reach("o1", phone(number))],
-        ..create(account)
-    }
-}
-
-pub(crate) fn transaction(micros: i64) -> Transaction {
-    let amount = Amount { micros, currency: "EUR".to_owned() };
-    Transaction { amount, payee: "Books & Co".to_owned(), reference: "order 7".to_owned() }
-}
-
-pub(crate) fn send(challenge: &str, option: &str) -> SendOtp {
-    SendOtp {
-        challenge: request_id(challenge),
-        option: OptionId::parse(option).expect("option id"),
-        parameters: Parameters::new(),
-        client: ClientContext::default(),
-    }
-}
-
-pub(crate) fn verify(challenge: &str, otp: &str) -> VerifyOtp {
-    VerifyOtp {
-        challenge: request_id(challenge),
-        otp: Secret::new(otp.to_owned()),
-        parameters: Parameters::new(),
-        account: None,
-        purpose: None,
-        transaction: None,
-    }
-}
-
-/// Another code of the same length.
-pub(crate) fn wrong(code: &str) -> String {
-    let first = if code.starts_with('1') { '2' } else { '1' };
-    std::iter::once(first).chain(code.chars().skip(1)).collect()
-}
-
-/// The challenge is open.
-#[track_caller]
-pub(crate) fn created(created: Result<Created, Error>) {
-    assert!(matches!(created, Ok(Created::Success { .. })), "{created:?}");
-}
-
-/// The send was accepted.
-#[track_caller]
-pub(crate) fn accepted(sent: Result<Sent, Error>) -> otpd::domain::outcome::Dispatch {
-    match sent {
-        Ok(Sent::Success(dispatch)) if dispatch.confirmed => dispatch,
-        other => panic!("not accepted: {other:?}"),
-    }
-}
-
-pub(crate) fn is_success(verified: &Result<Verified, Error>) -> bool {
-    matches!(verified, Ok(Verified::Success(_)))
-}
-
-pub(crate) fn is_not_matched(verified: &Result<Verified, Error>) -> bool {
-    matches!(verified, Ok(Verified::NotMatched { .. }))
-}
-
-/// How many of them are so.
-pub(crate) fn count<T>(all: &[T], is: impl Fn(&T) -> bool) -> usize {
-    all.iter().filter(|one| is(one)).count()
-}
-
-/// Runs all at once and waits for all.
-pub(crate) async fn at_once<F>(all: impl IntoIterator<Item = F>) -> Vec<F::Output>
-where
-    F: Future + Send + 'static,
-    F::Output: Send + 'static,
-{
-    let mut tasks = JoinSet::new();
-    for one in all {
-        tasks.spawn(one);
-    }
-    tasks.join_all().await
-}
-
-/// Starts something in the background.
-pub(crate) fn start<F>(work: F) -> JoinSet<F::Output>
-where
-    F: Future + Send + 'static,
-    F::Output: Send + 'static,
-{
-    let mut tasks = JoinSet::new();
-    tasks.spawn(work);
-    tasks
-}
-
-/// What became of it.
-pub(crate) async fn ended<T: Send + 'static>(mut tasks: JoinSet<T>) -> T {
-    tasks.join_next().await.expect("a task").expect("no panic")
-}
-
-/// Polls a future so many times, then drops it, as the death of the process does. `None`: it had not ended by then.
-pub(crate) async fn killed_after<F: Future>(polls: usize, future: F) -> Option<F::Output> {
-    let mut future = std::pin::pin!(future);
-    let mut left = polls;
-    std::future::poll_fn(|context| {
-        if left == 0 {
-            return std::task::Poll::Ready(None);
-        }
-        left -= 1;
-        future.as_mut().poll(context).map(Some)
-    })
-    .await
-}
-
-/// Polls a future until something has happened, then drops it.
-pub(crate) async fn killed_when<F: Future>(happened: impl Fn() -> bool, future: F) -> Option<F::Output> {
-    let mut future = std::pin::pin!(future);
-    std::future::poll_fn(|context| match future.as_mut().poll(context) {
-        std::task::Poll::Ready(output) => std::task::Poll::Ready(Some(output)),
-        std::task::Poll::Pending if happened() => std::task::Poll::Ready(None),
-        std::task::Poll::Pending => std::task::Poll::Pending,
-    })
-    .await
 }

@@ -39,7 +39,7 @@ impl ObservedStore {
     }
 
     /// The operations since the last call of this, in the order of their beginning.
-    pub(crate) fn take_log(&self) -> Vec<&'static str> {
+    pub(crate) fn drain_log(&self) -> Vec<&'static str> {
         std::mem::take(&mut *self.log())
     }
 

@@ -8,24 +8,19 @@ use crate::domain::{ids::IdempotencyKey, time::Timestamp};
 /// A recorded answer: the same request is given it again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
-    /// The request.
     pub key: IdempotencyKey,
-    /// What it was answered.
     pub reply: Reply,
 }
 
 /// An answer that used something up.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reply {
-    /// A send, accepted or unconfirmed.
     Sent {
-        /// When its code expires.
         expires_at: Timestamp,
         /// Sends that the option had left.
         remaining_sends: u32,
         /// When the next send is accepted.
         next_send_at: Timestamp,
-        /// Whether the provider took it.
         confirmed: bool,
         /// How long the code is, or 0.
         code_length: u8,
@@ -37,15 +32,10 @@ pub enum Reply {
     /// A send that the provider declined.
     Declined(Decline),
     /// A code that did not match.
-    NotMatched {
-        /// Attempts left.
-        remaining: u32,
-    },
-    /// The code that matched.
+    NotMatched { remaining: u32 },
     Matched {
         /// The index of the option that the code went to.
         option: u8,
-        /// When.
         at: Timestamp,
         /// Electronic Commerce Indicator, or empty.
         eci: String,
@@ -78,11 +68,8 @@ pub enum Decline {
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
-    /// Milliseconds after the creation.
     pub after_ms: u64,
-    /// What.
     pub kind: EventKind,
-    /// The index of the option.
     pub option: Option<u8>,
     /// The provider, or empty.
     pub provider: String,
@@ -90,7 +77,6 @@ pub struct Event {
 
 /// Kinds of events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "proto/otp/v1/otp.proto describes each")]
 pub enum EventKind {
     Created,
     SendReserved,

@@ -18,7 +18,6 @@ pub struct Open {
     pub nonce: [u8; 16],
     /// BCP 47, or empty.
     pub locale: String,
-    /// The one live code.
     pub code: Option<LiveCode>,
     /// The attempt that a provider is being asked about.
     pub asking: Option<Asking>,
@@ -29,9 +28,7 @@ pub struct Open {
 /// The quotas that one send acquired are those of the account, the tenant and this option's destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SendUse {
-    /// Names the uses.
     pub token: Token,
-    /// The index of the option.
     pub option: u8,
 }
 
@@ -48,13 +45,10 @@ pub struct LiveCode {
     pub digits: u8,
     /// The master key that it is made with.
     pub key_id: u32,
-    /// When it expires.
     pub expires_at: Timestamp,
     /// What a resend does to it.
     pub on_resend: OnResend,
-    /// The provider that delivers it.
     pub provider: String,
-    /// Who makes and checks it.
     pub owner: CodeOwner,
     /// By what its provider knows it; empty for a code of ours, and until the provider has answered.
     pub reference: String,
@@ -69,9 +63,7 @@ pub struct Sending {
     pub key: IdempotencyKey,
     /// Of the worker that reserved it, who alone delivers and settles it.
     pub token: Token,
-    /// Its number.
     pub number: u32,
-    /// The index of the option.
     pub option: u8,
     /// From then on it counts as unconfirmed.
     pub lease_until: Timestamp,
@@ -88,11 +80,8 @@ pub struct Sending {
 /// An attempt between the question to its provider and the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Asking {
-    /// The attempt.
     pub attempt: Attempt,
-    /// Of the worker that asks.
     pub token: Token,
-    /// The number of the ask.
     pub number: u32,
     /// From then on it counts as unanswered.
     pub lease_until: Timestamp,
@@ -103,15 +92,12 @@ pub struct Asking {
 /// An attempt that a provider judges, bound to the code that was live when it was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {
-    /// The request that made it.
     pub key: IdempotencyKey,
-    /// The generation of the code.
     pub generation: u32,
     /// The index of the option that the code went to.
     pub option: u8,
     /// Whether its check may be repeated.
     pub repeatable: bool,
-    /// Whether everybody knows the code.
     pub sandbox: bool,
     /// Whether an ask before may have been judged. Only an attempt that nothing judged is refunded.
     pub judged: bool,

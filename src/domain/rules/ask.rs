@@ -6,8 +6,9 @@
 use std::time::Duration;
 
 use super::{
-    Command, Judged, Seen, State, Status, seen,
-    verify::{Asked, VerifyStep, fail, recorded, succeed},
+    Command, Judged, Seen, State, Status,
+    judgement::{fail, recorded, succeed},
+    seen,
 };
 use crate::domain::{
     challenge::{Asking, Attempt, Challenge, Ended, EventKind, MAX_REFUNDS, Phase, Reply},
@@ -16,22 +17,30 @@ use crate::domain::{
     time::Timestamp,
 };
 
+/// What a provider is to be asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    pub provider: String,
+    /// By what the provider knows the code.
+    pub reference: String,
+    /// The option that the code was sent to.
+    pub option: u8,
+    /// Whether it was asked about this attempt before.
+    pub repeated: bool,
+}
+
 /// What a provider said.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AskResult {
-    /// The code matched.
     Matched(Evidence),
-    /// It did not.
     NotMatched,
     /// It is past its time, or the provider knows of no open verification.
     Gone,
     /// The provider compares no more codes.
     AttemptsExceeded,
-    /// The code was used before.
     AlreadyUsed,
     /// Certainly nothing was judged: the ask never left, or the provider's own error says so.
     NotJudged,
-    /// No answer.
     Unknown,
 }
 
@@ -40,18 +49,13 @@ pub enum AskResult {
 pub struct SettleAsk {
     /// The request that made the attempt.
     pub key: IdempotencyKey,
-    /// Of the reservation.
     pub token: Token,
-    /// The index of the option that the code went to.
-    pub option: u8,
-    /// What the provider said.
     pub result: AskResult,
 }
 
 /// What settling comes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AskStep {
-    /// The answer.
     Answer(Verified),
     /// The attempt has no outcome; the same request asks again.
     Unknown,
@@ -67,7 +71,7 @@ pub(super) fn reserve(
     repeated: bool,
     lease: Duration,
     at: &Judged<'_>,
-) -> VerifyStep {
+) -> Option<Asked> {
     let contact = state.challenge.contact(attempt.option);
     state.lockout_mut().add_pending(token, contact, at.now.plus(lease));
     let challenge = state.challenge_mut();
@@ -82,9 +86,9 @@ pub(super) fn reserve(
 }
 
 /// What the provider is to be asked, by a reservation on record.
-pub(super) fn reserved(challenge: &Challenge, asking: &Asking) -> VerifyStep {
-    let Some(code) = challenge.live_code() else { return VerifyStep::NothingSent };
-    VerifyStep::Ask(Asked {
+pub(super) fn reserved(challenge: &Challenge, asking: &Asking) -> Option<Asked> {
+    let code = challenge.live_code()?;
+    Some(Asked {
         provider: code.provider.clone(),
         reference: code.reference.clone(),
         option: asking.attempt.option,
@@ -175,13 +179,13 @@ impl SettleAsk {
     /// is recorded is taken back.
     fn settle_late(&self, state: &mut State, at: &Judged<'_>) -> AskStep {
         let challenge = &state.challenge;
-        let status = Status::of(challenge, at.time);
         let attempt = match seen(challenge, &self.key) {
             Seen::Answered(Reply::Unknown(attempt)) => Some(*attempt),
             Seen::Asking(asking) => Some(asking.attempt),
             Seen::Answered(reply) => return recorded(challenge, reply).map_or(AskStep::Unknown, AskStep::Answer),
             _ => None,
         };
+        let status = Status::of(challenge, at.time);
         let is_open = challenge.open().is_some() && status != Status::Expired;
         match (attempt, &self.result) {
             (Some(attempt), AskResult::Matched(evidence)) if is_open => {
@@ -190,18 +194,17 @@ impl SettleAsk {
                 }
                 AskStep::Answer(succeed(state, self.key, attempt.option, attempt.sandbox, evidence.clone(), at))
             }
-            (Some(attempt), AskResult::NotMatched) if is_open && challenge.asking().is_none() => {
+            // After the end as well: a code that was compared and differed is a failure.
+            (Some(attempt), AskResult::NotMatched) if challenge.asking().is_none() => {
                 AskStep::Answer(fail(state, self.key, attempt.option, at))
             }
             (None, AskResult::NotJudged) if is_open => AskStep::Refunded,
             _ if is_open => AskStep::Unknown,
-            // The challenge has ended meanwhile. A code that was compared and differed is a failure all the same.
-            (_, AskResult::NotMatched) => AskStep::Answer(fail(state, self.key, self.option, at)),
-            _ => match status {
-                Status::Verified => AskStep::Answer(Verified::AlreadyUsed),
-                Status::Exhausted => AskStep::Answer(Verified::AttemptsExceeded),
-                _ => AskStep::Answer(Verified::Expired),
-            },
+            _ => AskStep::Answer(match status {
+                Status::Verified => Verified::AlreadyUsed,
+                Status::Exhausted => Verified::AttemptsExceeded,
+                _ => Verified::Expired,
+            }),
         }
     }
 }

@@ -9,7 +9,6 @@ use crate::domain::{
 /// Cancel a challenge.
 #[derive(Clone, Copy, Debug)]
 pub struct Cancel {
-    /// The request.
     pub key: IdempotencyKey,
 }
 
@@ -18,7 +17,6 @@ pub struct Cancel {
 pub enum CancelStep {
     /// The request id was used for other content.
     Conflict,
-    /// The challenge has been verified.
     Verified,
     /// It is over, now or already.
     Done,

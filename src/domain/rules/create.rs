@@ -14,17 +14,11 @@ use crate::domain::{
 /// All that a challenge starts with.
 #[derive(Clone, Debug)]
 pub struct NewChallenge {
-    /// The CreateChallenge.
     pub creation: IdempotencyKey,
-    /// The account.
     pub account: AccountId,
-    /// The purpose.
     pub purpose: Purpose,
-    /// The transaction.
     pub transaction: Option<Transaction>,
-    /// The limits of today's policy.
     pub limits: Limits,
-    /// The options.
     pub options: Vec<OptionSpec>,
     /// Random.
     pub nonce: [u8; 16],
@@ -35,11 +29,8 @@ pub struct NewChallenge {
 /// One option to start with.
 #[derive(Clone, Debug)]
 pub struct OptionSpec {
-    /// Its id.
     pub id: OptionId,
-    /// How.
     pub channel: Channel,
-    /// Where.
     pub destination: Destination,
     /// Whose failures are counted apart from those of other options.
     pub contact: Contact,

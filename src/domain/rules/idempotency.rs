@@ -8,17 +8,11 @@ use crate::domain::{
 /// What a challenge remembers of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Seen<'a> {
-    /// Nothing.
     New,
-    /// Its id, with other content.
     Conflict,
-    /// That it opened the challenge.
     Created,
-    /// Its answer.
     Answered(&'a Reply),
-    /// Its send is being delivered.
     Sending(&'a Sending),
-    /// Its provider is being asked.
     Asking(&'a Asking),
 }
 

@@ -18,13 +18,10 @@ const SHORTEST_REPEAT: Duration = Duration::from_secs(30);
 /// Reserve a send.
 #[derive(Clone, Debug)]
 pub struct ReserveSend {
-    /// The request.
     pub key: IdempotencyKey,
     /// Of the reservation. Also names its uses of quotas.
     pub token: Token,
-    /// For which option.
     pub option: OptionId,
-    /// What the quotas have said.
     pub quotas: QuotaState,
     /// Through which provider; `None` where none serves the option.
     pub plan: Option<Plan>,
@@ -35,18 +32,14 @@ pub struct ReserveSend {
 /// What the quotas of a send have said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QuotaState {
-    /// Nothing yet.
     Unasked,
-    /// All have room.
     Acquired,
-    /// One is full.
     Refused,
 }
 
 /// The provider that is to deliver, and what that means for the code.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// The provider's name.
     pub provider: String,
     /// Who makes and checks the code.
     pub owner: CodeOwner,
@@ -65,31 +58,25 @@ pub enum SendStep {
     UnknownOption,
     /// The request id was used for other content.
     Conflict,
-    /// The recorded answer.
     Recorded(Sent),
     /// The recorded failure: no more sends of this challenge are refunded.
     FailedBefore,
-    /// A refusal that changes nothing.
     Refused(Sent),
     /// This request's send is being delivered, or a provider is judging the live code, until then at the latest.
     InProgress {
-        /// When the lease ends.
         until: Timestamp,
     },
     /// No provider serves the option any more.
     NoProvider,
     /// Nothing is in the way but the quotas, which are to be acquired first.
     AcquireQuotas,
-    /// Reserved: deliver it.
     Reserved(Reserved),
 }
 
 /// A reserved send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reserved {
-    /// Its number.
     pub number: u32,
-    /// Deliver only before this.
     pub lease_until: Timestamp,
 }
 

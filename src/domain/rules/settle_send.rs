@@ -17,7 +17,6 @@ use crate::domain::{
 /// What became of a delivery.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Settlement {
-    /// The provider took the message.
     Accepted {
         /// Names the delivery in later checks.
         reference: String,
@@ -26,7 +25,6 @@ pub enum Settlement {
         /// How long the provider's own code is.
         code_length: Option<u8>,
     },
-    /// The provider rejected the destination.
     Rejected,
     /// The provider judged, and sends nothing.
     Declined(Decline),
@@ -34,7 +32,6 @@ pub enum Settlement {
     Failed,
     /// No provider could be called with what the caller gave: the reservation is undone, and no refund counted.
     Withdrawn,
-    /// It may have been sent.
     Unknown,
 }
 
@@ -43,9 +40,7 @@ pub enum Settlement {
 pub struct SettleSend {
     /// The request that asked for it.
     pub key: IdempotencyKey,
-    /// Of the reservation.
     pub token: Token,
-    /// What became of it.
     pub settlement: Settlement,
 }
 
@@ -195,9 +190,7 @@ fn record_sent(challenge: &mut Challenge, sending: &Sending, confirmed: bool) ->
 /// A provider definitely failed: pin the next one of the route before it is asked.
 #[derive(Clone, Debug)]
 pub struct NextProvider {
-    /// Of the reservation.
     pub token: Token,
-    /// The next provider.
     pub plan: Plan,
 }
 

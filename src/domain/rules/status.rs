@@ -10,11 +10,8 @@ use crate::domain::{
 /// The status of a challenge at one time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
-    /// Its code matched.
     Verified,
-    /// Cancelled.
     Cancelled,
-    /// Past its time.
     Expired,
     /// Out of attempts, while the last code would still be in time.
     Exhausted,
@@ -29,7 +26,6 @@ pub enum Status {
 }
 
 impl Status {
-    /// All of them.
     pub const ALL: [Self; 8] = [
         Self::Verified,
         Self::Cancelled,
@@ -90,7 +86,6 @@ impl Status {
         }
     }
 
-    /// What GetChallenge shows.
     pub fn shown(self) -> ChallengeState {
         match self {
             Self::Verified => ChallengeState::Verified,

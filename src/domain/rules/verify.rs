@@ -2,12 +2,17 @@
 
 use std::time::Duration;
 
-use super::{Command, Judged, Seen, State, Status, ask, seen};
+use super::{
+    Command, Judged, Seen, State, Status,
+    ask::{self, Asked},
+    judgement::{fail, recorded, succeed},
+    seen,
+};
 use crate::domain::{
-    challenge::{Attempt, Challenge, Ended, EventKind, LiveCode, Reply},
+    challenge::{Attempt, Challenge, LiveCode, Reply},
     code::CodeOwner,
     ids::{AccountId, IdempotencyKey, Token},
-    outcome::{Evidence, Proof, Verified},
+    outcome::{Evidence, Verified},
     purpose::Purpose,
     time::Timestamp,
     transaction::Transaction,
@@ -16,7 +21,6 @@ use crate::domain::{
 /// Verify a code.
 #[derive(Clone, Debug)]
 pub struct Verify {
-    /// The request.
     pub key: IdempotencyKey,
     /// Of the reservation, where a provider is to be asked.
     pub token: Token,
@@ -29,29 +33,22 @@ pub struct Verify {
 /// What a caller believes a challenge to be; what it does not say is not compared.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Expectation {
-    /// The account.
     pub account: Option<AccountId>,
-    /// The purpose.
     pub purpose: Option<Purpose>,
-    /// The transaction, as a whole.
     pub transaction: Option<Transaction>,
 }
 
 /// How the typed code compares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Comparison {
-    /// It is the live code.
     Matches,
-    /// It is not.
     Differs,
     /// The provider of the live code is to say, within this lease.
     Ask {
-        /// How long asking may take.
         lease: Duration,
     },
     /// The provider of the live code cannot be asked now.
     CannotAsk,
-    /// There is no live code.
     NoCode,
 }
 
@@ -62,34 +59,18 @@ pub enum VerifyStep {
     Mismatch,
     /// The request id was used for other content.
     Conflict,
-    /// The recorded answer.
     Recorded(Verified),
     /// The answer: a refusal that changes nothing, or an attempt that is used up.
     Answer(Verified),
-    /// No code has been sent.
     NothingSent,
     /// A provider is judging an attempt that must be settled first, until then at the latest.
     InProgress {
-        /// When its lease ends.
         until: Timestamp,
     },
     /// The provider cannot be asked; nothing was used up.
     CannotAsk,
     /// The attempt is reserved: ask the provider.
     Ask(Asked),
-}
-
-/// What a provider is to be asked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Asked {
-    /// Who is asked.
-    pub provider: String,
-    /// By what the provider knows the code.
-    pub reference: String,
-    /// The option that the code was sent to.
-    pub option: u8,
-    /// Whether it was asked about this attempt before.
-    pub repeated: bool,
 }
 
 impl Command for Verify {
@@ -106,7 +87,7 @@ impl Command for Verify {
             Seen::Answered(reply) => {
                 return recorded(challenge, reply).map_or(VerifyStep::Conflict, VerifyStep::Recorded);
             }
-            Seen::Asking(asking) if asking.token == self.token => return ask::reserved(challenge, asking),
+            Seen::Asking(asking) if asking.token == self.token => return asks(ask::reserved(challenge, asking)),
             Seen::Asking(asking) => return VerifyStep::InProgress { until: asking.lease_until },
             Seen::Conflict | Seen::Created | Seen::Sending(_) => return VerifyStep::Conflict,
         };
@@ -135,7 +116,6 @@ impl Command for Verify {
 }
 
 impl Verify {
-    /// Uses an attempt up.
     fn attempt(&self, state: &mut State, code: &LiveCode, at: &Judged<'_>) -> VerifyStep {
         let attempts = state.challenge.attempts + 1;
         match self.comparison {
@@ -154,7 +134,7 @@ impl Verify {
                 let repeatable = code.owner == CodeOwner::Provider { check_repeatable: true };
                 let (key, generation, option, sandbox) = (self.key, code.generation, code.option, code.sandbox);
                 let attempt = Attempt { key, generation, option, repeatable, judged: false, sandbox };
-                ask::reserve(state, attempt, self.token, false, lease, at)
+                asks(ask::reserve(state, attempt, self.token, false, lease, at))
             }
         }
     }
@@ -164,7 +144,7 @@ impl Verify {
     fn again(&self, state: &mut State, attempt: Attempt, code: &LiveCode, at: &Judged<'_>) -> VerifyStep {
         match self.comparison {
             Comparison::Ask { lease } if code.generation == attempt.generation => {
-                ask::reserve(state, attempt, self.token, true, lease, at)
+                asks(ask::reserve(state, attempt, self.token, true, lease, at))
             }
             Comparison::CannotAsk if code.generation == attempt.generation => VerifyStep::CannotAsk,
             _ => VerifyStep::Answer(fail(state, self.key, attempt.option, at)),
@@ -188,81 +168,6 @@ impl Expectation {
     }
 }
 
-/// Records the one success of a challenge, ends it, and resets the failures that it disproves.
-pub(super) fn succeed(
-    state: &mut State,
-    key: IdempotencyKey,
-    option: u8,
-    sandbox: bool,
-    evidence: Evidence,
-    at: &Judged<'_>,
-) -> Verified {
-    if !sandbox {
-        let contact = state.challenge.contact(option);
-        state.lockout_mut().reset(contact);
-    }
-    let challenge = state.challenge_mut();
-    let proof = Proof::of(challenge, option, at.time, evidence.clone());
-    let Evidence { eci, verification_id } = evidence;
-    challenge.answer(key, Reply::Matched { option, at: at.time, eci, verification_id });
-    challenge.log(at.time, EventKind::Verified, Some(option), "");
-    challenge.end(Ended::Verified);
-    Verified::Success(Box::new(proof))
-}
-
-/// Records a code that did not match, counts the failure, and ends the challenge with its last attempt.
-pub(super) fn fail(state: &mut State, key: IdempotencyKey, option: u8, at: &Judged<'_>) -> Verified {
-    let contact = state.challenge.contact(option);
-    state.lockout_mut().count(contact, at.now, at.policy);
-    let remaining = state.remaining_attempts(option, at);
-    let challenge = state.challenge_mut();
-    challenge.answer(key, Reply::NotMatched { remaining });
-    challenge.log(at.time, EventKind::NotMatched, Some(option), "");
-    let code_expires_at = challenge.live_code().map_or(at.time, |code| code.expires_at);
-    challenge.end_if_exhausted(code_expires_at);
-    Verified::NotMatched { remaining }
-}
-
-impl State {
-    /// How many more codes will be compared: the smaller of what the challenge and the lockout allow.
-    fn remaining_attempts(&self, option: u8, at: &Judged<'_>) -> u32 {
-        let challenge = &self.challenge;
-        let has_ended = challenge.open().is_none() || at.time >= challenge.expires_at();
-        if has_ended || self.locked(Some(option), at.now).is_some() {
-            return 0;
-        }
-        challenge.attempts_left().min(self.lockout.budget(challenge.contact(option), at.policy))
-    }
-}
-
-impl Proof {
-    fn of(challenge: &Challenge, option: u8, at: Timestamp, evidence: Evidence) -> Self {
-        Self {
-            account: challenge.account.clone(),
-            purpose: challenge.purpose,
-            transaction: challenge.transaction.clone(),
-            option: challenge.option_at(option).map(super::create::option_view),
-            at,
-            evidence,
-        }
-    }
-}
-
-/// A recorded answer of a verification, as it was given. `None` for the answer of another RPC.
-pub(super) fn recorded(challenge: &Challenge, reply: &Reply) -> Option<Verified> {
-    match reply {
-        Reply::Matched { option, at, eci, verification_id } => {
-            let evidence = Evidence { eci: eci.clone(), verification_id: verification_id.clone() };
-            Some(Verified::Success(Box::new(Proof::of(challenge, *option, *at, evidence))))
-        }
-        Reply::NotMatched { remaining } => Some(Verified::NotMatched { remaining: *remaining }),
-        Reply::CodeExpired => Some(Verified::Expired),
-        Reply::AttemptsExceeded => Some(Verified::AttemptsExceeded),
-        Reply::AlreadyUsed => Some(Verified::AlreadyUsed),
-        Reply::Unknown(_)
-        | Reply::Sent { .. }
-        | Reply::DestinationRejected
-        | Reply::SendFailed
-        | Reply::Declined(_) => None,
-    }
+fn asks(asked: Option<Asked>) -> VerifyStep {
+    asked.map_or(VerifyStep::NothingSent, VerifyStep::Ask)
 }

@@ -178,7 +178,7 @@ fn a_challenge_shows_its_counters_options_and_events() {
 
 #[test]
 fn a_lockout_shows_its_failures_its_lock_and_its_quotas() {
-    let clean = account(NOW, LockoutView { failures: 0, locked: None, quotas: Vec::new() });
+    let clean = account(NOW, LockoutView { failures: 0, locked: None, locked_contacts: 0, quotas: Vec::new() });
     assert_eq!(clean.outcome, "not_locked");
     let clean = clean.message;
     assert_eq!((clean.failures, clean.locked, clean.unlock_timestamp), (Some(0), Some(false), None));
@@ -186,9 +186,10 @@ fn a_lockout_shows_its_failures_its_lock_and_its_quotas() {
     let window = Window { max: 5, per: std::time::Duration::from_secs(3600) };
     let used = QuotaUsage { quota: "destination_sends", uses: 0, window };
     let locked = Some(Locked { until: None });
-    let for_good = locked_account(NOW, LockoutView { failures: 3, locked, quotas: vec![used] });
+    let for_good = locked_account(NOW, LockoutView { failures: 3, locked, locked_contacts: 2, quotas: vec![used] });
     assert_eq!(for_good.outcome, "locked");
     assert_eq!((for_good.message.locked, for_good.message.unlock_timestamp), (Some(true), None));
+    assert_eq!(for_good.message.locked_contacts, 2);
     let shown = proto::QuotaUsage {
         quota: "destination_sends".to_owned(),
         uses: Some(0),
@@ -198,6 +199,7 @@ fn a_lockout_shows_its_failures_its_lock_and_its_quotas() {
     assert_eq!(for_good.message.quotas, [shown]);
 
     let locked = Some(Locked { until: Some(LATER) });
-    let for_a_while = unlocked_account(NOW, LockoutView { failures: 3, locked, quotas: Vec::new() });
+    let for_a_while =
+        unlocked_account(NOW, LockoutView { failures: 3, locked, locked_contacts: 0, quotas: Vec::new() });
     assert_eq!(for_a_while.message.unlock_timestamp, epoch(1_481_899_960_236));
 }

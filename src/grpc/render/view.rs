@@ -35,13 +35,14 @@ pub(crate) fn challenge(now: Timestamp, view: ChallengeView) -> Rendered<proto::
 macro_rules! lockout_answer {
     ($name:ident, $message:ident) => {
         pub(crate) fn $name(now: Timestamp, view: LockoutView) -> Rendered<proto::$message> {
-            let LockoutView { failures, locked, quotas } = view;
+            let LockoutView { failures, locked, locked_contacts, quotas } = view;
             let message = proto::$message {
                 response_header: Some(header(now)),
                 failures: Some(failures.into()),
                 locked: Some(locked.is_some()),
                 unlock_timestamp: locked.and_then(|locked| locked.until).map(timestamp),
                 quotas: quotas.into_iter().map(quota_usage).collect(),
+                locked_contacts: i64::try_from(locked_contacts).unwrap_or(i64::MAX),
             };
             Rendered { message, outcome: if locked.is_some() { "locked" } else { "not_locked" } }
         }

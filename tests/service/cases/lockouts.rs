@@ -18,10 +18,12 @@ use otpd::{
 use crate::{
     fake::{FakeProvider, Judge},
     faults::When,
-    world::{
-        ACCOUNT, NUMBER, Replica, World, accepted, at_once, count, create, created, ended, is_not_matched, is_success,
-        killed_after, mailbox, phone, reach, register, start, transaction, wrong,
+    requests::{
+        ACCOUNT, NUMBER, accepted, count, create, created, is_not_matched, is_success, mailbox, phone, reach, register,
+        transaction, wrong,
     },
+    tasks::{at_once, ended, killed_after, start},
+    world::{Replica, World},
 };
 
 /// Codes of ours by SMS, and a provider's own by e-mail.

@@ -7,10 +7,10 @@ use otpd::{
     service::error::Error,
 };
 
-use crate::world::{
-    ACCOUNT, KEY_1, KEY_2, NUMBER, World, accepted, create, created, is_not_matched, is_success, of_account,
-    of_contact, register, wrong,
+use crate::requests::{
+    ACCOUNT, NUMBER, accepted, create, created, is_not_matched, is_success, of_account, of_contact, register, wrong,
 };
+use crate::world::{KEY_1, KEY_2, World};
 
 const MINUTE: Duration = Duration::from_secs(60);
 

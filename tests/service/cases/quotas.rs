@@ -13,10 +13,9 @@ use otpd::{
 
 use crate::{
     faults::When,
-    world::{
-        ACCOUNT, KEY_1, NUMBER, Replica, World, accepted, at_once, count, create, created, ended, is_success,
-        of_contact, start, transaction,
-    },
+    requests::{ACCOUNT, NUMBER, accepted, count, create, created, is_success, of_contact, transaction},
+    tasks::{at_once, ended, start},
+    world::{KEY_1, Replica, World},
 };
 
 const HOUR: Duration = Duration::from_secs(3600);

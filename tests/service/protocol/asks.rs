@@ -10,7 +10,9 @@ use otpd::{
 use crate::{
     fake::{FakeProvider, Judge},
     faults::Fault,
-    world::{ACCOUNT, Replica, World, accepted, ended, is_not_matched, is_success, start, wrong},
+    requests::{ACCOUNT, accepted, is_not_matched, is_success, wrong},
+    tasks::{ended, start},
+    world::{Replica, World},
 };
 
 const PAST_LEASE: Duration = Duration::from_secs(11);

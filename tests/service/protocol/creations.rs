@@ -10,10 +10,9 @@ use otpd::{
 
 use crate::{
     faults::When,
-    world::{
-        ACCOUNT, NUMBER, World, accepted, caller, create, created, ended, is_not_matched, is_success, register, start,
-        wrong,
-    },
+    requests::{ACCOUNT, NUMBER, accepted, caller, create, created, is_not_matched, is_success, register, wrong},
+    tasks::{ended, start},
+    world::World,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -77,8 +76,9 @@ async fn v12_a_claim_without_a_challenge_is_never_taken_over() {
 #[tokio::test(start_paused = true)]
 async fn v12_a_challenge_is_found_for_as_long_as_it_lives() {
     let world = World::new();
-    let replica = world.replica();
+    let (replica, stale) = (world.replica(), world.replica());
     replica.open("c").await;
+    assert_eq!(stale.view("c").await.account.as_str(), ACCOUNT);
     world.clock.advance(Duration::from_secs(599));
     accepted(replica.send("c", "s").await);
     world.clock.advance(24 * HOUR);
@@ -92,6 +92,18 @@ async fn v12_a_challenge_is_found_for_as_long_as_it_lives() {
     assert!(matches!(other, Err(Error::IdempotencyViolation)), "{other:?}");
     world.clock.advance(HOUR);
     created(replica.create("c", create("joe")).await);
+    assert_eq!(stale.view("c").await.account.as_str(), "joe", "what memory does not find is looked up");
+}
+
+/// A challenge that was not there a moment ago is looked up afresh.
+#[tokio::test]
+async fn not_found_is_not_remembered() {
+    let world = World::new();
+    let (one, two) = (world.replica(), world.replica());
+    let unknown = one.send("c", "s").await;
+    assert!(matches!(unknown, Err(Error::InvalidIdentifier)), "{unknown:?}");
+    two.open("c").await;
+    accepted(one.send("c", "s").await);
 }
 
 /// A registration read its account's lock, and committed after an operator had locked. That is accepted for a call that is past

@@ -11,7 +11,9 @@ use otpd::{
 use crate::{
     fake::{Deliver, FakeProvider},
     faults::{Fault, When},
-    world::{ACCOUNT, World, accepted, create, created, ended, is_not_matched, is_success, killed_when, start},
+    requests::{ACCOUNT, accepted, create, created, is_not_matched, is_success},
+    tasks::{ended, killed_when, start},
+    world::World,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);

@@ -17,7 +17,9 @@ use super::{Faults, Known, LONGEST_RUN, STEPS, Simulation};
 use crate::{
     checker::{About, Call, Operation, Told},
     entropy::Random,
-    world::{Replica, create, killed_after, mailbox, of_account, phone, reach, wrong},
+    requests::{create, mailbox, of_account, phone, reach, wrong},
+    tasks::killed_after,
+    world::Replica,
 };
 
 /// A request that may be repeated.

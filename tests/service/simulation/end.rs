@@ -7,7 +7,8 @@ use otpd::service::request::LockoutOwner;
 use super::Simulation;
 use crate::{
     checker::{Call, History, Last, Told, is_compared},
-    world::{Replica, caller, of_account, request_id},
+    requests::{caller, of_account, request_id},
+    world::Replica,
 };
 
 impl Simulation {
@@ -23,7 +24,8 @@ impl Simulation {
             operations: self.operations.lock().unwrap().clone(),
             ..History::default()
         };
-        for known in self.challenges.lock().unwrap().clone() {
+        let challenges = self.challenges.lock().unwrap().clone();
+        for known in challenges {
             let about = known.about;
             let seen = replica.otp.get_challenge(caller("get"), request_id(&about.challenge)).await;
             if let Ok(view) = seen {
