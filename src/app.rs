@@ -1,7 +1,7 @@
 //! The composition root: a configuration becomes a running service. Only [`parts`] names adapters.
 
 mod health;
-pub mod parts;
+mod parts;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -11,13 +11,14 @@ use tonic_health::server::HealthReporter;
 
 use crate::{
     config::Config,
+    grpc::server,
     lifecycle::{DrainTimeouts, Draining},
     operations,
     ports::store::Store,
     readiness::Readiness,
 };
 use health::Reported;
-use parts::{Inputs, Parts};
+use parts::Inputs;
 
 /// How long the operations server has to end its last answers.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
@@ -68,17 +69,6 @@ impl App {
     /// # Errors
     /// A listener, the keys, the store or a provider cannot be had. Nothing is left running.
     pub async fn start(config: &Config) -> Result<RunningApp, StartError> {
-        Self::start_with(config, parts::assemble).await
-    }
-
-    /// Starts everything with other parts, as tests do.
-    ///
-    /// # Errors
-    /// As [`App::start`].
-    pub async fn start_with(
-        config: &Config,
-        assemble: impl AsyncFnOnce(Inputs<'_>) -> Result<Parts, StartError>,
-    ) -> Result<RunningApp, StartError> {
         // First of all, so that a second otpd by mistake ends here and does not touch what the first one keeps.
         let (grpc, grpc_address) = listen("server.listen", config.server.listen).await?;
         let (http, operations_address) = listen("operations.listen", config.operations.listen).await?;
@@ -87,13 +77,14 @@ impl App {
         let (work, tasks) = (TaskTracker::new(), TaskTracker::new());
         let (stop_grpc, stop_operations) = (CancellationToken::new(), CancellationToken::new());
 
-        let parts = assemble(Inputs { config, health, work: work.clone() }).await?;
+        let parts = parts::assemble(Inputs { config, health, work: work.clone() }).await?;
 
         let (following, store) = (Arc::clone(&readiness), Arc::clone(&parts.store));
         tasks.spawn(async move { following.follow(&*store).await });
         let router = operations::router(readiness.subscribe(), parts.metrics);
         let operations = tasks.spawn(operations::serve(http, router, stop_operations.clone()));
-        let serving = (parts.serve)(grpc, stop_grpc.clone());
+        let stopped = stop_grpc.clone().cancelled_owned();
+        let serving = server::serve(parts.grpc, parts.backend, parts.health, grpc, stopped);
         let grpc = tasks.spawn(async move {
             if let Err(cause) = serving.await {
                 tracing::error!(%cause, "the gRPC server failed");
@@ -151,11 +142,6 @@ impl RunningApp {
     /// Where probes are answered.
     pub fn operations_address(&self) -> SocketAddr {
         self.operations_address
-    }
-
-    /// Whether it should get calls.
-    pub fn readiness(&self) -> &Readiness {
-        &self.readiness
     }
 
     /// Runs until asked to stop, and then stops everything in order.

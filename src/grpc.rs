@@ -4,8 +4,6 @@
 //! then the generated code, then `otp` or `admin`: parse, one use case in a tracked task, render. `status` is the only
 //! place that makes a status.
 
-pub mod server;
-
 mod admin;
 mod call;
 mod call_layer;
@@ -18,6 +16,7 @@ mod parse;
 mod redacted;
 mod render;
 mod rewrite;
+pub(crate) mod server;
 mod shed;
 mod status;
 

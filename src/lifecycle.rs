@@ -26,7 +26,7 @@ use crate::{
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The signals that end the process, and SIGHUP, which does not: a terminal that closes must not end a server.
-pub struct Signals {
+pub(crate) struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
@@ -37,13 +37,13 @@ impl Signals {
     ///
     /// # Errors
     /// The operating system refuses.
-    pub fn install() -> io::Result<Self> {
+    pub(crate) fn install() -> io::Result<Self> {
         let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         Ok(Self { terminate, interrupt, hang_up: signal(SignalKind::hangup())? })
     }
 
     /// Waits for the next signal that ends the process, and gives its name.
-    pub async fn next(&mut self) -> &'static str {
+    pub(crate) async fn next(&mut self) -> &'static str {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return "SIGTERM",
@@ -56,30 +56,30 @@ impl Signals {
 
 /// How long each step may take: the settings of these names in `[server]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DrainTimeouts {
+pub(crate) struct DrainTimeouts {
     /// Serving on after health has turned.
-    pub drain_delay: Duration,
+    pub(crate) drain_delay: Duration,
     /// Ending calls and their work.
-    pub drain_timeout: Duration,
+    pub(crate) drain_timeout: Duration,
 }
 
 /// What has to be stopped.
-pub struct Draining<'a> {
+pub(crate) struct Draining<'a> {
     /// Tells that no new calls are wanted.
-    pub readiness: &'a Readiness,
+    pub(crate) readiness: &'a Readiness,
     /// Stops the gRPC server.
-    pub stop_grpc: &'a CancellationToken,
+    pub(crate) stop_grpc: &'a CancellationToken,
     /// The gRPC server, unless it has ended by itself. It ends when its connections have, without a limit of its own.
-    pub grpc: Option<JoinHandle<()>>,
+    pub(crate) grpc: Option<JoinHandle<()>>,
     /// The work that calls leave behind.
-    pub work: &'a TaskTracker,
+    pub(crate) work: &'a TaskTracker,
     /// The store.
-    pub store: &'a dyn Store,
+    pub(crate) store: &'a dyn Store,
 }
 
 impl Draining<'_> {
     /// Stops everything in order. Takes no longer than the two limits and the closing of the store.
-    pub async fn run(mut self, DrainTimeouts { drain_delay, drain_timeout }: DrainTimeouts) {
+    pub(crate) async fn run(mut self, DrainTimeouts { drain_delay, drain_timeout }: DrainTimeouts) {
         self.readiness.drain().await;
         // After a server that has ended by itself there is no caller to wait for.
         if self.grpc.is_some() {

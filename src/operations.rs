@@ -18,7 +18,7 @@ use crate::{metrics::Metrics, readiness::ServingState};
 use connections::Connections;
 
 /// What is served.
-pub fn router(state: watch::Receiver<ServingState>, metrics: Arc<Metrics>) -> Router {
+pub(crate) fn router(state: watch::Receiver<ServingState>, metrics: Arc<Metrics>) -> Router {
     Router::new()
         .route("/livez", get(async || "alive\n"))
         .route("/readyz", get(async move || ready(*state.borrow())))
@@ -38,7 +38,7 @@ fn scrape(metrics: &Metrics) -> Result<Response, StatusCode> {
 }
 
 /// Serves until `stop`, then lets answers on their way end.
-pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
+pub(crate) async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
     let serving = axum::serve(Connections::of(listener), router);
     let served = serving.with_graceful_shutdown(async move { stop.cancelled().await }).await;
     if let Err(error) = served {

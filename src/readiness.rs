@@ -14,10 +14,10 @@ use tokio::{
 use crate::ports::{clock::Deadline, store::Store};
 
 /// The services whose health follows the store.
-pub const SERVICES: [&str; 2] = ["otp.v1.OtpService", "otp.v1.OtpAdminService"];
+pub(crate) const SERVICES: [&str; 2] = ["otp.v1.OtpService", "otp.v1.OtpAdminService"];
 
 /// The process in health checks.
-pub const PROCESS: &str = "";
+pub(crate) const PROCESS: &str = "";
 
 /// How often the store is asked, and how long it may take.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -28,7 +28,7 @@ const MAX_TROUBLE: Duration = Duration::from_secs(5);
 
 /// Whether otpd should get calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ServingState {
+pub(crate) enum ServingState {
     /// The store has not answered yet.
     Starting,
     /// Yes.
@@ -41,7 +41,7 @@ pub enum ServingState {
 
 impl ServingState {
     /// One word for probes.
-    pub fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Starting => "starting",
             Self::Serving => "serving",
@@ -53,7 +53,7 @@ impl ServingState {
 
 /// Where health checks get their answers from.
 #[async_trait]
-pub trait Health: Send + Sync {
+pub(crate) trait Health: Send + Sync {
     /// From now on the service serves, or does not.
     async fn set(&self, service: &'static str, serving: bool);
 
@@ -62,7 +62,7 @@ pub trait Health: Send + Sync {
 }
 
 /// Holds the state and tells it.
-pub struct Readiness {
+pub(crate) struct Readiness {
     state: watch::Sender<ServingState>,
     health: Box<dyn Health>,
     /// Health statuses are set one after the other: whole changes must not interleave.
@@ -71,7 +71,7 @@ pub struct Readiness {
 
 impl Readiness {
     /// Begins as [`ServingState::Starting`].
-    pub async fn new(health: impl Health + 'static) -> Self {
+    pub(crate) async fn new(health: impl Health + 'static) -> Self {
         let health = Box::new(health);
         let readiness = Self { state: watch::Sender::new(ServingState::Starting), health, change: Mutex::new(()) };
         readiness.report(ServingState::Starting).await;
@@ -79,25 +79,25 @@ impl Readiness {
     }
 
     /// Follows the state.
-    pub fn subscribe(&self) -> watch::Receiver<ServingState> {
+    pub(crate) fn subscribe(&self) -> watch::Receiver<ServingState> {
         self.state.subscribe()
     }
 
     /// From now on, and for good, no new calls are wanted.
-    pub async fn drain(&self) {
+    pub(crate) async fn drain(&self) {
         self.enter(ServingState::Draining).await;
     }
 
     /// Ends the streams of those who watch health: they stay open for as long as a client lives, and a server that lets
     /// all calls end would wait for them.
-    pub async fn end_watches(&self) {
+    pub(crate) async fn end_watches(&self) {
         for service in SERVICES.into_iter().chain([PROCESS]) {
             self.health.end(service).await;
         }
     }
 
     /// Asks the store again and again. Ends with the drain.
-    pub async fn follow(&self, store: &dyn Store) {
+    pub(crate) async fn follow(&self, store: &dyn Store) {
         let mut draining = self.subscribe();
         tokio::select! {
             _ = draining.wait_for(|state| *state == ServingState::Draining) => {}

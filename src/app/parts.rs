@@ -1,9 +1,8 @@
 //! Which adapters a configuration means.
 
-use std::{collections::BTreeMap, future::Future, path::Path, pin::Pin, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
-use tokio::net::TcpListener;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::task::TaskTracker;
 use tonic_health::{
     pb::health_server::HealthServer,
     server::{HealthReporter, HealthService},
@@ -13,7 +12,7 @@ use super::{Cause, StartError};
 use crate::{
     config::{Config, Keys, Sandboxes},
     domain::route::Scope,
-    grpc::server::{self, Backend, GrpcSettings},
+    grpc::server::{Backend, GrpcSettings},
     keys::{generate, ring::KeyRing},
     metrics::Metrics,
     ports::{
@@ -29,36 +28,32 @@ use crate::{
 };
 
 /// What parts are made from.
-pub struct Inputs<'a> {
+pub(crate) struct Inputs<'a> {
     /// The settings.
-    pub config: &'a Config,
+    pub(crate) config: &'a Config,
     /// What the health service answers.
-    pub health: HealthReporter,
+    pub(crate) health: HealthReporter,
     /// Tracks what calls leave behind: the process ends after it.
-    pub work: TaskTracker,
+    pub(crate) work: TaskTracker,
 }
 
-/// Serves gRPC on a listener until the token is cancelled and all calls have ended.
-pub type Serve = Box<dyn FnOnce(TcpListener, CancellationToken) -> Serving + Send>;
-
-/// A server that runs.
-pub type Serving = Pin<Box<dyn Future<Output = Result<(), Cause>> + Send>>;
-
 /// What runs.
-pub struct Parts {
+pub(crate) struct Parts {
     /// Where state lives.
-    pub store: Arc<dyn Store>,
-    /// The gRPC server.
-    pub serve: Serve,
+    pub(crate) store: Arc<dyn Store>,
+    /// What the gRPC server works with, and within which bounds.
+    pub(crate) backend: Backend,
+    pub(crate) grpc: GrpcSettings,
+    pub(crate) health: HealthServer<HealthService>,
     /// What the operations server shows of calls.
-    pub metrics: Arc<Metrics>,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 /// The parts that the configuration means.
 ///
 /// # Errors
 /// The keys, the store or a provider cannot be had.
-pub async fn assemble(inputs: Inputs<'_>) -> Result<Parts, StartError> {
+pub(crate) async fn assemble(inputs: Inputs<'_>) -> Result<Parts, StartError> {
     let config = inputs.config;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
@@ -81,14 +76,8 @@ pub async fn assemble(inputs: Inputs<'_>) -> Result<Parts, StartError> {
     };
     let otp = Arc::new(Otp::new(ports, config.tenants.clone()));
     let backend = Backend { otp, clock, observer: metrics.clone(), tasks: inputs.work };
-    let settings = grpc_settings(config);
     let health = HealthServer::new(HealthService::from_health_reporter(inputs.health));
-    let serve: Serve = Box::new(move |listener, stop| {
-        Box::pin(async move {
-            server::serve(settings, backend, health, listener, stop.cancelled_owned()).await.map_err(Cause::from)
-        })
-    });
-    Ok(Parts { store, serve, metrics })
+    Ok(Parts { store, backend, grpc: grpc_settings(config), health, metrics })
 }
 
 async fn open_store(config: &Config, url: StoreUrl, clock: Arc<dyn Clock>) -> Result<Arc<dyn Store>, StartError> {

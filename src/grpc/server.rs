@@ -37,38 +37,38 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The bounds of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct GrpcSettings {
+pub(crate) struct GrpcSettings {
     /// How many calls are worked on at once; more are shed. A cancel has as many permits of its own.
-    pub max_in_flight: usize,
+    pub(crate) max_in_flight: usize,
     /// How many connections are open at once. One more replaces one that has never made a call, or is refused.
-    pub max_connections: usize,
+    pub(crate) max_connections: usize,
     /// How long a call may take at most, whatever its `grpc-timeout`.
-    pub request_timeout: Duration,
+    pub(crate) request_timeout: Duration,
     /// How far `request_timestamp` may be from the clock; `None`: any.
-    pub max_timestamp_skew: Option<Duration>,
+    pub(crate) max_timestamp_skew: Option<Duration>,
     /// When a connection is told to go away once its calls have ended, so that callers find new replicas; `None`:
     /// never. Best jittered by the process, so that replicas started together do not lose their connections together.
-    pub max_connection_age: Option<Duration>,
+    pub(crate) max_connection_age: Option<Duration>,
     /// Whether reflection is served, v1 and v1alpha.
-    pub reflection: bool,
+    pub(crate) reflection: bool,
 }
 
 /// What the server works with.
 #[derive(Clone)]
-pub struct Backend {
+pub(crate) struct Backend {
     /// The use cases.
-    pub otp: Arc<Otp>,
+    pub(crate) otp: Arc<Otp>,
     /// The time of day.
-    pub clock: Arc<dyn Clock>,
+    pub(crate) clock: Arc<dyn Clock>,
     /// Sees every call at its end.
-    pub observer: Arc<dyn CallObserver>,
+    pub(crate) observer: Arc<dyn CallObserver>,
     /// Runs the use cases. Work may go on in it after `serve` has returned: close it and wait for it then.
-    pub tasks: TaskTracker,
+    pub(crate) tasks: TaskTracker,
 }
 
 /// The server could not start or died.
 #[derive(Debug, thiserror::Error)]
-pub enum ServeError {
+pub(crate) enum ServeError {
     /// The compiled contract cannot be served by reflection.
     #[error("reflection: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -83,7 +83,7 @@ pub enum ServeError {
 ///
 /// # Errors
 /// The server cannot start or died.
-pub async fn serve<H: Health>(
+pub(crate) async fn serve<H: Health>(
     settings: GrpcSettings,
     backend: Backend,
     health: HealthServer<H>,
