@@ -30,10 +30,10 @@ use otpd::{
 const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 const NAME: Name = Name([1; 16]);
 const PARTITION: Partition = Partition([2; 16]);
-const TOKEN: Token = Token([3; 12]);
+const TOKEN: Token = Token([3; 8]);
 
 fn key(id: u8) -> IdempotencyKey {
-    IdempotencyKey { id: Tag([id; 16]), fingerprint: Fingerprint([id; 16]) }
+    IdempotencyKey { id: Tag([id; 8]), fingerprint: Fingerprint([id; 8]) }
 }
 
 /// A challenge with one option and one code sent, beside an untouched lockout.

@@ -27,9 +27,10 @@ impl Prf {
         mac.finalize().into_bytes().into()
     }
 
-    fn tag(&self, input: &[u8]) -> [u8; 16] {
+    /// The first bytes of the output, up to 32.
+    fn tag<const LENGTH: usize>(&self, input: &[u8]) -> [u8; LENGTH] {
         let output = self.output(input);
-        let mut tag = [0; 16];
+        let mut tag = [0; LENGTH];
         tag.iter_mut().zip(output).for_each(|(to, from)| *to = from);
         tag
     }

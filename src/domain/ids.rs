@@ -93,18 +93,20 @@ impl fmt::Debug for AccountId {
     }
 }
 
-/// A keyed hash of a request id, as records keep it: of one size, and telling nothing.
+/// A keyed hash of a request id, as records keep it: of one size, and telling nothing. Only compared within one challenge or
+/// lockout, so that 64 bits are enough.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Tag(pub [u8; 16]);
+pub struct Tag(pub [u8; 8]);
 
 /// A keyed hash of a contact, by which a lockout tells the failures of one from those of another. Only compared within one
 /// lockout, so that 64 bits are enough.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Contact(pub [u8; 8]);
 
-/// A keyed MAC over the canonical encoding of a request, as records keep it to tell a repetition from other content.
+/// A keyed MAC over the canonical encoding of a request, as records keep it to tell a repetition from other content: 64 bits,
+/// of which a caller has one try for each request id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Fingerprint(pub [u8; 16]);
+pub struct Fingerprint(pub [u8; 8]);
 
 /// A request as the rules see it: the same key means the same request, one id with two fingerprints is a mistake of the
 /// caller's.
@@ -116,9 +118,9 @@ pub struct IdempotencyKey {
 }
 
 /// Random, of one reservation: its worker recognises it by nothing else. Also names the uses of quotas that the
-/// reservation acquired.
+/// reservation acquired. 64 bits tell the reservations of one challenge apart, and the uses of one quota.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Token(pub [u8; 12]);
+pub struct Token(pub [u8; 8]);
 
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

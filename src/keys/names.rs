@@ -30,13 +30,10 @@ impl KeyRing {
     /// The contact behind an option. Of contacts on file otpd knows no more than the channel.
     pub fn contact(&self, tenant: &Tenant, channel: Channel, destination: &Destination) -> Contact {
         let start = Canonical::new("contact of a lockout").text(tenant.as_str());
-        let hash = self.hash(match destination.canonical() {
+        Contact(self.hash(match destination.canonical() {
             Some(canonical) => start.text(&canonical),
             None => start.text("on file").text(channel.name()),
-        });
-        let mut contact = Contact([0; 8]);
-        contact.0.iter_mut().zip(hash).for_each(|(to, from)| *to = from);
-        contact
+        }))
     }
 
     /// The name of a quota.
@@ -52,9 +49,7 @@ impl KeyRing {
     /// Names the uses of quotas by a creation: the same for each repetition of one CreateChallenge, and for no other.
     pub fn creation_use(&self, challenge: Name, partition: Partition, fingerprint: Fingerprint) -> Token {
         let input = Canonical::new("creation use").bytes(&challenge.0).bytes(&partition.0).bytes(&fingerprint.0);
-        let mut token = Token([0; 12]);
-        token.0.iter_mut().zip(self.hash(input)).for_each(|(to, from)| *to = from);
-        token
+        Token(self.hash(input))
     }
 
     /// A request as a challenge remembers it.
@@ -90,7 +85,7 @@ impl KeyRing {
         OptionId::made(text)
     }
 
-    fn hash(&self, input: Canonical) -> [u8; 16] {
+    fn hash<const LENGTH: usize>(&self, input: Canonical) -> [u8; LENGTH] {
         self.names().tag(&input.finish())
     }
 }

@@ -41,7 +41,7 @@ impl Records {
     }
 
     pub(super) fn token(&self) -> Result<Token, Error> {
-        let mut token = Token([0; 12]);
+        let mut token = Token([0; 8]);
         self.entropy.fill(&mut token.0)?;
         Ok(token)
     }

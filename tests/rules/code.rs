@@ -28,7 +28,7 @@ fn challenge(nonce: u8, transaction: Option<Transaction>) -> Challenge {
         contact: Contact([0; 8]),
     });
     let new = NewChallenge {
-        creation: IdempotencyKey { id: Tag([0; 16]), fingerprint: Fingerprint([0; 16]) },
+        creation: IdempotencyKey { id: Tag([0; 8]), fingerprint: Fingerprint([0; 8]) },
         account: AccountId::parse("jane").expect("account"),
         purpose: Purpose::Transaction,
         transaction,

@@ -140,7 +140,7 @@ fn variants_keep_their_numbers() {
 }
 
 fn some_key(index: usize) -> IdempotencyKey {
-    IdempotencyKey { id: Tag(u128::try_from(index).unwrap().to_le_bytes()), fingerprint: Fingerprint([0xff; 16]) }
+    IdempotencyKey { id: Tag(u64::try_from(index).unwrap().to_le_bytes()), fingerprint: Fingerprint([0xff; 8]) }
 }
 
 fn attempt(index: usize) -> Attempt {
@@ -182,12 +182,12 @@ fn largest_open() -> Open {
         code: Some(largest_code()),
         asking: Some(Asking {
             attempt: attempt(201),
-            token: Token([0xff; 12]),
+            token: Token([0xff; 8]),
             number: u32::MAX,
             lease_until: MOST,
             repeated: true,
         }),
-        uses: vec![SendUse { token: Token([0xff; 12]), option: 9 }; 100],
+        uses: vec![SendUse { token: Token([0xff; 8]), option: 9 }; 100],
     }
 }
 
@@ -238,7 +238,7 @@ fn largest() -> Challenge {
         phase: Phase::Open(largest_open()),
         sending: Some(Sending {
             key: some_key(202),
-            token: Token([0xff; 12]),
+            token: Token([0xff; 8]),
             number: u32::MAX,
             option: 9,
             lease_until: MOST,

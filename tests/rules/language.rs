@@ -246,7 +246,7 @@ pub(crate) fn kept(challenge: &Challenge) -> String {
     format!("{known} known {} {secrets} answers={}{sending}", masks.join(","), answers.join(","))
 }
 
-fn name(id: [u8; 16], reply: &Reply) -> String {
+fn name(id: [u8; 8], reply: &Reply) -> String {
     let name = String::from_utf8_lossy(&id).trim_end_matches('\0').to_owned();
     let kind = match reply {
         Reply::Unknown(_) => "?",

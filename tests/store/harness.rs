@@ -90,9 +90,7 @@ fn numbered(n: u64) -> [u8; 16] {
 }
 
 pub(crate) fn token(n: u64) -> Token {
-    let mut bytes = [0xB6; 12];
-    bytes[..8].copy_from_slice(&n.to_be_bytes());
-    Token(bytes)
+    Token(n.to_be_bytes())
 }
 
 /// A record whose version and content both say `n`. Its bytes are no text.

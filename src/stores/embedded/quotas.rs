@@ -203,7 +203,7 @@ mod tests {
     }
 
     fn token(n: u8) -> Token {
-        Token([n; 12])
+        Token([n; 8])
     }
 
     #[test]
@@ -244,11 +244,7 @@ mod tests {
     fn the_newest_uses_are_kept() {
         let mut quotas = QuotaIndex::default();
         let wide = [Window { max: u32::MAX, per: SECOND }];
-        let name = |n: usize| {
-            let mut name = [0; 12];
-            name.iter_mut().zip(n.to_be_bytes()).for_each(|(to, from)| *to = from);
-            Token(name)
-        };
+        let name = |n: usize| Token(u64::try_from(n).unwrap().to_be_bytes());
         for n in 0..USES_MAX {
             assert_eq!(quotas.acquire(QUOTA, name(n), &wide, at(5_000), at(5_000)).removed, []);
         }

@@ -10,9 +10,9 @@ use crate::ports::store::{Name, Partition};
 /// What [`check`](crate::ports::store::Store::check) writes.
 pub(super) const CHECK: &str = "otp:check";
 
-/// How many bytes of a record's name its key holds. Few records share a partition, and their names are keyed hashes: 96 bits
+/// How many bytes of a record's name its key holds. Few records share a partition, and their names are keyed hashes: 64 bits
 /// tell them apart, and every byte of a key is kept once a challenge.
-const RECORD_NAME_LENGTH: usize = 12;
+const RECORD_NAME_LENGTH: usize = 8;
 
 /// A key. It is written into a command as it is formatted, without a string of its own.
 #[derive(Clone, Copy)]
@@ -54,7 +54,7 @@ impl fmt::Display for RecordText {
         if self.0 == Name::LOCKOUT {
             return f.write_str("l");
         }
-        let [name @ .., _, _, _, _] = &self.0.0;
+        let [name @ .., _, _, _, _, _, _, _, _] = &self.0.0;
         let name: &[u8; RECORD_NAME_LENGTH] = name;
         text(name).fmt(f)
     }
@@ -89,7 +89,7 @@ mod tests {
         let name = Name([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
         for (key, expected) in [
             (RedisKey::Record(PARTITION, Name::LOCKOUT), "otp:{-_v7-_v7-_v7-_v7-_v7-w}:l"),
-            (RedisKey::Record(PARTITION, name), "otp:{-_v7-_v7-_v7-_v7-_v7-w}:AAECAwQFBgcICQoL"),
+            (RedisKey::Record(PARTITION, name), "otp:{-_v7-_v7-_v7-_v7-_v7-w}:AAECAwQFBgc"),
             (RedisKey::Index(name), "otp:i:AAECAwQFBgcICQoLDA0ODw"),
             (RedisKey::Quota(Name([0; 16])), "otp:q:AAAAAAAAAAAAAAAAAAAAAA"),
         ] {
