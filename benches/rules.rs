@@ -29,7 +29,7 @@ use otpd::{
 
 const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 const NAME: Name = Name([1; 16]);
-const PARTITION: Partition = Partition([2; 16]);
+const PARTITION: Partition = Partition([2; 15]);
 const TOKEN: Token = Token([3; 8]);
 
 fn key(id: u8) -> IdempotencyKey {

@@ -126,7 +126,7 @@ fn histogram() -> Histogram<u64> {
 fn partition(lane: u64, n: u64) -> Partition {
     // Spread like the keyed hashes that names are.
     let spread = (lane * PARTITIONS + n).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    let mut bytes = [0; 16];
+    let mut bytes = [0; 15];
     bytes.iter_mut().zip(spread.to_be_bytes().into_iter().cycle()).for_each(|(to, from)| *to = from);
     Partition(bytes)
 }

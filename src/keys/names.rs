@@ -62,7 +62,7 @@ impl KeyRing {
         self.key_within(&partition.0, request, content)
     }
 
-    fn key_within(&self, scope: &[u8; 16], request: &RequestId, content: Canonical) -> IdempotencyKey {
+    fn key_within(&self, scope: &[u8], request: &RequestId, content: Canonical) -> IdempotencyKey {
         let id = Canonical::new("request id").bytes(scope).text(request.as_str());
         IdempotencyKey {
             id: Tag(self.requests().tag(&id.finish())),

@@ -172,7 +172,7 @@ mod tests {
     use super::*;
     use crate::ports::entropy::SystemEntropy;
 
-    const PARTITION: Partition = Partition([1; 16]);
+    const PARTITION: Partition = Partition([1; 15]);
     const NAME: Name = Name([2; 16]);
 
     fn numbered(keys: &[(u32, u8)]) -> KeyRing {
@@ -214,7 +214,7 @@ mod tests {
         let sealed = seal(&ring);
         assert_eq!(ring.open_record(PARTITION, NAME, &sealed).expect("opened"), b"record");
         for (partition, name) in
-            [(Partition([3; 16]), NAME), (PARTITION, Name([3; 16])), (Partition(NAME.0), Name(PARTITION.0))]
+            [(Partition([3; 15]), NAME), (PARTITION, Name([3; 16])), (Partition([2; 15]), Name([1; 16]))]
         {
             assert!(matches!(ring.open_record(partition, name, &sealed), Err(SealError::Damaged)));
         }

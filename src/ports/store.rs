@@ -19,9 +19,10 @@ use super::clock::Deadline;
 use crate::domain::{ids::Token, quota::Window, time::Timestamp};
 
 /// Names a partition: the records of one lockout and of its challenges, which change together. A keyed hash, which tells a
-/// reader of the store nothing.
+/// reader of the store nothing. 120 bits are 20 characters of base 64, which every key of the partition and every index entry
+/// holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Partition(pub [u8; 16]);
+pub struct Partition(pub [u8; 15]);
 
 /// Names a record within its partition, an index entry, or a quota. A keyed hash, which tells a reader of the store nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -81,15 +81,15 @@ argument!(RedisKey, PartitionText, RecordText);
 mod tests {
     use super::*;
 
-    const PARTITION: Partition = Partition([0xFB; 16]);
+    const PARTITION: Partition = Partition([0xFB; 15]);
 
     /// Replicas of two releases share the keys, so they never change.
     #[test]
     fn keys_are_pinned() {
         let name = Name([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
         for (key, expected) in [
-            (RedisKey::Record(PARTITION, Name::LOCKOUT), "otp:{-_v7-_v7-_v7-_v7-_v7-w}:l"),
-            (RedisKey::Record(PARTITION, name), "otp:{-_v7-_v7-_v7-_v7-_v7-w}:AAECAwQFBgc"),
+            (RedisKey::Record(PARTITION, Name::LOCKOUT), "otp:{-_v7-_v7-_v7-_v7-_v7}:l"),
+            (RedisKey::Record(PARTITION, name), "otp:{-_v7-_v7-_v7-_v7-_v7}:AAECAwQFBgc"),
             (RedisKey::Index(name), "otp:i:AAECAwQFBgcICQoLDA0ODw"),
             (RedisKey::Quota(Name([0; 16])), "otp:q:AAAAAAAAAAAAAAAAAAAAAA"),
         ] {
