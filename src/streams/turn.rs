@@ -126,6 +126,12 @@ mod tests {
             atomic::{AtomicUsize, Ordering},
         },
         task::{Wake, Waker},
+        time::Duration,
+    };
+
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt, duplex},
+        time::timeout,
     };
 
     use super::*;
@@ -227,5 +233,38 @@ mod tests {
             assert_eq!(stream.stream.writes.concat().len(), taken * block.len());
             assert!(stream.buffer.capacity() <= KEPT_WHEN_IDLE);
         });
+    }
+
+    struct Always;
+
+    impl Busy for Always {
+        fn is_busy(&self) -> bool {
+            true
+        }
+    }
+
+    /// The reader takes less than a write brings, so that every way through the buffer is taken.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn nothing_is_lost_or_left_behind_when_the_reader_is_slow() {
+        const WRITES: usize = 2_000;
+        let (ours, mut theirs) = duplex(1_000);
+        let mut stream = TurnStream::new(ours, Always);
+        let block: Vec<u8> = (0..=u8::MAX).cycle().take(MAX_BUFFERED / 2).collect();
+        let lengths = || (0..WRITES).map(|write| 1 + write * 37 % 3_000);
+        let writing = async {
+            for length in lengths() {
+                stream.write_all(&block[..length]).await.unwrap();
+                stream.flush().await.unwrap();
+                assert!(stream.buffer.is_empty());
+            }
+        };
+        let reading = async {
+            let mut seen = vec![0; block.len()];
+            for length in lengths() {
+                theirs.read_exact(&mut seen[..length]).await.unwrap();
+                assert_eq!(seen[..length], block[..length]);
+            }
+        };
+        timeout(Duration::from_secs(60), async { tokio::join!(writing, reading) }).await.unwrap();
     }
 }
