@@ -8,7 +8,7 @@ use super::{
     quotas::Quotas,
     request::{Caller, VerifyOtp},
     route::Routes,
-    states::{ChallengeRef, Changed, States},
+    states::{ChallengeRef, States},
     timing::{FINISH, GRACE, LEASE_MARGIN, RETRY_AFTER, provider_deadline, within_lease},
 };
 use crate::{
@@ -69,14 +69,14 @@ impl Asks {
         &self,
         caller: &Caller,
         target: &ChallengeRef,
-        reserved: Changed<Verify>,
+        challenge: &Challenge,
+        verify: &Verify,
         asked: &Asked,
         request: &VerifyOtp,
     ) -> Result<Verified, Error> {
-        let Changed { after, command: verify, .. } = reserved;
-        let lease_until = after.challenge.asking().map_or(Timestamp::default(), |asking| asking.lease_until);
+        let lease_until = challenge.asking().map_or(Timestamp::default(), |asking| asking.lease_until);
         let deadline = within_lease(provider_deadline(caller), lease_until, self.states.now());
-        let check = self.check(target, &after.challenge, asked, &verify, request);
+        let check = self.check(target, challenge, asked, verify, request);
         let checked = match (self.routes.named(&asked.provider), check, deadline) {
             (Some(provider), Some(check), Some(deadline)) => ask_provider(provider.as_ref(), check, deadline).await,
             (_, _, None) => Checked::Failed(Failure::Unavailable { retry_after: None }),

@@ -203,7 +203,7 @@ impl Otp {
         })
     }
 
-    fn creation_uses(&self, creation: &Creation<'_>, challenge: &Challenge) -> Uses {
+    fn creation_uses<'a>(&self, creation: &Creation<'a>, challenge: &Challenge) -> Uses<'a> {
         let Creation { target, key, partition, request, policy, .. } = creation;
         let is_sandboxed = |reach: &Reach| self.routes.is_sandboxed(&target.tenant, &reach.destination);
         let policy = if request.destinations.iter().all(is_sandboxed) { &NO_QUOTAS } else { &policy.quotas };

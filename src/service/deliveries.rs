@@ -6,7 +6,7 @@ use super::{
     asks::error_of,
     context::{CallContext, challenge_context, upstream_id},
     error::Error,
-    quotas::{Quotas, Uses},
+    quotas::Quotas,
     request::Caller,
     route::{Route, Routes},
     states::{ChallengeRef, States},
@@ -26,6 +26,7 @@ use crate::{
     ports::{
         clock::Deadline,
         provider::{ChallengeContext, Delivered, Delivery, Failure, Message, Provider, Receipt, RequestError},
+        store::Name,
     },
     secret::Secret,
 };
@@ -54,7 +55,7 @@ pub(super) struct Reservation {
     pub(super) reserved: Reserved,
     pub(super) challenge: Arc<Challenge>,
     pub(super) route: Route,
-    pub(super) uses: Uses,
+    pub(super) uses: Vec<(Name, Token)>,
 }
 
 /// What became of a send over its route.

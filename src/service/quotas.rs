@@ -20,24 +20,18 @@ use crate::{
     },
 };
 
-/// The quotas that one send or creation uses: at most three.
-#[derive(Clone, Debug)]
-pub(super) struct Uses {
+/// The quotas that one send or creation uses, at most three, with their windows.
+#[derive(Debug)]
+pub(super) struct Uses<'a> {
     token: Token,
-    limited: Vec<Limited>,
-}
-
-#[derive(Clone, Debug)]
-struct Limited {
-    quota: Name,
-    windows: Vec<Window>,
+    limited: Vec<(Name, &'a [Window])>,
 }
 
 /// What came of acquiring all quotas of a send or a creation.
 #[derive(Debug)]
 pub(super) enum Acquisition {
     /// All have room. Lists what counts by this call, and did not count before.
-    Acquired(Uses),
+    Acquired(Vec<(Name, Token)>),
     /// One is full, and what this call had acquired is refunded.
     Refused,
 }
@@ -64,56 +58,55 @@ impl Quotas {
     }
 
     /// What a send to a destination uses. The token of its reservation names the uses.
-    pub(super) fn of_send(
+    pub(super) fn of_send<'a>(
         &self,
         tenant: &Tenant,
-        policy: &QuotaPolicy,
+        policy: &'a QuotaPolicy,
         challenge: &Challenge,
         destination: &Destination,
         token: Token,
-    ) -> Uses {
+    ) -> Uses<'a> {
         let canonical = destination.canonical();
         let destination = canonical.as_deref().map(QuotaKind::DestinationSends);
         let others = [QuotaKind::AccountSends(&challenge.account), QuotaKind::TenantSends];
         self.uses(tenant, policy, token, destination.into_iter().chain(others))
     }
 
-    pub(super) fn of_creation(
+    pub(super) fn of_creation<'a>(
         &self,
         tenant: &Tenant,
-        policy: &QuotaPolicy,
+        policy: &'a QuotaPolicy,
         challenge: &Challenge,
         token: Token,
-    ) -> Uses {
+    ) -> Uses<'a> {
         let kinds = [QuotaKind::AccountCreations(&challenge.account), QuotaKind::TenantCreations];
         self.uses(tenant, policy, token, kinds.into_iter())
     }
 
-    fn uses<'a>(
+    fn uses<'a, 'k>(
         &self,
         tenant: &Tenant,
-        policy: &QuotaPolicy,
+        policy: &'a QuotaPolicy,
         token: Token,
-        kinds: impl Iterator<Item = QuotaKind<'a>>,
-    ) -> Uses {
+        kinds: impl Iterator<Item = QuotaKind<'k>>,
+    ) -> Uses<'a> {
         let limited = kinds.filter_map(|kind| {
             let windows = policy.windows(kind);
-            let quota = || self.keys.quota_name(tenant, kind);
-            (!windows.is_empty()).then(|| Limited { quota: quota(), windows: windows.to_owned() })
+            (!windows.is_empty()).then(|| (self.keys.quota_name(tenant, kind), windows))
         });
         Uses { token, limited: limited.collect() }
     }
 
     /// Acquires all, in one trip. Where one refuses, what this call acquired is refunded; where the store did not answer, it
     /// is not known what counts, and all of it stays.
-    pub(super) async fn acquire(&self, uses: &Uses, deadline: Deadline) -> Result<Acquisition, Error> {
+    pub(super) async fn acquire(&self, uses: &Uses<'_>, deadline: Deadline) -> Result<Acquisition, Error> {
         let mut limited = uses.limited.iter();
         let mut next = || self.acquire_one(limited.next(), uses.token, deadline);
         let (first, second, third) = tokio::join!(next(), next(), next());
         let answers = [first?, second?, third?];
         let acquired = uses.limited.iter().zip(&answers);
-        let acquired = acquired.filter(|(_, answer)| **answer == Acquired::Now).map(|(limited, _)| limited.clone());
-        let by_this_call = Uses { token: uses.token, limited: acquired.collect() };
+        let acquired = acquired.filter(|(_, answer)| **answer == Acquired::Now);
+        let by_this_call = acquired.map(|((quota, _), _)| (*quota, uses.token)).collect();
         if answers.contains(&Acquired::Refused) {
             self.refund(by_this_call).await;
             return Ok(Acquisition::Refused);
@@ -123,22 +116,21 @@ impl Quotas {
 
     async fn acquire_one(
         &self,
-        limited: Option<&Limited>,
+        limited: Option<&(Name, &[Window])>,
         token: Token,
         deadline: Deadline,
     ) -> Result<Acquired, StoreError> {
-        let Some(Limited { quota, windows }) = limited else { return Ok(Acquired::Before) };
+        let Some((quota, windows)) = limited else { return Ok(Acquired::Before) };
         self.store.acquire(*quota, token, windows, self.clock.now(), deadline).await
     }
 
     /// Refunds what a call acquired for something that is not there.
-    pub(super) async fn refund(&self, uses: Uses) {
-        let limited: Vec<(Name, Token)> = uses.limited.iter().map(|limited| (limited.quota, uses.token)).collect();
-        if limited.is_empty() {
+    pub(super) async fn refund(&self, uses: Vec<(Name, Token)>) {
+        if uses.is_empty() {
             return;
         }
         // A use that stays by mistake counts too much, for as long as its window.
-        if let Err(error) = self.store.refund(&limited, Deadline::after(FINISH)).await {
+        if let Err(error) = self.store.refund(&uses, Deadline::after(FINISH)).await {
             tracing::warn!(%error, "quotas could not be refunded");
         }
     }
@@ -152,19 +144,19 @@ impl Quotas {
         challenge: &Challenge,
     ) {
         let creation = self.keys.creation_use(name, partition, challenge.creation.fingerprint);
-        self.refund_later(self.of_creation(tenant, policy, challenge, creation));
+        self.refund_later(&self.of_creation(tenant, policy, challenge, creation));
         let sends = challenge.open().map(|open| open.uses.as_slice()).unwrap_or_default();
         for SendUse { token, option } in sends {
             let option = challenge.option_at(*option);
             if let Some(destination) = option.and_then(|option| option.target.known()) {
-                self.refund_later(self.of_send(tenant, policy, challenge, destination, *token));
+                self.refund_later(&self.of_send(tenant, policy, challenge, destination, *token));
             }
         }
     }
 
-    fn refund_later(&self, uses: Uses) {
-        for Limited { quota, .. } in uses.limited {
-            self.refunds.push(quota, uses.token);
+    fn refund_later(&self, uses: &Uses<'_>) {
+        for (quota, _) in &uses.limited {
+            self.refunds.push(*quota, uses.token);
         }
     }
 
@@ -205,7 +197,7 @@ impl Quotas {
 }
 
 /// What applies to the sandbox.
-pub(super) const NO_QUOTAS: QuotaPolicy = QuotaPolicy {
+pub(super) static NO_QUOTAS: QuotaPolicy = QuotaPolicy {
     destination_sends: Vec::new(),
     account_sends: Vec::new(),
     tenant_sends: Vec::new(),

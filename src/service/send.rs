@@ -13,13 +13,16 @@ use super::{
     states::Changed,
     timing::{RETRY_AFTER, retry_after},
 };
-use crate::domain::{
-    challenge::Challenge,
-    ids::Token,
-    outcome::Sent,
-    route::Goal,
-    rules::{QuotaState, ReserveSend, SendStep, State},
-    time::Timestamp,
+use crate::{
+    domain::{
+        challenge::Challenge,
+        ids::Token,
+        outcome::Sent,
+        route::Goal,
+        rules::{QuotaState, ReserveSend, SendStep, State},
+        time::Timestamp,
+    },
+    ports::store::Name,
 };
 
 /// The first wait for a send in flight; each next one is twice as long, up to [`LONGEST_PAUSE`].
@@ -80,17 +83,17 @@ impl Otp {
             return Ok(Reserving::InProgress(self.states.now()));
         };
         let uses = self.uses(send, &first.after.challenge, token)?;
-        let (quotas, acquired) = match self.quotas.acquire(&uses, caller.deadline).await? {
-            Acquisition::Acquired(acquired) => (QuotaState::Acquired, Some(acquired)),
-            Acquisition::Refused => (QuotaState::Refused, None),
+        let (quotas, mut acquired) = match self.quotas.acquire(&uses, caller.deadline).await? {
+            Acquisition::Acquired(acquired) => (QuotaState::Acquired, acquired),
+            Acquisition::Refused => (QuotaState::Refused, Vec::new()),
         };
         let second = self.try_to_reserve(caller, send, token, quotas).await;
         let is_reserved = second.as_ref().is_ok_and(|changed| matches!(changed.outcome, SendStep::Reserved(_)));
         let in_doubt = matches!(second, Err(Error::Store(_)));
-        if let Some(acquired) = acquired.filter(|_| !is_reserved && !in_doubt) {
-            self.quotas.refund(acquired).await;
+        if !is_reserved && !in_doubt {
+            self.quotas.refund(std::mem::take(&mut acquired)).await;
         }
-        self.reserving(second?, send, Some(uses))
+        self.reserving(second?, send, Some(acquired))
     }
 
     async fn try_to_reserve(
@@ -109,7 +112,12 @@ impl Otp {
         self.states.change(&send.target, caller.deadline, reserve).await
     }
 
-    fn reserving(&self, changed: Changed<ReserveSend>, send: &Send, uses: Option<Uses>) -> Result<Reserving, Error> {
+    fn reserving(
+        &self,
+        changed: Changed<ReserveSend>,
+        send: &Send,
+        uses: Option<Vec<(Name, Token)>>,
+    ) -> Result<Reserving, Error> {
         match (changed.outcome, uses) {
             (SendStep::UnknownOption, _) => Err(Error::InvalidIdentifier),
             (SendStep::Conflict, _) => Err(Error::IdempotencyViolation),
@@ -133,7 +141,7 @@ impl Otp {
     }
 
     /// The quotas of a send. The sandbox uses none.
-    fn uses(&self, send: &Send, challenge: &Challenge, token: Token) -> Result<Uses, Error> {
+    fn uses(&self, send: &Send, challenge: &Challenge, token: Token) -> Result<Uses<'_>, Error> {
         let tenant = &send.target.tenant;
         let option = challenge.option(&send.option).and_then(|(_, option)| option.target.known());
         let destination = option.ok_or(Error::InvalidIdentifier)?;

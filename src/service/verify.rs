@@ -8,6 +8,7 @@ use super::{
     timing::retry_after,
 };
 use crate::domain::{
+    challenge::Challenge,
     code::{self, CodeOwner},
     ids::{IdempotencyKey, Token},
     outcome::Verified,
@@ -21,20 +22,22 @@ impl Otp {
         let key = self.states.key(&target, &caller, request.content());
         let token = self.states.records.token()?;
         let compared = |state: &State| self.compare(&target, state, key, token, &request);
-        let changed = self.states.change(&target, caller.deadline, compared).await?;
-        match &changed.outcome {
+        let Changed { partition, before, after, command, outcome } =
+            self.states.change(&target, caller.deadline, compared).await?;
+        match outcome {
             VerifyStep::Answer(verified) => {
                 if let Verified::Success(_) = verified {
-                    self.refund_verified(&target, &changed)?;
+                    let policy = &self.states.policy(&target.tenant)?.quotas;
+                    let record = (target.name, partition);
+                    self.quotas.refund_verified(&target.tenant, policy, record, &before.challenge);
                 }
-                Ok(verified.clone())
+                Ok(verified)
             }
-            VerifyStep::Recorded(verified) => Ok(verified.clone()),
+            VerifyStep::Recorded(verified) => Ok(verified),
             VerifyStep::Ask(asked) => {
-                let asked = asked.clone();
-                Box::pin(self.asks.ask(&caller, &target, changed, &asked, &request)).await
+                Box::pin(self.asks.ask(&caller, &target, &after.challenge, &command, &asked, &request)).await
             }
-            VerifyStep::CannotAsk => Err(self.obstacle(&target, &changed, &request)),
+            VerifyStep::CannotAsk => Err(self.obstacle(&target, &after.challenge, &command, &request)),
             VerifyStep::InProgress { until } => {
                 Err(Error::RequestInProgress { retry_after: retry_after(until.since(self.states.now())) })
             }
@@ -74,18 +77,10 @@ impl Otp {
         Ok(verify)
     }
 
-    fn obstacle(&self, target: &ChallengeRef, changed: &Changed<Verify>, request: &VerifyOtp) -> Error {
-        let challenge = &changed.after.challenge;
+    fn obstacle(&self, target: &ChallengeRef, challenge: &Challenge, verify: &Verify, request: &VerifyOtp) -> Error {
         let live = challenge.live_code();
-        let obstacle = live.and_then(|live| self.asks.obstacle(target, challenge, live, &changed.command, request));
+        let obstacle = live.and_then(|live| self.asks.obstacle(target, challenge, live, verify, request));
         // What was in the way is gone: the same request may ask now.
         obstacle.unwrap_or(Error::VerificationOutcomeUnknown)
-    }
-
-    fn refund_verified(&self, target: &ChallengeRef, changed: &Changed<Verify>) -> Result<(), Error> {
-        let policy = &self.states.policy(&target.tenant)?.quotas;
-        let record = (target.name, changed.partition);
-        self.quotas.refund_verified(&target.tenant, policy, record, &changed.before.challenge);
-        Ok(())
     }
 }

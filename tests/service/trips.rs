@@ -117,3 +117,18 @@ async fn refusals_and_conflicts_are_one_read_more() {
     assert!(is_success(&answer));
     assert_eq!((waits, log), (2, vec!["commit", "commit"]));
 }
+
+/// A call moves its use case several times on the way into a task of its own.
+#[tokio::test]
+async fn use_cases_are_small() {
+    let world = World::new();
+    let otp = world.replica().otp;
+    let sizes = [
+        ("VerifyOtp", size_of_val(&otp.verify_otp(caller("v1"), verify("c1", "123456"))), 2_048),
+        ("SendOtp", size_of_val(&otp.send_otp(caller("s1"), send("c1", "phone"))), 4_096),
+        ("CreateChallenge", size_of_val(&otp.create_challenge(caller("c1"), create("jane"))), 6_144),
+    ];
+    for (call, size, most) in sizes {
+        assert!(size <= most, "{call}: {size} bytes, at most {most}");
+    }
+}

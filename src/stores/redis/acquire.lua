@@ -17,8 +17,12 @@
 -- Adding comes first of all writes: a server whose memory is full refuses only the first write of a script.
 local quota, now = KEYS[1], tonumber(ARGV[2])
 local known = -tonumber(redis.call('ZSCORE', quota, '') or 0)
-if known == 0 then
-  -- The first use of a quota has room in every window, and nothing before it to forget.
+local most = tonumber(ARGV[6])
+for i = 8, #ARGV, 2 do
+  most = math.min(most, tonumber(ARGV[i]))
+end
+if known == 0 and most > 0 then
+  -- The first use of a quota finds room in every window, and nothing to forget.
   redis.call('ZADD', quota, ARGV[2], ARGV[1], -tonumber(ARGV[3]), '')
   redis.call('PEXPIRE', quota, tonumber(ARGV[3]) + tonumber(ARGV[4]))
   return 1
