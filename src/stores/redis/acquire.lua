@@ -1,7 +1,8 @@
 -- Counts a use of a quota if every window has room.
 --
 -- KEYS[1]  the quota: a sorted set of uses by their time in milliseconds. One member, the empty one, is no use: its score is
---          the longest window that was ever asked for, in milliseconds and negative, so that it stands before all uses
+--          the longest window that was ever asked for, in steps of 11 minutes, rounded up and negative, so that it stands
+--          before all uses. No window has more than 4,095 steps, which keeps the set of a first use within 32 bytes
 -- ARGV[1]  the use
 -- ARGV[2]  the time of the use
 -- ARGV[3]  the longest window of this call, in milliseconds
@@ -15,40 +16,40 @@
 -- the longest window ever asked for: a shorter one may not forget what a longer one counts. The newest uses tell for every
 -- window whether it is full, so their number is bounded without a loss.
 -- Adding comes first of all writes: a server whose memory is full refuses only the first write of a script.
-local quota, now = KEYS[1], tonumber(ARGV[2])
-local known = -tonumber(redis.call('ZSCORE', quota, '') or 0)
-local most = tonumber(ARGV[6])
-for i = 8, #ARGV, 2 do
-  most = math.min(most, tonumber(ARGV[i]))
+local STEP = 660000
+local quota, now, asked = KEYS[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local known = redis.call('ZSCORE', quota, '')
+local steps, longest = math.ceil(asked / STEP), asked
+if known and -tonumber(known) >= steps then
+  steps = -tonumber(known)
+  longest = steps * STEP
 end
-if known == 0 and most > 0 then
-  -- The first use of a quota finds room in every window, and nothing to forget.
-  redis.call('ZADD', quota, ARGV[2], ARGV[1], -tonumber(ARGV[3]), '')
-  redis.call('PEXPIRE', quota, tonumber(ARGV[3]) + tonumber(ARGV[4]))
-  return 1
-end
-local longest = math.max(known, tonumber(ARGV[3]))
+local at = known and redis.call('ZSCORE', quota, ARGV[1])
 local answer = 1
-local at = redis.call('ZSCORE', quota, ARGV[1])
-if at and tonumber(at) > now - longest then
+if at and tonumber(at) > now - asked then
   answer = 2
 else
   for i = 6, #ARGV, 2 do
-    if redis.call('ZCOUNT', quota, ARGV[i + 1], '+inf') >= tonumber(ARGV[i]) then
+    local most = tonumber(ARGV[i])
+    if most == 0 or (known and redis.call('ZCOUNT', quota, ARGV[i + 1], '+inf') >= most) then
       answer = 0
       break
     end
   end
 end
 if answer == 1 then
-  redis.call('ZADD', quota, ARGV[2], ARGV[1], -longest, '')
-  redis.call('ZREMRANGEBYSCORE', quota, 0, now - longest)
-  redis.call('ZREMRANGEBYRANK', quota, 1, -1 - tonumber(ARGV[5]))
-elseif longest > known then
-  redis.call('ZADD', quota, -longest, '')
+  redis.call('ZADD', quota, now, ARGV[1], -steps, '')
+  if known then
+    redis.call('ZREMRANGEBYSCORE', quota, 0, now - longest)
+    redis.call('ZREMRANGEBYRANK', quota, 1, -1 - tonumber(ARGV[5]))
+  end
+elseif known and steps > -tonumber(known) then
+  redis.call('ZADD', quota, -steps, '')
 end
-local life = longest + tonumber(ARGV[4])
-if redis.call('PTTL', quota) < life then
-  redis.call('PEXPIRE', quota, life)
+if answer == 1 or known then
+  local life = longest + tonumber(ARGV[4])
+  if redis.call('PTTL', quota) < life then
+    redis.call('PEXPIRE', quota, life)
+  end
 end
 return answer
