@@ -1,8 +1,8 @@
 -- Counts a use of a quota if every window has room.
 --
 -- KEYS[1]  the quota: a sorted set of uses by their time in milliseconds. One member, the empty one, is no use: its score is
---          the longest window that was ever asked for, in steps of 11 minutes, rounded up and negative, so that it stands
---          before all uses. No window has more than 4,095 steps, which keeps the set of a first use within 32 bytes
+--          the longest window that was ever asked for, as a negative power of 1.006, so that it stands before all uses. It
+--          is rounded up by less than a hundredth, and takes three bytes, which keeps the set of a first use within 32
 -- ARGV[1]  the use
 -- ARGV[2]  the time of the use
 -- ARGV[3]  the longest window of this call, in milliseconds
@@ -16,13 +16,13 @@
 -- the longest window ever asked for: a shorter one may not forget what a longer one counts. The newest uses tell for every
 -- window whether it is full, so their number is bounded without a loss.
 -- Adding comes first of all writes: a server whose memory is full refuses only the first write of a script.
-local STEP = 660000
+local BASE = math.log(1.006)
 local quota, now, asked = KEYS[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local known = redis.call('ZSCORE', quota, '')
-local steps, longest = math.ceil(asked / STEP), asked
-if known and -tonumber(known) >= steps then
-  steps = -tonumber(known)
-  longest = steps * STEP
+local power, longest = 1 + math.ceil(math.log(asked) / BASE), asked
+if known and -tonumber(known) >= power then
+  power = -tonumber(known)
+  longest = math.max(asked, math.ceil(math.exp((power - 1) * BASE)))
 end
 local at = known and redis.call('ZSCORE', quota, ARGV[1])
 local answer = 1
@@ -38,13 +38,13 @@ else
   end
 end
 if answer == 1 then
-  redis.call('ZADD', quota, now, ARGV[1], -steps, '')
+  redis.call('ZADD', quota, now, ARGV[1], -power, '')
   if known then
     redis.call('ZREMRANGEBYSCORE', quota, 0, now - longest)
     redis.call('ZREMRANGEBYRANK', quota, 1, -1 - tonumber(ARGV[5]))
   end
-elseif known and steps > -tonumber(known) then
-  redis.call('ZADD', quota, -steps, '')
+elseif known and power > -tonumber(known) then
+  redis.call('ZADD', quota, -power, '')
 end
 if answer == 1 or known then
   local life = longest + tonumber(ARGV[4])
