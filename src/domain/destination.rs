@@ -50,9 +50,7 @@ impl PhoneNumber {
     ///
     /// The country code must exist and the length be possible there. Whether the number is assigned is the provider's to
     /// say: numbering plans change faster than any library.
-    ///
-    /// # Errors
-    /// It is not E.164.
+    /// Fails: it is not E.164.
     pub fn parse(text: &str) -> Result<Self, MalformedDestination> {
         let digits = text.strip_prefix('+').ok_or(MalformedDestination::PhoneNumber)?;
         let shape = (7..=15).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
@@ -96,9 +94,7 @@ impl Mailbox {
 
     /// Takes an address. A quoted local part that needs no quotes is taken without them: both name the same mailbox (RFC 5321,
     /// 4.1.2).
-    ///
-    /// # Errors
-    /// It is too long, has a display name, or is not an address.
+    /// Fails: it is too long, has a display name, or is not an address.
     pub fn parse(text: &str) -> Result<Self, MalformedDestination> {
         let plain = text.len() <= Self::MAX_LENGTH && text.bytes().all(|byte| byte.is_ascii_graphic());
         let address = EmailAddress::from_str(text).ok().filter(|_| plain);

@@ -29,9 +29,7 @@ macro_rules! id {
 
         impl $name {
             /// Takes an id.
-            ///
-            /// # Errors
-            /// It is empty, longer than 100 characters, or holds a character that is not allowed.
+            /// Fails: it is empty, longer than 100 characters, or holds a character that is not allowed.
             pub fn parse(text: &str) -> Result<Self, MalformedId> {
                 check(text, $allowed, $description).map(|()| Self(text.to_owned()))
             }
@@ -57,7 +55,7 @@ id!(
     OptionId, is_id_byte, "[a-zA-Z0-9:_-]"
 );
 id!(
-    /// The person's account at the caller. Opaque, so more is allowed than in our own ids; masked when printed.
+    /// The person's account at the caller. Opaque, so more is allowed than in our own ids; never printed.
     AccountId, |byte: u8| byte.is_ascii_graphic(), "printable ASCII without spaces"
 );
 

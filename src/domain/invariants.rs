@@ -6,10 +6,7 @@ use super::challenge::{Answer, Challenge, Ended, MAX_EVENTS, MAX_OPTIONS, MAX_RE
 /// The name of a broken invariant.
 pub type Broken = &'static str;
 
-/// Checks a record by itself.
-///
-/// # Errors
-/// The first invariant that does not hold.
+/// Checks a record by itself: the first invariant that does not hold is the error.
 pub fn check(challenge: &Challenge) -> Result<(), Broken> {
     let limits = &challenge.limits;
     let matched = challenge.answers.iter().filter(|answer| matches!(answer.reply, Reply::Matched { .. })).count();
@@ -33,10 +30,7 @@ pub fn check(challenge: &Challenge) -> Result<(), Broken> {
     rules.iter().find(|(_, holds)| !holds).map_or(Ok(()), |(name, _)| Err(name))
 }
 
-/// Checks a change: what can only ever go one way.
-///
-/// # Errors
-/// The first invariant that does not hold.
+/// Checks a change: what can only ever go one way. Likewise.
 pub fn check_change(before: &Challenge, after: &Challenge) -> Result<(), Broken> {
     let was_over = before.open().is_none();
     let refunded = after.refunded_attempts.saturating_sub(before.refunded_attempts);

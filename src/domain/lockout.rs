@@ -34,7 +34,7 @@ pub struct Lockout {
     contacts: Vec<(Contact, Count)>,
     further_contacts: Count,
     /// The lock that an operator has set. A success does not lift it.
-    operator_lock: Option<Lock>,
+    operator_lock: Option<Locked>,
     /// Failures of attempts that a provider is judging. Bounded by the ladder: each denies as if it were counted.
     pending: Vec<PendingFailure>,
     /// The last requests of operators, oldest first.
@@ -45,14 +45,7 @@ pub struct Lockout {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Count {
     failures: u32,
-    lock: Option<Lock>,
-}
-
-/// A lock and its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Lock {
-    /// `None`: it does not end by itself.
-    until: Option<Timestamp>,
+    lock: Option<Locked>,
 }
 
 /// The failure that an attempt will be unless its provider says otherwise.
@@ -140,10 +133,13 @@ impl Lockout {
     }
 
     /// Resets the total and the contact of a success. The shared count of further contacts holds the failures of others, so
-    /// that only an operator resets it.
+    /// that only an operator resets it; while it is in use, a contact with a count of its own keeps that, so that it never joins.
     pub(super) fn reset(&mut self, contact: Contact) {
         self.total = Count::default();
-        self.contacts.retain(|(known, _)| *known != contact);
+        match self.contacts.iter_mut().find(|(known, _)| *known == contact) {
+            Some((_, count)) if self.further_contacts.failures > 0 => *count = Count::default(),
+            _ => self.contacts.retain(|(known, _)| *known != contact),
+        }
         self.pending.retain(|pending| pending.contact != contact);
     }
 
@@ -182,7 +178,7 @@ impl Lockout {
             return if *known == key { Operated::Before } else { Operated::Conflict };
         }
         match operation {
-            Operation::Lock(until) => self.operator_lock = Some(Lock::longer(self.operator_lock, Lock { until })),
+            Operation::Lock(until) => self.operator_lock = Locked::later(self.operator_lock, Some(Locked { until })),
             Operation::Unlock => {
                 *self = Self { operations: std::mem::take(&mut self.operations), ..Self::default() };
             }
@@ -225,7 +221,7 @@ impl Count {
         self.failures = self.failures.saturating_add(1);
         if let Some(lock) = lock_at(self.failures, now, policy) {
             // The answer of a provider may count under a lock that a longer ladder has set.
-            self.lock = Some(Lock::longer(self.lock, lock));
+            self.lock = Locked::later(self.lock, Some(lock));
         }
     }
 
@@ -241,9 +237,9 @@ impl Count {
 }
 
 /// The lock that so many failures set, if they set one.
-fn lock_at(failures: u32, now: Timestamp, policy: &LockPolicy) -> Option<Lock> {
+fn lock_at(failures: u32, now: Timestamp, policy: &LockPolicy) -> Option<Locked> {
     if failures >= policy.for_good_after {
-        return Some(Lock { until: None });
+        return Some(Locked { until: None });
     }
     let past_first = failures.checked_sub(policy.first_after)?;
     if past_first.checked_rem(policy.again_after) != Some(0) {
@@ -251,25 +247,13 @@ fn lock_at(failures: u32, now: Timestamp, policy: &LockPolicy) -> Option<Lock> {
     }
     let rung = past_first.checked_div(policy.again_after).and_then(|rung| usize::try_from(rung).ok())?;
     let span = policy.spans.get(rung).or(policy.spans.last()).copied().unwrap_or(Duration::MAX);
-    Some(Lock { until: Some(now.plus(span)) })
-}
-
-impl Lock {
-    /// A lock never shortens a longer one.
-    fn longer(present: Option<Self>, new: Self) -> Self {
-        match present.map(|lock| lock.until) {
-            Some(None) => Self { until: None },
-            Some(Some(until)) => Self { until: new.until.map(|new| new.max(until)) },
-            None => new,
-        }
-    }
+    Some(Locked { until: Some(now.plus(span)) })
 }
 
 /// Of the locks that have not ended, the one that ends last.
-fn later(locks: impl IntoIterator<Item = Option<Lock>>, now: Timestamp) -> Option<Locked> {
+fn later(locks: impl IntoIterator<Item = Option<Locked>>, now: Timestamp) -> Option<Locked> {
     let open = locks.into_iter().flatten().filter(|lock| lock.until.is_none_or(|until| now < until));
-    let last = open.reduce(|one, other| Lock::longer(Some(one), other));
-    last.map(|lock| Locked { until: lock.until })
+    open.map(Some).fold(None, Locked::later)
 }
 
 fn count(budget: u32) -> usize {

@@ -1,5 +1,7 @@
 //! What the rules answer: the business outcomes of the contract, before they are rendered.
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     destination::Channel,
     ids::{AccountId, OptionId},
@@ -9,8 +11,8 @@ use super::{
     transaction::Transaction,
 };
 
-/// A lock, as told to callers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Locked {
     /// When it ends; `None`: not by itself.
     pub until: Option<Timestamp>,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 pub enum Purpose {
     /// The person logs in to an account that exists. Failures belong to the account.
     Login,
-    /// A new account or contact. Failures belong to the destination, so that a fresh account buys no guesses.
+    /// A new account or contact. Failures belong to the contact, so that a fresh account buys no guesses.
     Registration,
     /// The person agrees to a transaction. Failures belong to the account.
     Transaction,

@@ -22,7 +22,7 @@ pub use create::{NewChallenge, OptionSpec, created, open};
 pub use idempotency::{Seen, seen};
 pub use send::{Plan, QuotaState, ReserveSend, Reserved, SendStep};
 pub use settle_send::{NextProvider, SettleSend, SettleStep, Settlement};
-pub use status::Status;
+pub use status::{CancelRefusal, Status, VerifyRefusal};
 pub use verify::{Comparison, Expectation, Verify, VerifyStep};
 pub use view::view;
 
@@ -63,7 +63,7 @@ pub trait Command {
 
     /// Whether an outcome that changes nothing may rest on a remembered state. True for recorded answers, and for what is told
     /// to nobody.
-    fn is_recorded(_outcome: &Self::Outcome) -> bool {
+    fn may_rest_on_memory(_outcome: &Self::Outcome) -> bool {
         false
     }
 }

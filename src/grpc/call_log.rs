@@ -94,6 +94,7 @@ pub(crate) fn cause(method: &'static str, error: &Error) {
         | Error::Contention
         | Error::ProviderUnavailable { .. }
         | Error::Invalid(_)
+        | Error::LockInThePast
         | Error::VerificationOutcomeUnknown
         | Error::Precondition(_)
         | Error::Forbidden

@@ -46,6 +46,11 @@ struct Row {
 }
 
 impl Row {
+    fn violation(mut self, field: &str, description: &str) -> Self {
+        self.violations.push(FieldViolation::new(field, description));
+        self
+    }
+
     fn new(code: Code, reason: Reason, message: &'static str) -> Self {
         Self { code, reason, message, retry_after: None, metadata: Vec::new(), violations: Vec::new() }
     }
@@ -112,7 +117,7 @@ pub(crate) fn of_error(error: &Error) -> Status {
         Error::ProviderUnavailable { retry_after } => Row::new(
             Code::Aborted,
             Reason::ProviderUnavailable,
-            "every provider failed; nothing was sent or judged; try again with the same request_id",
+            "every provider failed; nothing was sent or judged; try again",
         )
         .retry_after(*retry_after),
         Error::ProviderRefused => Row::new(
@@ -120,6 +125,12 @@ pub(crate) fn of_error(error: &Error) -> Status {
             Reason::ProviderRefused,
             "every provider refused; nothing was sent or judged; an operator has to correct its settings",
         ),
+        Error::LockInThePast => Row::new(
+            Code::InvalidArgument,
+            Reason::InvalidFieldValue,
+            "a field's value is not allowed; see the field violations",
+        )
+        .violation("unlock_timestamp", "must be in the future"),
         Error::Invalid(error) => of_request_error(*error),
         Error::VerificationOutcomeUnknown => Row::new(
             Code::Aborted,
@@ -158,8 +169,7 @@ fn of_request_error(error: RequestError) -> Row {
                 .metadata("call", call);
         }
     };
-    let field = FieldViolation::new(field_of(name), description);
-    Row { violations: vec![field], ..Row::new(Code::InvalidArgument, reason, message) }
+    Row::new(Code::InvalidArgument, reason, message).violation(&field_of(name), description)
 }
 
 /// Where a caller finds what a provider does not take: among its parameters, or in the challenge.

@@ -19,7 +19,7 @@ const FORMAT: u8 = 2;
 const HEADER: usize = Sealed::VERSION_OFFSET;
 const NONCE: usize = Sealed::VERSION_LENGTH;
 const TAG: usize = 16;
-const ASSOCIATED: usize = 16 + 16 + HEADER;
+const ASSOCIATED: usize = 15 + 16 + HEADER;
 
 /// Why a record cannot be sealed or opened.
 #[derive(Debug, thiserror::Error)]

@@ -196,7 +196,7 @@ pub trait Store: Send + Sync {
     /// Makes all uses of a quota count no longer.
     async fn clear(&self, quota: Name, deadline: Deadline) -> Result<(), StoreError>;
 
-    /// Whether the store can take a write now.
+    /// Whether the store can serve now: what reads and what writes are asked, without a record being changed.
     async fn check(&self, deadline: Deadline) -> Result<(), StoreError>;
 
     /// Stops background work and waits, at most until the deadline, for what is queued.

@@ -100,7 +100,7 @@ impl Asks {
                 Ok(verified)
             }
             AskStep::Unknown => Err(Error::VerificationOutcomeUnknown),
-            AskStep::Refunded => Err(error_of(failure)),
+            AskStep::Refunded => Err(failure.into()),
         }
     }
 
@@ -140,15 +140,5 @@ fn result_of(checked: Checked) -> AskResult {
         Checked::AlreadyUsed => AskResult::AlreadyUsed,
         Checked::Failed(_) => AskResult::NotJudged,
         Checked::Unknown => AskResult::Unknown,
-    }
-}
-
-/// What the caller is told of a provider that definitely did nothing.
-pub(super) fn error_of(failure: Failure) -> Error {
-    match failure {
-        Failure::Unavailable { retry_after } => {
-            Error::ProviderUnavailable { retry_after: retry_after.unwrap_or(RETRY_AFTER) }
-        }
-        Failure::Refused => Error::ProviderRefused,
     }
 }

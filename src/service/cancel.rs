@@ -14,7 +14,7 @@ use crate::domain::{
 impl Otp {
     /// Ends a challenge.
     ///
-    /// a verified challenge cannot be cancelled.
+    /// Ends a challenge. One that is verified cannot be cancelled.
     pub async fn cancel_challenge(&self, caller: Caller, challenge: RequestId) -> Result<(), Error> {
         let target = self.states.challenge(&caller, &challenge)?;
         let key = self.states.key(&target, &caller, fingerprint::cancel(&challenge));

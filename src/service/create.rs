@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::{
     Otp,
     context::CallContext,
-    deliveries::Send,
+    deliveries::SendRequest,
     error::{Error, Precondition},
     memory::Snapshot,
     quotas::{Acquisition, NO_QUOTAS, Uses},
@@ -123,7 +123,7 @@ impl Otp {
             (acquired.ok(), repeated)
         } else {
             let acquired = acquired?;
-            let opened = self.open(creation, challenge, read, account_lock?, acquired.is_refused()).await;
+            let opened = self.open(creation, challenge, read, account_lock?, acquired == Acquisition::Refused).await;
             (Some(acquired), opened)
         };
         match &opened {
@@ -226,7 +226,7 @@ impl Otp {
             transaction: request.transaction.clone(),
             limits: policy.limits(request.purpose).clone(),
             options: options.collect(),
-            nonce: self.states.records.nonce()?,
+            nonce: self.states.records.random()?,
             locale: request.locale.clone(),
         };
         Ok(rules::open(new, self.states.now()))
@@ -237,7 +237,7 @@ impl Otp {
         let first = challenge.options.first().ok_or_else(|| Error::Internal("no options".to_owned()))?;
         let (parameters, client) = (request.parameters.clone(), request.client.clone());
         let call = CallContext { challenge: caller.request_id.clone(), parameters, client };
-        self.send(caller, Send { target: target.clone(), key: *key, option: first.id.clone(), call }).await
+        self.send(caller, SendRequest { target: target.clone(), key: *key, option: first.id.clone(), call }).await
     }
 }
 

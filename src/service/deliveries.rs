@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    asks::error_of,
     context::{CallContext, challenge_context, upstream_id},
     error::Error,
     quotas::Quotas,
@@ -42,7 +41,7 @@ pub(super) struct Deliveries {
 
 /// A send, as both RPCs that can ask for one put it.
 #[derive(Clone, Debug)]
-pub(super) struct Send {
+pub(super) struct SendRequest {
     pub(super) target: ChallengeRef,
     pub(super) key: IdempotencyKey,
     pub(super) option: OptionId,
@@ -81,7 +80,12 @@ impl Deliveries {
     }
 
     /// Delivers and settles. Ends with what is on record, by whichever settle was first.
-    pub(super) async fn deliver(&self, caller: &Caller, send: &Send, reservation: Reservation) -> Result<Sent, Error> {
+    pub(super) async fn deliver(
+        &self,
+        caller: &Caller,
+        send: &SendRequest,
+        reservation: Reservation,
+    ) -> Result<Sent, Error> {
         let outcome = self.over_the_route(send, &reservation, provider_deadline(caller)).await;
         let settlement = &outcome.settlement;
         let settle = |_: &_| Ok(SettleSend { key: send.key, token: reservation.token, settlement: settlement.clone() });
@@ -93,11 +97,13 @@ impl Deliveries {
         match step {
             Ok(SettleStep::Answer(answer)) if outcome.error.is_none() => Ok(answer),
             Err(error) if outcome.error.is_none() => Err(error),
+            // Spent, and on record: a repetition is answered the same.
+            Ok(SettleStep::Failed) => Err(Error::ProviderUnavailable { retry_after: RETRY_AFTER }),
             _ => Err(outcome.into_error()),
         }
     }
 
-    async fn over_the_route(&self, send: &Send, reservation: &Reservation, deadline: Deadline) -> RouteOutcome {
+    async fn over_the_route(&self, send: &SendRequest, reservation: &Reservation, deadline: Deadline) -> RouteOutcome {
         let mut outcome =
             RouteOutcome { settlement: Settlement::Failed, failure: None, request_error: None, error: None };
         let tried = self.try_providers(send, reservation, deadline, &mut outcome).await;
@@ -113,7 +119,7 @@ impl Deliveries {
     /// Asks one provider after the other, until one has accepted the message, or may have.
     async fn try_providers(
         &self,
-        send: &Send,
+        send: &SendRequest,
         reservation: &Reservation,
         deadline: Deadline,
         outcome: &mut RouteOutcome,
@@ -158,7 +164,7 @@ impl Deliveries {
     }
 
     /// What the provider is given. `None` where the challenge ended meanwhile, for then there is nothing to send.
-    fn delivery(&self, send: &Send, challenge: &Challenge, number: u32) -> Result<Option<Delivery>, Error> {
+    fn delivery(&self, send: &SendRequest, challenge: &Challenge, number: u32) -> Result<Option<Delivery>, Error> {
         let now = self.states.now();
         let Some(code) = challenge.live_code().filter(|code| code.send == number) else { return Ok(None) };
         let Some(context) = challenge_context(&send.target, challenge, code.option, &send.call, now) else {
@@ -206,7 +212,7 @@ impl RouteOutcome {
         match (self.error, self.failure, self.request_error) {
             (Some(error), ..) => error,
             (None, None, Some(error)) => Error::Invalid(error),
-            (None, Some(failure), _) => error_of(failure),
+            (None, Some(failure), _) => failure.into(),
             (None, None, None) => Error::ProviderUnavailable { retry_after: RETRY_AFTER },
         }
     }

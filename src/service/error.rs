@@ -2,7 +2,12 @@
 
 use std::time::Duration;
 
-use crate::ports::{entropy::NoEntropy, provider::RequestError, store::StoreError};
+use super::timing::RETRY_AFTER;
+use crate::ports::{
+    entropy::NoEntropy,
+    provider::{Failure, RequestError},
+    store::StoreError,
+};
 
 /// A call that could not be decided. The variant is the decision; its text and cause are for the operator's log and never
 /// leave the process.
@@ -25,6 +30,9 @@ pub enum Error {
     /// The same, where waiting cannot help: an operator must act.
     #[error("every provider of the route refused; see its credentials, templates and permissions")]
     ProviderRefused,
+    /// An operator's lock would end before it begins.
+    #[error("a lock would end before it begins")]
+    LockInThePast,
     /// No provider of the route can be called with what the caller gave. Nothing was sent or counted.
     #[error("a provider cannot be called like this: {0:?}")]
     Invalid(RequestError),
@@ -59,5 +67,17 @@ pub enum Precondition {
 impl From<NoEntropy> for Error {
     fn from(error: NoEntropy) -> Self {
         Self::Internal(error.to_string())
+    }
+}
+
+/// What the caller is told of a provider that definitely did nothing.
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Unavailable { retry_after } => {
+                Self::ProviderUnavailable { retry_after: retry_after.unwrap_or(RETRY_AFTER) }
+            }
+            Failure::Refused => Self::ProviderRefused,
+        }
     }
 }

@@ -25,6 +25,14 @@ impl Otp {
 
     /// Locks until a time, or until it is unlocked. A lock never shortens a longer one.
     pub async fn lock_account(&self, caller: Caller, request: LockAccount) -> Result<LockoutView, Error> {
+        let partition = self.lockout_partition(&caller, &request.owner)?;
+        let key = self.keys.operation_key(partition, &caller.request_id, request.content());
+        // A lock that ends before it begins is a mistake, but no repetition of a lock that has ended since.
+        if request.until.is_some_and(|until| until <= self.states.now())
+            && !self.states.lockout(partition, caller.deadline).await?.has_operated(key)
+        {
+            return Err(Error::LockInThePast);
+        }
         let operation = Operation::Lock(request.until);
         let lockout = self.operate(&caller, &request.owner, request.content(), operation).await?;
         tracing::info!(otp.tenant = caller.tenant.as_str(), reason = request.reason, "an operator locked an account");
@@ -37,8 +45,12 @@ impl Otp {
         let partition = self.lockout_partition(&caller, owner)?;
         let key = self.keys.operation_key(partition, &caller.request_id, request.content());
         // The quotas come first: were they cleared after the commit, a failure in between would leave them for good.
-        let known =
-            self.states.lockout(partition, caller.deadline).await.is_ok_and(|lockout| lockout.has_operated(key));
+        let known = match self.states.lockout(partition, caller.deadline).await {
+            Ok(lockout) => lockout.has_operated(key),
+            // It cannot be opened, and is about to be replaced.
+            Err(Error::Internal(_)) => false,
+            Err(error) => return Err(error),
+        };
         if !known {
             let canonical = canonical(owner);
             self.quotas.clear(&caller.tenant, &kinds(owner, canonical.as_deref()), caller.deadline).await?;

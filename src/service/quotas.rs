@@ -28,7 +28,7 @@ pub(super) struct Uses<'a> {
 }
 
 /// What came of acquiring all quotas of a send or a creation.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) enum Acquisition {
     /// All have room. Lists what counts by this call, and did not count before.
     Acquired(Vec<(Name, Token)>),
@@ -43,12 +43,6 @@ pub(super) struct Quotas {
     keys: Arc<KeyRing>,
     clock: Arc<dyn Clock>,
     refunds: Refunds,
-}
-
-impl Acquisition {
-    pub(super) fn is_refused(&self) -> bool {
-        matches!(self, Self::Refused)
-    }
 }
 
 impl Quotas {

@@ -6,7 +6,6 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::error::Error;
 use crate::{
-    domain::ids::Token,
     keys::{ring::KeyRing, seal::SealError},
     ports::{
         entropy::Entropy,
@@ -40,17 +39,11 @@ impl Records {
         &self.keys
     }
 
-    pub(super) fn token(&self) -> Result<Token, Error> {
-        let mut token = Token([0; 8]);
-        self.entropy.fill(&mut token.0)?;
-        Ok(token)
-    }
-
-    /// Random bytes from which the codes of a challenge are made.
-    pub(super) fn nonce(&self) -> Result<[u8; 16], Error> {
-        let mut nonce = [0; 16];
-        self.entropy.fill(&mut nonce)?;
-        Ok(nonce)
+    /// Random bytes: of a token for one reservation, or of the nonce from which the codes of a challenge are made.
+    pub(super) fn random<const LENGTH: usize>(&self) -> Result<[u8; LENGTH], Error> {
+        let mut bytes = [0; LENGTH];
+        self.entropy.fill(&mut bytes)?;
+        Ok(bytes)
     }
 
     pub(super) fn seal<T: Serialize>(&self, partition: Partition, name: Name, value: &T) -> Result<Sealed, Error> {

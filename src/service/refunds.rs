@@ -39,7 +39,7 @@ impl Refunds {
 
     pub(super) fn push(&self, quota: Name, token: Token) {
         if self.queue.try_send((quota, token)).is_err() {
-            tracing::debug!("a refund is dropped: too many are waiting");
+            tracing::warn!("a refund is dropped: too many are waiting; the use counts until its window has passed");
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     Otp,
     context::CallContext,
-    deliveries::{Reservation, Send},
+    deliveries::{Reservation, SendRequest},
     error::{Error, Precondition},
     quotas::{Acquisition, NO_QUOTAS, Uses},
     request::{Caller, SendOtp},
@@ -47,10 +47,10 @@ impl Otp {
         let key = self.states.key(&target, &caller, request.content());
         let SendOtp { challenge, option, parameters, client } = request;
         let call = CallContext { challenge, parameters, client };
-        self.send(&caller, Send { target, key, option, call }).await
+        self.send(&caller, SendRequest { target, key, option, call }).await
     }
 
-    pub(super) async fn send(&self, caller: &Caller, send: Send) -> Result<Sent, Error> {
+    pub(super) async fn send(&self, caller: &Caller, send: SendRequest) -> Result<Sent, Error> {
         let waits_until = caller.deadline.at_most(LONGEST_WAIT);
         let mut pause = FIRST_PAUSE;
         loop {
@@ -73,8 +73,8 @@ impl Otp {
 
     /// Asks the rules, acquires the quotas that they want, and reserves. Quotas of a reservation that was not committed are
     /// refunded; where the store did not say, they stay.
-    async fn reserve(&self, caller: &Caller, send: &Send) -> Result<Reserving, Error> {
-        let token = self.states.records.token()?;
+    async fn reserve(&self, caller: &Caller, send: &SendRequest) -> Result<Reserving, Error> {
+        let token = Token(self.states.records.random()?);
         let first = self.try_to_reserve(caller, send, token, QuotaState::Unasked).await?;
         if first.outcome != SendStep::AcquireQuotas {
             return self.reserving(first, send, None);
@@ -99,7 +99,7 @@ impl Otp {
     async fn try_to_reserve(
         &self,
         caller: &Caller,
-        send: &Send,
+        send: &SendRequest,
         token: Token,
         quotas: QuotaState,
     ) -> Result<Changed<ReserveSend>, Error> {
@@ -115,7 +115,7 @@ impl Otp {
     fn reserving(
         &self,
         changed: Changed<ReserveSend>,
-        send: &Send,
+        send: &SendRequest,
         uses: Option<Vec<(Name, Token)>>,
     ) -> Result<Reserving, Error> {
         match (changed.outcome, uses) {
@@ -141,7 +141,7 @@ impl Otp {
     }
 
     /// The quotas of a send. The sandbox uses none.
-    fn uses(&self, send: &Send, challenge: &Challenge, token: Token) -> Result<Uses<'_>, Error> {
+    fn uses(&self, send: &SendRequest, challenge: &Challenge, token: Token) -> Result<Uses<'_>, Error> {
         let tenant = &send.target.tenant;
         let option = challenge.option(&send.option).and_then(|(_, option)| option.target.known());
         let destination = option.ok_or(Error::InvalidIdentifier)?;
@@ -151,7 +151,7 @@ impl Otp {
     }
 
     /// The providers that may deliver to the option.
-    fn route(&self, send: &Send, challenge: &Challenge) -> Route {
+    fn route(&self, send: &SendRequest, challenge: &Challenge) -> Route {
         let Some((index, option)) = challenge.option(&send.option) else { return Route::new() };
         let Some(destination) = option.target.known() else { return Route::new() };
         let (tenant, purpose, channel) = (&send.target.tenant, challenge.purpose, option.channel);

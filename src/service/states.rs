@@ -114,7 +114,7 @@ impl States {
             let command = command(&loaded.state)?;
             let Decision { state: after, outcome } = rules::decide(&loaded.state, &command, self.now(), policy);
             if after == loaded.state {
-                if !loaded.is_fresh && !C::is_recorded(&outcome) {
+                if !loaded.is_fresh && !C::may_rest_on_memory(&outcome) {
                     loaded = Box::pin(self.reload(target, deadline)).await?;
                     continue;
                 }

@@ -20,8 +20,8 @@ impl Otp {
     pub async fn verify_otp(&self, caller: Caller, request: VerifyOtp) -> Result<Verified, Error> {
         let target = self.states.challenge(&caller, &request.challenge)?;
         let key = self.states.key(&target, &caller, request.content());
-        let token = self.states.records.token()?;
-        let compared = |state: &State| self.compare(&target, state, key, token, &request);
+        let token = Token(self.states.records.random()?);
+        let compared = |state: &State| Ok(self.compare(&target, state, key, token, &request));
         let Changed { partition, before, after, command, outcome } =
             self.states.change(&target, caller.deadline, compared).await?;
         match outcome {
@@ -37,7 +37,7 @@ impl Otp {
             VerifyStep::Ask(asked) => {
                 Box::pin(self.asks.ask(&caller, &target, &after.challenge, &command, &asked, &request)).await
             }
-            VerifyStep::CannotAsk => Err(self.obstacle(&target, &after.challenge, &command, &request)),
+            VerifyStep::CannotJudge => Err(self.obstacle(&target, &after.challenge, &command, &request)),
             VerifyStep::InProgress { until } => {
                 Err(Error::RequestInProgress { retry_after: retry_after(until.since(self.states.now())) })
             }
@@ -55,32 +55,36 @@ impl Otp {
         key: IdempotencyKey,
         token: Token,
         request: &VerifyOtp,
-    ) -> Result<Verify, Error> {
+    ) -> Verify {
         let expectation = Expectation {
             account: request.account.clone(),
             purpose: request.purpose,
             transaction: request.transaction.clone(),
         };
         let mut verify = Verify { key, token, expectation, comparison: Comparison::NoCode };
-        let Some(live) = state.challenge.live_code() else { return Ok(verify) };
+        let Some(live) = state.challenge.live_code() else { return verify };
         verify.comparison = if live.owner == CodeOwner::Otpd {
-            let code = self.keys.code(&state.challenge, live);
-            match code.map_err(|missing| Error::Internal(missing.to_string()))? {
-                Some(code) if code::matches(&code, &request.otp) => Comparison::Matches,
-                _ => Comparison::Differs,
+            match self.keys.code(&state.challenge, live) {
+                Ok(Some(code)) if code::matches(&code, &request.otp) => Comparison::Matches,
+                Ok(_) => Comparison::Differs,
+                Err(_) => Comparison::CannotJudge,
             }
         } else if self.asks.obstacle(target, &state.challenge, live, &verify, request).is_some() {
-            Comparison::CannotAsk
+            Comparison::CannotJudge
         } else {
             Comparison::Ask { lease: self.asks.lease(live) }
         };
-        Ok(verify)
+        verify
     }
 
+    /// Why the live code cannot be judged.
     fn obstacle(&self, target: &ChallengeRef, challenge: &Challenge, verify: &Verify, request: &VerifyOtp) -> Error {
-        let live = challenge.live_code();
-        let obstacle = live.and_then(|live| self.asks.obstacle(target, challenge, live, verify, request));
-        // What was in the way is gone: the same request may ask now.
+        let Some(live) = challenge.live_code() else { return Error::VerificationOutcomeUnknown };
+        if live.owner == CodeOwner::Otpd {
+            return Error::Internal("the key of a live code is not in the ring".to_owned());
+        }
+        // What was in the way may be gone: the same request may ask now.
+        let obstacle = self.asks.obstacle(target, challenge, live, verify, request);
         obstacle.unwrap_or(Error::VerificationOutcomeUnknown)
     }
 }

@@ -154,7 +154,7 @@ where
         invariants::check_change(&before.challenge, &decision.state.challenge).expect("invariants");
         assert!(decision.state.challenge.latest_at >= now, "what changes is dated");
     }
-    if C::is_recorded(&decision.outcome) && decision.state.challenge == before.challenge {
+    if C::may_rest_on_memory(&decision.outcome) && decision.state.challenge == before.challenge {
         assert_eq!(decision.state.lockout, before.lockout, "a recorded answer changes nothing");
     }
     decision

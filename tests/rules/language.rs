@@ -173,7 +173,7 @@ pub(crate) fn verify_step(step: &VerifyStep) -> String {
         VerifyStep::Answer(answer) => verified(answer),
         VerifyStep::NothingSent => "nothing_sent".to_owned(),
         VerifyStep::InProgress { until } => format!("in_progress until={}", time(*until)),
-        VerifyStep::CannotAsk => "cannot_ask".to_owned(),
+        VerifyStep::CannotJudge => "cannot_ask".to_owned(),
         VerifyStep::Ask(question) => format!("ask {}", asked(question)),
     }
 }

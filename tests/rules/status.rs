@@ -8,7 +8,10 @@ use otpd::domain::{
     lockout::Lockout,
     outcome::ChallengeState,
     policy::LockPolicy,
-    rules::{Cancel, CancelStep, Comparison, QuotaState, ReserveSend, SendStep, State, Status, VerifyStep, view},
+    rules::{
+        Cancel, CancelRefusal, CancelStep, Comparison, QuotaState, ReserveSend, SendStep, State, Status, VerifyRefusal,
+        view,
+    },
     time::Timestamp,
 };
 
@@ -40,18 +43,16 @@ fn send(status: Status) -> String {
 fn verification(status: Status) -> String {
     match status.refuses_verify() {
         None => "compares, or asks".to_owned(),
-        Some(VerifyStep::Answer(refusal)) => format!("`{}`", language::verified(&refusal)),
-        Some(VerifyStep::NothingSent) => "PRECONDITION_VIOLATION".to_owned(),
-        Some(other) => panic!("{other:?}"),
+        Some(VerifyRefusal::Answer(refusal)) => format!("`{}`", language::verified(&refusal)),
+        Some(VerifyRefusal::NothingSent) => "PRECONDITION_VIOLATION".to_owned(),
     }
 }
 
 fn cancel(status: Status) -> &'static str {
     match status.refuses_cancel() {
         None => "cancels",
-        Some(CancelStep::Done) => "done already",
-        Some(CancelStep::Verified) => "PRECONDITION_VIOLATION",
-        Some(CancelStep::Conflict) => panic!("a status is no conflict"),
+        Some(CancelRefusal::Done) => "done already",
+        Some(CancelRefusal::Verified) => "PRECONDITION_VIOLATION",
     }
 }
 

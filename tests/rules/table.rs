@@ -250,7 +250,7 @@ impl Scenario {
         let Some(live) = challenge.live_code() else { return Comparison::NoCode };
         if live.owner != CodeOwner::Otpd {
             let lease = words.span("lease").unwrap_or(fixture::ASK_LEASE);
-            return if words.plain.contains(&"unready") { Comparison::CannotAsk } else { Comparison::Ask { lease } };
+            return if words.plain.contains(&"unready") { Comparison::CannotJudge } else { Comparison::Ask { lease } };
         }
         let code = self.ring.code(challenge, live).expect("key").expect("open");
         let matches = code::matches(&code, &Secret::new(typed.to_owned()));

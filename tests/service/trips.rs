@@ -6,7 +6,9 @@ use otpd::{domain::outcome::Created, ports::clock::Stopwatch, service::request::
 
 use crate::{
     observed::ObservedStore,
-    requests::{ACCOUNT, NUMBER, accepted, caller, create, created, is_not_matched, is_success, register, send, verify, wrong},
+    requests::{
+        ACCOUNT, NUMBER, accepted, caller, create, created, is_not_matched, is_success, register, send, verify, wrong,
+    },
     world::{KEY_1, Replica, World},
 };
 

@@ -1,6 +1,6 @@
 //! Cancelling a challenge.
 
-use super::{Command, Judged, Seen, State, Status, seen};
+use super::{CancelRefusal, Command, Judged, Seen, State, Status, seen};
 use crate::domain::{
     challenge::{Ended, EventKind},
     ids::IdempotencyKey,
@@ -30,8 +30,10 @@ impl Command for Cancel {
         if seen(challenge, &self.key) != Seen::New {
             return CancelStep::Conflict;
         }
-        if let Some(refusal) = Status::of(challenge, at.time).refuses_cancel() {
-            return refusal;
+        match Status::of(challenge, at.time).refuses_cancel() {
+            Some(CancelRefusal::Verified) => return CancelStep::Verified,
+            Some(CancelRefusal::Done) => return CancelStep::Done,
+            None => {}
         }
         let challenge = state.challenge_mut();
         challenge.log(at.time, EventKind::Cancelled, None, "");

@@ -12,7 +12,7 @@ use crate::domain::{
 };
 
 /// All that a challenge starts with.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NewChallenge {
     pub creation: IdempotencyKey,
     pub account: AccountId,

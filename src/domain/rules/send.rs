@@ -114,7 +114,7 @@ impl Command for ReserveSend {
         }
     }
 
-    fn is_recorded(outcome: &SendStep) -> bool {
+    fn may_rest_on_memory(outcome: &SendStep) -> bool {
         matches!(outcome, SendStep::Recorded(_) | SendStep::FailedBefore | SendStep::AcquireQuotas)
     }
 }

@@ -1,11 +1,24 @@
 //! The status of a challenge, and what it means for each call: the table of the rules.
 
-use super::{CancelStep, VerifyStep};
 use crate::domain::{
     challenge::{Challenge, Ended, Phase},
     outcome::{ChallengeState, Sent, Verified},
     time::Timestamp,
 };
+
+/// What VerifyOtp answers where no code is compared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum VerifyRefusal {
+    Answer(Verified),
+    NothingSent,
+}
+
+/// What CancelChallenge answers where nothing is left to cancel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CancelRefusal {
+    Verified,
+    Done,
+}
 
 /// The status of a challenge at one time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,23 +78,23 @@ impl Status {
     }
 
     /// What VerifyOtp answers; `None`: the code is compared, or its provider asked.
-    pub fn refuses_verify(self) -> Option<VerifyStep> {
+    pub fn refuses_verify(self) -> Option<VerifyRefusal> {
         match self {
-            Self::Verified => Some(VerifyStep::Answer(Verified::AlreadyUsed)),
+            Self::Verified => Some(VerifyRefusal::Answer(Verified::AlreadyUsed)),
             Self::Cancelled | Self::Expired | Self::ExhaustedExpired | Self::CodeExpired => {
-                Some(VerifyStep::Answer(Verified::Expired))
+                Some(VerifyRefusal::Answer(Verified::Expired))
             }
-            Self::Exhausted => Some(VerifyStep::Answer(Verified::AttemptsExceeded)),
-            Self::Unsent => Some(VerifyStep::NothingSent),
+            Self::Exhausted => Some(VerifyRefusal::Answer(Verified::AttemptsExceeded)),
+            Self::Unsent => Some(VerifyRefusal::NothingSent),
             Self::Live => None,
         }
     }
 
     /// What CancelChallenge answers; `None`: the challenge is cancelled.
-    pub fn refuses_cancel(self) -> Option<CancelStep> {
+    pub fn refuses_cancel(self) -> Option<CancelRefusal> {
         match self {
-            Self::Verified => Some(CancelStep::Verified),
-            Self::Cancelled | Self::Expired | Self::Exhausted | Self::ExhaustedExpired => Some(CancelStep::Done),
+            Self::Verified => Some(CancelRefusal::Verified),
+            Self::Cancelled | Self::Expired | Self::Exhausted | Self::ExhaustedExpired => Some(CancelRefusal::Done),
             Self::Unsent | Self::CodeExpired | Self::Live => None,
         }
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    Command, Judged, Seen, State, Status,
+    Command, Judged, Seen, State, Status, VerifyRefusal,
     ask::{self, Asked},
     judgement::{fail, recorded, succeed},
     seen,
@@ -47,8 +47,8 @@ pub enum Comparison {
     Ask {
         lease: Duration,
     },
-    /// The provider of the live code cannot be asked now.
-    CannotAsk,
+    /// The live code cannot be judged now: its key is missing, or its provider cannot be asked.
+    CannotJudge,
     NoCode,
 }
 
@@ -67,8 +67,8 @@ pub enum VerifyStep {
     InProgress {
         until: Timestamp,
     },
-    /// The provider cannot be asked; nothing was used up.
-    CannotAsk,
+    /// The live code cannot be judged; nothing was used up.
+    CannotJudge,
     /// The attempt is reserved: ask the provider.
     Ask(Asked),
 }
@@ -95,8 +95,10 @@ impl Command for Verify {
         if let Some(locked) = state.locked(option, at.now) {
             return VerifyStep::Answer(Verified::AccountLocked(locked));
         }
-        if let Some(refusal) = Status::of(challenge, at.time).refuses_verify() {
-            return refusal;
+        match Status::of(challenge, at.time).refuses_verify() {
+            Some(VerifyRefusal::Answer(verified)) => return VerifyStep::Answer(verified),
+            Some(VerifyRefusal::NothingSent) => return VerifyStep::NothingSent,
+            None => {}
         }
         let Some(code) = challenge.live_code().cloned() else { return VerifyStep::NothingSent };
         let contact = challenge.contact(option.unwrap_or(code.option));
@@ -110,7 +112,7 @@ impl Command for Verify {
         }
     }
 
-    fn is_recorded(outcome: &VerifyStep) -> bool {
+    fn may_rest_on_memory(outcome: &VerifyStep) -> bool {
         matches!(outcome, VerifyStep::Recorded(_))
     }
 }
@@ -120,7 +122,7 @@ impl Verify {
         let attempts = state.challenge.attempts + 1;
         match self.comparison {
             Comparison::NoCode => VerifyStep::NothingSent,
-            Comparison::CannotAsk => VerifyStep::CannotAsk,
+            Comparison::CannotJudge => VerifyStep::CannotJudge,
             Comparison::Matches => {
                 state.challenge_mut().attempts = attempts;
                 VerifyStep::Answer(succeed(state, self.key, code.option, code.sandbox, Evidence::default(), at))
@@ -146,7 +148,7 @@ impl Verify {
             Comparison::Ask { lease } if code.generation == attempt.generation => {
                 asks(ask::reserve(state, attempt, self.token, true, lease, at))
             }
-            Comparison::CannotAsk if code.generation == attempt.generation => VerifyStep::CannotAsk,
+            Comparison::CannotJudge if code.generation == attempt.generation => VerifyStep::CannotJudge,
             _ => VerifyStep::Answer(fail(state, self.key, attempt.option, at)),
         }
     }
