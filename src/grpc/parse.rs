@@ -131,6 +131,10 @@ pub(crate) fn lock_account(context: &Context, request: proto::LockAccountRequest
     let owner = owner::owner(&mut faults, &request.account_id, &request.phone_number, &request.email_address);
     let reason = values::reason(&mut faults, request.reason);
     let until = request.unlock_timestamp.and_then(|at| values::timestamp(&mut faults, "unlock_timestamp", at));
+    // Alone it may be the repetition of a lock that has ended since, which the use case tells.
+    if until.is_some_and(|until| until <= context.now) && !faults.is_empty() {
+        faults.invalid("unlock_timestamp", "must be in the future");
+    }
     let (Some(caller), Some(owner)) = (caller, owner) else {
         return Err(faults);
     };

@@ -336,7 +336,7 @@ fn sends_and_operators_calls_are_checked() {
         ("fraud", Some(1_481_899_950_001), None),
         ("", None, Some(("reason", MissingRequiredField))),
         ("a\nb", None, Some(("reason", InvalidFieldValue))),
-        ("fraud", Some(1_481_899_950_000), Some(("unlock_timestamp", InvalidFieldValue))),
+        ("fraud", Some(1_481_899_950_000), None),
         ("fraud", Some(-1), Some(("unlock_timestamp.epoch_millis", InvalidFieldValue))),
     ] {
         let lock = proto::LockAccountRequest {

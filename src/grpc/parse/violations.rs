@@ -51,6 +51,10 @@ impl Violations {
         self.0.iter().map(|violation| violation.reason).min().unwrap_or(FieldReason::InvalidFieldValue)
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The value, if nothing is at fault.
     pub(crate) fn or<T>(self, value: T) -> Result<T, Self> {
         if self.0.is_empty() { Ok(value) } else { Err(self) }

@@ -124,3 +124,17 @@ async fn c13_a_late_unlock_clears_no_quota_again() {
     }
     assert!(!matches!(one.verify("d", "v", "000000").await, Ok(Verified::AccountLocked(_))));
 }
+
+/// The repetition of a lock that has ended since is answered; a new lock that would end before it begins is a mistake.
+#[tokio::test]
+async fn c13_a_lock_that_has_ended_may_be_repeated() {
+    let world = World::new();
+    let replica = world.replica();
+    let until = Some(world.now().plus(Duration::from_secs(2)));
+    let locked = replica.lock_as("lock", of_account(ACCOUNT), until).await.unwrap();
+    assert!(locked.locked.is_some());
+    world.clock.advance(Duration::from_secs(3));
+    assert_eq!(replica.lock_as("lock", of_account(ACCOUNT), until).await.unwrap().locked, None);
+    let late = replica.lock_as("late", of_account(ACCOUNT), until).await;
+    assert!(matches!(late, Err(Error::LockInThePast)), "{late:?}");
+}
