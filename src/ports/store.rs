@@ -91,7 +91,7 @@ pub struct Change {
 pub struct Write {
     /// The sealed record.
     pub record: Sealed,
-    /// How long to keep it. The time to live becomes the longer of this and what is left of the present one.
+    /// How long to keep it. The time to live becomes the longer of this and what is left of the present one; zero leaves it.
     pub ttl: Duration,
 }
 

@@ -224,7 +224,10 @@ impl States {
                 .map_err(|broken| Error::Internal(format!("invariant: {broken}")))?;
         }
         let now = self.now();
-        let ttl = next.challenge.forgotten_at().since(now).max(Duration::from_secs(1));
+        let forgotten_at = next.challenge.forgotten_at();
+        let is_lengthened = read.challenge.as_ref().is_none_or(|before| before.value.forgotten_at() != forgotten_at);
+        // Zero leaves the time to live as it is.
+        let ttl = if is_lengthened { forgotten_at.since(now).max(Duration::from_secs(1)) } else { Duration::ZERO };
         let challenge = self.change_of(partition, name, read.challenge.as_ref(), &next.challenge, ttl)?;
         let lockout = match &read.lockout {
             None if *next.lockout == Lockout::default() => Change { name: Name::LOCKOUT, expected: None, write: None },

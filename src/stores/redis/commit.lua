@@ -32,10 +32,14 @@ end
 for i, key in ipairs(KEYS) do
   local record, ttl = ARGV[3 * i - 1], ARGV[3 * i]
   if record ~= '' then
-    if ARGV[3 * i - 2] ~= '' then
-      ttl = math.max(ttl, redis.call('PTTL', key))
+    if ARGV[3 * i - 2] == '' then
+      redis.call('SET', key, record, 'PX', ttl)
+    elseif tonumber(ttl) <= 1 then
+      -- Nothing is to be lengthened, which spares asking for what is left.
+      redis.call('SET', key, record, 'KEEPTTL')
+    else
+      redis.call('SET', key, record, 'PX', math.max(ttl, redis.call('PTTL', key)))
     end
-    redis.call('SET', key, record, 'PX', ttl)
   end
 end
 return 1
