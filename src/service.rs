@@ -79,7 +79,7 @@ impl Otp {
         let quotas = Quotas::new(store, Arc::clone(&keys), clock, &tasks);
         let deliveries =
             Deliveries::new(Arc::clone(&states), quotas.clone(), routes.clone(), messages, Arc::clone(&keys));
-        let asks = Asks::new(Arc::clone(&states), quotas.clone(), routes.clone());
+        let asks = Asks::new(Arc::clone(&states), routes.clone());
         Self { states, quotas, deliveries, asks, send_permits: SendPermits::default(), routes, keys }
     }
 }

@@ -112,7 +112,7 @@ fn routes(config: &Config, deps: &ProviderDeps) -> Result<Routes, StartError> {
     let route = |names: &[String]| names.iter().filter_map(|name| by_name.get(name.as_str()).cloned()).collect();
     let scoped = config.providers.scoped.iter().map(|(scope, names)| (scope.clone(), route(names)));
     let everything = (Scope::default(), route(&config.providers.routes));
-    let routes = Routes::scoped(by_name.values().cloned().collect(), scoped.chain([everything]).collect())
+    let routes = Routes::new(by_name.values().cloned().collect(), scoped.chain([everything]).collect())
         .resend_elsewhere(config.providers.resend_elsewhere);
     if config.sandboxes.is_empty() {
         return Ok(routes);

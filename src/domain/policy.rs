@@ -124,11 +124,6 @@ pub struct Tenants {
 }
 
 impl Tenants {
-    /// Every tenant is accepted, under one policy.
-    pub fn any(policy: TenantPolicy) -> Self {
-        Self { others: Some(policy), listed: BTreeMap::new() }
-    }
-
     /// The policy of a tenant, or `None` where it is not accepted.
     pub fn of(&self, tenant: &Tenant) -> Option<&TenantPolicy> {
         self.listed.get(tenant).or(self.others.as_ref())

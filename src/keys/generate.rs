@@ -6,6 +6,7 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use zeroize::Zeroizing;
 
 use crate::{
     ports::entropy::{Entropy, NoEntropy},
@@ -20,11 +21,9 @@ const FILE: &str = "master-keys";
 /// # Errors
 /// There is no randomness.
 pub fn generate(id: u32, entropy: &dyn Entropy) -> Result<Secret<String>, NoEntropy> {
-    let mut key = Secret::new([0; 32]);
-    let mut bytes = *key.expose();
-    entropy.fill(&mut bytes)?;
-    key = Secret::new(bytes);
-    Ok(Secret::new(format!("{id}:{}", STANDARD.encode(key.expose()))))
+    let mut key = Zeroizing::new([0; 32]);
+    entropy.fill(key.as_mut_slice())?;
+    Ok(Secret::new(format!("{id}:{}", STANDARD.encode(key.as_slice()))))
 }
 
 /// The ring kept in a folder, made there first if need be. Only its owner can read it.

@@ -5,7 +5,6 @@ use std::{sync::Arc, time::Duration};
 use super::{
     context::{CallContext, challenge_context, upstream_id},
     error::{Error, Precondition},
-    quotas::Quotas,
     request::{Caller, VerifyOtp},
     route::Routes,
     states::{ChallengeRef, States},
@@ -27,13 +26,12 @@ use crate::{
 /// Asks providers about codes.
 pub(super) struct Asks {
     states: Arc<States>,
-    quotas: Quotas,
     routes: Routes,
 }
 
 impl Asks {
-    pub(super) fn new(states: Arc<States>, quotas: Quotas, routes: Routes) -> Self {
-        Self { states, quotas, routes }
+    pub(super) fn new(states: Arc<States>, routes: Routes) -> Self {
+        Self { states, routes }
     }
 
     /// How long the provider of a code may take to answer, and a margin.
@@ -64,7 +62,7 @@ impl Asks {
         provider.check_error(&check).map(Error::Invalid)
     }
 
-    /// Asks, settles, and only then tells.
+    /// Asks, settles, and only then tells; with the challenge as it was before the settle.
     pub(super) async fn ask(
         &self,
         caller: &Caller,
@@ -73,7 +71,7 @@ impl Asks {
         verify: &Verify,
         asked: &Asked,
         request: &VerifyOtp,
-    ) -> Result<Verified, Error> {
+    ) -> Result<(Verified, Arc<Challenge>), Error> {
         let lease_until = challenge.asking().map_or(Timestamp::default(), |asking| asking.lease_until);
         let deadline = within_lease(provider_deadline(caller), lease_until, self.states.now());
         let check = self.check(target, challenge, asked, verify, request);
@@ -91,14 +89,7 @@ impl Asks {
         let settle = |_: &_| Ok(SettleAsk { key, token, result: result.clone() });
         let settled = self.states.change(target, Deadline::after(FINISH), settle).await?;
         match settled.outcome {
-            AskStep::Answer(verified) => {
-                if let Verified::Success(_) = verified {
-                    let policy = &self.states.policy(&target.tenant)?.quotas;
-                    let record = (target.name, settled.partition);
-                    self.quotas.refund_verified(&target.tenant, policy, record, &settled.before.challenge);
-                }
-                Ok(verified)
-            }
+            AskStep::Answer(verified) => Ok((verified, settled.before.challenge)),
             AskStep::Unknown => Err(Error::VerificationOutcomeUnknown),
             AskStep::Refunded => Err(failure.into()),
         }

@@ -10,7 +10,7 @@ use super::{
     memory::Snapshot,
     quotas::{Acquisition, NO_QUOTAS, Uses},
     request::{Caller, CreateChallenge, Reach},
-    states::{ChallengeRef, INDEX_MARGIN},
+    states::ChallengeRef,
     timing::MAX_CONFLICTS,
 };
 use crate::{
@@ -25,10 +25,7 @@ use crate::{
         rules::{self, NewChallenge, OptionSpec, Seen},
         time::Timestamp,
     },
-    ports::{
-        clock::{Deadline, Stopwatch},
-        store::{Claimed, Partition},
-    },
+    ports::store::Partition,
 };
 
 /// The creator of a challenge that is older than this has been answered.
@@ -104,20 +101,15 @@ impl Otp {
         let challenge = self.new_challenge(creation)?;
         let uses = self.creation_uses(creation, &challenge);
         let life = challenge.limits.challenge_life + challenge.limits.retention;
-        let (store, deadline) = (&self.states.store, caller.deadline);
-        // The claim's life runs from before it was asked for: its answer, or one beside it, may be late.
-        let asked = Stopwatch::start();
-        let (claimed, read, account_lock, acquired) = tokio::join!(
-            store.claim(target.name, *partition, life + INDEX_MARGIN, deadline),
-            self.states.read_partition(target.name, *partition, deadline, deadline),
+        let deadline = caller.deadline;
+        let (claimed, account_lock, acquired) = tokio::join!(
+            self.states.claim(target, *partition, life, deadline),
             self.account_lock(creation),
             self.quotas.acquire(&uses, deadline),
         );
-        let located_until = match claimed? {
-            Claimed::Ours(life) => Deadline::after(life.saturating_sub(asked.elapsed())),
-            Claimed::Elsewhere => return self.refuse(acquired.ok(), Err(Error::IdempotencyViolation)).await,
+        let Some(read) = claimed? else {
+            return self.refuse(acquired.ok(), Err(Error::IdempotencyViolation)).await;
         };
-        let read = Snapshot { located_until, ..read? };
         // What is on record is answered whatever became of the lock and the quotas.
         let (acquired, opened) = if let Some(repeated) = self.repeated(creation, &read) {
             (acquired.ok(), repeated)

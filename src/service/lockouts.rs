@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     error::Error,
-    records::Versioned,
+    records::{Versioned, is_own},
     states::States,
     timing::{FINISH, MAX_CONFLICTS},
 };
@@ -79,17 +79,15 @@ impl States {
         lockout: &Lockout,
     ) -> Result<Option<Option<Sealed>>, Error> {
         let record = self.records.seal(partition, Name::LOCKOUT, lockout)?;
-        let version = record.version();
         let write = Write { record, ttl: lockout.kept_for(self.now()) };
-        let change = Change { name: Name::LOCKOUT, expected, write: Some(write) };
-        let committed = self.store.commit(partition, &[change], Deadline::after(FINISH)).await;
+        let changes = [Change { name: Name::LOCKOUT, expected, write: Some(write) }];
+        let committed = self.store.commit(partition, &changes, Deadline::after(FINISH)).await;
         self.memory.forget_lockout(partition);
         match committed? {
-            Committed::Done => Ok(None),
-            Committed::Conflict(records) => {
-                let record = records.into_iter().next().flatten();
-                Ok(if record.as_ref().is_some_and(|sealed| sealed.version() == version) { None } else { Some(record) })
+            Committed::Conflict(records) if !is_own(&changes, &records) => {
+                Ok(Some(records.into_iter().next().flatten()))
             }
+            Committed::Done | Committed::Conflict(_) => Ok(None),
         }
     }
 

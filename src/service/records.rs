@@ -9,7 +9,7 @@ use crate::{
     keys::{ring::KeyRing, seal::SealError},
     ports::{
         entropy::Entropy,
-        store::{Name, Partition, Sealed, Version},
+        store::{Change, Name, Partition, Sealed, Version},
     },
 };
 
@@ -63,6 +63,14 @@ impl Records {
             .map_err(|error| Error::Internal(format!("record does not decode: {error}")))?;
         Ok(Versioned { value: Arc::new(value), version: sealed.version() })
     }
+}
+
+/// Whether what is stored is this very commit: a client below repeated it when its answer was lost. Nobody else can have
+/// written it, for versions are random.
+pub(super) fn is_own(changes: &[Change], records: &[Option<Sealed>]) -> bool {
+    let mut pairs = changes.iter().zip(records).filter_map(|(change, record)| Some((change.write.as_ref()?, record)));
+    pairs.clone().next().is_some()
+        && pairs.all(|(write, record)| record.as_ref().is_some_and(|record| record.version() == write.record.version()))
 }
 
 impl From<SealError> for Error {

@@ -26,13 +26,8 @@ pub struct Routes {
 }
 
 impl Routes {
-    /// One route for everything: these providers, in this order.
-    pub fn new(providers: Route) -> Self {
-        Self { by_scope: vec![(Scope::default(), providers.clone())], providers, ..Self::default() }
-    }
-
     /// Routes by scope, over all providers that there are.
-    pub fn scoped(providers: Route, by_scope: Vec<(Scope, Route)>) -> Self {
+    pub fn new(providers: Route, by_scope: Vec<(Scope, Route)>) -> Self {
         Self { providers, by_scope, ..Self::default() }
     }
 

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::{
     error::Error,
     memory::{Memory, Snapshot},
-    records::{Records, Versioned},
+    records::{Records, Versioned, is_own},
     request::Caller,
     timing::{FINISH, MAX_CONFLICTS},
 };
@@ -23,12 +23,12 @@ use crate::{
     },
     ports::{
         clock::{Clock, Deadline, Stopwatch},
-        store::{Change, Committed, Name, Partition, Sealed, Store, Write},
+        store::{Change, Claimed, Committed, Name, Partition, Sealed, Store, Write},
     },
 };
 
 /// The index entry of a challenge outlives it by this, so that no two challenges are ever known by one id.
-pub(super) const INDEX_MARGIN: Duration = Duration::from_secs(3600);
+const INDEX_MARGIN: Duration = Duration::from_secs(3600);
 
 /// Challenges and lockouts, as the use cases work with them.
 pub(super) struct States {
@@ -138,8 +138,24 @@ impl States {
         Ok(self.reload(target, deadline).await?.state)
     }
 
-    /// The records that a CreateChallenge finds in the partition where its challenge is to be.
-    pub(super) async fn read_partition(
+    /// Claims the id of a new challenge for a partition, at least for so long and a margin, and reads what is there. `None`: the
+    /// id belongs to another partition.
+    pub(super) async fn claim(
+        &self,
+        target: &ChallengeRef,
+        partition: Partition,
+        life: Duration,
+        deadline: Deadline,
+    ) -> Result<Option<Snapshot>, Error> {
+        // The claim's life runs from before it was asked for: its answer, or the one beside it, may be late.
+        let asked = Stopwatch::start();
+        let claim = self.store.claim(target.name, partition, life + INDEX_MARGIN, deadline);
+        let (claimed, read) = tokio::join!(claim, self.read_partition(target.name, partition, deadline, deadline));
+        let Claimed::Ours(life) = claimed? else { return Ok(None) };
+        Ok(Some(Snapshot { located_until: Deadline::after(life.saturating_sub(asked.elapsed())), ..read? }))
+    }
+
+    async fn read_partition(
         &self,
         name: Name,
         partition: Partition,
@@ -273,14 +289,6 @@ impl States {
         let record = self.records.seal(partition, name, next.as_ref())?;
         Ok(Change { name, expected, write: Some(Write { record, ttl }) })
     }
-}
-
-/// Whether what is stored is this very commit: a client below repeated it when its answer was lost. Nobody else can have
-/// written it, for versions are random.
-fn is_own(changes: &[Change], records: &[Option<Sealed>]) -> bool {
-    let mut pairs = changes.iter().zip(records).filter_map(|(change, record)| Some((change.write.as_ref()?, record)));
-    pairs.clone().next().is_some()
-        && pairs.all(|(write, record)| record.as_ref().is_some_and(|record| record.version() == write.record.version()))
 }
 
 fn versioned<T>(change: &Change, value: &Arc<T>) -> Option<Versioned<T>> {

@@ -7,12 +7,15 @@ use super::{
     states::{ChallengeRef, Changed},
     timing::retry_after,
 };
-use crate::domain::{
-    challenge::Challenge,
-    code::{self, CodeOwner},
-    ids::{IdempotencyKey, Token},
-    outcome::Verified,
-    rules::{Comparison, Expectation, State, Verify, VerifyStep},
+use crate::{
+    domain::{
+        challenge::Challenge,
+        code::{self, CodeOwner},
+        ids::{IdempotencyKey, Token},
+        outcome::Verified,
+        rules::{Comparison, Expectation, State, Verify, VerifyStep},
+    },
+    ports::store::Partition,
 };
 
 impl Otp {
@@ -25,17 +28,12 @@ impl Otp {
         let Changed { partition, before, after, command, outcome } =
             self.states.change(&target, caller.deadline, compared).await?;
         match outcome {
-            VerifyStep::Answer(verified) => {
-                if let Verified::Success(_) = verified {
-                    let policy = &self.states.policy(&target.tenant)?.quotas;
-                    let record = (target.name, partition);
-                    self.quotas.refund_verified(&target.tenant, policy, record, &before.challenge);
-                }
-                Ok(verified)
-            }
+            VerifyStep::Answer(verified) => self.answer(&target, partition, &before.challenge, verified),
             VerifyStep::Recorded(verified) => Ok(verified),
             VerifyStep::Ask(asked) => {
-                Box::pin(self.asks.ask(&caller, &target, &after.challenge, &command, &asked, &request)).await
+                let asked = self.asks.ask(&caller, &target, &after.challenge, &command, &asked, &request);
+                let (verified, before) = Box::pin(asked).await?;
+                self.answer(&target, partition, &before, verified)
             }
             VerifyStep::CannotJudge => Err(self.obstacle(&target, &after.challenge, &command, &request)),
             VerifyStep::InProgress { until } => {
@@ -45,6 +43,21 @@ impl Otp {
             VerifyStep::Conflict => Err(Error::IdempotencyViolation),
             VerifyStep::NothingSent => Err(Error::Precondition(Precondition::NothingSent)),
         }
+    }
+
+    /// Answers what is committed. A success has the quotas of its challenge refunded afterwards.
+    fn answer(
+        &self,
+        target: &ChallengeRef,
+        partition: Partition,
+        before: &Challenge,
+        verified: Verified,
+    ) -> Result<Verified, Error> {
+        if let Verified::Success(_) = verified {
+            let policy = &self.states.policy(&target.tenant)?.quotas;
+            self.quotas.refund_verified(&target.tenant, policy, (target.name, partition), before);
+        }
+        Ok(verified)
     }
 
     /// Compares in memory. Nothing of it is told before the commit.

@@ -12,6 +12,7 @@ use otpd::{
     domain::{
         outcome::{ChallengeView, Created, LockoutView, Sent, Verified},
         policy::{TenantPolicy, Tenants},
+        route::Scope,
         time::Timestamp,
     },
     keys::ring::KeyRing,
@@ -143,16 +144,17 @@ impl World {
     ) -> Replica {
         let seed = self.replicas.fetch_add(1, Ordering::Relaxed) << 32;
         let providers = self.providers.iter().map(|provider| provider.clone() as Arc<dyn Provider>);
+        let providers: Vec<_> = providers.collect();
         let ports = Ports {
             store,
             keys: Arc::new(KeyRing::parse(&Secret::new(ring.to_owned()), true).expect("ring")),
             clock: Arc::new(clock),
             entropy: Arc::new(SeededEntropy::new(seed)),
-            routes: Routes::new(providers.collect()),
+            routes: Routes::new(providers.clone(), vec![(Scope::default(), providers)]),
             messages: Messages::clone(&self.messages),
             tasks: self.tasks.clone(),
         };
-        let otp = Arc::new(Otp::new(ports, Tenants::any(policy.clone())));
+        let otp = Arc::new(Otp::new(ports, Tenants { others: Some(policy.clone()), ..Tenants::default() }));
         Replica { otp, operations: Arc::clone(&self.operations) }
     }
 
