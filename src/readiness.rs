@@ -114,7 +114,7 @@ impl Readiness {
             let too_long = Deadline::after(MAX_TROUBLE);
             let asked = timeout(INTERVAL, store.check(Deadline::after(INTERVAL))).await;
             let cause = match asked {
-                Ok(Ok(())) => {
+                Ok(Ok(_)) => {
                     trouble = None;
                     self.enter(ServingState::Serving).await;
                     continue;

@@ -1,7 +1,7 @@
 //! Sealing of records: XChaCha20-Poly1305 (draft-irtf-cfrg-xchacha) under one key.
 //!
-//! Layout: `format (1) | key id (4, big endian) | nonce (24) | ciphertext | tag (16)`. The record's partition and name, the
-//! format and the key id are associated data: a sealed record opens only where it was written. The random nonce is the
+//! Layout: `format (1) | key id (4, big endian) | nonce (24) | ciphertext | tag (16)`. The record's partition, the first 8 bytes
+//! of its name, the format and the key id are associated data: a sealed record opens only where it was written. The random nonce is the
 //! record's version.
 
 use chacha20poly1305::{AeadInOut, KeyInit, Tag, XChaCha20Poly1305, XNonce};
@@ -19,7 +19,9 @@ const FORMAT: u8 = 2;
 const HEADER: usize = Sealed::VERSION_OFFSET;
 const NONCE: usize = Sealed::VERSION_LENGTH;
 const TAG: usize = 16;
-const ASSOCIATED: usize = 15 + 16 + HEADER;
+/// How many bytes of a name a record is bound to: as many as every store keeps of it.
+const NAME: usize = 8;
+const ASSOCIATED: usize = 15 + NAME + HEADER;
 
 /// Why a record cannot be sealed or opened.
 #[derive(Debug, thiserror::Error)]
@@ -106,7 +108,7 @@ fn header(id: u32) -> [u8; HEADER] {
 
 fn associated(partition: Partition, name: Name, header: [u8; HEADER]) -> [u8; ASSOCIATED] {
     let mut associated = [0; ASSOCIATED];
-    let parts = partition.0.iter().chain(&name.0).chain(&header);
+    let parts = partition.0.iter().chain(name.0.iter().take(NAME)).chain(&header);
     associated.iter_mut().zip(parts).for_each(|(to, from)| *to = *from);
     associated
 }

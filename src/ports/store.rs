@@ -135,6 +135,19 @@ pub enum Acquired {
     Refused,
 }
 
+/// Where a scan goes on. Only the store that made it knows what it means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cursor(pub Vec<u8>);
+
+/// A part of the records.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ScanPage {
+    /// Each with its partition, and a name by which it can be read and committed. A bounded number.
+    pub records: Vec<(Partition, Name, Sealed)>,
+    /// Where to go on; `None`: this was the last page.
+    pub next: Option<Cursor>,
+}
+
 /// Keeps sealed records and counts quotas.
 #[async_trait]
 pub trait Store: Send + Sync {
@@ -196,8 +209,18 @@ pub trait Store: Send + Sync {
     /// Makes all uses of a quota count no longer.
     async fn clear(&self, quota: Name, deadline: Deadline) -> Result<(), StoreError>;
 
-    /// Whether the store can serve now: what reads and what writes are asked, without a record being changed.
-    async fn check(&self, deadline: Deadline) -> Result<(), StoreError>;
+    /// Whether the store can serve now: what reads and what writes are asked, without a record being changed. Tells the
+    /// store's own time, by which the clock of this machine is judged.
+    async fn check(&self, deadline: Deadline) -> Result<Timestamp, StoreError>;
+
+    /// Some of the records, and where to go on. From the first page to the last, each record that was there all the time is
+    /// told at least once.
+    async fn scan(&self, from: Option<Cursor>, deadline: Deadline) -> Result<ScanPage, StoreError>;
+
+    /// Ends with the reason once the store cannot go on within this process: only a new start helps.
+    async fn failed(&self) -> StoreError {
+        std::future::pending().await
+    }
 
     /// Stops background work and waits, at most until the deadline, for what is queued.
     async fn close(&self, _deadline: Deadline) {}
@@ -211,12 +234,19 @@ pub struct StoreError {
     pub operation: &'static str,
     /// Why, for the operator's log only. Never holds a record, a name or an address with credentials.
     pub cause: String,
+    /// Whether waiting does not help: a setting is wrong, or the store is not what the settings say.
+    pub is_final: bool,
 }
 
 impl StoreError {
     /// An error with its cause.
     pub fn new(operation: &'static str, cause: impl fmt::Display) -> Self {
-        Self { operation, cause: cause.to_string() }
+        Self { operation, cause: cause.to_string(), is_final: false }
+    }
+
+    /// An error that lasts until somebody acts.
+    pub fn lasting(operation: &'static str, cause: impl fmt::Display) -> Self {
+        Self { is_final: true, ..Self::new(operation, cause) }
     }
 
     /// The deadline passed first.

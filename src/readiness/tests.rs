@@ -15,7 +15,10 @@ use tokio_util::task::TaskTracker;
 use super::*;
 use crate::{
     domain::{ids::Token, quota::Window, time::Timestamp},
-    ports::store::{Acquired, Change, Claimed, Committed, Located, Name, Partition, Sealed, StoreError},
+    ports::{
+        clock::{Clock, SystemClock},
+        store::{Acquired, Change, Claimed, Committed, Cursor, Located, Name, Partition, ScanPage, Sealed, StoreError},
+    },
 };
 
 /// A store that is well, fails or hangs, as told.
@@ -39,12 +42,15 @@ impl Moody {
 
 #[async_trait]
 impl Store for Moody {
-    async fn check(&self, _: Deadline) -> Result<(), StoreError> {
+    async fn check(&self, _: Deadline) -> Result<Timestamp, StoreError> {
         match self.mood() {
-            Self::WELL => Ok(()),
+            Self::WELL => Ok(SystemClock.now()),
             Self::HANGS => std::future::pending().await,
             _ => Err(StoreError::new("check", "moody")),
         }
+    }
+    async fn scan(&self, _: Option<Cursor>, _: Deadline) -> Result<ScanPage, StoreError> {
+        unreachable!()
     }
     async fn locate(&self, _: Name, _: &[Name], _: Deadline) -> Result<Option<Located>, StoreError> {
         unreachable!()

@@ -31,7 +31,9 @@ use crate::{
     domain::{ids::Token, quota::Window, time::Timestamp},
     ports::{
         clock::Deadline,
-        store::{Acquired, Change, Claimed, Committed, Located, Name, Partition, Sealed, Store, StoreError},
+        store::{
+            Acquired, Change, Claimed, Committed, Cursor, Located, Name, Partition, ScanPage, Sealed, Store, StoreError,
+        },
     },
 };
 
@@ -53,6 +55,8 @@ use writer::{Failed, Job, JobKind};
 const QUEUE_MAX: usize = 1_024;
 /// Reads that may be at the disk at the same time.
 const READS_MAX: usize = 4;
+/// Records of one page of a scan.
+const SCAN_MAX: usize = 256;
 /// How often the sweeper looks for expired records.
 const SWEEP_EVERY: Duration = Duration::from_millis(500);
 
@@ -178,6 +182,25 @@ impl View {
         names.iter().map(record).collect()
     }
 
+    /// A page of records. The cursor is the first key of the next one.
+    fn scan(&self, from: Option<Cursor>) -> Result<ScanPage, StoreError> {
+        let unknown = || unknown_format(self.operation);
+        let mut page = ScanPage::default();
+        for (visited, found) in self.moment.records_from(self.operation, from.as_ref()).enumerate() {
+            let (key, value) = found?;
+            if visited == SCAN_MAX {
+                page.next = Some(Cursor(key.to_vec()));
+                break;
+            }
+            let (partition, name) = layout::decode_record_key(&key).ok_or_else(unknown)?;
+            let entry = Entry::decode(&value).ok_or_else(unknown)?;
+            if entry.expires_at > self.time {
+                page.records.push((partition, name, entry.into_record().ok_or_else(unknown)?));
+            }
+        }
+        Ok(page)
+    }
+
     fn locate(&self, index: Name, names: &[Name]) -> Result<Option<Located>, StoreError> {
         let Some(entry) = self.entry(&layout::index_key(index))? else { return Ok(None) };
         let partition = entry.partition().ok_or_else(|| unknown_format(self.operation))?;
@@ -299,9 +322,14 @@ impl Store for Embedded {
 
     /// Asks the reads and the writer, which are stuck if the disk is. Writes nothing: a disk that is full shows at the next
     /// write.
-    async fn check(&self, deadline: Deadline) -> Result<(), StoreError> {
+    async fn check(&self, deadline: Deadline) -> Result<Timestamp, StoreError> {
         self.look("check", deadline, |view| view.entry(&layout::index_key(Name::LOCKOUT)).map(drop)).await?;
-        self.write("check", deadline, |_| Ok(())).await
+        self.write("check", deadline, |_| Ok(())).await?;
+        Ok(self.time.now())
+    }
+
+    async fn scan(&self, from: Option<Cursor>, deadline: Deadline) -> Result<ScanPage, StoreError> {
+        self.look("scan", deadline, move |view| view.scan(from)).await
     }
 
     async fn close(&self, deadline: Deadline) {

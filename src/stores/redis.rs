@@ -23,7 +23,9 @@ use crate::{
     },
     ports::{
         clock::Deadline,
-        store::{Acquired, Change, Claimed, Committed, Located, Name, Partition, Sealed, Store, StoreError},
+        store::{
+            Acquired, Change, Claimed, Committed, Cursor, Located, Name, Partition, ScanPage, Sealed, Store, StoreError,
+        },
     },
 };
 
@@ -42,6 +44,9 @@ use stream::InFlight;
 /// How much longer than its longest window a quota is kept: a use may be dated by a clock a second ahead, and counted by one
 /// a second behind.
 const CLOCK_MARGIN: Duration = Duration::from_secs(2);
+
+/// How many keys Redis looks at for one page of a scan, about.
+const SCAN_COUNT: usize = 256;
 
 /// The store on a server. See the module.
 pub(super) struct Redis {
@@ -247,14 +252,40 @@ impl Store for Redis {
     }
 
     /// Writes a key that is gone a second later: a server that is demoted or full answers a `PING` as if nothing were.
-    async fn check(&self, deadline: Deadline) -> Result<(), StoreError> {
-        self.ask("check", deadline, &link::probe()).await
+    async fn check(&self, deadline: Deadline) -> Result<Timestamp, StoreError> {
+        self.ask::<()>("check", deadline, &link::probe()).await?;
+        let (seconds, micros): (u64, u64) = self.ask("check", deadline, &redis::cmd("TIME")).await?;
+        Ok(Timestamp::from_millis(seconds.saturating_mul(1_000).saturating_add(micros / 1_000)))
+    }
+
+    async fn scan(&self, from: Option<Cursor>, deadline: Deadline) -> Result<ScanPage, StoreError> {
+        let from = from.and_then(|Cursor(bytes)| bytes.try_into().ok()).map_or(0, u64::from_be_bytes);
+        let mut scan = redis::cmd("SCAN");
+        scan.arg(from).arg("MATCH").arg(keys::RECORDS).arg("COUNT").arg(SCAN_COUNT);
+        let (next, found): (u64, Vec<Vec<u8>>) = self.ask("scan", deadline, &scan).await?;
+        let found: Vec<_> = found.iter().filter_map(|key| keys::decode_record_key(key)).collect();
+        if found.is_empty() {
+            return Ok(ScanPage { records: Vec::new(), next: cursor(next) });
+        }
+        let mut get = redis::cmd("MGET");
+        for (partition, name) in &found {
+            get.arg(RedisKey::Record(*partition, *name));
+        }
+        let values = records("scan", self.ask("scan", deadline, &get).await?)?;
+        let records =
+            found.into_iter().zip(values).filter_map(|((partition, name), record)| Some((partition, name, record?)));
+        Ok(ScanPage { records: records.collect(), next: cursor(next) })
     }
 
     /// Nothing is queued here: each operation waits for its own answer.
     async fn close(&self, _deadline: Deadline) {
         self.link.close();
     }
+}
+
+/// Redis ends a scan with the cursor 0.
+fn cursor(next: u64) -> Option<Cursor> {
+    (next != 0).then(|| Cursor(next.to_be_bytes().to_vec()))
 }
 
 fn senseless(operation: &'static str) -> StoreError {

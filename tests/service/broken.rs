@@ -7,7 +7,9 @@ use otpd::{
     domain::{ids::Token, quota::Window, time::Timestamp},
     ports::{
         clock::Deadline,
-        store::{Acquired, Change, Claimed, Committed, Located, Name, Partition, Sealed, Store, StoreError},
+        store::{
+            Acquired, Change, Claimed, Committed, Cursor, Located, Name, Partition, ScanPage, Sealed, Store, StoreError,
+        },
     },
 };
 
@@ -104,7 +106,11 @@ impl Store for BrokenStore {
         self.inner.clear(quota, deadline).await
     }
 
-    async fn check(&self, deadline: Deadline) -> Result<(), StoreError> {
+    async fn scan(&self, from: Option<Cursor>, deadline: Deadline) -> Result<ScanPage, StoreError> {
+        self.inner.scan(from, deadline).await
+    }
+
+    async fn check(&self, deadline: Deadline) -> Result<Timestamp, StoreError> {
         self.inner.check(deadline).await
     }
 }

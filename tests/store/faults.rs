@@ -61,7 +61,7 @@ async fn a_paused_server() {
                 5 => store.refund(&[(named(1), token(n))], deadline).await,
                 6 => store.usage(named(1), &hour, at(5_000_000), deadline).await.map(drop),
                 7 => store.clear(named(1), deadline).await,
-                _ => store.check(deadline).await,
+                _ => store.check(deadline).await.map(drop),
             };
             answer.unwrap_err()
         });

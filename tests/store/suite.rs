@@ -31,7 +31,7 @@ macro_rules! conformance {
             locates, claims_are_never_taken_over, claims_are_renewed, claims_outlive_records, racing_claims,
             acquires_up_to_the_maximum, acquiring_again, refunds, windows_slide, several_windows, parallel_acquires,
             a_longer_window_is_never_forgotten, tells_usage, clears, times_without_end,
-            checks, closed_store_refuses, passed_deadline, random_history
+            checks, scans, closed_store_refuses, passed_deadline, random_history
         );
     };
     ($start:expr; $($case:ident),*) => { $(
@@ -287,6 +287,34 @@ pub(crate) async fn racing_claims(harness: &impl Harness) {
 
 pub(crate) async fn checks(harness: &impl Harness) {
     harness.store().check(soon()).await.unwrap();
+}
+
+/// All records, none that is gone, and nothing else; and each can be committed under the name that the scan tells.
+pub(crate) async fn scans(harness: &impl Harness) {
+    let store = Easy(harness.store());
+    store.claim(1, 1, HOUR).await;
+    store.acquire(1, 1, &[window(1, HOUR)], 1).await;
+    store.commit_for(0, &[(1, None, Some(1))], Duration::from_millis(1)).await;
+    for n in 1..=700 {
+        store.commit(n, &[(LOCKOUT, None, Some(2 * n)), (n, None, Some(2 * n + 1))]).await;
+    }
+    harness.pass(Duration::from_millis(10)).await;
+    let (mut told, mut from) = (BTreeSet::new(), None);
+    loop {
+        let page = store.0.scan(from, soon()).await.unwrap();
+        assert!(page.records.len() <= 2_000, "a page is bounded");
+        for (partition, name, record) in page.records {
+            told.insert(content(&record));
+            let again = Write { record, ttl: Duration::ZERO };
+            let change = Change { name, expected: Some(again.record.version()), write: Some(again) };
+            assert_eq!(store.0.commit(partition, &[change], soon()).await.unwrap(), Committed::Done);
+        }
+        from = page.next;
+        if from.is_none() {
+            break;
+        }
+    }
+    assert_eq!(told, (2..=1_401).collect::<BTreeSet<u64>>());
 }
 
 pub(crate) async fn closed_store_refuses(harness: &impl Harness) {

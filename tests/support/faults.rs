@@ -11,7 +11,9 @@ use otpd::{
     domain::{ids::Token, quota::Window, time::Timestamp},
     ports::{
         clock::Deadline,
-        store::{Acquired, Change, Claimed, Committed, Located, Name, Partition, Sealed, Store, StoreError},
+        store::{
+            Acquired, Change, Claimed, Committed, Cursor, Located, Name, Partition, ScanPage, Sealed, Store, StoreError,
+        },
     },
 };
 use tokio::{sync::Semaphore, time::timeout_at};
@@ -413,7 +415,11 @@ impl Store for FaultyStore {
         self.run(Operation::Clear(quota), deadline).await.map(drop)
     }
 
-    async fn check(&self, deadline: Deadline) -> Result<(), StoreError> {
+    async fn scan(&self, from: Option<Cursor>, deadline: Deadline) -> Result<ScanPage, StoreError> {
+        self.inner.scan(from, deadline).await
+    }
+
+    async fn check(&self, deadline: Deadline) -> Result<Timestamp, StoreError> {
         if self.plan().gone {
             return Err(StoreError::new("check", "connection refused"));
         }

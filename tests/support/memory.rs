@@ -11,7 +11,9 @@ use otpd::{
     domain::{ids::Token, quota::Window, time::Timestamp},
     ports::{
         clock::{Clock, Deadline},
-        store::{Acquired, Change, Claimed, Committed, Located, Name, Partition, Sealed, Store, StoreError},
+        store::{
+            Acquired, Change, Claimed, Committed, Cursor, Located, Name, Partition, ScanPage, Sealed, Store, StoreError,
+        },
     },
 };
 
@@ -228,8 +230,15 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    async fn check(&self, _deadline: Deadline) -> Result<(), StoreError> {
-        self.open("check").map(drop)
+    async fn check(&self, _deadline: Deadline) -> Result<Timestamp, StoreError> {
+        self.open("check").map(|(_, now)| now)
+    }
+
+    /// All at once.
+    async fn scan(&self, _from: Option<Cursor>, _deadline: Deadline) -> Result<ScanPage, StoreError> {
+        let (kept, _) = self.open("scan")?;
+        let records = kept.records.iter().map(|((partition, name), (record, _))| (*partition, *name, record.clone()));
+        Ok(ScanPage { records: records.collect(), next: None })
     }
 
     async fn close(&self, _deadline: Deadline) {

@@ -12,7 +12,9 @@ use otpd::{
     domain::{ids::Token, quota::Window, time::Timestamp},
     ports::{
         clock::Deadline,
-        store::{Acquired, Change, Claimed, Committed, Located, Name, Partition, Sealed, Store, StoreError},
+        store::{
+            Acquired, Change, Claimed, Committed, Cursor, Located, Name, Partition, ScanPage, Sealed, Store, StoreError,
+        },
     },
 };
 use tokio::sync::Notify;
@@ -132,7 +134,11 @@ impl Store for ObservedStore {
         self.run("clear", self.inner.clear(quota, deadline)).await
     }
 
-    async fn check(&self, deadline: Deadline) -> Result<(), StoreError> {
+    async fn scan(&self, from: Option<Cursor>, deadline: Deadline) -> Result<ScanPage, StoreError> {
+        self.inner.scan(from, deadline).await
+    }
+
+    async fn check(&self, deadline: Deadline) -> Result<Timestamp, StoreError> {
         self.inner.check(deadline).await
     }
 

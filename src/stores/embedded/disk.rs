@@ -12,7 +12,8 @@ use std::{
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Slice, Snapshot, config::PinningPolicy};
 
-use crate::ports::store::StoreError;
+use super::layout;
+use crate::ports::store::{Cursor, StoreError};
 
 /// Blocks of tables kept in memory. With a smaller cache most of the work of a busy store is reading blocks again.
 const CACHE_BYTES: u64 = 32 << 20;
@@ -86,6 +87,16 @@ impl Moment {
     /// The value of a key, as far as it is committed: the engine shows a batch only once it is synced.
     pub(super) fn get(&self, operation: &'static str, key: &[u8]) -> Result<Option<Slice>, StoreError> {
         self.snapshot.get(&self.keyspace, key).map_err(|cause| StoreError::new(operation, cause))
+    }
+
+    /// The records from a key on, or all of them.
+    pub(super) fn records_from(
+        &self,
+        operation: &'static str,
+        from: Option<&Cursor>,
+    ) -> impl Iterator<Item = Result<(Slice, Slice), StoreError>> {
+        let found = self.snapshot.range(&self.keyspace, layout::records_range(from));
+        found.map(move |entry| entry.into_inner().map_err(|cause| StoreError::new(operation, cause)))
     }
 }
 

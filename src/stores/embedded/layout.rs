@@ -18,7 +18,7 @@ use crate::{
         ids::Token,
         time::{Timestamp, millis},
     },
-    ports::store::{Name, Partition, Sealed},
+    ports::store::{Cursor, Name, Partition, Sealed},
 };
 
 /// What the keys of a kind begin with.
@@ -59,6 +59,19 @@ impl Entry {
 
 pub(super) fn record_key(partition: Partition, name: Name) -> Vec<u8> {
     [RECORDS.as_bytes(), &partition.0, &name.0].concat()
+}
+
+/// The keys of records from a key on, or all of them.
+pub(super) fn records_range(from: Option<&Cursor>) -> Range<Vec<u8>> {
+    let start = from.map_or_else(|| RECORDS.as_bytes().to_vec(), |Cursor(key)| key.clone());
+    let end = RECORDS.bytes().map(|byte| byte + 1).collect();
+    start..end
+}
+
+/// The partition and name of a record.
+pub(super) fn decode_record_key(key: &[u8]) -> Option<(Partition, Name)> {
+    let (partition, name) = key.strip_prefix(RECORDS.as_bytes())?.split_first_chunk()?;
+    Some((Partition(*partition), Name(name.try_into().ok()?)))
 }
 
 pub(super) fn index_key(name: Name) -> Vec<u8> {

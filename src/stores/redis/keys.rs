@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use base64::{display::Base64Display, engine::general_purpose::URL_SAFE_NO_PAD};
+use base64::{Engine, display::Base64Display, engine::general_purpose::URL_SAFE_NO_PAD};
 use redis::{RedisWrite, ToRedisArgs};
 
 use crate::ports::store::{Name, Partition};
@@ -13,6 +13,8 @@ pub(super) const CHECK: &str = "otp:check";
 /// How many bytes of a record's name its key holds. Few records share a partition, and their names are keyed hashes: 64 bits
 /// tell them apart, and every byte of a key is kept once a challenge.
 const RECORD_NAME_LENGTH: usize = 8;
+/// How many characters a partition is in a key.
+const PARTITION_TEXT: usize = 20;
 
 /// A key. It is written into a command as it is formatted, without a string of its own.
 #[derive(Clone, Copy)]
@@ -35,6 +37,26 @@ impl fmt::Display for RedisKey {
             Self::Quota(name) => write!(f, "otp:q:{}", text(&name.0)),
         }
     }
+}
+
+/// What every key of a record matches, for SCAN.
+pub(super) const RECORDS: &str = "otp:{*";
+
+/// The partition and name behind the key of a record. Of a name only the part that keys hold is known; the rest is zero.
+pub(super) fn decode_record_key(key: &[u8]) -> Option<(Partition, Name)> {
+    let key = key.strip_prefix(b"otp:{")?;
+    let (partition, name) = key.split_at_checked(PARTITION_TEXT)?;
+    let partition = Partition(URL_SAFE_NO_PAD.decode(partition).ok()?.try_into().ok()?);
+    let name = match name.strip_prefix(b"}:")? {
+        b"l" => Name::LOCKOUT,
+        text => {
+            let mut name = [0; 16];
+            let bytes = URL_SAFE_NO_PAD.decode(text).ok().filter(|bytes| bytes.len() == RECORD_NAME_LENGTH)?;
+            name.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
+            Name(name)
+        }
+    };
+    Some((partition, name))
 }
 
 /// A partition as it stands in keys and index entries.
@@ -96,6 +118,19 @@ mod tests {
             assert_eq!(key.to_string(), expected);
         }
         assert_eq!(CHECK, "otp:check");
+    }
+
+    #[test]
+    fn the_key_of_a_record_tells_its_partition_and_name() {
+        let mut name = Name([7; 16]);
+        name.0[8..].fill(0);
+        for name in [name, Name::LOCKOUT] {
+            let key = RedisKey::Record(PARTITION, name).to_string();
+            assert_eq!(decode_record_key(key.as_bytes()), Some((PARTITION, name)));
+        }
+        for other in ["otp:check", "otp:i:AAECAwQFBgcICQoLDA0ODw", "otp:{-_v7}:l", "otp:{-_v7-_v7-_v7-_v7-_v7}:"] {
+            assert_eq!(decode_record_key(other.as_bytes()), None, "{other}");
+        }
     }
 
     /// `locate.lua` puts the key of a record together from these.
