@@ -1,7 +1,8 @@
 //! The command line: what was asked for, and how it ended.
 //!
-//! Exit codes: 0 done, 1 the start or a health check failed, 64 wrong usage or configuration (`EX_USAGE` of sysexits).
+//! Exit codes: 0 done, 1 the start, a health check or a backup failed, 64 wrong usage or configuration (`EX_USAGE` of sysexits).
 
+mod backup;
 mod check_config;
 mod generate_key;
 mod health;
@@ -49,6 +50,10 @@ fn command() -> Command {
         .value_parser(value_parser!(u32).range(1..))
         .default_value("1")
         .help("The number of the key; a new one is higher than those in use");
+    let to = Arg::new("DIR")
+        .required(true)
+        .value_parser(value_parser!(PathBuf))
+        .help("Where the copy comes to be: a folder that does not exist, or is empty");
     Command::new("otpd")
         .version(env!("CARGO_PKG_VERSION"))
         .about("A gRPC one-time-password service. Without a command it serves.")
@@ -60,12 +65,17 @@ fn command() -> Command {
         .subcommand(
             Command::new("health").about("Ask the server on server.listen whether it serves, within 2 s").arg(live),
         )
+        .subcommand(Command::new("backup").about("Copy the embedded store, whether a server runs on it or not").arg(to))
         .subcommand(Command::new("generate-key").about("Print a new key in the form of OTPD_MASTER_KEYS").arg(id))
 }
 
 fn dispatch(asked: &ArgMatches) -> ExitCode {
     match asked.subcommand() {
         Some(("generate-key", asked)) => generate_key::run(asked.get_one("id").copied().unwrap_or(1)),
+        Some(("backup", asked)) => {
+            let to = asked.get_one::<PathBuf>("DIR").cloned().unwrap_or_default();
+            configured(asked, |config| backup::run(&config, &to))
+        }
         Some(("check-config", asked)) => configured(asked, |config| check_config::run(&config)),
         Some(("health", asked)) => configured(asked, |config| health::run(&config, asked.get_flag("live"))),
         Some((_, asked)) => configured(asked, |config| serve::run(&config)),

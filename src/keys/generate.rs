@@ -48,6 +48,22 @@ pub fn kept_in(folder: &Path, entropy: &dyn Entropy) -> io::Result<Secret<String
     Ok(ring)
 }
 
+/// Copies the ring kept in a folder to another folder, as readable as it is there; whether there is one.
+///
+/// # Errors
+/// It cannot be read or written.
+pub fn copy_kept(from: &Path, to: &Path) -> io::Result<bool> {
+    let ring = match std::fs::read_to_string(from.join(FILE)) {
+        Ok(ring) => Secret::new(ring),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    let mut file = private_file(&to.join(FILE))?;
+    file.write_all(ring.expose().as_bytes())?;
+    file.sync_all()?;
+    Ok(true)
+}
+
 fn private_file(path: &Path) -> io::Result<std::fs::File> {
     use std::os::unix::fs::OpenOptionsExt;
     std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
@@ -68,6 +84,17 @@ mod tests {
         assert!(first == again);
         assert!(KeyRing::parse(&first, false).is_ok());
         let mode = std::fs::metadata(folder.path().join(FILE)).expect("file").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_copied_key_is_as_private() {
+        let (from, to) = (tempfile::tempdir().expect("folder"), tempfile::tempdir().expect("folder"));
+        assert!(!copy_kept(from.path(), to.path()).expect("nothing to copy"));
+        let kept = kept_in(from.path(), &SystemEntropy).expect("made");
+        assert!(copy_kept(from.path(), to.path()).expect("copied"));
+        assert!(kept_in(to.path(), &SystemEntropy).expect("read") == kept);
+        let mode = std::fs::metadata(to.path().join(FILE)).expect("file").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
     }
 }

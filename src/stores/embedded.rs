@@ -19,7 +19,7 @@ use std::{
 
 use async_trait::async_trait;
 use tokio::{
-    sync::{Semaphore, mpsc, oneshot},
+    sync::{mpsc, oneshot},
     time::{sleep, timeout_at},
 };
 use tokio_util::{
@@ -37,24 +37,29 @@ use crate::{
     },
 };
 
+mod backup;
 mod batch;
+mod copy;
 mod disk;
 mod layout;
+mod pages;
 mod quotas;
+mod readers;
 mod time;
 mod writer;
 
+use backup::BackupSource;
 pub use batch::Census;
 use batch::{Batch, unknown_format};
+pub use copy::{UnfinishedBackup, back_up};
 use disk::{Disk, Moment, Tables};
 use layout::Entry;
+use readers::Readers;
 pub use time::StoreTime;
 use writer::{Failed, Job, JobKind};
 
 /// Operations that may wait for the writer. More wait to be queued, within their deadlines.
 const QUEUE_MAX: usize = 1_024;
-/// Reads that may be at the disk at the same time.
-const READS_MAX: usize = 4;
 /// Records of one page of a scan.
 const SCAN_MAX: usize = 256;
 /// How often the sweeper looks for expired records.
@@ -64,14 +69,14 @@ const SWEEP_EVERY: Duration = Duration::from_millis(500);
 pub struct Embedded {
     jobs: mpsc::Sender<Job>,
     /// Absent once closed, so that the database can be opened again.
-    tables: RwLock<Option<Tables>>,
-    reads: Arc<Semaphore>,
+    tables: Arc<RwLock<Option<Tables>>>,
+    readers: Arc<Readers>,
     time: StoreTime,
     failed: Failed,
-    tracker: TaskTracker,
     writer: Mutex<Option<Writer>>,
-    sweeper: CancellationToken,
-    _sweeper_ends_on_drop: DropGuard,
+    /// Ends the sweeper, and backups.
+    background: CancellationToken,
+    _background_ends_on_drop: DropGuard,
 }
 
 /// The writer thread, and word of its end.
@@ -83,30 +88,37 @@ struct Writer {
 impl Embedded {
     /// Opens the store in a directory, which is made (for this user alone) if need be.
     pub async fn open(directory: &Path, time: StoreTime, tracker: &TaskTracker) -> Result<Self, StoreError> {
-        let directory = directory.to_owned();
-        let opened = tracker.spawn_blocking(move || batch::WriterState::read(Disk::open(&directory)?)).await;
+        let folder = directory.to_owned();
+        let opened = tracker.spawn_blocking(move || Disk::open(&folder).map(batch::WriterState::new)).await;
         let state = opened.map_err(|_| StoreError::new("open", "the database gave up"))??;
-        let tables = state.disk.tables.clone();
+        let tables = Arc::new(RwLock::new(Some(state.disk.tables.clone())));
 
         let (jobs, queue) = mpsc::channel(QUEUE_MAX);
         let failed = Failed::default();
         let writer = Writer::spawn(state, time.clone(), queue, failed.clone())?;
-        let sweeper = CancellationToken::new();
-        tracker.spawn(sweep(jobs.downgrade(), sweeper.clone()));
+        let readers = Arc::new(Readers::spawn()?);
+        let background = CancellationToken::new();
+        tracker.spawn(sweep(jobs.downgrade(), background.clone()));
+        match backup::listen(directory) {
+            Ok(listener) => {
+                let source = BackupSource { tables: Arc::clone(&tables), readers: Arc::clone(&readers) };
+                tracker.spawn(source.serve(listener, background.clone()));
+            }
+            Err(error) => tracing::warn!(%error, "no backup can be made while this process runs"),
+        }
         Ok(Self {
             jobs,
-            tables: RwLock::new(Some(tables)),
-            reads: Arc::new(Semaphore::new(READS_MAX)),
+            tables,
+            readers,
             time,
             failed,
-            tracker: tracker.clone(),
             writer: Mutex::new(Some(writer)),
-            _sweeper_ends_on_drop: sweeper.clone().drop_guard(),
-            sweeper,
+            _background_ends_on_drop: background.clone().drop_guard(),
+            background,
         })
     }
 
-    /// Counts the keys on the disk, one by one.
+    /// Counts what is on the disk, one by one.
     pub async fn census(&self, deadline: Deadline) -> Result<Census, StoreError> {
         self.write("census", deadline, |batch| batch.census()).await
     }
@@ -132,7 +144,7 @@ impl Embedded {
         timeout_at(deadline.instant(), asked).await.unwrap_or_else(|_| Err(StoreError::timed_out(operation)))
     }
 
-    /// Reads from the database, as of one moment, on a thread that may wait for the disk.
+    /// Reads from the database, as of one moment, on a thread of the store that may wait for the disk.
     async fn look<T: Send + 'static>(
         &self,
         operation: &'static str,
@@ -142,19 +154,15 @@ impl Embedded {
         self.failed.check(operation)?;
         let looked = async {
             let closed = || StoreError::new(operation, "the store is closed");
-            let permit = Arc::clone(&self.reads).acquire_owned().await.map_err(|_| closed())?;
+            let permit = self.readers.permit().await.ok_or_else(closed)?;
             let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner).clone().ok_or_else(closed)?;
             let time = self.time.clone();
-            let found = self.tracker.spawn_blocking(move || {
-                let view = View { operation, moment: tables.moment(), time: time.now() };
-                let found = look(&view);
-                // In this order: a closing store that holds all permits knows that no read holds the database.
-                drop(view);
-                drop(tables);
-                drop(permit);
-                found
-            });
-            found.await.map_err(|_| StoreError::new(operation, "the database gave up"))?
+            let read = move || look(&View { operation, moment: tables.moment(), time: time.now() });
+            let unread = || {
+                let late = deadline.remaining().is_zero();
+                if late { StoreError::timed_out(operation) } else { StoreError::new(operation, "the database gave up") }
+            };
+            self.readers.read(permit, deadline, read).await.unwrap_or_else(|_| Err(unread()))
         };
         timeout_at(deadline.instant(), looked).await.unwrap_or_else(|_| Err(StoreError::timed_out(operation)))
     }
@@ -287,16 +295,13 @@ impl Store for Embedded {
         deadline: Deadline,
     ) -> Result<Acquired, StoreError> {
         let windows = windows.to_vec();
-        self.write("acquire", deadline, move |batch| Ok(batch.acquire(quota, usage, &windows, now))).await
+        self.write("acquire", deadline, move |batch| batch.acquire(quota, usage, &windows, now)).await
     }
 
     async fn refund(&self, uses: &[(Name, Token)], deadline: Deadline) -> Result<(), StoreError> {
         let uses = uses.to_vec();
         self.write("refund", deadline, move |batch| {
-            for (quota, usage) in uses {
-                batch.refund(quota, usage);
-            }
-            Ok(())
+            uses.into_iter().try_for_each(|(quota, usage)| batch.refund(quota, usage))
         })
         .await
     }
@@ -309,15 +314,11 @@ impl Store for Embedded {
         deadline: Deadline,
     ) -> Result<Vec<u32>, StoreError> {
         let windows = windows.to_vec();
-        self.write("usage", deadline, move |batch| Ok(batch.usage(quota, &windows, now))).await
+        self.write("usage", deadline, move |batch| batch.usage(quota, &windows, now)).await
     }
 
     async fn clear(&self, quota: Name, deadline: Deadline) -> Result<(), StoreError> {
-        self.write("clear", deadline, move |batch| {
-            batch.clear(quota);
-            Ok(())
-        })
-        .await
+        self.write("clear", deadline, move |batch| batch.clear(quota)).await
     }
 
     /// Asks the reads and the writer, which are stuck if the disk is. Writes nothing: a disk that is full shows at the next
@@ -333,11 +334,10 @@ impl Store for Embedded {
     }
 
     async fn close(&self, deadline: Deadline) {
-        self.sweeper.cancel();
+        self.background.cancel();
         let Some(writer) = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
         let closing = async {
-            self.reads.acquire_many(u32::try_from(READS_MAX).unwrap_or(1)).await.ok()?.forget();
-            self.reads.close();
+            self.readers.close().await;
             drop(self.tables.write().unwrap_or_else(PoisonError::into_inner).take());
             self.jobs.send(Job { deadline, kind: JobKind::Close }).await.ok()?;
             // An error is the word that the writer has ended, and the database and its lock with it.

@@ -109,7 +109,7 @@ async fn kill_nine() {
             assert!((known..=known + 2).contains(&n), "round {round}: {n} stored, {known} acknowledged");
         }
         let census = store.census(soon()).await.unwrap();
-        assert_eq!((census.records, census.expiries), (2 * LANES, 2 * LANES));
+        assert_eq!((census.records, census.quotas, census.expiries), (2 * LANES, LANES, 3 * LANES));
         let sum: u64 = acknowledged.iter().sum();
         assert!((sum..=sum + 2 * LANES).contains(&census.uses), "{} uses, {sum} acknowledged", census.uses);
         store.close(soon()).await;
