@@ -86,6 +86,9 @@ async fn open_store(config: &Config, url: StoreUrl, clock: Arc<dyn Clock>) -> Re
         operation_timeout: config.store.timeout,
         connect_timeout: config.store.connect_timeout,
         require_noeviction: config.store.require_noeviction,
+        tls: config.store.tls.clone(),
+        sentinel: config.store.sentinel.clone(),
+        confirmation: config.store.confirmation,
     };
     // A tracker of its own: the store's background work goes on until the store is closed, after all calls have ended.
     stores::open(store, &*clock, &TaskTracker::new()).await.map_err(|cause| StartError::Store(Box::new(cause)))
