@@ -94,11 +94,6 @@ impl Master {
     pub(super) fn name(&self) -> String {
         self.node.as_ref().map_or_else(String::new, |node| format!("{}:{}", node.host, node.port))
     }
-
-    /// Which node it is, for messages: nothing for the one server, whose address is in every message.
-    pub(super) fn shown(&self) -> String {
-        self.node.as_ref().map_or_else(String::new, |_| format!("{}: ", self.name()))
-    }
 }
 
 impl ConnectionLike for Connection {

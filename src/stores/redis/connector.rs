@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     ports::{clock::Deadline, store::StoreError},
+    secret::Secret,
     stores::{SentinelLogin, StoreConfig, TlsFiles, url::Servers},
 };
 
@@ -68,10 +69,10 @@ impl Connector {
     pub(super) async fn connect(&self) -> Result<Opened, StoreError> {
         let opened = async {
             let mut opened = self.open().await?;
-            server::examine(&mut opened.connection, self.expected).await.map_err(|error| self.named(error))?;
+            server::examine(&mut opened.connection, self.expected).await.map_err(|error| error.at(&self.shown))?;
             Ok(opened)
         };
-        let late = |_| Err(self.named(StoreError::timed_out("connect")));
+        let late = |_| Err(StoreError::timed_out("connect").at(&self.shown));
         timeout_at(Deadline::after(self.time_max()).instant(), opened).await.unwrap_or_else(late)
     }
 
@@ -109,7 +110,7 @@ impl Connector {
         let tls = match &self.tls {
             Some(files) => {
                 let connector = TlsMaterial::read(files).await.and_then(|material| material.connector());
-                Some((connector.map_err(|error| self.named(error))?, files.server_name.as_deref()))
+                Some((connector.map_err(|error| error.at(&self.shown))?, files.server_name.as_deref()))
             }
             None => None,
         };
@@ -117,7 +118,7 @@ impl Connector {
             let name = name.or_else(|| stream::host(&server)).unwrap_or_default();
             tls::server_name(name).map(|name| (connector, name))
         });
-        let tls = tls.transpose().map_err(|error| self.named(error))?;
+        let tls = tls.transpose().map_err(|error| error.at(&self.shown))?;
         stream::open(&server, tls, &self.in_flight, &self.tracker).await.map_err(|error| self.failed(&error))
     }
 
@@ -136,13 +137,13 @@ impl Connector {
             builder = password.into_iter().fold(builder, SentinelClientBuilder::set_client_to_redis_password);
             let SentinelLogin { user, password } = &self.login;
             builder = user.iter().fold(builder, SentinelClientBuilder::set_client_to_sentinel_username);
-            let password = password.iter().map(|password| password.expose());
+            let password = password.iter().map(Secret::expose);
             builder = password.fold(builder, SentinelClientBuilder::set_client_to_sentinel_password);
             Ok(builder)
         };
         let mut builder = build().map_err(|error| self.failed(&error))?;
         if let Some(files) = &self.tls {
-            let certificates = TlsMaterial::read(files).await.map_err(|error| self.named(error))?.certificates();
+            let certificates = TlsMaterial::read(files).await.map_err(|error| error.at(&self.shown))?.certificates();
             builder = builder.set_client_to_redis_tls_mode(TlsMode::Secure);
             builder = builder.set_client_to_sentinel_tls_mode(TlsMode::Secure);
             builder = builder.set_client_to_redis_certificates(certificates.clone());
@@ -165,7 +166,7 @@ impl Connector {
             .min_retry_wait(CLUSTER_WAIT_MIN)
             .max_retry_wait(CLUSTER_WAIT_MAX);
         if let Some(files) = &self.tls {
-            let material = TlsMaterial::read(files).await.map_err(|error| self.named(error))?;
+            let material = TlsMaterial::read(files).await.map_err(|error| error.at(&self.shown))?;
             builder = builder.certs(material.certificates());
         }
         let mut cluster = builder.build().map_err(failed)?.get_async_connection().await.map_err(failed)?;
@@ -175,12 +176,7 @@ impl Connector {
     }
 
     fn failed(&self, error: &RedisError) -> StoreError {
-        self.named(fault::while_connecting(error))
-    }
-
-    /// Says of which server an error tells.
-    fn named(&self, error: StoreError) -> StoreError {
-        StoreError { cause: format!("{}: {}", self.shown, error.cause), ..error }
+        fault::while_connecting(error).at(&self.shown)
     }
 }
 

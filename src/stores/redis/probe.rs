@@ -37,20 +37,21 @@ impl Redis {
     pub(super) async fn check_cluster(&self, deadline: Deadline) -> Result<Timestamp, StoreError> {
         let connection = self.link.connection("check")?;
         self.compare_layout(&connection, deadline).await?;
-        let masters = connection.masters();
+        let mut masters = 0;
         let mut asked = JoinSet::new();
-        for master in masters.iter().cloned() {
+        for master in connection.masters() {
+            masters += 1;
             let mut connection = connection.clone();
             asked.spawn(async move {
                 let rehearsed = timeout_at(deadline.instant(), rehearsal::run(&mut connection, &master)).await;
                 match rehearsed {
                     Ok(Ok(time)) => Ok(time),
-                    Ok(Err(failed)) => Err(named(&master, failed.error)),
-                    Err(_) => Err(named(&master, StoreError::timed_out("check"))),
+                    Ok(Err(failed)) => Err(failed.error.at(master.name())),
+                    Err(_) => Err(StoreError::timed_out("check").at(master.name())),
                 }
             });
         }
-        let (mut times, mut last_error) = (Vec::with_capacity(masters.len()), None);
+        let (mut times, mut last_error) = (Vec::with_capacity(masters), None);
         while let Some(answer) = asked.join_next().await {
             match answer {
                 Ok(Ok(time)) => times.push(time),
@@ -58,9 +59,9 @@ impl Redis {
                 Err(cause) => last_error = Some(StoreError::new("check", cause)),
             }
         }
-        self.tell_trouble(masters.len() - times.len(), masters.len(), last_error.as_ref());
+        self.tell_trouble(masters - times.len(), masters, last_error.as_ref());
         times.sort_unstable();
-        let is_majority = times.len() * 2 > masters.len();
+        let is_majority = times.len() * 2 > masters;
         match (is_majority, times.get(times.len() / 2), last_error) {
             (true, Some(median), _) => Ok(*median),
             (_, _, Some(error)) => Err(error),
@@ -98,15 +99,10 @@ impl Redis {
         if self.troubled.swap(troubled, Ordering::Relaxed) == troubled {
             return;
         }
-        match error {
-            Some(error) => {
-                tracing::warn!(troubled, masters, cause = error.cause, "masters of the cluster do not serve")
-            }
-            None => tracing::info!(masters, "all masters of the cluster serve again"),
+        if let Some(error) = error {
+            tracing::warn!(troubled, masters, cause = error.cause, "masters of the cluster do not serve");
+        } else {
+            tracing::info!(masters, "all masters of the cluster serve again");
         }
     }
-}
-
-fn named(master: &Master, error: StoreError) -> StoreError {
-    StoreError { cause: format!("{}{}", master.shown(), error.cause), ..error }
 }

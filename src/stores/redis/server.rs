@@ -48,10 +48,11 @@ pub(super) async fn examine(connection: &mut Connection, expected: Expected) -> 
 }
 
 async fn examine_master(connection: &mut Connection, master: &Master, expected: Expected) -> Result<(), StoreError> {
-    let named = |error: StoreError| StoreError { cause: format!("{}{}", master.shown(), error.cause), ..error };
+    let is_cluster = matches!(connection, Connection::Cluster(..));
+    let named = |error: StoreError| if is_cluster { error.at(master.name()) } else { error };
     let greeting = greeting(connection, master).await.map_err(named)?;
     if let Some(greeting) = greeting {
-        judge(&greeting, matches!(connection, Connection::Cluster(..))).map_err(named)?;
+        judge(&greeting, is_cluster).map_err(named)?;
     }
     match rehearsal::run(connection, master).await {
         Err(failed) if !failed.is_busy => return Err(named(failed.error)),
