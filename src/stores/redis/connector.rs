@@ -72,7 +72,7 @@ impl Connector {
             server::examine(&mut opened.connection, self.expected).await.map_err(|error| error.at(&self.shown))?;
             Ok(opened)
         };
-        let late = |_| Err(StoreError::timed_out("connect").at(&self.shown));
+        let late = |_| Err(StoreError::new("connect", "no answer in time").at(&self.shown));
         timeout_at(Deadline::after(self.time_max()).instant(), opened).await.unwrap_or_else(late)
     }
 

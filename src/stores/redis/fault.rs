@@ -39,6 +39,12 @@ pub(super) fn is_denial(error: &RedisError) -> bool {
     error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm) || unknown()
 }
 
+/// Whether a denial is about keys rather than about a command.
+pub(super) fn is_about_keys(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm)
+        && error.detail().is_some_and(|text| text.contains("key"))
+}
+
 /// An error while connecting or examining, and whether waiting helps. Wrong credentials, certificates and addresses stay
 /// wrong.
 pub(super) fn while_connecting(error: &RedisError) -> StoreError {
@@ -52,11 +58,14 @@ pub(super) fn while_connecting(error: &RedisError) -> StoreError {
     if text.contains("does not point to a sentinel") {
         return StoreError::lasting("connect", "is no sentinel; the address of a server is redis://host");
     }
+    if error.code() == Some("NOAUTH") {
+        return StoreError::lasting("connect", "the server asks for a password");
+    }
     if text.contains("tls handshake eof") {
         return StoreError::new("connect", "the server ended the TLS handshake; does it speak TLS on this port?");
     }
     let is_final = is_denial(error)
-        || matches!(error.code(), Some("NOAUTH" | "WRONGPASS"))
+        || error.code() == Some("WRONGPASS")
         || matches!(error.kind(), ErrorKind::AuthenticationFailed | ErrorKind::InvalidClientConfig)
         || (error.is_io_error() && certificate.iter().any(|words| text.contains(words)));
     let words = words(error);

@@ -121,8 +121,11 @@ pub(super) async fn missing(connection: &mut Connection, master: &Master) -> Vec
             command.arg(RedisKey::Rehearsal(master.number, kind));
         }
         command.arg(arguments);
-        let denied = connection.ask(master, &command).await.err().is_some_and(|error| fault::is_denial(&error));
-        missing.extend(denied.then_some(name));
+        let Err(error) = connection.ask(master, &command).await else { continue };
+        if fault::is_about_keys(&error) {
+            return vec!["the keys otp:*"];
+        }
+        missing.extend(fault::is_denial(&error).then_some(name));
     }
     missing
 }
