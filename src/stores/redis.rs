@@ -4,7 +4,10 @@
 //! Redis answers before its replicas, and by default before its disk, have the write: a failover may lose the last moments.
 //! What that means, and which settings bound it, is for the operator's manual; `confirmation.rs` waits for replicas.
 
-use std::{sync::atomic::AtomicUsize, time::Duration};
+use std::{
+    sync::{Arc, atomic::AtomicUsize},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -56,7 +59,7 @@ const CLOCK_MARGIN: Duration = Duration::from_secs(2);
 pub(super) struct Redis {
     link: Link,
     /// Runs what must be confirmed, where the settings ask for it.
-    confirmed: Option<Confirmed>,
+    confirmed: Option<Arc<Confirmed>>,
     is_cluster: bool,
     /// How many masters of the cluster did not serve at the last check.
     troubled: AtomicUsize,
@@ -87,7 +90,7 @@ impl Redis {
             Err(_) => None,
         };
         let is_cluster = connector().is_cluster();
-        let confirmed = Confirmed::over(connector, config.confirmation, is_cluster);
+        let confirmed = Confirmed::over(connector, config.confirmation, is_cluster).map(Arc::new);
         Ok(Self { link: Link::keep(connector(), opened), confirmed, is_cluster, troubled: AtomicUsize::new(0) })
     }
 

@@ -8,7 +8,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use redis::{Cmd, FromRedisValue, Value};
 
-use super::{connection::Connection, connector::Connector, link::Link, scripts::Script};
+use super::{
+    connection::{Connection, Master},
+    connector::Connector,
+    keys::{RedisKey, Rehearsed},
+    link::Link,
+    scripts::{READ, Script},
+};
 use crate::{
     domain::time::millis,
     ports::{clock::Deadline, store::StoreError},
@@ -51,6 +57,15 @@ impl Confirmed {
         let (answer, confirmed) = link.ask(operation, deadline, asked).await?;
         self.judge(operation, &confirmed)?;
         Ok(answer)
+    }
+
+    /// Whether a master's writes are confirmed, as the next commit's would have to be.
+    pub(super) async fn check(&self, master: &Master, deadline: Deadline) -> Result<(), StoreError> {
+        let add = |command: &mut Cmd| {
+            let key = |kind| RedisKey::Rehearsal(master.number, kind);
+            command.arg(key(Rehearsed::Record)).arg(key(Rehearsed::Mark));
+        };
+        self.run("check", deadline, &READ, 2, add).await.map(drop)
     }
 
     /// The next connection that is up.

@@ -22,7 +22,12 @@ impl Redis {
         let master = &Master::one();
         let rehearse = |mut connection: Connection| async move { rehearsal::rehearse(&mut connection, master).await };
         let error = match self.link.ask("check", deadline, rehearse).await {
-            Ok(time) => return Ok(time),
+            Ok(time) => {
+                if let Some(confirmed) = &self.confirmed {
+                    confirmed.check(master, deadline).await?;
+                }
+                return Ok(time);
+            }
             Err(error) => error,
         };
         let missing = |mut connection: Connection| async move { Ok(rehearsal::missing(&mut connection, master).await) };
@@ -41,14 +46,17 @@ impl Redis {
         let mut asked = JoinSet::new();
         for master in connection.masters() {
             masters += 1;
-            let mut connection = connection.clone();
+            let (mut connection, confirmed) = (connection.clone(), self.confirmed.clone());
             asked.spawn(async move {
-                let rehearsed = timeout_at(deadline.instant(), rehearsal::run(&mut connection, &master)).await;
-                match rehearsed {
-                    Ok(Ok(time)) => Ok(time),
-                    Ok(Err(failed)) => Err(failed.error.at(master.name())),
-                    Err(_) => Err(StoreError::timed_out("check").at(master.name())),
-                }
+                let checked = async {
+                    let time = rehearsal::run(&mut connection, &master).await.map_err(|failed| failed.error)?;
+                    if let Some(confirmed) = confirmed {
+                        confirmed.check(&master, deadline).await?;
+                    }
+                    Ok(time)
+                };
+                let checked = timeout_at(deadline.instant(), checked).await;
+                checked.unwrap_or_else(|_| Err(StoreError::timed_out("check"))).map_err(|error| error.at(master.name()))
             });
         }
         let (mut times, mut last_error) = (Vec::with_capacity(masters), None);
