@@ -55,7 +55,7 @@ impl Connector {
             servers: servers.clone(),
             tls: config.url.is_tls().then(|| config.tls.clone()),
             login: config.sentinel.clone(),
-            expected: Expected { noeviction: config.require_noeviction, disk: config.confirmation.disk },
+            expected: Expected { noeviction: config.require_noeviction, confirmation: config.confirmation },
             shown: config.url.to_string().into(),
             connect_timeout: config.connect_timeout,
             operation_timeout: config.operation_timeout,

@@ -19,8 +19,9 @@ const LAYOUT_TRIES: u32 = 3;
 
 impl Redis {
     pub(super) async fn check_one(&self, deadline: Deadline) -> Result<Timestamp, StoreError> {
-        let master = &Master::one();
-        let rehearse = |mut connection: Connection| async move { rehearsal::rehearse(&mut connection, master).await };
+        let (master, wanted) = (&Master::one(), self.wanted);
+        let rehearse =
+            |mut connection: Connection| async move { rehearsal::rehearse(&mut connection, master, wanted).await };
         let error = match self.link.ask("check", deadline, rehearse).await {
             Ok(time) => {
                 if let Some(confirmed) = &self.confirmed {
@@ -30,7 +31,8 @@ impl Redis {
             }
             Err(error) => error,
         };
-        let missing = |mut connection: Connection| async move { Ok(rehearsal::missing(&mut connection, master).await) };
+        let missing =
+            |mut connection: Connection| async move { Ok(rehearsal::missing(&mut connection, master, wanted).await) };
         match self.link.ask("check", deadline, missing).await {
             Ok(denied) if !denied.is_empty() => Err(rehearsal::refused(&denied)),
             _ => Err(error),
@@ -46,10 +48,10 @@ impl Redis {
         let mut asked = JoinSet::new();
         for master in connection.masters() {
             masters += 1;
-            let (mut connection, confirmed) = (connection.clone(), self.confirmed.clone());
+            let (mut connection, confirmed, wanted) = (connection.clone(), self.confirmed.clone(), self.wanted);
             asked.spawn(async move {
                 let checked = async {
-                    let time = rehearsal::run(&mut connection, &master).await.map_err(|failed| failed.error)?;
+                    let time = rehearsal::run(&mut connection, &master, wanted).await.map_err(|failed| failed.error)?;
                     if let Some(confirmed) = confirmed {
                         confirmed.check(&master, deadline).await?;
                     }

@@ -6,7 +6,7 @@ use super::{
     connection::{Connection, Master},
     fault, rehearsal,
 };
-use crate::ports::store::StoreError;
+use crate::{ports::store::StoreError, stores::Confirmation};
 
 /// `PEXPIRE` and scripts are older, but nothing older is maintained or tested.
 const VERSION_MIN: (u32, u32) = (6, 2);
@@ -16,8 +16,8 @@ const VERSION_MIN: (u32, u32) = (6, 2);
 pub(super) struct Expected {
     /// No key may be evicted.
     pub(super) noeviction: bool,
-    /// Writes must reach a disk.
-    pub(super) disk: bool,
+    /// What commits wait for.
+    pub(super) confirmation: Confirmation,
 }
 
 /// What a server says of itself.
@@ -54,11 +54,13 @@ async fn examine_master(connection: &mut Connection, master: &Master, expected: 
     if let Some(greeting) = greeting {
         judge(&greeting, is_cluster).map_err(named)?;
     }
-    match rehearsal::run(connection, master).await {
+    match rehearsal::run(connection, master, expected.confirmation).await {
         Err(failed) if !failed.is_busy => return Err(named(failed.error)),
         _ => {}
     }
-    if expected.disk && setting(connection, master, "appendonly", "aof_enabled").await.as_deref() == Some("no") {
+    if expected.confirmation.disk
+        && setting(connection, master, "appendonly", "aof_enabled").await.as_deref() == Some("no")
+    {
         return Err(named(StoreError::lasting("connect", "store.wait_fsync is set, but appendonly is no")));
     }
     let policy = setting(connection, master, "maxmemory-policy", "maxmemory_policy").await;
