@@ -6,7 +6,7 @@ use redis::{
     ConnectionInfo, RedisError, TlsMode,
     cluster::ClusterClient,
     io::tcp::{TcpSettings, socket2::TcpKeepalive},
-    sentinel::{SentinelClientBuilder, SentinelServerType},
+    sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType},
 };
 use tokio::time::timeout_at;
 use tokio_util::task::TaskTracker;
@@ -150,8 +150,26 @@ impl Connector {
             builder = builder.set_client_to_sentinel_certificates(certificates);
         }
         let mut client = builder.build().map_err(|error| self.failed(&error))?;
-        let found = client.async_get_client().await.map_err(|error| self.failed(&error))?;
-        Ok(found.get_connection_info().clone())
+        match client.async_get_client().await {
+            Ok(found) => Ok(found.get_connection_info().clone()),
+            Err(error) if self.is_unknown(&mut client, service).await => {
+                let cause = format!("the sentinels know no service {service} ({})", fault::words(&error));
+                Err(StoreError::lasting("connect", cause).at(&self.shown))
+            }
+            Err(error) => Err(self.failed(&error)),
+        }
+    }
+
+    /// Whether a sentinel says that it knows no service of this name, rather than no master that serves it now.
+    async fn is_unknown(&self, client: &mut SentinelClient, service: &str) -> bool {
+        let asked = async {
+            let sentinel = client.async_get_sentinel_client().await?;
+            let mut connection = sentinel.get_multiplexed_async_connection().await?;
+            let mut ask = redis::cmd("SENTINEL");
+            ask.arg("GET-MASTER-ADDR-BY-NAME").arg(service).query_async::<redis::Value>(&mut connection).await
+        };
+        let answer: redis::RedisResult<_> = asked.await;
+        matches!(answer, Ok(redis::Value::Nil))
     }
 
     async fn open_cluster(&self, nodes: &[ConnectionInfo]) -> Result<Opened, StoreError> {
@@ -170,8 +188,8 @@ impl Connector {
             builder = builder.certs(material.certificates());
         }
         let mut cluster = builder.build().map_err(failed)?.get_async_connection().await.map_err(failed)?;
-        let asked = nodes.first().and_then(stream::host).unwrap_or_default();
-        let layout = Connection::layout_now(&mut cluster, asked).await.map_err(failed)?;
+        let seed = nodes.first().and_then(stream::host).unwrap_or_default();
+        let layout = Connection::layout_now(&mut cluster, seed).await.map_err(failed)?;
         Ok(Opened { connection: Connection::Cluster(cluster, Arc::new(layout)), driver: None })
     }
 

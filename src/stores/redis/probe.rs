@@ -88,7 +88,7 @@ impl Redis {
             // The last third is for the masters.
             let part: Duration = deadline.remaining() / (tries_left + 1);
             let mut cluster = cluster.clone();
-            let asked = Connection::layout_now(&mut cluster, "");
+            let asked = Connection::layout_now(&mut cluster, known.seed());
             match timeout_at(Deadline::after(part).instant(), asked).await {
                 Ok(Ok(now)) => {
                     if !now.has_same_masters(known) {
