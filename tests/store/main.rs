@@ -1,4 +1,4 @@
-//! One suite over every store (`suite.rs`, `quotas.rs`, `history.rs`), and what only one of them can do (`embedded.rs`, `crash.rs`,
+//! One suite over every store (`suite.rs`, `quotas.rs`, `history.rs`), and what only one of them can do (`embedded.rs`, `crash.rs`, `confirmed.rs`,
 //! `redis.rs`, `faults.rs`, `memory.rs`).
 //!
 //! Servers are real, and started by the tests.
@@ -10,6 +10,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod confirmed;
 mod crash;
 mod embedded;
 #[expect(dead_code, reason = "other test binaries use the rest of it")]
