@@ -3,7 +3,7 @@
 //! To add one: implement [`Store`] in `stores/<name>.rs`, give it a scheme in `stores/url.rs`, open it below, and run the
 //! suite of `tests/store` over it.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use tokio_util::task::TaskTracker;
 
@@ -16,7 +16,7 @@ pub mod embedded;
 mod redis;
 mod url;
 
-use embedded::{Embedded, StoreTime};
+use embedded::{Embedded, EmbeddedOptions, StoreTime};
 pub use url::{StoreUrl, StoreUrlError};
 
 /// How to reach the store and how long to wait for it.
@@ -30,6 +30,8 @@ pub struct StoreConfig {
     pub connect_timeout: Duration,
     /// Whether to refuse a Redis that may evict keys, or that does not tell. Evicted keys are forgotten locks.
     pub require_noeviction: bool,
+    /// Whether to go on with what is left, where less is there than was acknowledged. The embedded store only.
+    pub accept_loss: bool,
 }
 
 impl StoreConfig {
@@ -40,6 +42,7 @@ impl StoreConfig {
             operation_timeout: Duration::from_secs(2),
             connect_timeout: Duration::from_secs(2),
             require_noeviction: false,
+            accept_loss: false,
         }
     }
 }
@@ -49,7 +52,14 @@ impl StoreConfig {
 /// Fails where the store cannot be reached now: a process that starts without its store has nothing to serve.
 pub async fn open(config: StoreConfig, clock: &dyn Clock, tracker: &TaskTracker) -> Result<Arc<dyn Store>, StoreError> {
     if let Some(directory) = config.url.directory() {
-        return Ok(Arc::new(Embedded::open(directory, StoreTime::starting_at(clock), tracker).await?));
+        let options = EmbeddedOptions { accept_loss: config.accept_loss, ..EmbeddedOptions::default() };
+        let time = StoreTime::starting_at(clock);
+        return Ok(Arc::new(Embedded::open_with(directory, time, tracker, options).await?));
     }
     Ok(Arc::new(redis::Redis::open(&config, tracker).await?))
+}
+
+/// Whether an embedded store was ever written in a folder.
+pub fn was_written(directory: &Path) -> bool {
+    embedded::was_written(directory)
 }

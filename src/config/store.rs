@@ -27,6 +27,8 @@ pub struct StoreSettings {
     pub connect_timeout: Duration,
     /// Whether a Redis that evicts keys when it is full is refused at start; otherwise it is a warning.
     pub require_noeviction: bool,
+    /// Whether an embedded store goes on with what is left, where less is there than was acknowledged.
+    pub accept_loss: bool,
 }
 
 impl StoreSettings {
@@ -38,6 +40,7 @@ impl StoreSettings {
             timeout: section.text("timeout", span()).unwrap_or(Duration::from_secs(1)),
             connect_timeout: section.text("connect_timeout", span()).unwrap_or(Duration::from_secs(1)),
             require_noeviction: section.boolean("require_noeviction").unwrap_or(profile == Profile::Production),
+            accept_loss: section.boolean("accept_loss").unwrap_or(false),
         };
         if store.timeout > server.request_timeout {
             let most = values::show(server.request_timeout);
