@@ -93,6 +93,15 @@ impl Site {
         Server::start(self.command().stdout(stdout))
     }
 
+    /// Starts a server from a shell that does this before: sets limits, ignores signals.
+    pub(crate) fn start_after(&self, shell: &str) -> Server {
+        let otpd = self.command();
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("{shell}; exec \"$0\" serve")]).arg(otpd.get_program()).env_clear();
+        command.envs(otpd.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        Server::start(command.current_dir(self.folder.path()).stdin(Stdio::null()).stdout(Stdio::null()))
+    }
+
     /// Runs a server that is expected to end by itself.
     pub(crate) fn run(&self) -> Output {
         self.command().output().expect("the binary")
@@ -201,6 +210,11 @@ impl Server {
             assert!(!deadline.remaining().is_zero(), "the server does not end:\n{}", self.log());
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+    }
+
+    /// The number of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Whether it runs.

@@ -1,5 +1,5 @@
 //! One suite over every store (`suite.rs`, `quotas.rs`, `history.rs`), and what only one of them can do (`embedded.rs`, `crash.rs`,
-//! `redis.rs`, `faults.rs`, `memory.rs`).
+//! `damage.rs`, `redis.rs`, `faults.rs`, `memory.rs`).
 //!
 //! Servers are real, and started by the tests.
 #![expect(
@@ -11,6 +11,9 @@
 )]
 
 mod crash;
+mod damage;
+#[path = "../support/dice.rs"]
+mod dice;
 mod embedded;
 #[expect(dead_code, reason = "other test binaries use the rest of it")]
 #[path = "../support/entropy.rs"]
