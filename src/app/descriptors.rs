@@ -54,6 +54,9 @@ mod tests {
     fn the_soft_limit_is_raised_to_the_hard_one() {
         raise();
         let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-        assert!(current.is_none_or(|current| current >= maximum.unwrap_or(ENOUGH).min(ENOUGH)), "{current:?} {maximum:?}");
+        assert!(
+            current.is_none_or(|current| current >= maximum.unwrap_or(ENOUGH).min(ENOUGH)),
+            "{current:?} {maximum:?}"
+        );
     }
 }

@@ -91,7 +91,7 @@ mod tests {
     #[test]
     fn no_key_is_made_beside_what_another_has_sealed() {
         let folder = tempfile::tempdir().expect("folder");
-        let refused = kept_in(folder.path(), false, &SystemEntropy).err().expect("a refusal").to_string();
+        let refused = kept_in(folder.path(), false, &SystemEntropy).expect_err("a refusal").to_string();
         assert!(refused.contains("is missing, and the store holds what it has sealed"), "{refused}");
         assert!(!folder.path().join(FILE).exists());
     }
@@ -122,12 +122,12 @@ mod tests {
         kept_in(folder.path(), true, &SystemEntropy).expect("made");
         let path = folder.path().join(FILE);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).expect("a mode");
-        let refused = kept_in(folder.path(), true, &SystemEntropy).err().expect("a refusal");
+        let refused = kept_in(folder.path(), true, &SystemEntropy).expect_err("a refusal");
         assert!(refused.to_string().ends_with("must be for its owner alone: `chmod 600`"), "{refused}");
         let elsewhere = folder.path().join("elsewhere");
         fs::rename(&path, &elsewhere).expect("moved");
         symlink(&elsewhere, &path).expect("a link");
-        let refused = kept_in(folder.path(), true, &SystemEntropy).err().expect("a refusal");
+        let refused = kept_in(folder.path(), true, &SystemEntropy).expect_err("a refusal");
         assert!(refused.to_string().ends_with("must be a file, and no link"), "{refused}");
     }
 }

@@ -16,14 +16,13 @@
 use std::{
     path::Path,
     sync::{Arc, Mutex, PoisonError, RwLock},
-    thread::{self, JoinHandle},
     time::Duration,
 };
 
 use async_trait::async_trait;
 use tokio::{
-    sync::{Semaphore, mpsc, oneshot},
-    time::{sleep, timeout_at},
+    sync::{Semaphore, mpsc},
+    time::timeout_at,
 };
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
@@ -60,8 +59,9 @@ pub use batch::Census;
 use batch::{Batch, unknown_format};
 use disk::{Disk, Moment, Tables};
 use layout::Entry;
+pub use opening::{EmbeddedOptions, was_written};
 pub use time::StoreTime;
-use writer::{Job, JobKind, WriterSigns};
+use writer::{Job, JobKind, Writer, WriterSigns};
 
 /// Operations that may wait for the writer. More wait to be queued, within their deadlines.
 const QUEUE_MAX: usize = 1_024;
@@ -69,9 +69,6 @@ const QUEUE_MAX: usize = 1_024;
 const READS_MAX: usize = 4;
 /// Records of one page of a scan.
 const SCAN_MAX: usize = 256;
-/// How often the sweeper looks for expired records.
-const SWEEP_EVERY: Duration = Duration::from_millis(500);
-
 /// The store in a directory. See the module.
 pub struct Embedded {
     jobs: mpsc::Sender<Job>,
@@ -79,43 +76,13 @@ pub struct Embedded {
     tables: RwLock<Option<Tables>>,
     reads: Arc<Semaphore>,
     time: StoreTime,
-    failure: failure::Failure,
+    failure: failure::StoreFailure,
     /// The store's time at the last write of the process before.
     last_write: Timestamp,
     tracker: TaskTracker,
     writer: Mutex<Option<Writer>>,
     sweeper: CancellationToken,
     _sweeper_ends_on_drop: DropGuard,
-}
-
-/// The writer thread, and word of its end.
-struct Writer {
-    thread: JoinHandle<()>,
-    ended: oneshot::Receiver<()>,
-}
-
-/// How the embedded store is opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EmbeddedOptions {
-    /// Whether to go on with what is left, where less is there than was acknowledged.
-    pub accept_loss: bool,
-    /// How long one batch may be under way before the store fails.
-    pub batch_timeout: Duration,
-}
-
-impl Default for EmbeddedOptions {
-    fn default() -> Self {
-        Self { accept_loss: false, batch_timeout: failure::BATCH_TIMEOUT }
-    }
-}
-
-/// Whether a store was ever written in a folder. What cannot be told counts as written.
-pub fn was_written(directory: &Path) -> bool {
-    match acknowledged::read(directory) {
-        Ok(acknowledged::SideRecord::Absent) => false,
-        Ok(acknowledged::SideRecord::Tells(told)) => told.sequence > 0,
-        Ok(acknowledged::SideRecord::Damaged) | Err(_) => true,
-    }
 }
 
 impl Embedded {
@@ -134,7 +101,8 @@ impl Embedded {
         let (directory, now) = (directory.to_owned(), time.now());
         let open = move || batch::WriterState::read(Disk::open(&directory, options.accept_loss, now)?);
         let opened = tracker.spawn_blocking(open).await;
-        let state = opened.map_err(|_| StoreError::lasting("open", "the engine gave up; the database is damaged"))??;
+        let state =
+            opened.map_err(|_| StoreError::lasting("open", "the engine gave up; the database is damaged"))??;
         let (tables, last_write) = (state.disk.tables.clone(), state.disk.last.at);
 
         let (jobs, queue) = mpsc::channel(QUEUE_MAX);
@@ -142,7 +110,7 @@ impl Embedded {
         let writer = Writer::spawn(state, time.clone(), queue, signs.clone())?;
         let WriterSigns { failure, underway } = signs;
         let sweeper = CancellationToken::new();
-        tracker.spawn(sweep(jobs.downgrade(), sweeper.clone()));
+        tracker.spawn(writer::sweep(jobs.downgrade(), sweeper.clone()));
         tracker.spawn(failure::watch(underway, failure.clone(), options.batch_timeout, sweeper.clone()));
         Ok(Self {
             jobs,
@@ -283,38 +251,6 @@ impl View {
         let partition = entry.partition().ok_or_else(|| unknown_format(self.operation))?;
         let records = self.records(partition, names)?;
         Ok(Some(Located { partition, life: entry.expires_at.since(self.time), records: Some(records) }))
-    }
-}
-
-impl Writer {
-    fn spawn(
-        state: batch::WriterState,
-        time: StoreTime,
-        queue: mpsc::Receiver<Job>,
-        signs: WriterSigns,
-    ) -> Result<Self, StoreError> {
-        let (end, ended) = oneshot::channel();
-        let thread = thread::Builder::new()
-            .name("otpd-store".to_owned())
-            .spawn(move || {
-                writer::run(state, &time, queue, &signs);
-                drop(end);
-            })
-            .map_err(|cause| StoreError::new("open", cause))?;
-        Ok(Self { thread, ended })
-    }
-}
-
-/// Reminds the writer to sweep, until the store is closed or dropped.
-async fn sweep(jobs: mpsc::WeakSender<Job>, ended: CancellationToken) {
-    loop {
-        tokio::select! {
-            () = ended.cancelled() => return,
-            () = sleep(SWEEP_EVERY) => {}
-        }
-        let Some(jobs) = jobs.upgrade() else { return };
-        // A full queue means that the writer is busy; the next round will do.
-        drop(jobs.try_send(Job { deadline: Deadline::after(SWEEP_EVERY), kind: JobKind::Sweep }));
     }
 }
 

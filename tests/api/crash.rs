@@ -121,7 +121,7 @@ const KILLS: &str = "OTPD_TEST_KILLS";
 
 /// Kills, each time after so many answers as the dice say, and then walks to the end.
 async fn killed_and_started_again(site: Site, seed: u64) {
-    let kills = std::env::var(KILLS).map_or(2, |kills| kills.parse().unwrap());
+    let kills = std::env::var_os(KILLS).map_or(2, |kills| kills.to_str().unwrap().parse().unwrap());
     println!("seed {seed}, {kills} kills");
     let (site, heard, mut dice) = (Arc::new(site), Arc::new(Heard::default()), Dice(seed));
     for _ in 0..kills {

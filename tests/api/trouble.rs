@@ -106,7 +106,8 @@ async fn a_loss_is_refused_until_it_is_accepted() {
     walked(&site, &site.start()).await;
     let data = store(&site).join("data");
     let journal = fs::read_dir(&data).unwrap().map(|entry| entry.unwrap().path());
-    let journal = journal.into_iter().find(|path| path.extension().is_some_and(|extension| extension == "jnl")).unwrap();
+    let journal =
+        journal.into_iter().find(|path| path.extension().is_some_and(|extension| extension == "jnl")).unwrap();
     cut_in_half(&journal);
     let said = refused(&site);
     assert!(said.contains("has lost data: ") && said.contains("store.accept_loss = true"), "{said}");

@@ -20,7 +20,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     dice::Dice,
-    harness::{Easy, HOUR, Outcome, name, partition, soon, window},
+    harness::{Easy, HOUR, Outcome, name, partition, soon, until, window},
 };
 
 /// Records of the fixture live in partitions of their own, with this name.
@@ -103,7 +103,8 @@ impl Fixture {
                 false
             }
             Err(refused) => {
-                let clear = refused.is_final && refused.cause.contains("lost data") || refused.cause.contains("gave up");
+                let clear =
+                    refused.is_final && refused.cause.contains("lost data") || refused.cause.contains("gave up");
                 assert!(clear, "{what}: {refused}");
                 true
             }
@@ -270,6 +271,9 @@ async fn a_torn_tail_that_was_not_acknowledged_is_no_loss() {
     assert!(!fixture.refused_or_whole(copy.path(), "a torn batch").await);
 }
 
+/// Something that is done to a folder.
+type Damage = Box<dyn Fn(&Path)>;
+
 #[tokio::test]
 async fn a_missing_or_older_part_is_refused_until_it_is_accepted() {
     let fixture = Fixture::written(2_000, |_, records| records == 20).await;
@@ -285,11 +289,15 @@ async fn a_missing_or_older_part_is_refused_until_it_is_accepted() {
         fs::rename(folder.join("older/data"), folder.join("data")).unwrap();
     };
     let delete = |path: &'static str| move |folder: &Path| fs::remove_file(folder.join(path)).unwrap();
-    let cases: [(&str, u64, Box<dyn Fn(&Path)>); 6] = [
+    let cases: [(&str, u64, Damage); 6] = [
         ("21 batches were acknowledged, and 20 are there", 0, Box::new(swap)),
         ("the folder `data` is missing", 20, Box::new(|folder| fs::remove_dir_all(folder.join("data")).unwrap())),
         ("the file `acknowledged` is missing", 0, Box::new(delete("acknowledged"))),
-        ("the file `acknowledged` is damaged", 0, Box::new(|folder| fs::write(folder.join("acknowledged"), "").unwrap())),
+        (
+            "the file `acknowledged` is damaged",
+            0,
+            Box::new(|folder| fs::write(folder.join("acknowledged"), "").unwrap()),
+        ),
         ("keyspaces/0/current is missing", 20, Box::new(delete("data/keyspaces/0/current"))),
         ("data/version is missing", 20, Box::new(delete("data/version"))),
     ];
@@ -317,7 +325,8 @@ async fn what_can_be_read_is_left_where_a_loss_is_accepted() {
     let fixture = Fixture::small().await;
     let copy = fixture.copy();
     let tables = files(copy.path()).into_iter().filter(|path| path.starts_with("data/keyspaces/1/tables"));
-    let table = copy.path().join(tables.max_by_key(|path| fs::metadata(copy.path().join(path)).unwrap().len()).unwrap());
+    let table =
+        copy.path().join(tables.max_by_key(|path| fs::metadata(copy.path().join(path)).unwrap().len()).unwrap());
     flip(&table, fs::metadata(&table).unwrap().len() / 2, 1);
     let table = format!("tables/{} is damaged", table.file_name().unwrap().display());
     assert!(refusal(copy.path()).await.contains(&table));
@@ -326,6 +335,43 @@ async fn what_can_be_read_is_left_where_a_loss_is_accepted() {
     assert!((1..fixture.records / 2).contains(&missing), "{missing} of {}", fixture.records);
     let kept = fs::read_dir(copy.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     assert_eq!(kept.filter(|name| name.starts_with("data.damaged-")).count(), 1);
+}
+
+/// The engine's background work fails, as it does without a file descriptor or room: the store says so, and loses nothing.
+#[tokio::test]
+async fn a_failure_in_the_background_ends_the_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Arc::new(open(folder.path(), false).await.unwrap());
+    let (tables, aside) = (folder.path().join("data/keyspaces/1/tables"), folder.path().join("aside"));
+    fs::rename(&tables, &aside).unwrap();
+    let mut records = 0;
+    let failed = loop {
+        let write = Write { record: large(records, 60_000), ttl: HOUR };
+        let change = Change { name: name(RECORD), expected: None, write: Some(write) };
+        match store.commit(partition(records), &[change], soon()).await {
+            Ok(_) => records += 1,
+            Err(failed) => break failed,
+        }
+        assert!(records < 2_000, "the engine does not mind");
+    };
+    assert!(failed.is_final, "{failed}");
+    assert_eq!(store.failed().await.cause, failed.cause);
+    drop(store);
+    fs::rename(&aside, &tables).unwrap();
+    let fixture = Fixture { folder, records, length: 60_000 };
+    until("the folder is free", || async {
+        match open(fixture.folder.path(), false).await {
+            Ok(store) => {
+                assert_eq!(fixture.missing(&store).await, 0);
+                true
+            }
+            Err(error) => {
+                assert!(!error.cause.contains("lost data") || error.cause.contains("Locked"), "{error}");
+                false
+            }
+        }
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -18,7 +18,7 @@ use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Sl
 use super::{
     acknowledged::{Acknowledged, AcknowledgedFile},
     layout,
-    opening::{self, Opened},
+    opening::{self, OpenedDatabase},
 };
 use crate::{
     domain::time::Timestamp,
@@ -76,7 +76,7 @@ impl Disk {
         DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
         opening::check_mode(directory)?;
         let lock = lock(directory)?;
-        let Opened { tables, side_record, last } = opening::open(directory, accept_loss, now)?;
+        let OpenedDatabase { tables, side_record, last } = opening::open(directory, accept_loss, now)?;
         Ok(Self { tables, side_record, last, _lock: lock })
     }
 
@@ -125,7 +125,9 @@ impl Tables {
     pub(super) fn sequence(&self) -> Result<u64, StoreError> {
         let value = self.keyspace.get(SEQUENCE_KEY).map_err(|cause| engine_error("open", cause))?;
         let number = |value: Slice| value.as_ref().try_into().ok().map(u64::from_be_bytes);
-        value.map_or(Ok(0), |value| number(value).ok_or_else(|| engine_error("open", "the number of the last batch is none")))
+        value.map_or(Ok(0), |value| {
+            number(value).ok_or_else(|| engine_error("open", "the number of the last batch is none"))
+        })
     }
 }
 

@@ -19,7 +19,7 @@ pub(super) const BATCH_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Why the store cannot go on, once it cannot.
 #[derive(Clone, Default)]
-pub(super) struct Failure(Arc<FailureState>);
+pub(super) struct StoreFailure(Arc<FailureState>);
 
 #[derive(Default)]
 struct FailureState {
@@ -27,7 +27,7 @@ struct FailureState {
     told: CancellationToken,
 }
 
-impl Failure {
+impl StoreFailure {
     /// From now on the store does nothing any more. The first cause counts.
     pub(super) fn set(&self, cause: impl fmt::Display) {
         let cause = cause.to_string();
@@ -66,12 +66,12 @@ impl Underway {
 
     fn elapsed(&self) -> Duration {
         let began = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        began.map_or(Duration::ZERO, |began| began.elapsed())
+        began.map_or(Duration::ZERO, Stopwatch::elapsed)
     }
 }
 
 /// Fails the store when one batch takes too long, since the thread that is stuck in it cannot.
-pub(super) async fn watch(underway: Underway, failure: Failure, timeout: Duration, closed: CancellationToken) {
+pub(super) async fn watch(underway: Underway, failure: StoreFailure, timeout: Duration, closed: CancellationToken) {
     let every = timeout / 10;
     let overdue = async {
         while underway.elapsed() < timeout {
@@ -86,7 +86,7 @@ pub(super) async fn watch(underway: Underway, failure: Failure, timeout: Duratio
 }
 
 /// Fails the store if the thread that has it panics.
-pub(super) struct FailsOnPanic(pub(super) Failure);
+pub(super) struct FailsOnPanic(pub(super) StoreFailure);
 
 impl Drop for FailsOnPanic {
     fn drop(&mut self) {

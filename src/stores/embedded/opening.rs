@@ -9,6 +9,7 @@ use std::{
     os::unix::fs::PermissionsExt,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
+    time::Duration,
 };
 
 use fjall::AbstractTree;
@@ -16,6 +17,7 @@ use fjall::AbstractTree;
 use super::{
     acknowledged::{self, Acknowledged, AcknowledgedFile, SideRecord},
     disk::{SEQUENCE_KEY, Tables, engine},
+    failure::BATCH_TIMEOUT,
     journal::{self, JournalError, Journaled},
     salvage,
     trees::{self, TreeError},
@@ -25,8 +27,32 @@ use crate::{
     ports::{clock::Stopwatch, store::StoreError},
 };
 
+/// How the embedded store is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EmbeddedOptions {
+    /// Whether to go on with what is left, where less is there than was acknowledged.
+    pub accept_loss: bool,
+    /// How long one batch may be under way before the store fails.
+    pub batch_timeout: Duration,
+}
+
+impl Default for EmbeddedOptions {
+    fn default() -> Self {
+        Self { accept_loss: false, batch_timeout: BATCH_TIMEOUT }
+    }
+}
+
+/// Whether a store was ever written in a folder. What cannot be told counts as written.
+pub fn was_written(directory: &Path) -> bool {
+    match acknowledged::read(directory) {
+        Ok(acknowledged::SideRecord::Absent) => false,
+        Ok(acknowledged::SideRecord::Tells(told)) => told.sequence > 0,
+        Ok(acknowledged::SideRecord::Damaged) | Err(_) => true,
+    }
+}
+
 /// What was opened.
-pub(super) struct Opened {
+pub(super) struct OpenedDatabase {
     pub(super) tables: Tables,
     pub(super) side_record: AcknowledgedFile,
     /// The last batch of the database, and the store's time when the last one was acknowledged.
@@ -60,7 +86,7 @@ impl From<JournalError> for Loss {
 }
 
 /// Opens the database `data` of a folder, or makes an empty one if there has never been one. `now` is the store's time.
-pub(super) fn open(directory: &Path, accept_loss: bool, now: Timestamp) -> Result<Opened, StoreError> {
+pub(super) fn open(directory: &Path, accept_loss: bool, now: Timestamp) -> Result<OpenedDatabase, StoreError> {
     let failed = |cause: io::Error| StoreError::new("open", format!("{}: {cause}", directory.display()));
     let data = directory.join("data");
     let told = acknowledged::read(directory).map_err(failed)?;
@@ -82,7 +108,8 @@ pub(super) fn open(directory: &Path, accept_loss: bool, now: Timestamp) -> Resul
         tracing::warn!(%loss, "store.accept_loss: what is missing in the embedded store is let pass");
         return accept(directory, &data, &loss, now);
     }
-    let advice = "stop here and restore the folder from a backup, or set store.accept_loss = true to go on with what is left";
+    let advice =
+        "stop here and restore the folder from a backup, or set store.accept_loss = true to go on with what is left";
     Err(StoreError::lasting("open", format!("{} has lost data: {loss}; {advice}", directory.display())))
 }
 
@@ -91,7 +118,7 @@ fn failed_to_make(directory: &Path) -> impl Fn(String) -> StoreError {
 }
 
 /// Opens a database that must hold all that was acknowledged.
-fn whole(directory: &Path, data: &Path, exists: bool, told: SideRecord) -> Result<Opened, Loss> {
+fn whole(directory: &Path, data: &Path, exists: bool, told: SideRecord) -> Result<OpenedDatabase, Loss> {
     let told = match told {
         SideRecord::Tells(told) => told,
         SideRecord::Absent => return Err(Loss::Partial("the file `acknowledged` is missing".to_owned())),
@@ -113,7 +140,7 @@ fn whole(directory: &Path, data: &Path, exists: bool, told: SideRecord) -> Resul
     let side_record = AcknowledgedFile::open(directory).map_err(|cause| Loss::Partial(cause.to_string()))?;
     let ms = millis(watch.elapsed());
     tracing::info!(bytes, ms, batches = sequence, "the embedded store is whole");
-    Ok(Opened { tables, side_record, last: Acknowledged { sequence, at: told.at } })
+    Ok(OpenedDatabase { tables, side_record, last: Acknowledged { sequence, at: told.at } })
 }
 
 fn complete(present: u64, acknowledged: u64) -> Result<(), Loss> {
@@ -140,7 +167,7 @@ fn gapless(tables: &Tables, journaled: Journaled) -> Result<(), Loss> {
 
 /// Makes an empty database beside where it belongs and moves it there when it is whole: the engine cannot open what it was
 /// killed while creating.
-fn create(directory: &Path, data: &Path) -> Result<Opened, String> {
+fn create(directory: &Path, data: &Path) -> Result<OpenedDatabase, String> {
     let said = |cause: io::Error| cause.to_string();
     let new = directory.join("data.new");
     remove(&new).map_err(said)?;
@@ -150,11 +177,11 @@ fn create(directory: &Path, data: &Path) -> Result<Opened, String> {
     let side_record = AcknowledgedFile::create(directory, last).map_err(said)?;
     rename(directory, &new, data).map_err(said)?;
     let tables = engine(data).map_err(|cause| cause.to_string())?;
-    Ok(Opened { tables, side_record, last })
+    Ok(OpenedDatabase { tables, side_record, last })
 }
 
 /// Copies what can be read to a new database and goes on with it. The damaged one is kept under another name.
-fn accept(directory: &Path, data: &Path, loss: &Loss, now: Timestamp) -> Result<Opened, StoreError> {
+fn accept(directory: &Path, data: &Path, loss: &Loss, now: Timestamp) -> Result<OpenedDatabase, StoreError> {
     let failed = failed_to_make(directory);
     let said = |cause: io::Error| failed(cause.to_string());
     let (new, copied) = (directory.join("data.new"), directory.join("data.copied"));
@@ -181,7 +208,7 @@ fn accept(directory: &Path, data: &Path, loss: &Loss, now: Timestamp) -> Result<
     let tables = engine(data).map_err(|cause| failed(cause.to_string()))?;
     let last = Acknowledged { sequence: tables.sequence()?, at: now };
     let side_record = AcknowledgedFile::create(directory, last).map_err(said)?;
-    Ok(Opened { tables, side_record, last })
+    Ok(OpenedDatabase { tables, side_record, last })
 }
 
 fn remove(folder: &Path) -> io::Result<()> {

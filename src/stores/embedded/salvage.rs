@@ -34,6 +34,10 @@ pub(super) fn copy(from: Option<&Tables>, to: &Tables) -> Result<(), StoreError>
     if !writes.is_empty() {
         write(&mut writes)?;
     }
-    tracing::warn!(copied, unreadable, "what can be read was copied: `unreadable` counts ranges of keys, each 1 in 256 of a kind");
+    tracing::warn!(
+        copied,
+        unreadable,
+        "what can be read was copied: `unreadable` counts ranges of keys, each 1 in 256 of a kind"
+    );
     Ok(())
 }

@@ -27,8 +27,9 @@ async fn a_writer_that_is_stuck_fails_the_store() {
         Ok(())
     };
     let (first, second) = (Arc::clone(&store), Arc::clone(&store));
-    let first = tokio::spawn(async move { first.write("stick", Deadline::after(LONG), stuck).await });
-    let second = tokio::spawn(async move { second.census(Deadline::after(LONG)).await });
+    let tasks = TaskTracker::new();
+    let first = tasks.spawn(async move { first.write("stick", Deadline::after(LONG), stuck).await });
+    let second = tasks.spawn(async move { second.census(Deadline::after(LONG)).await });
     let failed = store.failed().await;
     assert!(failed.is_final && failed.cause.starts_with("one write has lasted"), "{failed}");
     assert!(first.await.unwrap().unwrap_err().is_final);
@@ -45,7 +46,8 @@ async fn a_writer_that_is_stuck_fails_the_store() {
 async fn a_writer_that_panics_fails_the_store() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path()).await;
-    let asked = store.write("panic", Deadline::after(LONG), |_| -> Result<(), StoreError> { panic!("on purpose") }).await;
+    let asked =
+        store.write("panic", Deadline::after(LONG), |_| -> Result<(), StoreError> { panic!("on purpose") }).await;
     asked.unwrap_err();
     assert_eq!(store.failed().await.cause, "the writer ended in a panic");
 }

@@ -34,7 +34,7 @@ pub(super) enum TreeError {
 }
 
 /// A table of a list.
-struct Listed {
+struct ListedTable {
     id: u64,
     checksum: u128,
 }
@@ -66,7 +66,7 @@ fn verify_tree(tree: &Path) -> Result<u64, TreeError> {
         return Err(TreeError::List(shown(&list)));
     }
     let tables = tables(&list).map_err(|error| unreadable(&list, error))?;
-    for Listed { id, checksum } in tables {
+    for ListedTable { id, checksum } in tables {
         let path = tree.join("tables").join(id.to_string());
         let (found, length) = hash(&path).map_err(|error| unreadable(&path, error))?;
         if found != checksum {
@@ -85,7 +85,7 @@ fn decode_current(bytes: &[u8]) -> Option<(u64, u128)> {
 }
 
 /// The tables of a list: levels of runs of tables.
-fn tables(list: &Path) -> io::Result<Vec<Listed>> {
+fn tables(list: &Path) -> io::Result<Vec<ListedTable>> {
     let invalid = || io::Error::from(io::ErrorKind::InvalidData);
     let archive = sfa::Reader::new(list).map_err(|_| invalid())?;
     let section = archive.toc().section(b"tables").ok_or_else(invalid)?;
@@ -98,7 +98,7 @@ fn tables(list: &Path) -> io::Result<Vec<Listed>> {
                 let [_kind] = next(&mut reader)?;
                 let checksum = u128::from_le_bytes(next(&mut reader)?);
                 let _engine_number: [u8; 8] = next(&mut reader)?;
-                listed.push(Listed { id, checksum });
+                listed.push(ListedTable { id, checksum });
             }
         }
     }

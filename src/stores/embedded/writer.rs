@@ -3,14 +3,23 @@
 //! It gathers what is queued, works it out as one batch, commits the batch, and only then answers. While one batch is on its
 //! way to the disk the next one gathers, so the cost of a sync is shared by all who wait.
 
-use tokio::sync::{
-    mpsc::{Receiver, error::TryRecvError},
-    oneshot,
+use std::{
+    thread::{self, JoinHandle},
+    time::Duration,
 };
+
+use tokio::{
+    sync::{
+        mpsc::{Receiver, WeakSender, error::TryRecvError},
+        oneshot,
+    },
+    time::sleep,
+};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     batch::{Batch, WriterState},
-    failure::{FailsOnPanic, Failure, Underway},
+    failure::{FailsOnPanic, StoreFailure, Underway},
     time::StoreTime,
 };
 use crate::ports::{clock::Deadline, store::StoreError};
@@ -19,6 +28,9 @@ use crate::ports::{clock::Deadline, store::StoreError};
 const BATCH_MAX: usize = 256;
 /// The most keys that the sweeper removes in one batch.
 const SWEEP_MAX: usize = 256;
+
+/// How often the sweeper looks for expired records.
+const SWEEP_EVERY: Duration = Duration::from_millis(500);
 
 /// What the writer is asked to do, and the time by which it is of no use any more.
 pub(super) struct Job {
@@ -62,8 +74,46 @@ impl JobKind {
 /// What the writer tells others of itself.
 #[derive(Clone, Default)]
 pub(super) struct WriterSigns {
-    pub(super) failure: Failure,
+    pub(super) failure: StoreFailure,
     pub(super) underway: Underway,
+}
+
+/// The writer thread, and word of its end.
+pub(super) struct Writer {
+    pub(super) thread: JoinHandle<()>,
+    pub(super) ended: oneshot::Receiver<()>,
+}
+
+impl Writer {
+    pub(super) fn spawn(
+        state: WriterState,
+        time: StoreTime,
+        queue: Receiver<Job>,
+        signs: WriterSigns,
+    ) -> Result<Self, StoreError> {
+        let (end, ended) = oneshot::channel();
+        let thread = thread::Builder::new()
+            .name("otpd-store".to_owned())
+            .spawn(move || {
+                run(state, &time, queue, &signs);
+                drop(end);
+            })
+            .map_err(|cause| StoreError::new("open", cause))?;
+        Ok(Self { thread, ended })
+    }
+}
+
+/// Reminds the writer to sweep, until the store is closed or dropped.
+pub(super) async fn sweep(jobs: WeakSender<Job>, ended: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = ended.cancelled() => return,
+            () = sleep(SWEEP_EVERY) => {}
+        }
+        let Some(jobs) = jobs.upgrade() else { return };
+        // A full queue means that the writer is busy; the next round will do.
+        drop(jobs.try_send(Job { deadline: Deadline::after(SWEEP_EVERY), kind: JobKind::Sweep }));
+    }
 }
 
 /// Does jobs until the store is closed or dropped.
@@ -130,12 +180,7 @@ fn attend(
 }
 
 /// Works out, commits and answers one batch; whether there is more to sweep.
-fn serve(
-    state: &mut WriterState,
-    time: &StoreTime,
-    gathered: &mut Vec<Job>,
-    sweep: bool,
-) -> Result<bool, StoreError> {
+fn serve(state: &mut WriterState, time: &StoreTime, gathered: &mut Vec<Job>, sweep: bool) -> Result<bool, StoreError> {
     let now = time.now();
     let mut batch = Batch::new(state, now);
     let more = if sweep { batch.sweep(SWEEP_MAX)? } else { false };
