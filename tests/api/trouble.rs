@@ -87,6 +87,28 @@ async fn idle_connections_leave_files_for_the_store() {
     assert_eq!(server.exit_code().await, Some(0));
 }
 
+/// A start that cannot read the folder is no loss of data: nothing is let pass, and nothing set aside.
+#[tokio::test]
+async fn too_few_files_at_the_start_lose_nothing() {
+    let site = Site::embedded().with("OTPD__STORE__ACCEPT_LOSS", "true");
+    walked(&site, &site.start()).await;
+    let mut failed = 0;
+    for files in (12..42).step_by(3) {
+        let (site, shell) = (&site, format!("ulimit -n {files}"));
+        match site.try_start_after(&shell) {
+            Ok(server) => assert!(!server.log().contains("is let pass"), "{}", server.log()),
+            Err(log) => {
+                assert!(!log.contains("is let pass"), "{files} files: {log}");
+                failed += 1;
+            }
+        }
+    }
+    assert!(failed > 0);
+    is_there(&site, &site.start()).await;
+    let present = fs::read_dir(store(&site)).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert_eq!(present.filter(|name| name.starts_with("data.damaged")).count(), 0);
+}
+
 #[tokio::test]
 async fn a_lost_key_is_not_replaced() {
     let site = Site::embedded();

@@ -175,13 +175,18 @@ fn damage(folder: &Path, path: &Path, dice: &mut Dice) -> String {
     }
 }
 
+/// How often each file is damaged, where it is not often enough. A campaign takes 50.
+const DAMAGES: &str = "OTPD_TEST_DAMAGES";
+
 /// Every file in turn, again and again.
 #[tokio::test]
 async fn random_damage_is_refused_or_harmless() {
     let (fixture, mut dice, mut refused, mut rounds) = (Fixture::small().await, Dice(41), 0, 0);
     let files = files(fixture.folder.path());
     assert!(files.iter().any(|path| path.starts_with("data/keyspaces/1/tables")), "{files:?}");
-    for _ in 0..4 {
+    let damages = std::env::var_os(DAMAGES).map_or(4, |damages| damages.to_str().unwrap().parse().unwrap());
+    println!("seed 41, {damages} damages of each file");
+    for _ in 0..damages {
         for path in &files {
             let copy = fixture.copy();
             let what = damage(copy.path(), path, &mut dice);
@@ -272,7 +277,7 @@ async fn a_torn_tail_that_was_not_acknowledged_is_no_loss() {
 }
 
 /// Something that is done to a folder.
-type Damage = Box<dyn Fn(&Path)>;
+type Damage<'a> = Box<dyn Fn(&Path) + 'a>;
 
 #[tokio::test]
 async fn a_missing_or_older_part_is_refused_until_it_is_accepted() {

@@ -34,7 +34,9 @@ const JOURNAL_BYTES: u64 = 64 << 20;
 /// Files of tables kept open. `app/descriptors.rs` sets as many file descriptors apart, and some more for the engine's work.
 const OPEN_FILES: usize = 128;
 
-/// The key of the number of the last batch.
+/// The keyspaces. The engine numbers them from 1 on, in the order in which they are made.
+pub(super) const KEYSPACES: [&str; 1] = ["otpd"];
+/// The key of the number of the last batch, in each keyspace: keyspaces are written to tables one by one.
 pub(super) const SEQUENCE_KEY: &[u8] = b"n";
 
 /// What a batch does: the new value of each key, or `None` to remove it.
@@ -106,12 +108,19 @@ impl Tables {
         Moment { snapshot: self.database.snapshot(), keyspace: self.keyspace.clone() }
     }
 
+    /// All keyspaces.
+    pub(super) fn keyspaces(&self) -> &[Keyspace] {
+        std::slice::from_ref(&self.keyspace)
+    }
+
     /// Writes a batch of this number, all or nothing, and returns once it is on the disk.
     pub(super) fn commit(&self, sequence: u64, writes: Writes) -> Result<(), StoreError> {
         let Self { keyspace, database } = self;
         let mut batch = database.batch().durability(Some(PersistMode::SyncData));
         // First, where `journal.rs` looks for it.
-        batch.insert(keyspace, SEQUENCE_KEY, sequence.to_be_bytes());
+        for each in self.keyspaces() {
+            batch.insert(each, SEQUENCE_KEY, sequence.to_be_bytes());
+        }
         for (key, value) in writes {
             match value {
                 Some(value) => batch.insert(keyspace, key, value),
@@ -121,14 +130,16 @@ impl Tables {
         batch.commit().map_err(|cause| engine_error("commit", cause))
     }
 
-    /// The number of the last batch; 0: there is none.
-    pub(super) fn sequence(&self) -> Result<u64, StoreError> {
-        let value = self.keyspace.get(SEQUENCE_KEY).map_err(|cause| engine_error("open", cause))?;
-        let number = |value: Slice| value.as_ref().try_into().ok().map(u64::from_be_bytes);
-        value.map_or(Ok(0), |value| {
-            number(value).ok_or_else(|| engine_error("open", "the number of the last batch is none"))
-        })
+    /// The number of the last batch that all keyspaces have; 0: there is none.
+    pub(super) fn sequence(&self) -> Result<u64, fjall::Error> {
+        let numbers = self.keyspaces().iter().map(|keyspace| keyspace.get(SEQUENCE_KEY).map(decode_sequence));
+        numbers.into_iter().try_fold(u64::MAX, |least, number| Ok(least.min(number?)))
     }
+}
+
+/// The number of a batch, or 0 where there is none.
+pub(super) fn decode_sequence(value: Option<Slice>) -> u64 {
+    value.and_then(|value| value.as_ref().try_into().ok()).map_or(0, u64::from_be_bytes)
 }
 
 impl Moment {
@@ -176,6 +187,7 @@ pub(super) fn engine(path: &Path) -> Result<Tables, fjall::Error> {
             .filter_block_pinning_policy(PinningPolicy::all(true))
             .index_block_pinning_policy(PinningPolicy::all(true))
     };
-    let keyspace = database.keyspace("otpd", options)?;
+    let [name] = KEYSPACES;
+    let keyspace = database.keyspace(name, options)?;
     Ok(Tables { keyspace, database })
 }

@@ -16,7 +16,7 @@ use fjall::AbstractTree;
 
 use super::{
     acknowledged::{self, Acknowledged, AcknowledgedFile, SideRecord},
-    disk::{SEQUENCE_KEY, Tables, engine},
+    disk::{SEQUENCE_KEY, Tables, decode_sequence, engine},
     failure::BATCH_TIMEOUT,
     journal::{self, JournalError, Journaled},
     salvage,
@@ -68,20 +68,51 @@ enum Loss {
     /// A part of it can be read.
     #[error("{0}")]
     Partial(String),
+    /// Nobody knows: it cannot be read now, for want of a permission, a file descriptor, room. Never accepted.
+    #[error("{0}")]
+    Unknown(String),
 }
 
 impl From<TreeError> for Loss {
     fn from(error: TreeError) -> Self {
         match error {
             TreeError::Table(_) => Self::Partial(error.to_string()),
-            _ => Self::Unreadable(error.to_string()),
+            TreeError::Missing(_) | TreeError::List(_) => Self::Unreadable(error.to_string()),
+            TreeError::Io(..) => Self::Unknown(error.to_string()),
         }
     }
 }
 
 impl From<JournalError> for Loss {
     fn from(error: JournalError) -> Self {
-        Self::Partial(error.to_string())
+        match error {
+            JournalError::Damaged(..) => Self::Partial(error.to_string()),
+            JournalError::Io(_) => Self::Unknown(error.to_string()),
+        }
+    }
+}
+
+impl From<fjall::Error> for Loss {
+    fn from(error: fjall::Error) -> Self {
+        if is_damage(&error) { Self::Unreadable(error.to_string()) } else { Self::Unknown(error.to_string()) }
+    }
+}
+
+impl From<io::Error> for Loss {
+    fn from(error: io::Error) -> Self {
+        Self::Unknown(error.to_string())
+    }
+}
+
+/// Whether an error of the engine tells of its files, not of what surrounds it.
+pub(super) fn is_damage(error: &fjall::Error) -> bool {
+    match error {
+        fjall::Error::Io(cause) | fjall::Error::Storage(fjall::LsmError::Io(cause)) => {
+            use io::ErrorKind::{InvalidData, InvalidInput, NotFound, UnexpectedEof};
+            matches!(cause.kind(), InvalidData | InvalidInput | NotFound | UnexpectedEof)
+        }
+        fjall::Error::Locked | fjall::Error::Poisoned => false,
+        _ => true,
     }
 }
 
@@ -97,11 +128,11 @@ pub(super) fn open(directory: &Path, accept_loss: bool, now: Timestamp) -> Resul
         SideRecord::Tells(told) => told.sequence == 0,
     };
     if !exists && never_written {
-        return create(directory, &data).map_err(failed_to_make(directory));
+        return create(directory, &data).map_err(failed_to_open(directory));
     }
-    let checked = whole(directory, &data, exists, told);
-    let loss = match checked {
+    let loss = match whole(directory, &data, exists, told) {
         Ok(opened) => return Ok(opened),
+        Err(Loss::Unknown(cause)) => return Err(failed_to_open(directory)(cause)),
         Err(loss) => loss,
     };
     if accept_loss {
@@ -113,7 +144,7 @@ pub(super) fn open(directory: &Path, accept_loss: bool, now: Timestamp) -> Resul
     Err(StoreError::lasting("open", format!("{} has lost data: {loss}; {advice}", directory.display())))
 }
 
-fn failed_to_make(directory: &Path) -> impl Fn(String) -> StoreError {
+fn failed_to_open(directory: &Path) -> impl Fn(String) -> StoreError {
     move |cause| StoreError::new("open", format!("{}: {cause}", directory.display()))
 }
 
@@ -133,11 +164,11 @@ fn whole(directory: &Path, data: &Path, exists: bool, told: SideRecord) -> Resul
     if let Some(last) = journaled.last {
         complete(last.sequence, told.sequence)?;
     }
-    let tables = engine(data).map_err(|cause| Loss::Unreadable(cause.to_string()))?;
+    let tables = engine(data)?;
     gapless(&tables, journaled)?;
-    let sequence = tables.sequence().map_err(|cause| Loss::Partial(cause.to_string()))?;
+    let sequence = tables.sequence()?;
     complete(sequence, told.sequence)?;
-    let side_record = AcknowledgedFile::open(directory).map_err(|cause| Loss::Partial(cause.to_string()))?;
+    let side_record = AcknowledgedFile::open(directory)?;
     let ms = millis(watch.elapsed());
     tracing::info!(bytes, ms, batches = sequence, "the embedded store is whole");
     Ok(OpenedDatabase { tables, side_record, last: Acknowledged { sequence, at: told.at } })
@@ -150,19 +181,21 @@ fn complete(present: u64, acknowledged: u64) -> Result<(), Loss> {
     Err(Loss::Partial(format!("{acknowledged} batches were acknowledged, and {present} are there")))
 }
 
-/// Whether the first batch of the journals follows the last one of the tables.
+/// Whether the first batch of the journals follows the last one in the tables of each keyspace.
 fn gapless(tables: &Tables, journaled: Journaled) -> Result<(), Loss> {
     let Some(first) = journaled.first else { return Ok(()) };
-    let tree = &tables.keyspace.tree;
-    if tree.get_highest_persisted_seqno().is_some_and(|number| number >= first.engine) {
-        return Ok(());
+    for keyspace in tables.keyspaces() {
+        if keyspace.tree.get_highest_persisted_seqno().is_some_and(|number| number >= first.engine) {
+            continue;
+        }
+        let before = keyspace.tree.get(SEQUENCE_KEY, first.engine).map_err(fjall::Error::from)?;
+        let before = decode_sequence(before);
+        if before + 1 != first.sequence {
+            let gap = format!("batches {} to {}", before + 1, first.sequence.saturating_sub(1));
+            return Err(Loss::Partial(format!("a journal is missing: {gap}")));
+        }
     }
-    let before = tree.get(SEQUENCE_KEY, first.engine).map_err(|cause| Loss::Partial(cause.to_string()))?;
-    let before = before.and_then(|value| value.as_ref().try_into().ok()).map_or(0, u64::from_be_bytes);
-    if before + 1 == first.sequence {
-        return Ok(());
-    }
-    Err(Loss::Partial(format!("a journal is missing: batches {} to {}", before + 1, first.sequence - 1)))
+    Ok(())
 }
 
 /// Makes an empty database beside where it belongs and moves it there when it is whole: the engine cannot open what it was
@@ -182,7 +215,7 @@ fn create(directory: &Path, data: &Path) -> Result<OpenedDatabase, String> {
 
 /// Copies what can be read to a new database and goes on with it. The damaged one is kept under another name.
 fn accept(directory: &Path, data: &Path, loss: &Loss, now: Timestamp) -> Result<OpenedDatabase, StoreError> {
-    let failed = failed_to_make(directory);
+    let failed = failed_to_open(directory);
     let said = |cause: io::Error| failed(cause.to_string());
     let (new, copied) = (directory.join("data.new"), directory.join("data.copied"));
     // Killed between the two renames below: the copy is there, and the damaged database has gone.
@@ -190,12 +223,15 @@ fn accept(directory: &Path, data: &Path, loss: &Loss, now: Timestamp) -> Result<
         remove(&new).map_err(said)?;
         remove(&copied).map_err(said)?;
         let damaged = match loss {
-            Loss::Unreadable(_) => None,
-            // The engine trusts what it reads, and may panic.
-            Loss::Partial(_) => catch_unwind(AssertUnwindSafe(|| engine(data))).ok().and_then(Result::ok),
+            Loss::Partial(_) => engine_of_damaged(data).map_err(|cause| failed(cause.to_string()))?,
+            Loss::Unreadable(_) | Loss::Unknown(_) => None,
         };
         let tables = engine(&new).map_err(|cause| failed(cause.to_string()))?;
-        salvage::copy(damaged.as_ref(), &tables)?;
+        if let Some(damaged) = &damaged {
+            salvage::copy(damaged, &tables)?;
+        } else {
+            tracing::warn!("nothing of the damaged database can be read: the store starts empty");
+        }
         drop((damaged, tables));
         rename(directory, &new, &copied).map_err(said)?;
     }
@@ -206,9 +242,19 @@ fn accept(directory: &Path, data: &Path, loss: &Loss, now: Timestamp) -> Result<
     }
     rename(directory, &copied, data).map_err(said)?;
     let tables = engine(data).map_err(|cause| failed(cause.to_string()))?;
-    let last = Acknowledged { sequence: tables.sequence()?, at: now };
+    let last = Acknowledged { sequence: tables.sequence().map_err(|cause| failed(cause.to_string()))?, at: now };
     let side_record = AcknowledgedFile::create(directory, last).map_err(said)?;
     Ok(OpenedDatabase { tables, side_record, last })
+}
+
+/// The engine over a damaged database; `None` where it cannot read it at all.
+fn engine_of_damaged(data: &Path) -> Result<Option<Tables>, fjall::Error> {
+    // The engine trusts what it reads, and may panic.
+    match catch_unwind(AssertUnwindSafe(|| engine(data))) {
+        Ok(Ok(tables)) => Ok(Some(tables)),
+        Ok(Err(error)) if !is_damage(&error) => Err(error),
+        Ok(Err(_)) | Err(_) => Ok(None),
+    }
 }
 
 fn remove(folder: &Path) -> io::Result<()> {
