@@ -12,6 +12,8 @@
 
 mod caller;
 mod crash;
+#[path = "../support/dice.rs"]
+mod dice;
 mod failover;
 mod flows;
 mod google;
@@ -35,6 +37,7 @@ mod sandbox;
 mod secrecy;
 mod seeds;
 mod site;
+mod trouble;
 mod upstream;
 mod upstream_secrecy;
 mod wibmo;
