@@ -15,7 +15,7 @@ use crate::{
     lifecycle::{DrainTimeouts, Draining},
     operations,
     ports::store::Store,
-    readiness::Readiness,
+    readiness::{Readiness, StoreRefused},
 };
 use health::Reported;
 use parts::Inputs;
@@ -55,10 +55,25 @@ pub enum StartError {
     },
 }
 
-/// otpd could not go on by itself.
+impl From<StoreRefused> for StartError {
+    fn from(refused: StoreRefused) -> Self {
+        match refused {
+            StoreRefused::Store(error) => Self::Store(error.into()),
+            StoreRefused::Keys(wrong) => Self::Keys(wrong.into()),
+        }
+    }
+}
+
+/// otpd ended before it was asked to.
 #[derive(Debug, thiserror::Error)]
-#[error("the gRPC server ended by itself")]
-pub struct EndedByItself;
+pub enum EndedByItself {
+    /// The gRPC server ended.
+    #[error("the gRPC server ended by itself")]
+    Grpc,
+    /// The store was away at the start, and what was found once it answered makes otpd of no use.
+    #[error(transparent)]
+    Start(StartError),
+}
 
 /// Starts services.
 pub struct App;
@@ -79,8 +94,10 @@ impl App {
 
         let parts = parts::assemble(Inputs { config, health, work: work.clone() }).await?;
 
-        let (following, store) = (Arc::clone(&readiness), Arc::clone(&parts.store));
-        tasks.spawn(async move { following.follow(&*store).await });
+        // Keys that are not the store's end the start before anything is served. A store that is away does not.
+        readiness.begin(&parts.witness).await?;
+        let (follows, witness) = (Arc::clone(&readiness), parts.witness);
+        let following = tasks.spawn(async move { follows.follow(&witness).await });
         let router = operations::router(readiness.subscribe(), parts.metrics);
         let operations = tasks.spawn(operations::serve(http, router, stop_operations.clone()));
         let stopped = stop_grpc.clone().cancelled_owned();
@@ -97,6 +114,7 @@ impl App {
             readiness,
             work,
             store: parts.store,
+            following,
             grpc,
             operations,
             cancellations: Cancellations { grpc: stop_grpc, operations: stop_operations },
@@ -127,6 +145,8 @@ pub struct RunningApp {
     readiness: Arc<Readiness>,
     work: TaskTracker,
     store: Arc<dyn Store>,
+    /// Ends with an error where the store was never ready, and waiting does not help.
+    following: JoinHandle<Result<(), StoreRefused>>,
     grpc: JoinHandle<()>,
     operations: JoinHandle<()>,
     cancellations: Cancellations,
@@ -147,19 +167,28 @@ impl RunningApp {
     /// Runs until asked to stop, and then stops everything in order.
     ///
     /// # Errors
-    /// The gRPC server ended before it was asked to. What is left has been stopped in order all the same.
+    /// The gRPC server ended before it was asked to, or the store turned out to be of no use. What is left has been stopped in order all the same.
     pub async fn run_until(mut self, shutdown: impl Future<Output = ()>) -> Result<(), EndedByItself> {
-        let asked = tokio::select! {
-            () = shutdown => true,
-            _ = &mut self.grpc => false,
+        let ended = tokio::select! {
+            () = shutdown => Ok(()),
+            _ = &mut self.grpc => Err(EndedByItself::Grpc),
+            refused = refusal(&mut self.following) => Err(EndedByItself::Start(refused)),
         };
-        let grpc = asked.then_some(self.grpc);
+        let grpc = ended.is_ok().then_some(self.grpc);
         let (readiness, store) = (&*self.readiness, &*self.store);
         let draining = Draining { readiness, stop_grpc: &self.cancellations.grpc, grpc, work: &self.work, store };
         draining.run(self.timeouts).await;
         self.cancellations.operations.cancel();
         // A probe that asks later finds the process gone.
         let _ = timeout(LAST_ANSWERS, self.operations).await;
-        if asked { Ok(()) } else { Err(EndedByItself) }
+        ended
+    }
+}
+
+/// Why the store is of no use, if it was never ready.
+async fn refusal(following: &mut JoinHandle<Result<(), StoreRefused>>) -> StartError {
+    match following.await {
+        Ok(Err(refused)) => refused.into(),
+        _ => std::future::pending().await,
     }
 }

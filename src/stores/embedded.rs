@@ -325,7 +325,7 @@ impl Store for Embedded {
     async fn check(&self, deadline: Deadline) -> Result<Timestamp, StoreError> {
         self.look("check", deadline, |view| view.entry(&layout::index_key(Name::LOCKOUT)).map(drop)).await?;
         self.write("check", deadline, |_| Ok(())).await?;
-        Ok(self.time.now())
+        Ok(self.time.witness())
     }
 
     async fn scan(&self, from: Option<Cursor>, deadline: Deadline) -> Result<ScanPage, StoreError> {
