@@ -1,6 +1,7 @@
 //! The composition root: a configuration becomes a running service. Only [`parts`] names adapters.
 
 mod health;
+mod keys;
 mod parts;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
@@ -19,6 +20,8 @@ use crate::{
 };
 use health::Reported;
 use parts::Inputs;
+
+pub use crate::service::key_usage::{KeyRow, KeyUsage};
 
 /// How long the operations server has to end its last answers.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);

@@ -17,6 +17,7 @@ pub mod error;
 mod fingerprint;
 pub mod gate;
 mod get;
+pub mod key_usage;
 mod lockouts;
 mod memory;
 mod operate;

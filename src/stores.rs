@@ -47,7 +47,11 @@ impl StoreConfig {
 /// Opens the store. Its background tasks run on `tracker`; they end when the store is closed or dropped.
 ///
 /// Fails where the store cannot be reached now: a process that starts without its store has nothing to serve.
-pub async fn open(config: StoreConfig, clock: Arc<dyn Clock>, tracker: &TaskTracker) -> Result<Arc<dyn Store>, StoreError> {
+pub async fn open(
+    config: StoreConfig,
+    clock: Arc<dyn Clock>,
+    tracker: &TaskTracker,
+) -> Result<Arc<dyn Store>, StoreError> {
     if let Some(directory) = config.url.directory() {
         return Ok(Arc::new(Embedded::open(directory, StoreTime::starting_at(clock), tracker).await?));
     }

@@ -76,22 +76,22 @@ pub(crate) async fn assemble(inputs: Inputs<'_>) -> Result<Parts, StartError> {
     let deps = ProviderDeps { clock: Arc::clone(&clock), observer: metrics.clone() };
     let routes = routes(config, &deps)?;
     let messages = config.messages.clone();
-    let ports = Ports {
-        store: Arc::clone(&store),
-        keys,
-        gate,
-        entropy,
-        routes,
-        messages,
-        tasks: inputs.work.clone(),
-    };
+    let ports = Ports { store: Arc::clone(&store), keys, gate, entropy, routes, messages, tasks: inputs.work.clone() };
     let otp = Arc::new(Otp::new(ports, config.tenants.clone()));
     let backend = Backend { otp, clock, observer: metrics.clone(), tasks: inputs.work };
     let health = HealthServer::new(HealthService::from_health_reporter(inputs.health));
     Ok(Parts { store, witness, backend, grpc: grpc_settings(config), health, metrics })
 }
 
-async fn open_store(config: &Config, url: StoreUrl, clock: Arc<dyn Clock>) -> Result<Arc<dyn Store>, StartError> {
+/// The store of the configuration.
+///
+/// # Errors
+/// It cannot be opened.
+pub(super) async fn open_store(
+    config: &Config,
+    url: StoreUrl,
+    clock: Arc<dyn Clock>,
+) -> Result<Arc<dyn Store>, StartError> {
     let store = StoreConfig {
         url,
         operation_timeout: config.store.timeout,
@@ -102,7 +102,11 @@ async fn open_store(config: &Config, url: StoreUrl, clock: Arc<dyn Clock>) -> Re
     stores::open(store, clock, &TaskTracker::new()).await.map_err(|cause| StartError::Store(Box::new(cause)))
 }
 
-fn key_ring(config: &Config, folder: Option<&Path>, entropy: &dyn Entropy) -> Result<KeyRing, StartError> {
+/// The master keys of the configuration; with an embedded store and none, those in its folder.
+///
+/// # Errors
+/// They cannot be read or made.
+pub(super) fn key_ring(config: &Config, folder: Option<&Path>, entropy: &dyn Entropy) -> Result<KeyRing, StartError> {
     let failed = |cause: Cause| StartError::Keys(cause);
     let text = match (&config.keys, folder) {
         (Keys::Generated, Some(folder)) => generate::kept_in(folder, entropy).map_err(|cause| failed(cause.into()))?,

@@ -177,7 +177,11 @@ impl Canaries {
             }
             Finding::Lost(canaries) => {
                 let of = PARTITIONS.len();
-                tracing::error!(canaries, of, "the store has lost records, a node of it is empty, or it evicts keys: {MEANING}");
+                tracing::error!(
+                    canaries,
+                    of,
+                    "the store has lost records, a node of it is empty, or it evicts keys: {MEANING}"
+                );
                 StoreLoss::Part
             }
             Finding::Emptied => {

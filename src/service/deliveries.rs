@@ -127,7 +127,8 @@ impl Deliveries {
         let mut challenge = Arc::clone(&reservation.challenge);
         let mut providers = reservation.route.iter().enumerate().peekable();
         while let Some((index, provider)) = providers.next() {
-            let in_time = || Ok::<_, Error>(within_lease(deadline, reservation.reserved.lease_until, self.states.now()?));
+            let in_time =
+                || Ok::<_, Error>(within_lease(deadline, reservation.reserved.lease_until, self.states.now()?));
             if index > 0 && in_time()?.is_some() {
                 let plan = self.routes.plan(provider.as_ref(), self.keys.active_id());
                 let next = |_: &_| Ok(NextProvider { token: reservation.token, plan: plan.clone() });

@@ -100,7 +100,10 @@ impl Witness {
         let is_off = is_off(skew_ms);
         if self.clock_is_off.swap(is_off, Ordering::Relaxed) != is_off {
             if is_off {
-                tracing::error!(skew_ms, "the clock of this machine is off: by the store's clock it is ahead by this much");
+                tracing::error!(
+                    skew_ms,
+                    "the clock of this machine is off: by the store's clock it is ahead by this much"
+                );
             } else {
                 tracing::info!(skew_ms, "the clock of this machine is right again");
             }

@@ -151,14 +151,14 @@ impl World {
         let ports = Ports {
             store,
             keys: Arc::new(KeyRing::parse(&Secret::new(ring.to_owned()), true).expect("ring")),
-            gate: Arc::clone(&gate),
+            gate,
             entropy: Arc::new(SeededEntropy::new(seed)),
             routes: Routes::new(providers.clone(), vec![(Scope::default(), providers)]),
             messages: Messages::clone(&self.messages),
             tasks: self.tasks.clone(),
         };
         let otp = Arc::new(Otp::new(ports, Tenants { others: Some(policy.clone()), ..Tenants::default() }));
-        Replica { otp, gate, operations: Arc::clone(&self.operations) }
+        Replica { otp, operations: Arc::clone(&self.operations) }
     }
 
     /// So many replicas that remember nothing yet.
@@ -214,8 +214,6 @@ impl World {
 #[derive(Clone)]
 pub(crate) struct Replica {
     pub(crate) otp: Arc<Otp>,
-    /// Open.
-    pub(crate) gate: Arc<Gate>,
     /// Numbers the requests of operators.
     operations: Arc<AtomicU64>,
 }

@@ -13,10 +13,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{
-    domain::time::Timestamp,
-    ports::clock::Clock,
-};
+use crate::{domain::time::Timestamp, ports::clock::Clock};
 
 /// How long a clock that was set must go on without a leap until it is believed.
 const STEADY_FOR: Duration = Duration::from_secs(60);
