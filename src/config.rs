@@ -126,7 +126,7 @@ impl Config {
             format!("profile: {}", self.profile.name()),
             format!("server.listen: {}", self.server.listen),
             format!("operations.listen: {}", self.operations.listen),
-            format!("store: {}", self.store.scheme()),
+            format!("store: {}", self.store.shown()),
             format!("master keys: {keys}"),
             format!("tenants: {} listed, {others}", self.tenants.listed.len()),
             format!("routes: {}", self.providers.routes.join(", ")),

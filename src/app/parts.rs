@@ -97,6 +97,9 @@ pub(super) async fn open_store(
         operation_timeout: config.store.timeout,
         connect_timeout: config.store.connect_timeout,
         require_noeviction: config.store.require_noeviction,
+        tls: config.store.tls.clone(),
+        sentinel: config.store.sentinel.clone(),
+        confirmation: config.store.confirmation,
     };
     // A tracker of its own: the store's background work goes on until the store is closed, after all calls have ended.
     stores::open(store, clock, &TaskTracker::new()).await.map_err(|cause| StartError::Store(Box::new(cause)))

@@ -41,7 +41,7 @@ pub(super) fn run(config: &Config, reseal: bool) -> ExitCode {
         }
         Err(cause) => {
             output::complain(&format!("otpd: {cause}\n"));
-            if config.store.scheme().starts_with("embedded") {
+            if config.store.is_embedded() {
                 output::complain("otpd: an embedded store is looked over while otpd is stopped\n");
             }
             ExitCode::from(FAILED)

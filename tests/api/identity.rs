@@ -34,9 +34,10 @@ async fn every_call(caller: &Caller, guess: &str) -> Vec<String> {
     ]
 }
 
-/// One replica ahead and one behind. Neither serves; the other one's locks stay as they are; and it is over when the clock is
+/// One replica ahead and one behind. The start of a server waits for its log, and the line for nobody.
+/// Neither serves; the other one's locks stay as they are; and it is over when the clock is
 /// right.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_whose_clock_is_off_serves_nothing() {
     let redis = RedisServer::start();
     let site = Site::on(&redis);

@@ -2,6 +2,8 @@
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
+use crate::ports::store::StoreError;
+
 /// What an error says about the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LinkHealth {
@@ -24,6 +26,41 @@ pub(super) fn health(error: &RedisError) -> LinkHealth {
         ErrorKind::Io if error.is_timeout() => LinkHealth::Slow,
         _ => LinkHealth::Broken,
     }
+}
+
+/// Whether the server does not do what it was asked, now or later: a command is not there, or not for this user.
+pub(super) fn is_refusal(error: &RedisError) -> bool {
+    matches!(error.kind(), ErrorKind::Server(ServerErrorKind::NoPerm | ServerErrorKind::ResponseError))
+}
+
+/// Whether the server says that this command, or this key, is not for this user, or that there is no such command.
+pub(super) fn is_denial(error: &RedisError) -> bool {
+    let unknown = || error.detail().is_some_and(|detail| detail.to_ascii_lowercase().starts_with("unknown command"));
+    error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm) || unknown()
+}
+
+/// An error while connecting or examining, and whether waiting helps. Wrong credentials, certificates and addresses stay
+/// wrong.
+pub(super) fn while_connecting(error: &RedisError) -> StoreError {
+    let detail = error.detail().unwrap_or_default();
+    let text = error.to_string();
+    let certificate = ["invalid peer certificate", "AlertReceived", "received fatal alert", "received corrupt message"];
+    if detail.contains("cluster support disabled") || detail.to_ascii_lowercase().contains("unknown command 'cluster'")
+    {
+        return StoreError::lasting("connect", "is no node of a cluster; its address is redis://host");
+    }
+    if text.contains("does not point to a sentinel") {
+        return StoreError::lasting("connect", "is no sentinel; the address of a server is redis://host");
+    }
+    if text.contains("tls handshake eof") {
+        return StoreError::new("connect", "the server ended the TLS handshake; does it speak TLS on this port?");
+    }
+    let is_final = is_denial(error)
+        || matches!(error.code(), Some("NOAUTH" | "WRONGPASS"))
+        || matches!(error.kind(), ErrorKind::AuthenticationFailed | ErrorKind::InvalidClientConfig)
+        || (error.is_io_error() && certificate.iter().any(|words| text.contains(words)));
+    let words = words(error);
+    if is_final { StoreError::lasting("connect", words) } else { StoreError::new("connect", words) }
 }
 
 /// Codes whose text never quotes what was sent. Others do: an unknown command is echoed with its arguments.
