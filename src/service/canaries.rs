@@ -169,31 +169,27 @@ impl Canaries {
 
     fn tell(&self, finding: Finding) {
         const MEANING: &str = "locks, failures, used codes and quotas that were kept there are gone";
-        let loss = match finding {
-            Finding::Same => return,
-            Finding::New => {
-                tracing::info!("the store is new to otpd: it is marked");
-                return;
-            }
+        match finding {
+            Finding::Same => {}
+            Finding::New => tracing::info!("the store is new to otpd: it is marked"),
             Finding::Lost(canaries) => {
+                self.observer.store_lost(StoreLoss::Part);
                 let of = PARTITIONS.len();
                 tracing::error!(
                     canaries,
                     of,
                     "the store has lost records, a node of it is empty, or it evicts keys: {MEANING}"
                 );
-                StoreLoss::Part
             }
             Finding::Emptied => {
+                self.observer.store_lost(StoreLoss::All);
                 tracing::error!("the store came back empty: {MEANING}");
-                StoreLoss::All
             }
             Finding::Replaced => {
+                self.observer.store_lost(StoreLoss::Replaced);
                 tracing::error!("the store is another one than before, or came back empty: {MEANING}");
-                StoreLoss::Replaced
             }
-        };
-        self.observer.store_lost(loss);
+        }
     }
 
     /// Marks a store without canaries. Another replica may have been first: then its canary counts.
@@ -214,8 +210,8 @@ impl Canaries {
         }
     }
 
-    /// Writes the canaries that are missing, or of another identity. Where another replica is faster, its canary is seen at the
-    /// next look.
+    /// Writes the canaries that are missing, or of another identity. Where another replica is faster, its canary is
+    /// remembered, so that its loss is noticed.
     async fn complete(
         &self,
         known: &mut Known,
@@ -232,7 +228,8 @@ impl Canaries {
             let (store, version) = (Arc::clone(&self.store), change.write.as_ref().map(|write| write.record.version()));
             writes.spawn(async move {
                 let conflict = commit(&*store, partition, change, deadline).await?;
-                Ok::<_, StoreError>((index, version.filter(|_| conflict.is_none())))
+                let version = conflict.map_or(version, |there| there.as_ref().map(Sealed::version));
+                Ok::<_, StoreError>((index, version))
             });
         }
         let mut result = Ok(());
