@@ -183,10 +183,10 @@ impl View {
     }
 
     /// A page of records. The cursor is the first key of the next one.
-    fn scan(&self, from: Option<Cursor>) -> Result<ScanPage, StoreError> {
+    fn scan(&self, from: Option<&Cursor>) -> Result<ScanPage, StoreError> {
         let unknown = || unknown_format(self.operation);
         let mut page = ScanPage::default();
-        for (visited, found) in self.moment.records_from(self.operation, from.as_ref()).enumerate() {
+        for (visited, found) in self.moment.records_from(self.operation, from).enumerate() {
             let (key, value) = found?;
             if visited == SCAN_MAX {
                 page.next = Some(Cursor(key.to_vec()));
@@ -329,7 +329,7 @@ impl Store for Embedded {
     }
 
     async fn scan(&self, from: Option<Cursor>, deadline: Deadline) -> Result<ScanPage, StoreError> {
-        self.look("scan", deadline, move |view| view.scan(from)).await
+        self.look("scan", deadline, move |view| view.scan(from.as_ref())).await
     }
 
     async fn close(&self, deadline: Deadline) {

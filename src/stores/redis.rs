@@ -4,14 +4,16 @@
 //! Redis answers before its replicas, and by default before its disk, have the write: a failover may lose the last moments.
 //! What that means, and which settings bound it, is for the operator's manual; `confirmation.rs` waits for replicas.
 
-use std::{sync::atomic::AtomicUsize, time::Duration};
+use std::{
+    sync::{Arc, atomic::AtomicUsize},
+    time::Duration,
+};
 
 use async_trait::async_trait;
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use redis::{Cmd, FromRedisValue, Value};
 use tokio_util::task::TaskTracker;
 
-use super::StoreConfig;
+use super::{Confirmation, StoreConfig};
 use crate::{
     domain::{
         ids::Token,
@@ -26,6 +28,7 @@ use crate::{
     },
 };
 
+mod answers;
 mod confirmation;
 mod connection;
 mod connector;
@@ -41,6 +44,7 @@ mod server;
 mod stream;
 mod tls;
 
+use answers::{after, lifetime, list, partition_of, record, records, senseless};
 use confirmation::Confirmed;
 use connection::Connection;
 use connector::Connector;
@@ -56,7 +60,8 @@ const CLOCK_MARGIN: Duration = Duration::from_secs(2);
 pub(super) struct Redis {
     link: Link,
     /// Runs what must be confirmed, where the settings ask for it.
-    confirmed: Option<Confirmed>,
+    confirmed: Option<Arc<Confirmed>>,
+    wanted: Confirmation,
     is_cluster: bool,
     /// How many masters of the cluster did not serve at the last check.
     troubled: AtomicUsize,
@@ -86,9 +91,11 @@ impl Redis {
             Err(error) if error.is_final => return Err(StoreError { operation: "open", ..error }),
             Err(_) => None,
         };
-        let is_cluster = connector().is_cluster();
-        let confirmed = Confirmed::over(connector, config.confirmation, is_cluster);
-        Ok(Self { link: Link::keep(connector(), opened), confirmed, is_cluster, troubled: AtomicUsize::new(0) })
+        let confirmed = Confirmed::open(connector, config.confirmation).await.map(Arc::new);
+        let connector = connector();
+        let (is_cluster, wanted) = (connector.is_cluster(), config.confirmation);
+        let troubled = AtomicUsize::new(0);
+        Ok(Self { link: Link::keep(connector, opened), confirmed, wanted, is_cluster, troubled })
     }
 
     /// Asks one command.
@@ -327,45 +334,5 @@ impl Store for Redis {
 fn key(key: RedisKey) -> impl Fn(&mut Cmd) + Send + Sync {
     move |command| {
         command.arg(key);
-    }
-}
-
-fn senseless(operation: &'static str) -> StoreError {
-    StoreError::new(operation, "an answer that makes no sense")
-}
-
-fn list(operation: &'static str, value: Value) -> Result<Vec<Value>, StoreError> {
-    if let Value::Array(values) = value { Ok(values) } else { Err(senseless(operation)) }
-}
-
-fn records(operation: &'static str, value: Value) -> Result<Vec<Option<Sealed>>, StoreError> {
-    list(operation, value)?.into_iter().map(|value| record(operation, value)).collect()
-}
-
-fn record(operation: &'static str, value: Value) -> Result<Option<Sealed>, StoreError> {
-    let bytes = match value {
-        Value::Nil => return Ok(None),
-        Value::BulkString(bytes) => Sealed::from_bytes(bytes),
-        _ => None,
-    };
-    bytes.map(Some).ok_or_else(|| StoreError::new(operation, "what is stored is not a record"))
-}
-
-fn partition_of(value: &Value) -> Option<Partition> {
-    let Value::BulkString(text) = value else { return None };
-    let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
-    bytes.try_into().ok().map(Partition)
-}
-
-/// A time to live as Redis takes it: at least a millisecond, and not so long that adding the time of day overflows.
-fn lifetime(ttl: Duration) -> u64 {
-    millis(ttl).clamp(1, Timestamp::MAX.as_millis())
-}
-
-/// What is later than `per` before `now`, as a bound of scores. No use is earlier than the epoch.
-fn after(now: Timestamp, per: Duration) -> String {
-    match now.as_millis().checked_sub(millis(per)) {
-        Some(time) => format!("({time}"),
-        None => "0".to_owned(),
     }
 }

@@ -4,11 +4,20 @@
 //! each waits only for those before it on the same one. The operation and its `WAIT` leave together on one connection: that
 //! they concerned the same server is what makes the answer worth something.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 
 use redis::{Cmd, FromRedisValue, Value};
 
-use super::{connection::Connection, connector::Connector, link::Link, scripts::Script};
+use super::{
+    connection::{Connection, Master},
+    connector::Connector,
+    keys::{RedisKey, Rehearsed},
+    link::Link,
+    scripts::{READ, Script},
+};
 use crate::{
     domain::time::millis,
     ports::{clock::Deadline, store::StoreError},
@@ -26,13 +35,17 @@ impl Confirmed {
     /// So many connections for one server, and half as many to each node of a cluster.
     const CONNECTIONS: usize = 8;
 
-    /// `None` where the settings ask for no confirmation.
-    pub(super) fn over(connector: impl Fn() -> Connector, wanted: Confirmation, is_cluster: bool) -> Option<Self> {
+    /// `None` where the settings ask for no confirmation. The first connection is made now, if it can be.
+    pub(super) async fn open(connector: impl Fn() -> Connector, wanted: Confirmation) -> Option<Self> {
         if !wanted.is_wanted() {
             return None;
         }
-        let count = if is_cluster { Self::CONNECTIONS / 2 } else { Self::CONNECTIONS };
-        let links = (0..count).map(|_| Link::keep(connector().untold(), None)).collect();
+        let first = connector();
+        let count = if first.is_cluster() { Self::CONNECTIONS / 2 } else { Self::CONNECTIONS };
+        let opened = first.connect().await.ok();
+        let first = Link::keep(first.untold(), opened);
+        let others = (1..count).map(|_| Link::keep(connector().untold(), None));
+        let links = std::iter::once(first).chain(others).collect();
         Some(Self { links, next: AtomicUsize::new(0), wanted })
     }
 
@@ -53,6 +66,15 @@ impl Confirmed {
         Ok(answer)
     }
 
+    /// Whether a master's writes are confirmed, as the next commit's would have to be.
+    pub(super) async fn check(&self, master: &Master, deadline: Deadline) -> Result<(), StoreError> {
+        let add = |command: &mut Cmd| {
+            let key = |kind| RedisKey::Rehearsal(master.number, kind);
+            command.arg(key(Rehearsed::Record)).arg(key(Rehearsed::Mark));
+        };
+        self.run("check", deadline, &READ, 2, add).await.map(drop)
+    }
+
     /// The next connection that is up.
     fn link(&self, operation: &'static str) -> Result<&Link, StoreError> {
         let first = self.next.fetch_add(1, Ordering::Relaxed);
@@ -65,14 +87,8 @@ impl Confirmed {
 
     /// The command that waits, for no longer than there is time.
     fn wait(&self, deadline: Deadline) -> Cmd {
-        // Zero would wait without end.
-        let time = millis(self.wanted.timeout.min(deadline.remaining())).max(1);
-        let mut wait = redis::cmd(if self.wanted.disk { "WAITAOF" } else { "WAIT" });
-        if self.wanted.disk {
-            wait.arg(1);
-        }
-        wait.arg(self.wanted.replicas).arg(time);
-        wait
+        let time = self.wanted.timeout.min(deadline.remaining());
+        wait(self.wanted.disk, self.wanted.replicas, time)
     }
 
     fn judge(&self, operation: &'static str, confirmed: &Value) -> Result<(), StoreError> {
@@ -94,4 +110,31 @@ impl Confirmed {
     pub(super) fn close(&self) {
         self.links.iter().for_each(Link::close);
     }
+}
+
+/// The command that confirms, for a rehearsal: with nothing to wait for. `None` where no confirmation is wanted.
+pub(super) fn rehearsed(wanted: Confirmation) -> Option<Cmd> {
+    wanted.is_wanted().then(|| {
+        let mut command = redis::cmd(name(wanted.disk));
+        if wanted.disk {
+            command.arg(0);
+        }
+        command.arg(0).arg(1);
+        command
+    })
+}
+
+/// The name of the command that confirms.
+pub(super) fn name(disk: bool) -> &'static str {
+    if disk { "WAITAOF" } else { "WAIT" }
+}
+
+fn wait(disk: bool, replicas: u32, time: Duration) -> Cmd {
+    let mut wait = redis::cmd(name(disk));
+    if disk {
+        wait.arg(1);
+    }
+    // Zero would wait without end.
+    wait.arg(replicas).arg(millis(time).max(1));
+    wait
 }

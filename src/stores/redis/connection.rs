@@ -70,12 +70,12 @@ impl Connection {
     }
 
     /// The masters of the cluster as any of its nodes knows them now.
-    pub(super) async fn layout_now(cluster: &mut ClusterConnection, asked: &str) -> RedisResult<Layout> {
+    pub(super) async fn layout_now(cluster: &mut ClusterConnection, seed: &str) -> RedisResult<Layout> {
         let mut slots = redis::cmd("CLUSTER");
         slots.arg("SLOTS");
         let any = RoutingInfo::SingleNode(SingleNodeRoutingInfo::Random);
         let answer = cluster.route_command(slots, any).await.and_then(Value::extract_error)?;
-        let layout = Layout::parse(&answer, asked).filter(|layout| !layout.0.is_empty());
+        let layout = Layout::parse(&answer, seed).filter(|layout| !layout.is_empty());
         layout.ok_or_else(|| (ErrorKind::Client, "no node serves any slot").into())
     }
 }
@@ -93,11 +93,6 @@ impl Master {
     /// Names the node among the others.
     pub(super) fn name(&self) -> String {
         self.node.as_ref().map_or_else(String::new, |node| format!("{}:{}", node.host, node.port))
-    }
-
-    /// Which node it is, for messages: nothing for the one server, whose address is in every message.
-    pub(super) fn shown(&self) -> String {
-        self.node.as_ref().map_or_else(String::new, |_| format!("{}: ", self.name()))
     }
 }
 

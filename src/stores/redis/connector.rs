@@ -6,7 +6,7 @@ use redis::{
     ConnectionInfo, RedisError, TlsMode,
     cluster::ClusterClient,
     io::tcp::{TcpSettings, socket2::TcpKeepalive},
-    sentinel::{SentinelClientBuilder, SentinelServerType},
+    sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType},
 };
 use tokio::time::timeout_at;
 use tokio_util::task::TaskTracker;
@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     ports::{clock::Deadline, store::StoreError},
+    secret::Secret,
     stores::{SentinelLogin, StoreConfig, TlsFiles, url::Servers},
 };
 
@@ -54,7 +55,7 @@ impl Connector {
             servers: servers.clone(),
             tls: config.url.is_tls().then(|| config.tls.clone()),
             login: config.sentinel.clone(),
-            expected: Expected { noeviction: config.require_noeviction, disk: config.confirmation.disk },
+            expected: Expected { noeviction: config.require_noeviction, confirmation: config.confirmation },
             shown: config.url.to_string().into(),
             connect_timeout: config.connect_timeout,
             operation_timeout: config.operation_timeout,
@@ -68,10 +69,10 @@ impl Connector {
     pub(super) async fn connect(&self) -> Result<Opened, StoreError> {
         let opened = async {
             let mut opened = self.open().await?;
-            server::examine(&mut opened.connection, self.expected).await.map_err(|error| self.named(error))?;
+            server::examine(&mut opened.connection, self.expected).await.map_err(|error| error.at(&self.shown))?;
             Ok(opened)
         };
-        let late = |_| Err(self.named(StoreError::timed_out("connect")));
+        let late = |_| Err(StoreError::new("connect", "no answer in time").at(&self.shown));
         timeout_at(Deadline::after(self.time_max()).instant(), opened).await.unwrap_or_else(late)
     }
 
@@ -109,7 +110,7 @@ impl Connector {
         let tls = match &self.tls {
             Some(files) => {
                 let connector = TlsMaterial::read(files).await.and_then(|material| material.connector());
-                Some((connector.map_err(|error| self.named(error))?, files.server_name.as_deref()))
+                Some((connector.map_err(|error| error.at(&self.shown))?, files.server_name.as_deref()))
             }
             None => None,
         };
@@ -117,7 +118,7 @@ impl Connector {
             let name = name.or_else(|| stream::host(&server)).unwrap_or_default();
             tls::server_name(name).map(|name| (connector, name))
         });
-        let tls = tls.transpose().map_err(|error| self.named(error))?;
+        let tls = tls.transpose().map_err(|error| error.at(&self.shown))?;
         stream::open(&server, tls, &self.in_flight, &self.tracker).await.map_err(|error| self.failed(&error))
     }
 
@@ -136,21 +137,39 @@ impl Connector {
             builder = password.into_iter().fold(builder, SentinelClientBuilder::set_client_to_redis_password);
             let SentinelLogin { user, password } = &self.login;
             builder = user.iter().fold(builder, SentinelClientBuilder::set_client_to_sentinel_username);
-            let password = password.iter().map(|password| password.expose());
+            let password = password.iter().map(Secret::expose);
             builder = password.fold(builder, SentinelClientBuilder::set_client_to_sentinel_password);
             Ok(builder)
         };
         let mut builder = build().map_err(|error| self.failed(&error))?;
         if let Some(files) = &self.tls {
-            let certificates = TlsMaterial::read(files).await.map_err(|error| self.named(error))?.certificates();
+            let certificates = TlsMaterial::read(files).await.map_err(|error| error.at(&self.shown))?.certificates();
             builder = builder.set_client_to_redis_tls_mode(TlsMode::Secure);
             builder = builder.set_client_to_sentinel_tls_mode(TlsMode::Secure);
             builder = builder.set_client_to_redis_certificates(certificates.clone());
             builder = builder.set_client_to_sentinel_certificates(certificates);
         }
         let mut client = builder.build().map_err(|error| self.failed(&error))?;
-        let found = client.async_get_client().await.map_err(|error| self.failed(&error))?;
-        Ok(found.get_connection_info().clone())
+        match client.async_get_client().await {
+            Ok(found) => Ok(found.get_connection_info().clone()),
+            Err(error) if self.is_unknown(&mut client, service).await => {
+                let cause = format!("the sentinels know no service {service} ({})", fault::words(&error));
+                Err(StoreError::lasting("connect", cause).at(&self.shown))
+            }
+            Err(error) => Err(self.failed(&error)),
+        }
+    }
+
+    /// Whether a sentinel says that it knows no service of this name, rather than no master that serves it now.
+    async fn is_unknown(&self, client: &mut SentinelClient, service: &str) -> bool {
+        let asked = async {
+            let sentinel = client.async_get_sentinel_client().await?;
+            let mut connection = sentinel.get_multiplexed_async_connection().await?;
+            let mut ask = redis::cmd("SENTINEL");
+            ask.arg("GET-MASTER-ADDR-BY-NAME").arg(service).query_async::<redis::Value>(&mut connection).await
+        };
+        let answer: redis::RedisResult<_> = asked.await;
+        matches!(answer, Ok(redis::Value::Nil))
     }
 
     async fn open_cluster(&self, nodes: &[ConnectionInfo]) -> Result<Opened, StoreError> {
@@ -165,22 +184,17 @@ impl Connector {
             .min_retry_wait(CLUSTER_WAIT_MIN)
             .max_retry_wait(CLUSTER_WAIT_MAX);
         if let Some(files) = &self.tls {
-            let material = TlsMaterial::read(files).await.map_err(|error| self.named(error))?;
+            let material = TlsMaterial::read(files).await.map_err(|error| error.at(&self.shown))?;
             builder = builder.certs(material.certificates());
         }
         let mut cluster = builder.build().map_err(failed)?.get_async_connection().await.map_err(failed)?;
-        let asked = nodes.first().and_then(stream::host).unwrap_or_default();
-        let layout = Connection::layout_now(&mut cluster, asked).await.map_err(failed)?;
+        let seed = nodes.first().and_then(stream::host).unwrap_or_default();
+        let layout = Connection::layout_now(&mut cluster, seed).await.map_err(failed)?;
         Ok(Opened { connection: Connection::Cluster(cluster, Arc::new(layout)), driver: None })
     }
 
     fn failed(&self, error: &RedisError) -> StoreError {
-        self.named(fault::while_connecting(error))
-    }
-
-    /// Says of which server an error tells.
-    fn named(&self, error: StoreError) -> StoreError {
-        StoreError { cause: format!("{}: {}", self.shown, error.cause), ..error }
+        fault::while_connecting(error).at(&self.shown)
     }
 }
 

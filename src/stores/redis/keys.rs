@@ -36,6 +36,7 @@ pub(super) enum Rehearsed {
     Record,
     Index,
     Quota,
+    Mark,
 }
 
 impl fmt::Display for RedisKey {
@@ -53,6 +54,7 @@ impl fmt::Display for RedisKey {
                     Rehearsed::Record => "r",
                     Rehearsed::Index => "i",
                     Rehearsed::Quota => "q",
+                    Rehearsed::Mark => "w",
                 };
                 write!(f, "otp:check:{{{number}}}:{kind}")
             }

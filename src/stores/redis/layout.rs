@@ -33,29 +33,43 @@ impl Node {
 
 /// The masters, by address, with the slots that each serves.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Layout(pub(super) BTreeMap<Node, Vec<RangeInclusive<u16>>>);
+pub(super) struct Layout {
+    masters: BTreeMap<Node, Vec<RangeInclusive<u16>>>,
+    /// The host of a node that does not know its own.
+    seed: String,
+}
 
 impl Layout {
     /// Reads the answer to `CLUSTER SLOTS`: for each range its first and last slot, its master, and its replicas.
-    pub(super) fn parse(answer: &Value, asked: &str) -> Option<Self> {
+    pub(super) fn parse(answer: &Value, seed: &str) -> Option<Self> {
         let mut masters = BTreeMap::<Node, Vec<_>>::new();
         let Value::Array(ranges) = answer else { return None };
         for range in ranges {
             let Value::Array(parts) = range else { return None };
             let [Value::Int(first), Value::Int(last), Value::Array(master), ..] = parts.as_slice() else { return None };
             let [host, Value::Int(port), ..] = master.as_slice() else { return None };
-            // A node that does not know its own name tells none: it is where it was asked.
+            // The only node of a cluster does not know its own host: it is where the address says.
             let host = match host {
                 Value::BulkString(host) => std::str::from_utf8(host).ok()?,
                 Value::SimpleString(host) => host,
                 Value::Nil => "",
                 _ => return None,
             };
-            let host = if host.is_empty() { asked } else { host };
+            let host = if host.is_empty() { seed } else { host };
             let node = Node { host: host.to_owned(), port: u16::try_from(*port).ok()? };
             masters.entry(node).or_default().push(u16::try_from(*first).ok()?..=u16::try_from(*last).ok()?);
         }
-        Some(Self(masters))
+        Some(Self { masters, seed: seed.to_owned() })
+    }
+
+    /// Whether no node serves a slot.
+    pub(super) fn is_empty(&self) -> bool {
+        self.masters.is_empty()
+    }
+
+    /// The host of a node that does not know its own.
+    pub(super) fn seed(&self) -> &str {
+        &self.seed
     }
 
     /// Each master with a number whose keys it serves.
@@ -68,12 +82,12 @@ impl Layout {
             })
         };
         let master = |(node, slots): (&Node, &Vec<_>)| Some(Master::of_cluster(node.clone(), number(slots)?));
-        self.0.iter().filter_map(master).collect()
+        self.masters.iter().filter_map(master).collect()
     }
 
     /// Whether the same nodes are masters. Slots that moved between them change nothing here.
     pub(super) fn has_same_masters(&self, other: &Self) -> bool {
-        self.0.keys().eq(other.0.keys())
+        self.masters.keys().eq(other.masters.keys())
     }
 }
 
@@ -111,7 +125,7 @@ mod tests {
         ]);
         let layout = Layout::parse(&answer, "seed").unwrap();
         let shown: Vec<_> =
-            layout.0.iter().map(|(node, slots)| format!("{}:{} {slots:?}", node.host, node.port)).collect();
+            layout.masters.iter().map(|(node, slots)| format!("{}:{} {slots:?}", node.host, node.port)).collect();
         assert_eq!(shown, ["10.0.0.1:7000 [0..=99, 200..=299]", "seed:7001 [100..=199]"]);
         assert_eq!(Layout::parse(&Value::Nil, "seed"), None);
     }

@@ -191,11 +191,10 @@ impl LinkState {
 
     fn note_answer(&self, error: Option<&RedisError>, generation: u64) {
         let health = match error {
-            None => LinkHealth::Healthy,
             Some(error) if !self.is_cluster => fault::health(error),
             // redis-rs looks after the connections to the nodes, as long as it knows one.
             Some(error) if error.kind() == ErrorKind::ClusterConnectionNotFound => LinkHealth::Broken,
-            Some(_) => LinkHealth::Healthy,
+            _ => LinkHealth::Healthy,
         };
         self.note(health, generation);
     }

@@ -19,13 +19,20 @@ const LAYOUT_TRIES: u32 = 3;
 
 impl Redis {
     pub(super) async fn check_one(&self, deadline: Deadline) -> Result<Timestamp, StoreError> {
-        let master = &Master::one();
-        let rehearse = |mut connection: Connection| async move { rehearsal::rehearse(&mut connection, master).await };
+        let (master, wanted) = (&Master::one(), self.wanted);
+        let rehearse =
+            |mut connection: Connection| async move { rehearsal::rehearse(&mut connection, master, wanted).await };
         let error = match self.link.ask("check", deadline, rehearse).await {
-            Ok(time) => return Ok(time),
+            Ok(time) => {
+                if let Some(confirmed) = &self.confirmed {
+                    confirmed.check(master, deadline).await?;
+                }
+                return Ok(time);
+            }
             Err(error) => error,
         };
-        let missing = |mut connection: Connection| async move { Ok(rehearsal::missing(&mut connection, master).await) };
+        let missing =
+            |mut connection: Connection| async move { Ok(rehearsal::missing(&mut connection, master, wanted).await) };
         match self.link.ask("check", deadline, missing).await {
             Ok(denied) if !denied.is_empty() => Err(rehearsal::refused(&denied)),
             _ => Err(error),
@@ -37,20 +44,24 @@ impl Redis {
     pub(super) async fn check_cluster(&self, deadline: Deadline) -> Result<Timestamp, StoreError> {
         let connection = self.link.connection("check")?;
         self.compare_layout(&connection, deadline).await?;
-        let masters = connection.masters();
+        let mut masters = 0;
         let mut asked = JoinSet::new();
-        for master in masters.iter().cloned() {
-            let mut connection = connection.clone();
+        for master in connection.masters() {
+            masters += 1;
+            let (mut connection, confirmed, wanted) = (connection.clone(), self.confirmed.clone(), self.wanted);
             asked.spawn(async move {
-                let rehearsed = timeout_at(deadline.instant(), rehearsal::run(&mut connection, &master)).await;
-                match rehearsed {
-                    Ok(Ok(time)) => Ok(time),
-                    Ok(Err(failed)) => Err(named(&master, failed.error)),
-                    Err(_) => Err(named(&master, StoreError::timed_out("check"))),
-                }
+                let checked = async {
+                    let time = rehearsal::run(&mut connection, &master, wanted).await.map_err(|failed| failed.error)?;
+                    if let Some(confirmed) = confirmed {
+                        confirmed.check(&master, deadline).await?;
+                    }
+                    Ok(time)
+                };
+                let checked = timeout_at(deadline.instant(), checked).await;
+                checked.unwrap_or_else(|_| Err(StoreError::timed_out("check"))).map_err(|error| error.at(master.name()))
             });
         }
-        let (mut times, mut last_error) = (Vec::with_capacity(masters.len()), None);
+        let (mut times, mut last_error) = (Vec::with_capacity(masters), None);
         while let Some(answer) = asked.join_next().await {
             match answer {
                 Ok(Ok(time)) => times.push(time),
@@ -58,9 +69,9 @@ impl Redis {
                 Err(cause) => last_error = Some(StoreError::new("check", cause)),
             }
         }
-        self.tell_trouble(masters.len() - times.len(), masters.len(), last_error.as_ref());
+        self.tell_trouble(masters - times.len(), masters, last_error.as_ref());
         times.sort_unstable();
-        let is_majority = times.len() * 2 > masters.len();
+        let is_majority = times.len() * 2 > masters;
         match (is_majority, times.get(times.len() / 2), last_error) {
             (true, Some(median), _) => Ok(*median),
             (_, _, Some(error)) => Err(error),
@@ -77,7 +88,7 @@ impl Redis {
             // The last third is for the masters.
             let part: Duration = deadline.remaining() / (tries_left + 1);
             let mut cluster = cluster.clone();
-            let asked = Connection::layout_now(&mut cluster, "");
+            let asked = Connection::layout_now(&mut cluster, known.seed());
             match timeout_at(Deadline::after(part).instant(), asked).await {
                 Ok(Ok(now)) => {
                     if !now.has_same_masters(known) {
@@ -98,15 +109,10 @@ impl Redis {
         if self.troubled.swap(troubled, Ordering::Relaxed) == troubled {
             return;
         }
-        match error {
-            Some(error) => {
-                tracing::warn!(troubled, masters, cause = error.cause, "masters of the cluster do not serve")
-            }
-            None => tracing::info!(masters, "all masters of the cluster serve again"),
+        if let Some(error) = error {
+            tracing::warn!(troubled, masters, cause = error.cause, "masters of the cluster do not serve");
+        } else {
+            tracing::info!(masters, "all masters of the cluster serve again");
         }
     }
-}
-
-fn named(master: &Master, error: StoreError) -> StoreError {
-    StoreError { cause: format!("{}{}", master.shown(), error.cause), ..error }
 }

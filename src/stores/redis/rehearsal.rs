@@ -4,6 +4,7 @@
 use redis::{Cmd, RedisError, RedisResult, Value, cmd};
 
 use super::{
+    confirmation,
     connection::{Connection, Master},
     fault::{self, LinkHealth},
     keys::{RedisKey, Rehearsed},
@@ -12,6 +13,7 @@ use super::{
 use crate::{
     domain::time::Timestamp,
     ports::store::{Sealed, StoreError},
+    stores::Confirmation,
 };
 
 /// How long what is written lives, in milliseconds.
@@ -47,12 +49,16 @@ pub(super) struct Failed {
 }
 
 /// Rehearses on one master, and names what it denies.
-pub(super) async fn run(connection: &mut Connection, master: &Master) -> Result<Timestamp, Failed> {
-    let error = match rehearse(connection, master).await {
+pub(super) async fn run(
+    connection: &mut Connection,
+    master: &Master,
+    wanted: Confirmation,
+) -> Result<Timestamp, Failed> {
+    let error = match rehearse(connection, master, wanted).await {
         Ok(time) => return Ok(time),
         Err(error) => error,
     };
-    let denied = if fault::is_refusal(&error) { missing(connection, master).await } else { Vec::new() };
+    let denied = if fault::is_refusal(&error) { missing(connection, master, wanted).await } else { Vec::new() };
     if denied.is_empty() {
         let is_busy = fault::health(&error) == LinkHealth::Healthy && !fault::is_refusal(&error);
         return Err(Failed { error: fault::while_connecting(&error), is_busy });
@@ -61,10 +67,18 @@ pub(super) async fn run(connection: &mut Connection, master: &Master) -> Result<
 }
 
 /// Rehearses on one master; its time.
-pub(super) async fn rehearse(connection: &mut Connection, master: &Master) -> RedisResult<Timestamp> {
+pub(super) async fn rehearse(
+    connection: &mut Connection,
+    master: &Master,
+    wanted: Confirmation,
+) -> RedisResult<Timestamp> {
     let key = |kind| RedisKey::Rehearsal(master.number, kind);
     let time = connection.ask(master, &cmd("TIME")).await?;
     let time = time_of(&time).ok_or_else(|| RedisError::from((redis::ErrorKind::UnexpectedReturnType, "no time")))?;
+
+    if let Some(wait) = confirmation::rehearsed(wanted) {
+        connection.ask(master, &wait).await?;
+    }
 
     // Each way through the scripts that asks for other commands.
     for life in [LIFE, 2 * LIFE] {
@@ -113,16 +127,23 @@ pub(super) fn refused(denied: &[&str]) -> StoreError {
 }
 
 /// The commands that are denied or not there.
-pub(super) async fn missing(connection: &mut Connection, master: &Master) -> Vec<&'static str> {
+pub(super) async fn missing(connection: &mut Connection, master: &Master, wanted: Confirmation) -> Vec<&'static str> {
     let mut missing = Vec::new();
-    for (name, kind, arguments) in COMMANDS {
+    let plain = COMMANDS.into_iter().map(|(name, kind, arguments)| {
         let mut command = cmd(name);
         if let Some(kind) = kind {
             command.arg(RedisKey::Rehearsal(master.number, kind));
         }
         command.arg(arguments);
-        let denied = connection.ask(master, &command).await.err().is_some_and(|error| fault::is_denial(&error));
-        missing.extend(denied.then_some(name));
+        (name, command)
+    });
+    let wait = confirmation::rehearsed(wanted).map(|wait| (confirmation::name(wanted.disk), wait));
+    for (name, command) in plain.chain(wait) {
+        let Err(error) = connection.ask(master, &command).await else { continue };
+        if fault::is_about_keys(&error) {
+            return vec!["the keys otp:*"];
+        }
+        missing.extend(fault::is_denial(&error).then_some(name));
     }
     missing
 }

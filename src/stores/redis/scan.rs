@@ -7,9 +7,9 @@ use redis::{FromRedisValue, RedisError, RedisResult, Value};
 
 use super::{
     Redis,
+    answers::record,
     connection::{Connection, Master},
     keys::{self, RedisKey},
-    record,
 };
 use crate::ports::{
     clock::Deadline,

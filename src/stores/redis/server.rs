@@ -6,7 +6,7 @@ use super::{
     connection::{Connection, Master},
     fault, rehearsal,
 };
-use crate::ports::store::StoreError;
+use crate::{ports::store::StoreError, stores::Confirmation};
 
 /// `PEXPIRE` and scripts are older, but nothing older is maintained or tested.
 const VERSION_MIN: (u32, u32) = (6, 2);
@@ -16,8 +16,8 @@ const VERSION_MIN: (u32, u32) = (6, 2);
 pub(super) struct Expected {
     /// No key may be evicted.
     pub(super) noeviction: bool,
-    /// Writes must reach a disk.
-    pub(super) disk: bool,
+    /// What commits wait for.
+    pub(super) confirmation: Confirmation,
 }
 
 /// What a server says of itself.
@@ -48,16 +48,19 @@ pub(super) async fn examine(connection: &mut Connection, expected: Expected) -> 
 }
 
 async fn examine_master(connection: &mut Connection, master: &Master, expected: Expected) -> Result<(), StoreError> {
-    let named = |error: StoreError| StoreError { cause: format!("{}{}", master.shown(), error.cause), ..error };
+    let is_cluster = matches!(connection, Connection::Cluster(..));
+    let named = |error: StoreError| if is_cluster { error.at(master.name()) } else { error };
     let greeting = greeting(connection, master).await.map_err(named)?;
     if let Some(greeting) = greeting {
-        judge(&greeting, matches!(connection, Connection::Cluster(..))).map_err(named)?;
+        judge(&greeting, is_cluster).map_err(named)?;
     }
-    match rehearsal::run(connection, master).await {
+    match rehearsal::run(connection, master, expected.confirmation).await {
         Err(failed) if !failed.is_busy => return Err(named(failed.error)),
         _ => {}
     }
-    if expected.disk && setting(connection, master, "appendonly", "aof_enabled").await.as_deref() == Some("no") {
+    if expected.confirmation.disk
+        && setting(connection, master, "appendonly", "aof_enabled").await.as_deref() == Some("no")
+    {
         return Err(named(StoreError::lasting("connect", "store.wait_fsync is set, but appendonly is no")));
     }
     let policy = setting(connection, master, "maxmemory-policy", "maxmemory_policy").await;
