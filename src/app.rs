@@ -67,15 +67,15 @@ impl From<StoreRefused> for StartError {
     }
 }
 
-/// otpd ended before it was asked to.
+/// otpd has ended without being asked to.
 #[derive(Debug, thiserror::Error)]
-pub enum EndedByItself {
-    /// The gRPC server ended.
+pub enum RunError {
+    /// Nobody can call it any more.
     #[error("the gRPC server ended by itself")]
-    Grpc,
+    ServerEnded,
     /// The store was away at the start, and what was found once it answered makes otpd of no use.
     #[error(transparent)]
-    Start(StartError),
+    Refused(StartError),
 }
 
 /// Starts services.
@@ -171,11 +171,11 @@ impl RunningApp {
     ///
     /// # Errors
     /// The gRPC server ended before it was asked to, or the store turned out to be of no use. What is left has been stopped in order all the same.
-    pub async fn run_until(mut self, shutdown: impl Future<Output = ()>) -> Result<(), EndedByItself> {
+    pub async fn run_until(mut self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
         let ended = tokio::select! {
             () = shutdown => Ok(()),
-            _ = &mut self.grpc => Err(EndedByItself::Grpc),
-            refused = refusal(&mut self.following) => Err(EndedByItself::Start(refused)),
+            _ = &mut self.grpc => Err(RunError::ServerEnded),
+            refused = refusal(&mut self.following) => Err(RunError::Refused(refused)),
         };
         let grpc = ended.is_ok().then_some(self.grpc);
         let (readiness, store) = (&*self.readiness, &*self.store);

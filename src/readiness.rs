@@ -193,9 +193,9 @@ impl Readiness {
     /// `trouble` is until when the store may go on as it does since the last good answer.
     async fn examine(&self, examiner: &dyn Examiner, trouble: &mut Option<Deadline>) -> Result<(), StoreRefused> {
         let too_long = Deadline::after(MAX_TROUBLE);
-        let examined = timeout(INTERVAL, examiner.examine(Deadline::after(INTERVAL))).await;
+        let answer = timeout(INTERVAL, examiner.examine(Deadline::after(INTERVAL))).await;
         let is_starting = self.state.borrow().is(Unready::Starting);
-        match examined.unwrap_or_else(|_| Err(StoreError::new("examine", "it does not answer"))) {
+        match answer.unwrap_or_else(|_| Err(StoreError::new("examine", "it does not answer"))) {
             Ok(Findings { wrong_keys: Some(wrong), .. }) if is_starting => return Err(StoreRefused::Keys(wrong)),
             Ok(findings) => {
                 *trouble = None;

@@ -88,7 +88,7 @@ pub(crate) fn cause(method: &'static str, error: &Error) {
     match error {
         Error::Internal(_) => tracing::error!(target: "otpd::rpc", { rpc.method = method, %error }, "use case failed"),
         Error::Store(_) | Error::Gate(_) => {
-            tracing::warn!(target: "otpd::rpc", { rpc.method = method, %error }, "use case failed")
+            tracing::warn!(target: "otpd::rpc", { rpc.method = method, %error }, "use case failed");
         }
         Error::InvalidIdentifier
         | Error::IdempotencyViolation
