@@ -12,7 +12,7 @@ mod known;
 
 use std::{sync::Arc, time::Duration};
 
-use known::{Canary, Finding, Known, StoreIdentity};
+use known::{Canary, Finding, KnownCanaries, StoreIdentity};
 use tokio::{sync::Mutex, task::JoinSet};
 
 use super::records::is_own;
@@ -52,7 +52,7 @@ pub(super) struct Canaries {
     keys: Arc<KeyRing>,
     entropy: Arc<dyn Entropy>,
     observer: Arc<dyn StoreObserver>,
-    known: Mutex<Known>,
+    known: Mutex<KnownCanaries>,
 }
 
 /// Whether a partition is that of a canary.
@@ -214,7 +214,7 @@ impl Canaries {
     /// remembered, so that its loss is noticed.
     async fn complete(
         &self,
-        known: &mut Known,
+        known: &mut KnownCanaries,
         opened: &Found<(Canary, Version)>,
         canary: Canary,
         deadline: Deadline,

@@ -88,11 +88,11 @@ struct Reseal {
     partition: Partition,
     change: Change,
     /// By what it is counted where it is not done.
-    kind: Kind,
+    kind: RecordKind,
 }
 
 #[derive(Clone, Copy)]
-enum Kind {
+enum RecordKind {
     Challenge,
     Lockout,
     Canary,
@@ -109,12 +109,12 @@ impl KeyUsage {
         self.rows.entry(if is_listed { id } else { u32::MAX }).or_default()
     }
 
-    fn count(&mut self, id: u32, kind: Kind) {
+    fn count(&mut self, id: u32, kind: RecordKind) {
         let row = self.row(id);
         match kind {
-            Kind::Challenge => row.challenges += 1,
-            Kind::Lockout => row.lockouts += 1,
-            Kind::Canary => row.canaries += 1,
+            RecordKind::Challenge => row.challenges += 1,
+            RecordKind::Lockout => row.lockouts += 1,
+            RecordKind::Canary => row.canaries += 1,
         }
     }
 
@@ -202,25 +202,25 @@ impl KeyReview {
             return Ok(None);
         };
         let kind = match name {
-            _ if is_canary(partition) => Kind::Canary,
-            Name::LOCKOUT => Kind::Lockout,
-            _ => Kind::Challenge,
+            _ if is_canary(partition) => RecordKind::Canary,
+            Name::LOCKOUT => RecordKind::Lockout,
+            _ => RecordKind::Challenge,
         };
         let opened = self.keys.open_record(partition, name, sealed);
         let plain = opened.ok().filter(|plain| match kind {
-            Kind::Challenge => postcard::from_bytes(plain).is_ok_and(|challenge| {
+            RecordKind::Challenge => postcard::from_bytes(plain).is_ok_and(|challenge| {
                 usage.count_codes(&challenge, now);
                 true
             }),
-            Kind::Lockout => postcard::from_bytes::<Lockout>(plain).is_ok(),
-            Kind::Canary => true,
+            RecordKind::Lockout => postcard::from_bytes::<Lockout>(plain).is_ok(),
+            RecordKind::Canary => true,
         });
         let Some(plain) = plain else {
             usage.row(id).unopened += 1;
             usage.count(id, kind);
             return Ok(None);
         };
-        if !reseal || id == self.keys.active_id() || matches!(kind, Kind::Canary) {
+        if !reseal || id == self.keys.active_id() || matches!(kind, RecordKind::Canary) {
             usage.count(id, kind);
             return Ok(None);
         }

@@ -24,7 +24,7 @@ pub(super) struct StoreIdentity(pub(super) [u8; 16]);
 
 /// What this process has seen.
 #[derive(Default)]
-pub(super) struct Known {
+pub(super) struct KnownCanaries {
     pub(super) store: Option<StoreIdentity>,
     pub(super) versions: Found<Version>,
 }
@@ -44,7 +44,7 @@ pub(super) enum Finding {
     Replaced,
 }
 
-impl Known {
+impl KnownCanaries {
     pub(super) fn judge(&self, opened: &Found<(Canary, Version)>, time: Timestamp) -> Finding {
         let first = opened.iter().flatten().next().map(|(canary, _)| *canary);
         let missing = opened.iter().filter(|there| there.is_none()).count();
