@@ -2,6 +2,7 @@
 
 mod descriptors;
 mod health;
+mod keys;
 mod parts;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
@@ -16,10 +17,12 @@ use crate::{
     lifecycle::{DrainTimeouts, Draining},
     operations,
     ports::store::{Store, StoreError},
-    readiness::Readiness,
+    readiness::{Readiness, StoreRefused},
 };
 use health::Reported;
 use parts::Inputs;
+
+pub use crate::service::key_usage::{KeyRow, KeyUsage};
 
 /// How long the operations server has to end its last answers.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
@@ -56,6 +59,15 @@ pub enum StartError {
     },
 }
 
+impl From<StoreRefused> for StartError {
+    fn from(refused: StoreRefused) -> Self {
+        match refused {
+            StoreRefused::Store(error) => Self::Store(error.into()),
+            StoreRefused::Keys(wrong) => Self::Keys(wrong.into()),
+        }
+    }
+}
+
 /// otpd has ended without being asked to.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
@@ -65,6 +77,9 @@ pub enum RunError {
     /// The store cannot go on within this process. Whoever supervises it should start it again.
     #[error("the {0}; start otpd again")]
     StoreFailed(StoreError),
+    /// The store was away at the start, and what was found once it answered makes otpd of no use.
+    #[error(transparent)]
+    Refused(StartError),
 }
 
 /// Starts services.
@@ -87,8 +102,10 @@ impl App {
 
         let parts = parts::assemble(Inputs { config, health, work: work.clone() }).await?;
 
-        let (following, store) = (Arc::clone(&readiness), Arc::clone(&parts.store));
-        tasks.spawn(async move { following.follow(&*store).await });
+        // Keys that are not the store's end the start before anything is served. A store that is away does not.
+        readiness.begin(&parts.witness).await?;
+        let (follows, witness) = (Arc::clone(&readiness), parts.witness);
+        let following = tasks.spawn(async move { follows.follow(&witness).await });
         let router = operations::router(readiness.subscribe(), parts.metrics);
         let operations = tasks.spawn(operations::serve(http, router, stop_operations.clone()));
         let stopped = stop_grpc.clone().cancelled_owned();
@@ -105,6 +122,7 @@ impl App {
             readiness,
             work,
             store: parts.store,
+            following,
             grpc,
             operations,
             cancellations: Cancellations { grpc: stop_grpc, operations: stop_operations },
@@ -135,6 +153,8 @@ pub struct RunningApp {
     readiness: Arc<Readiness>,
     work: TaskTracker,
     store: Arc<dyn Store>,
+    /// Ends with an error where the store was never ready, and waiting does not help.
+    following: JoinHandle<Result<(), StoreRefused>>,
     grpc: JoinHandle<()>,
     operations: JoinHandle<()>,
     cancellations: Cancellations,
@@ -156,8 +176,8 @@ impl RunningApp {
     /// it stops: what such a store still holds is not waited for.
     ///
     /// # Errors
-    /// The gRPC server ended before it was asked to, and what is left has been stopped in order all the same; or the store
-    /// has failed.
+    /// The gRPC server ended before it was asked to, or the store turned out to be of no use, and what is left has been stopped in
+    /// order all the same; or the store has failed.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
         let store = Arc::clone(&self.store);
         tokio::select! {
@@ -171,17 +191,26 @@ impl RunningApp {
     }
 
     async fn serve_until(mut self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
-        let asked = tokio::select! {
-            () = shutdown => true,
-            _ = &mut self.grpc => false,
+        let ended = tokio::select! {
+            () = shutdown => Ok(()),
+            _ = &mut self.grpc => Err(RunError::ServerEnded),
+            refused = refusal(&mut self.following) => Err(RunError::Refused(refused)),
         };
-        let grpc = asked.then_some(self.grpc);
+        let grpc = ended.is_ok().then_some(self.grpc);
         let (readiness, store) = (&*self.readiness, &*self.store);
         let draining = Draining { readiness, stop_grpc: &self.cancellations.grpc, grpc, work: &self.work, store };
         draining.run(self.timeouts).await;
         self.cancellations.operations.cancel();
         // A probe that asks later finds the process gone.
         let _ = timeout(LAST_ANSWERS, self.operations).await;
-        if asked { Ok(()) } else { Err(RunError::ServerEnded) }
+        ended
+    }
+}
+
+/// Why the store is of no use, if it was never ready.
+async fn refusal(following: &mut JoinHandle<Result<(), StoreRefused>>) -> StartError {
+    match following.await {
+        Ok(Err(refused)) => refused.into(),
+        _ => std::future::pending().await,
     }
 }

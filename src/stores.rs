@@ -107,7 +107,11 @@ impl StoreConfig {
 ///
 /// A Redis that cannot be reached now is connected to later: until then each operation fails. What waiting does not help, as
 /// a wrong address or password, is an error.
-pub async fn open(config: StoreConfig, clock: &dyn Clock, tracker: &TaskTracker) -> Result<Arc<dyn Store>, StoreError> {
+pub async fn open(
+    config: StoreConfig,
+    clock: Arc<dyn Clock>,
+    tracker: &TaskTracker,
+) -> Result<Arc<dyn Store>, StoreError> {
     if let Some(directory) = config.url.directory() {
         let options = EmbeddedOptions { accept_loss: config.accept_loss, ..EmbeddedOptions::default() };
         let time = StoreTime::starting_at(clock);

@@ -69,7 +69,7 @@ impl StoreSettings {
     }
 
     /// Whether the store lives in this process, so that no other process needs its keys.
-    pub(super) fn is_embedded(&self) -> bool {
+    pub(crate) fn is_embedded(&self) -> bool {
         self.url.expose().starts_with(EMBEDDED)
     }
 

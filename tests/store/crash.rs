@@ -39,7 +39,9 @@ fn child() {
     runtime.block_on(async {
         let tracker = TaskTracker::new();
         let store = Arc::new(
-            Embedded::open(Path::new(&directory), StoreTime::starting_at(&SystemClock), &tracker).await.unwrap(),
+            Embedded::open(Path::new(&directory), StoreTime::starting_at(Arc::new(SystemClock)), &tracker)
+                .await
+                .unwrap(),
         );
         let mut lanes = tokio::task::JoinSet::new();
         for lane in 0..LANES {
@@ -125,7 +127,8 @@ async fn killed(seed: u64, kills: u64, bulk: bool) {
         }
 
         let tracker = TaskTracker::new();
-        let store = Embedded::open(folder.path(), StoreTime::starting_at(&SystemClock), &tracker).await.unwrap();
+        let store =
+            Embedded::open(folder.path(), StoreTime::starting_at(Arc::new(SystemClock)), &tracker).await.unwrap();
         let store = Arc::new(store);
         let easy = Easy(store.clone());
         for lane in 0..LANES {
@@ -151,7 +154,9 @@ const FAILING_DIRECTORY: &str = "OTPD_TEST_FAILING_DIRECTORY";
 async fn failing_child() {
     let Some(directory) = std::env::var_os(FAILING_DIRECTORY) else { return };
     let store =
-        Embedded::open(Path::new(&directory), StoreTime::starting_at(&SystemClock), &TaskTracker::new()).await.unwrap();
+        Embedded::open(Path::new(&directory), StoreTime::starting_at(Arc::new(SystemClock)), &TaskTracker::new())
+            .await
+            .unwrap();
     let write = |n: u64, expected, new| changes(&[(n, expected, Some(new))], HOUR);
     store.commit(partition(1), &write(1, None, 10), soon()).await.unwrap();
     let this = std::process::id().to_string();
@@ -188,7 +193,9 @@ async fn a_failed_write_is_final() {
         .unwrap();
     let shown = String::from_utf8_lossy(&output.stdout);
     assert!(shown.contains("failed as it should"), "{shown}{}", String::from_utf8_lossy(&output.stderr));
-    let store = Embedded::open(folder.path(), StoreTime::starting_at(&SystemClock), &TaskTracker::new()).await.unwrap();
+    let store = Embedded::open(folder.path(), StoreTime::starting_at(Arc::new(SystemClock)), &TaskTracker::new())
+        .await
+        .unwrap();
     let store = Easy(Arc::new(store));
     let present = store.read(1, &[1, 2]).await;
     assert!(matches!(present[..], [Some(10 | 11), None]), "{present:?}");

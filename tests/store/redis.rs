@@ -33,7 +33,7 @@ pub(crate) fn config(url: &str) -> StoreConfig {
 }
 
 pub(crate) async fn open(config: StoreConfig) -> Result<Arc<dyn Store>, StoreError> {
-    stores::open(config, &SystemClock, &TaskTracker::new()).await
+    stores::open(config, Arc::new(SystemClock), &TaskTracker::new()).await
 }
 
 pub(crate) async fn start() -> RedisHarness {
@@ -252,7 +252,7 @@ async fn tls_to_a_plain_server_fails() {
 async fn closing_ends_the_tasks() {
     let server = RedisServer::start();
     let tracker = TaskTracker::new();
-    let store = stores::open(config(&server.url()), &SystemClock, &tracker).await.unwrap();
+    let store = stores::open(config(&server.url()), Arc::new(SystemClock), &tracker).await.unwrap();
     tracker.close();
     store.close(soon()).await;
     tracker.wait().await;

@@ -1,6 +1,9 @@
 //! What the embedded store does when its writer does not come back.
 
-use std::{sync::mpsc as blocking, time::Duration};
+use std::{
+    sync::{Arc, mpsc as blocking},
+    time::Duration,
+};
 
 use super::*;
 use crate::ports::clock::SystemClock;
@@ -11,7 +14,7 @@ const LONG: Duration = Duration::from_secs(60);
 
 async fn open(folder: &Path) -> Embedded {
     let options = EmbeddedOptions { batch_timeout: SHORT, ..EmbeddedOptions::default() };
-    let time = StoreTime::starting_at(&SystemClock);
+    let time = StoreTime::starting_at(Arc::new(SystemClock));
     Embedded::open_with(folder, time, &TaskTracker::new(), options).await.unwrap()
 }
 
