@@ -1,7 +1,9 @@
 //! The composition root: a configuration becomes a running service. Only [`parts`] and [`backup`] name adapters.
 
 pub mod backup;
+mod descriptors;
 mod health;
+mod keys;
 mod parts;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
@@ -15,11 +17,13 @@ use crate::{
     grpc::server,
     lifecycle::{DrainTimeouts, Draining},
     operations,
-    ports::store::Store,
-    readiness::Readiness,
+    ports::store::{Store, StoreError},
+    readiness::{Readiness, StoreRefused},
 };
 use health::Reported;
 use parts::Inputs;
+
+pub use crate::service::key_usage::{KeyRow, KeyUsage};
 
 /// How long the operations server has to end its last answers.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
@@ -56,10 +60,28 @@ pub enum StartError {
     },
 }
 
-/// otpd could not go on by itself.
+impl From<StoreRefused> for StartError {
+    fn from(refused: StoreRefused) -> Self {
+        match refused {
+            StoreRefused::Store(error) => Self::Store(error.into()),
+            StoreRefused::Keys(wrong) => Self::Keys(wrong.into()),
+        }
+    }
+}
+
+/// otpd has ended without being asked to.
 #[derive(Debug, thiserror::Error)]
-#[error("the gRPC server ended by itself")]
-pub struct EndedByItself;
+pub enum RunError {
+    /// Nobody can call it any more.
+    #[error("the gRPC server ended by itself")]
+    ServerEnded,
+    /// The store cannot go on within this process. Whoever supervises it should start it again.
+    #[error("the {0}; start otpd again")]
+    StoreFailed(StoreError),
+    /// The store was away at the start, and what was found once it answered makes otpd of no use.
+    #[error(transparent)]
+    Refused(StartError),
+}
 
 /// Starts services.
 pub struct App;
@@ -70,6 +92,7 @@ impl App {
     /// # Errors
     /// A listener, the keys, the store or a provider cannot be had. Nothing is left running.
     pub async fn start(config: &Config) -> Result<RunningApp, StartError> {
+        descriptors::raise();
         // First of all, so that a second otpd by mistake ends here and does not touch what the first one keeps.
         let (grpc, grpc_address) = listen("server.listen", config.server.listen).await?;
         let (http, operations_address) = listen("operations.listen", config.operations.listen).await?;
@@ -80,8 +103,10 @@ impl App {
 
         let parts = parts::assemble(Inputs { config, health, work: work.clone() }).await?;
 
-        let (following, store) = (Arc::clone(&readiness), Arc::clone(&parts.store));
-        tasks.spawn(async move { following.follow(&*store).await });
+        // Keys that are not the store's end the start before anything is served. A store that is away does not.
+        readiness.begin(&parts.witness).await?;
+        let (follows, witness) = (Arc::clone(&readiness), parts.witness);
+        let following = tasks.spawn(async move { follows.follow(&witness).await });
         let router = operations::router(readiness.subscribe(), parts.metrics);
         let operations = tasks.spawn(operations::serve(http, router, stop_operations.clone()));
         let stopped = stop_grpc.clone().cancelled_owned();
@@ -98,6 +123,7 @@ impl App {
             readiness,
             work,
             store: parts.store,
+            following,
             grpc,
             operations,
             cancellations: Cancellations { grpc: stop_grpc, operations: stop_operations },
@@ -128,6 +154,8 @@ pub struct RunningApp {
     readiness: Arc<Readiness>,
     work: TaskTracker,
     store: Arc<dyn Store>,
+    /// Ends with an error where the store was never ready, and waiting does not help.
+    following: JoinHandle<Result<(), StoreRefused>>,
     grpc: JoinHandle<()>,
     operations: JoinHandle<()>,
     cancellations: Cancellations,
@@ -145,22 +173,45 @@ impl RunningApp {
         self.operations_address
     }
 
-    /// Runs until asked to stop, and then stops everything in order.
+    /// Runs until asked to stop, and then stops everything in order. A store that cannot go on ends it at once, also while
+    /// it stops: what such a store still holds is not waited for.
     ///
     /// # Errors
-    /// The gRPC server ended before it was asked to. What is left has been stopped in order all the same.
-    pub async fn run_until(mut self, shutdown: impl Future<Output = ()>) -> Result<(), EndedByItself> {
-        let asked = tokio::select! {
-            () = shutdown => true,
-            _ = &mut self.grpc => false,
+    /// The gRPC server ended before it was asked to, or the store turned out to be of no use, and what is left has been stopped in
+    /// order all the same; or the store has failed.
+    pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
+        let store = Arc::clone(&self.store);
+        tokio::select! {
+            ended = self.serve_until(shutdown) => ended,
+            error = store.failed() => {
+                // Never dropped: that would wait for what the store is stuck in. The process is about to end.
+                Box::leak(Box::new(Arc::clone(&store)));
+                Err(RunError::StoreFailed(error))
+            }
+        }
+    }
+
+    async fn serve_until(mut self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
+        let ended = tokio::select! {
+            () = shutdown => Ok(()),
+            _ = &mut self.grpc => Err(RunError::ServerEnded),
+            refused = refusal(&mut self.following) => Err(RunError::Refused(refused)),
         };
-        let grpc = asked.then_some(self.grpc);
+        let grpc = ended.is_ok().then_some(self.grpc);
         let (readiness, store) = (&*self.readiness, &*self.store);
         let draining = Draining { readiness, stop_grpc: &self.cancellations.grpc, grpc, work: &self.work, store };
         draining.run(self.timeouts).await;
         self.cancellations.operations.cancel();
         // A probe that asks later finds the process gone.
         let _ = timeout(LAST_ANSWERS, self.operations).await;
-        if asked { Ok(()) } else { Err(EndedByItself) }
+        ended
+    }
+}
+
+/// Why the store is of no use, if it was never ready.
+async fn refusal(following: &mut JoinHandle<Result<(), StoreRefused>>) -> StartError {
+    match following.await {
+        Ok(Err(refused)) => refused.into(),
+        _ => std::future::pending().await,
     }
 }

@@ -1,11 +1,13 @@
 //! The command line: what was asked for, and how it ended.
 //!
-//! Exit codes: 0 done, 1 the start, a health check or a backup failed, 64 wrong usage or configuration (`EX_USAGE` of sysexits).
+//! Exit codes: 0 done, 1 the start, a health check, a backup or a look at the keys failed, 64 wrong usage or configuration
+//! (`EX_USAGE` of sysexits).
 
 mod backup;
 mod check_config;
 mod generate_key;
 mod health;
+mod keys;
 mod output;
 mod serve;
 
@@ -44,6 +46,10 @@ fn command() -> Command {
         .long("live")
         .action(ArgAction::SetTrue)
         .help("Ask whether the process is alive, not whether it should get calls");
+    let reseal = Arg::new("reseal")
+        .long("reseal")
+        .action(ArgAction::SetTrue)
+        .help("Seal all records that are under other keys with the active one");
     let id = Arg::new("id")
         .long("id")
         .value_name("N")
@@ -66,6 +72,11 @@ fn command() -> Command {
             Command::new("health").about("Ask the server on server.listen whether it serves, within 2 s").arg(live),
         )
         .subcommand(Command::new("backup").about("Copy the embedded store, whether a server runs on it or not").arg(to))
+        .subcommand(
+            Command::new("keys")
+                .about("Show which master keys the records of the store are sealed with, and which can be removed")
+                .arg(reseal),
+        )
         .subcommand(Command::new("generate-key").about("Print a new key in the form of OTPD_MASTER_KEYS").arg(id))
 }
 
@@ -76,6 +87,7 @@ fn dispatch(asked: &ArgMatches) -> ExitCode {
             let to = asked.get_one::<PathBuf>("DIR").cloned().unwrap_or_default();
             configured(asked, |config| backup::run(&config, &to))
         }
+        Some(("keys", asked)) => configured(asked, |config| keys::run(&config, asked.get_flag("reseal"))),
         Some(("check-config", asked)) => configured(asked, |config| check_config::run(&config)),
         Some(("health", asked)) => configured(asked, |config| health::run(&config, asked.get_flag("live"))),
         Some((_, asked)) => configured(asked, |config| serve::run(&config)),

@@ -1,20 +1,20 @@
-//! Metrics for Prometheus: calls to otpd, and otpd's calls to providers. No label holds a tenant, a destination or an id.
+//! Metrics for Prometheus: calls to otpd, otpd's calls to providers, and what was found out about the store. No label holds a tenant, a destination or an id.
 
 use std::{
     borrow::Cow,
     fmt,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, PoisonError, atomic::AtomicU64},
     time::Duration,
 };
 
 use prometheus_client::{
     encoding::text::encode,
-    metrics::{family::Family, histogram::Histogram},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
 
 use crate::ports::{
-    observer::{CallObserver, CallSummary},
+    observer::{CallObserver, CallSummary, StoreLoss, StoreObserver},
     provider::{ProviderCall, ProviderObserver},
 };
 
@@ -29,6 +29,8 @@ type Durations = Family<Labels, Histogram, fn() -> Histogram>;
 pub struct Metrics {
     calls: Durations,
     provider_calls: Durations,
+    clock_skew: Gauge<f64, AtomicU64>,
+    store_losses: Family<[(&'static str, &'static str); 1], Counter>,
     registry: Mutex<Registry>,
 }
 
@@ -42,7 +44,16 @@ impl Default for Metrics {
         registry.register("rpc_server_call_duration_seconds", help, calls.clone());
         let help = "Duration of calls to providers by provider, operation and outcome";
         registry.register("otp_provider_call_duration_seconds", help, provider_calls.clone());
-        Self { calls, provider_calls, registry: Mutex::new(registry) }
+        let (clock_skew, store_losses) = (Gauge::default(), Family::<[(&str, &str); 1], Counter>::default());
+        let help = "How far the clock of this machine is ahead of the store's, at least; more than 1 either way is off";
+        registry.register("otp_store_clock_skew_seconds", help, clock_skew.clone());
+        let help = "How often the store was found to have lost a part of its records or all, or to be replaced";
+        registry.register("otp_store_losses", help, store_losses.clone());
+        // An alarm on a rise needs a value to rise from.
+        for loss in [StoreLoss::Part, StoreLoss::All, StoreLoss::Replaced] {
+            drop(store_losses.get_or_create(&[("loss", loss.word())]));
+        }
+        Self { calls, provider_calls, clock_skew, store_losses, registry: Mutex::new(registry) }
     }
 }
 
@@ -80,6 +91,18 @@ impl ProviderObserver for Metrics {
     }
 }
 
+impl StoreObserver for Metrics {
+    fn clock_compared(&self, skew_ms: i64) {
+        // Exact below three days; a clock that is off by more is off.
+        let skew_ms = i32::try_from(skew_ms).unwrap_or(if skew_ms < 0 { i32::MIN } else { i32::MAX });
+        self.clock_skew.set(f64::from(skew_ms) / 1_000.0);
+    }
+
+    fn store_lost(&self, loss: StoreLoss) {
+        self.store_losses.get_or_create(&[("loss", loss.word())]).inc();
+    }
+}
+
 fn observe(durations: &Durations, labels: &Labels, duration: Duration) {
     durations.get_or_create(labels).observe(duration.as_secs_f64());
 }
@@ -96,9 +119,14 @@ mod tests {
         metrics.provider_called(&call);
         metrics.provider_called(&call);
         let (method, outcome, code) = ("otp.v1.OtpService/SendOtp", "success", "OK");
+        metrics.clock_compared(-2_500);
+        metrics.store_lost(StoreLoss::All);
         metrics.call_ended(&CallSummary { method, tenant: None, outcome, code, duration });
         let text = metrics.text().unwrap();
         for line in [
+            "otp_store_clock_skew_seconds -2.5",
+            "otp_store_losses_total{loss=\"all\"} 1",
+            "otp_store_losses_total{loss=\"part\"} 0",
             "otp_provider_call_duration_seconds_count{provider=\"twilio\",operation=\"deliver\",outcome=\"unknown\"} 2",
             "rpc_server_call_duration_seconds_count{rpc_method=\"otp.v1.OtpService/SendOtp\",rpc_response_status_code=\"OK\",outcome=\"success\"} 1",
         ] {

@@ -21,13 +21,14 @@ use connections::Connections;
 pub(crate) fn router(state: watch::Receiver<ServingState>, metrics: Arc<Metrics>) -> Router {
     Router::new()
         .route("/livez", get(async || "alive\n"))
-        .route("/readyz", get(async move || ready(*state.borrow())))
+        .route("/readyz", get(async move || ready(&state.borrow())))
         .route("/metrics", get(move || future::ready(scrape(&metrics))))
 }
 
-fn ready(state: ServingState) -> (StatusCode, String) {
-    let status = if state == ServingState::Serving { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, format!("{}\n", state.word()))
+/// Why not, one word a line.
+fn ready(state: &ServingState) -> (StatusCode, String) {
+    let status = if state.is_serving() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, format!("{}\n", state.words().join("\n")))
 }
 
 /// All metrics, as Prometheus asks for them.

@@ -1,19 +1,23 @@
 //! The use cases, one a file: each loads, lets the rules decide, commits, and only then answers. Knows no gRPC type and no
 //! adapter.
 //!
-//! Rooms that several use cases share: [`States`] (challenges and lockouts), [`Quotas`], [`Deliveries`], [`Asks`].
+//! Rooms that several use cases share: [`States`] (challenges and lockouts), [`Quotas`], [`Deliveries`], [`Asks`]. All time
+//! comes from the [`Gate`], which refuses to tell it while this replica must not serve.
 //!
 //! A use case that has begun must be driven to its end: the caller runs it in a task of its own, so that a client that
 //! hangs up leaves nothing half recorded.
 
 mod asks;
+pub mod canaries;
 mod cancel;
 mod context;
 mod create;
 mod deliveries;
 pub mod error;
 mod fingerprint;
+pub mod gate;
 mod get;
+pub mod key_usage;
 mod lockouts;
 mod memory;
 mod operate;
@@ -27,11 +31,14 @@ mod send_permits;
 mod states;
 mod timing;
 mod verify;
+pub mod witness;
 
 use std::sync::Arc;
 
 use asks::Asks;
 use deliveries::Deliveries;
+use error::Error;
+use gate::Gate;
 use quotas::Quotas;
 use records::Records;
 use route::Routes;
@@ -40,17 +47,18 @@ use states::States;
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    domain::policy::Tenants,
+    domain::{policy::Tenants, time::Timestamp},
     keys::ring::KeyRing,
     messages::Messages,
-    ports::{clock::Clock, entropy::Entropy, store::Store},
+    ports::{entropy::Entropy, store::Store},
 };
 
 /// What the use cases need from outside.
 pub struct Ports {
     pub store: Arc<dyn Store>,
     pub keys: Arc<KeyRing>,
-    pub clock: Arc<dyn Clock>,
+    /// Tells the time, while this replica may serve.
+    pub gate: Arc<Gate>,
     /// Random bytes.
     pub entropy: Arc<dyn Entropy>,
     pub routes: Routes,
@@ -73,13 +81,21 @@ pub struct Otp {
 impl Otp {
     /// The use cases over these ports, for these tenants.
     pub fn new(ports: Ports, tenants: Tenants) -> Self {
-        let Ports { store, keys, clock, entropy, routes, messages, tasks } = ports;
+        let Ports { store, keys, gate, entropy, routes, messages, tasks } = ports;
         let records = Records::new(Arc::clone(&keys), entropy);
-        let states = Arc::new(States::new(Arc::clone(&store), records, Arc::clone(&clock), tenants));
-        let quotas = Quotas::new(store, Arc::clone(&keys), clock, &tasks);
+        let states = Arc::new(States::new(Arc::clone(&store), records, Arc::clone(&gate), tenants));
+        let quotas = Quotas::new(store, Arc::clone(&keys), gate, &tasks);
         let deliveries =
             Deliveries::new(Arc::clone(&states), quotas.clone(), routes.clone(), messages, Arc::clone(&keys));
         let asks = Asks::new(Arc::clone(&states), routes.clone());
         Self { states, quotas, deliveries, asks, send_permits: SendPermits::default(), routes, keys }
+    }
+
+    /// The time by which a call is judged.
+    ///
+    /// # Errors
+    /// This replica must not serve now.
+    pub fn now(&self) -> Result<Timestamp, Error> {
+        self.states.now()
     }
 }

@@ -124,7 +124,7 @@ impl Opened {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let url = format!("embedded:{}", folder.path().join("data").display());
         let config = StoreConfig::new(url.parse().expect("a valid address"));
-        let store = stores::open(config, &SystemClock, &TaskTracker::new()).await.expect("the store opens");
+        let store = stores::open(config, Arc::new(SystemClock), &TaskTracker::new()).await.expect("the store opens");
         Self { folder, store, done: 0 }
     }
 

@@ -80,7 +80,7 @@ fn main() {
 async fn measure(title: &str, url: &str, lanes: u64) {
     let config = StoreConfig::new(url.parse().expect("a valid address"));
     let opening = Instant::now();
-    let store = stores::open(config, &SystemClock, &TaskTracker::new()).await.expect("the store opens");
+    let store = stores::open(config, Arc::new(SystemClock), &TaskTracker::new()).await.expect("the store opens");
     let opening = opening.elapsed();
     let mut running = JoinSet::new();
     for lane in 0..lanes {

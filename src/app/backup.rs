@@ -8,7 +8,10 @@ use std::{
 use crate::{
     config::Config,
     keys::generate,
-    ports::store::StoreError,
+    ports::{
+        clock::{Clock, SystemClock},
+        store::StoreError,
+    },
     stores::{StoreUrl, StoreUrlError, embedded},
 };
 
@@ -41,7 +44,7 @@ pub enum BackupError {
 pub fn back_up(config: &Config, to: &Path) -> Result<(), BackupError> {
     let url: StoreUrl = config.store.url.expose().parse()?;
     let folder = url.directory().ok_or(BackupError::NotEmbedded)?;
-    let backup = embedded::back_up(folder, to)?;
+    let backup = embedded::back_up(folder, to, SystemClock.now())?;
     let copied = generate::copy_kept(folder, backup.folder());
     copied.map_err(|cause| BackupError::Key { path: folder.to_owned(), cause })?;
     Ok(backup.finish()?)

@@ -8,7 +8,7 @@ use tonic_health::{
     server::{HealthReporter, HealthService},
 };
 
-use super::{Cause, StartError};
+use super::{Cause, StartError, descriptors};
 use crate::{
     config::{Config, Keys, Sandboxes},
     domain::route::Scope,
@@ -23,7 +23,12 @@ use crate::{
     },
     providers::{ProviderDeps, sandbox::Sandbox},
     secret::Secret,
-    service::{Otp, Ports, route::Routes},
+    service::{
+        Otp, Ports,
+        gate::Gate,
+        route::Routes,
+        witness::{Witness, WitnessPorts},
+    },
     stores::{self, StoreConfig, StoreUrl},
 };
 
@@ -41,6 +46,8 @@ pub(crate) struct Inputs<'a> {
 pub(crate) struct Parts {
     /// Where state lives.
     pub(crate) store: Arc<dyn Store>,
+    /// Examines it.
+    pub(crate) witness: Witness,
     /// What the gRPC server works with, and within which bounds.
     pub(crate) backend: Backend,
     pub(crate) grpc: GrpcSettings,
@@ -62,39 +69,54 @@ pub(crate) async fn assemble(inputs: Inputs<'_>) -> Result<Parts, StartError> {
     let store = open_store(config, url, Arc::clone(&clock)).await?;
     let keys = Arc::new(key_ring(config, folder.as_deref(), entropy.as_ref())?);
     let metrics = Arc::new(Metrics::default());
+    let gate = Arc::new(Gate::new(Arc::clone(&clock)));
+    let (store_of, keys_of, entropy_of) = (Arc::clone(&store), Arc::clone(&keys), Arc::clone(&entropy));
+    let examined = WitnessPorts { store: store_of, keys: keys_of, entropy: entropy_of, observer: metrics.clone() };
+    let witness = Witness::new(examined, Arc::clone(&gate));
     let deps = ProviderDeps { clock: Arc::clone(&clock), observer: metrics.clone() };
     let routes = routes(config, &deps)?;
     let messages = config.messages.clone();
-    let ports = Ports {
-        store: Arc::clone(&store),
-        keys,
-        clock: Arc::clone(&clock),
-        entropy,
-        routes,
-        messages,
-        tasks: inputs.work.clone(),
-    };
+    let ports = Ports { store: Arc::clone(&store), keys, gate, entropy, routes, messages, tasks: inputs.work.clone() };
     let otp = Arc::new(Otp::new(ports, config.tenants.clone()));
     let backend = Backend { otp, clock, observer: metrics.clone(), tasks: inputs.work };
     let health = HealthServer::new(HealthService::from_health_reporter(inputs.health));
-    Ok(Parts { store, backend, grpc: grpc_settings(config), health, metrics })
+    Ok(Parts { store, witness, backend, grpc: grpc_settings(config), health, metrics })
 }
 
-async fn open_store(config: &Config, url: StoreUrl, clock: Arc<dyn Clock>) -> Result<Arc<dyn Store>, StartError> {
+/// The store of the configuration.
+///
+/// # Errors
+/// It cannot be opened.
+pub(super) async fn open_store(
+    config: &Config,
+    url: StoreUrl,
+    clock: Arc<dyn Clock>,
+) -> Result<Arc<dyn Store>, StartError> {
     let store = StoreConfig {
         url,
         operation_timeout: config.store.timeout,
         connect_timeout: config.store.connect_timeout,
         require_noeviction: config.store.require_noeviction,
+        tls: config.store.tls.clone(),
+        sentinel: config.store.sentinel.clone(),
+        confirmation: config.store.confirmation,
+        accept_loss: config.store.accept_loss,
     };
     // A tracker of its own: the store's background work goes on until the store is closed, after all calls have ended.
-    stores::open(store, &*clock, &TaskTracker::new()).await.map_err(|cause| StartError::Store(Box::new(cause)))
+    stores::open(store, clock, &TaskTracker::new()).await.map_err(|cause| StartError::Store(Box::new(cause)))
 }
 
-fn key_ring(config: &Config, folder: Option<&Path>, entropy: &dyn Entropy) -> Result<KeyRing, StartError> {
+/// The master keys of the configuration; with an embedded store and none, those in its folder.
+///
+/// # Errors
+/// They cannot be read or made.
+pub(super) fn key_ring(config: &Config, folder: Option<&Path>, entropy: &dyn Entropy) -> Result<KeyRing, StartError> {
     let failed = |cause: Cause| StartError::Keys(cause);
     let text = match (&config.keys, folder) {
-        (Keys::Generated, Some(folder)) => generate::kept_in(folder, entropy).map_err(|cause| failed(cause.into()))?,
+        (Keys::Generated, Some(folder)) => {
+            let may_generate = !stores::was_written(folder);
+            generate::kept_in(folder, may_generate, entropy).map_err(|cause| failed(cause.into()))?
+        }
         (Keys::Generated, None) => return Err(failed("none is set, and only an embedded store keeps its own".into())),
         (given, _) => given.text().map_err(|cause| failed(cause.into()))?.unwrap_or_else(|| Secret::new(String::new())),
     };
@@ -124,7 +146,7 @@ fn routes(config: &Config, deps: &ProviderDeps) -> Result<Routes, StartError> {
 fn grpc_settings(config: &Config) -> GrpcSettings {
     GrpcSettings {
         max_in_flight: usize::try_from(config.server.max_in_flight).unwrap_or(usize::MAX),
-        max_connections: usize::try_from(config.server.max_connections).unwrap_or(usize::MAX),
+        max_connections: descriptors::max_connections(config.server.max_connections),
         request_timeout: config.server.request_timeout,
         max_timestamp_skew: config.requests.max_timestamp_skew,
         max_connection_age: config.server.max_connection_age.map(jittered),

@@ -55,7 +55,7 @@ async fn serve(config: &Config) -> Result<(), Cause> {
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         profile = config.profile.name(),
-        store = config.store.scheme(),
+        store = config.store.shown(),
         grpc = %app.grpc_address(),
         operations = %app.operations_address(),
         "otpd serves"

@@ -8,13 +8,18 @@ use super::{
     source::Source,
 };
 use crate::settings::{Section, values};
-use crate::{keys::ring::KeyRing, secret::Secret, stores::StoreUrl};
+use crate::{
+    keys::ring::KeyRing,
+    secret::Secret,
+    stores::{Confirmation, SentinelLogin, StoreUrl, TlsFiles},
+};
 
 /// Holds the master keys.
 pub const KEYS_VARIABLE: &str = "OTPD_MASTER_KEYS";
 
 const EMBEDDED: &str = "embedded:";
-const SCHEMES: [&str; 4] = [EMBEDDED, "redis://", "rediss://", "redis+unix://"];
+/// More replicas than a master of a careful operator has.
+const REPLICAS_MAX: u32 = 16;
 
 /// The store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,34 +32,110 @@ pub struct StoreSettings {
     pub connect_timeout: Duration,
     /// Whether a Redis that evicts keys when it is full is refused at start; otherwise it is a warning.
     pub require_noeviction: bool,
+    /// Certificates of encrypted connections.
+    pub tls: TlsFiles,
+    /// How to log in at sentinels.
+    pub sentinel: SentinelLogin,
+    /// What must have a commit before it is told.
+    pub confirmation: Confirmation,
+    /// Whether an embedded store goes on with what is left, where less is there than was acknowledged.
+    pub accept_loss: bool,
 }
 
 impl StoreSettings {
     pub(super) fn read(section: &mut Section<'_>, profile: Profile, server: &Server) -> Self {
         let span = || values::span(Duration::from_millis(10)..=Duration::from_secs(60));
         let url = section.text("url", |text| check_url(text).map(|()| Secret::new(text.to_owned())));
+        let parsed = url.as_ref().and_then(|url| url.expose().parse::<StoreUrl>().ok());
         let store = Self {
+            tls: tls(section, parsed.as_ref()),
+            sentinel: sentinel(section, parsed.as_ref()),
+            confirmation: confirmation(section, parsed.as_ref()),
             url: url.unwrap_or_else(|| Secret::new("embedded:./otpd-data".to_owned())),
             timeout: section.text("timeout", span()).unwrap_or(Duration::from_secs(1)),
             connect_timeout: section.text("connect_timeout", span()).unwrap_or(Duration::from_secs(1)),
             require_noeviction: section.boolean("require_noeviction").unwrap_or(profile == Profile::Production),
+            accept_loss: section.boolean("accept_loss").unwrap_or(false),
         };
         if store.timeout > server.request_timeout {
             let most = values::show(server.request_timeout);
             section.cross_field_error("timeout", format!("must be at most server.request_timeout, which is {most}"));
         }
+        if store.confirmation.is_wanted() && store.confirmation.timeout > store.timeout {
+            let most = values::show(store.timeout);
+            section.cross_field_error("wait_timeout", format!("must be at most store.timeout, which is {most}"));
+        }
         store
     }
 
     /// Whether the store lives in this process, so that no other process needs its keys.
-    pub(super) fn is_embedded(&self) -> bool {
+    pub(crate) fn is_embedded(&self) -> bool {
         self.url.expose().starts_with(EMBEDDED)
     }
 
-    /// The scheme of the address, the only part that may be printed.
-    pub(crate) fn scheme(&self) -> &'static str {
-        SCHEMES.into_iter().find(|scheme| self.url.expose().starts_with(scheme)).unwrap_or("unknown")
+    /// The address without its credentials.
+    pub(crate) fn shown(&self) -> String {
+        self.url.expose().parse::<StoreUrl>().map_or_else(|_| "unknown".to_owned(), |url| url.to_string())
     }
+}
+
+fn tls(section: &mut Section<'_>, url: Option<&StoreUrl>) -> TlsFiles {
+    let files = TlsFiles {
+        ca: section.optional_text("ca_file", values::path),
+        certificate: section.optional_text("client_certificate_file", values::path),
+        key: section.optional_text("client_key_file", values::path),
+        server_name: section.optional_text("server_name", |text| Ok(text.to_owned())),
+    };
+    let set = [
+        ("ca_file", files.ca.is_some()),
+        ("client_certificate_file", files.certificate.is_some()),
+        ("client_key_file", files.key.is_some()),
+        ("server_name", files.server_name.is_some()),
+    ];
+    for (name, _) in set.into_iter().filter(|(_, is_set)| *is_set && url.is_some_and(|url| !url.is_tls())) {
+        section.cross_field_error(name, "is only for encrypted connections, as with rediss://");
+    }
+    if files.certificate.is_some() != files.key.is_some() {
+        section.cross_field_error("client_key_file", "client_certificate_file and client_key_file belong together");
+    }
+    if files.server_name.is_some() && url.is_some_and(|url| url.is_tls() && !url.is_one_server()) {
+        let why = "is only for one server: nodes and masters are verified by the names that they announce";
+        section.cross_field_error("server_name", why);
+    }
+    files
+}
+
+fn sentinel(section: &mut Section<'_>, url: Option<&StoreUrl>) -> SentinelLogin {
+    let login = SentinelLogin {
+        user: section.optional_text("sentinel_username", |text| Ok(text.to_owned())),
+        password: section.optional_text("sentinel_password", |text| Ok(Secret::new(text.to_owned()))),
+    };
+    let set = [("sentinel_username", login.user.is_some()), ("sentinel_password", login.password.is_some())];
+    for (name, _) in set.into_iter().filter(|(_, is_set)| *is_set && url.is_some_and(|url| !url.has_sentinels())) {
+        section.cross_field_error(name, "is only for redis-sentinel:// and rediss-sentinel://");
+    }
+    if login.user.is_some() && login.password.is_none() {
+        section.cross_field_error("sentinel_username", "needs sentinel_password, too");
+    }
+    login
+}
+
+fn confirmation(section: &mut Section<'_>, url: Option<&StoreUrl>) -> Confirmation {
+    let span = values::span(Duration::from_millis(1)..=Duration::from_secs(60));
+    let confirmation = Confirmation {
+        replicas: section.integer("wait_replicas", 0..=REPLICAS_MAX).unwrap_or(0),
+        disk: section.boolean("wait_fsync").unwrap_or(false),
+        timeout: section.text("wait_timeout", span).unwrap_or(Duration::from_millis(500)),
+    };
+    let is_embedded = url.is_some_and(|url| url.directory().is_some());
+    let set = [("wait_replicas", confirmation.replicas > 0), ("wait_fsync", confirmation.disk)];
+    for (name, _) in set.into_iter().filter(|(_, is_set)| *is_set && is_embedded) {
+        section.cross_field_error(
+            name,
+            "is only for Redis: the embedded store has every commit on its disk before it answers",
+        );
+    }
+    confirmation
 }
 
 /// Checks an address; the message does not quote it.

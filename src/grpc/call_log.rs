@@ -87,7 +87,9 @@ fn reason_of(failure: &Status) -> &'static str {
 pub(crate) fn cause(method: &'static str, error: &Error) {
     match error {
         Error::Internal(_) => tracing::error!(target: "otpd::rpc", { rpc.method = method, %error }, "use case failed"),
-        Error::Store(_) => tracing::warn!(target: "otpd::rpc", { rpc.method = method, %error }, "use case failed"),
+        Error::Store(_) | Error::Gate(_) => {
+            tracing::warn!(target: "otpd::rpc", { rpc.method = method, %error }, "use case failed");
+        }
         Error::InvalidIdentifier
         | Error::IdempotencyViolation
         | Error::RequestInProgress { .. }

@@ -10,6 +10,7 @@ use super::{
     parse::{self, Context, Parsed},
     proto::{self, otp_service_server::OtpService},
     render::{self, Rendered},
+    status,
 };
 use crate::{
     domain::time::Timestamp,
@@ -41,7 +42,8 @@ impl Handlers {
         render: fn(Timestamp, O) -> Rendered<A>,
     ) -> Result<Response<A>, Status> {
         let (call, message) = Call::open(request)?;
-        let context = Context { now: self.clock.now(), max_skew: self.max_skew, deadline: call.deadline };
+        let now = self.otp.now().map_err(|error| status::of_error(&error))?;
+        let context = Context { now, max_skew: self.max_skew, deadline: call.deadline };
         let (caller, request) = call.accept(parse(&context, message))?;
         let outcome = call.run(&self.tasks, use_case(Arc::clone(&self.otp), caller, request)).await?;
         Ok(call.answer(render(self.clock.now(), outcome)))

@@ -50,6 +50,8 @@ pub struct MissingKey(pub u32);
 /// The master keys, the active one first, each with what is derived from it.
 pub struct KeyRing {
     keys: Vec<Derived>,
+    /// The number of the lowest key.
+    lowest: u32,
     names: Prf,
     requests: Prf,
 }
@@ -81,6 +83,7 @@ impl KeyRing {
         if lowest.0 != FIRST_KEY_ID && !without_first {
             return Err(BadRing::FirstMissing);
         }
+        let lowest_id = lowest.0;
         let names = Prf::new(derive(&lowest.1, "otpd names v1").expose());
         let requests = Prf::new(derive(&lowest.1, "otpd requests v1").expose());
         let keys = masters.iter().map(|(id, master)| Derived {
@@ -88,7 +91,7 @@ impl KeyRing {
             codes: Prf::new(derive(master, "otpd codes v1").expose()),
             seal: SealKey::new(*id, &derive(master, "otpd records v1")),
         });
-        Ok(Self { keys: keys.collect(), names, requests })
+        Ok(Self { keys: keys.collect(), lowest: lowest_id, names, requests })
     }
 
     /// The id of the active key, with which new codes and records are made.
@@ -96,9 +99,13 @@ impl KeyRing {
         self.keys.first().map_or(FIRST_KEY_ID, |key| key.id)
     }
 
+    /// The id of the lowest-numbered key, from which names are derived.
+    pub fn lowest_id(&self) -> u32 {
+        self.lowest
+    }
+
     /// The ids of all keys, the active one first.
-    #[cfg(test)]
-    fn ids(&self) -> Vec<u32> {
+    pub fn ids(&self) -> Vec<u32> {
         self.keys.iter().map(|key| key.id).collect()
     }
 
@@ -125,6 +132,21 @@ impl KeyRing {
     ) -> Result<Sealed, SealError> {
         let active = self.keys.first().ok_or(SealError::MissingKey(FIRST_KEY_ID))?;
         active.seal.seal(partition, name, plain, entropy)
+    }
+
+    /// Seals a record with the lowest-numbered key: every ring for the same store opens it, whichever key is active.
+    ///
+    /// # Errors
+    /// There is no randomness, or the record is too long.
+    pub fn seal_for_good(
+        &self,
+        partition: Partition,
+        name: Name,
+        plain: Vec<u8>,
+        entropy: &dyn Entropy,
+    ) -> Result<Sealed, SealError> {
+        let lowest = self.key(self.lowest).map_err(|MissingKey(id)| SealError::MissingKey(id))?;
+        lowest.seal.seal(partition, name, plain, entropy)
     }
 
     /// Opens a record of that partition and name.

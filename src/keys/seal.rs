@@ -93,7 +93,10 @@ impl SealKey {
 }
 
 /// The id of the key that a record was sealed with.
-pub(super) fn key_id(sealed: &Sealed) -> Result<u32, SealError> {
+///
+/// # Errors
+/// The record is of an unknown format.
+pub fn key_id(sealed: &Sealed) -> Result<u32, SealError> {
     match sealed.as_bytes() {
         [FORMAT, a, b, c, d, ..] => Ok(u32::from_be_bytes([*a, *b, *c, *d])),
         [format, ..] => Err(SealError::UnknownFormat(*format)),

@@ -54,10 +54,10 @@ async fn serving_goes_on_while_health_has_turned() {
     let (stop, server) = (bench.stop_grpc.clone(), bench.polite_server());
     let watching = async move {
         sleep(Duration::from_secs(4)).await;
-        (states.borrow().word(), stop.is_cancelled())
+        (states.borrow().words().join(" "), stop.is_cancelled())
     };
     let (_, seen) = tokio::join!(bench.drain(Some(server)), watching);
-    assert_eq!(seen, ("draining", false));
+    assert_eq!(seen, ("starting draining".to_owned(), false));
 }
 
 #[tokio::test(start_paused = true)]

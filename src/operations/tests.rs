@@ -7,6 +7,7 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use super::*;
+use crate::readiness::Unready;
 
 async fn get_path(port: u16, path: &str) -> String {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
@@ -21,7 +22,7 @@ async fn get_path(port: u16, path: &str) -> String {
 
 #[tokio::test]
 async fn probes_tell_the_state() {
-    let (state, followed) = watch::channel(ServingState::Starting);
+    let (state, followed) = watch::channel(ServingState::unready([Unready::Starting]));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let stop = CancellationToken::new();
@@ -29,11 +30,11 @@ async fn probes_tell_the_state() {
 
     assert_eq!(get_path(port, "/livez").await, "200 alive");
     assert_eq!(get_path(port, "/readyz").await, "503 starting");
-    state.send_replace(ServingState::Serving);
+    state.send_replace(ServingState::default());
     assert_eq!(get_path(port, "/readyz").await, "200 serving");
-    state.send_replace(ServingState::StoreTrouble);
-    assert_eq!(get_path(port, "/readyz").await, "503 store");
-    state.send_replace(ServingState::Draining);
+    state.send_replace(ServingState::unready([Unready::Keys, Unready::Store, Unready::Clock]));
+    assert_eq!(get_path(port, "/readyz").await, "503 store\nclock\nkeys");
+    state.send_replace(ServingState::unready([Unready::Draining]));
     assert_eq!(get_path(port, "/readyz").await, "503 draining");
     assert!(get_path(port, "/metrics").await.starts_with("200 # "));
     assert_eq!(get_path(port, "/").await, "404");
@@ -46,7 +47,7 @@ async fn probes_tell_the_state() {
 async fn connections_that_say_nothing_keep_no_probe_out() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let (_state, followed) = watch::channel(ServingState::Serving);
+    let (_state, followed) = watch::channel(ServingState::default());
     let stop = CancellationToken::new();
     let served = TaskTracker::new().spawn(serve(listener, router(followed, Arc::default()), stop.clone()));
     let mut silent = Vec::new();

@@ -1,4 +1,5 @@
-//! Who sees each call to otpd at its end. `ports/provider.rs` has the same for calls to providers.
+//! Who sees each call to otpd at its end, and what is found out about the store. `ports/provider.rs` has the same for calls to
+//! providers.
 
 use std::time::Duration;
 
@@ -23,4 +24,35 @@ pub struct CallSummary<'a> {
 pub trait CallObserver: Send + Sync {
     /// A call has ended. Must not wait.
     fn call_ended(&self, call: &CallSummary<'_>);
+}
+
+/// What a store has lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreLoss {
+    /// Some of its records.
+    Part,
+    /// All of them.
+    All,
+    /// It is another store than before, or was emptied and is in use again.
+    Replaced,
+}
+
+impl StoreLoss {
+    /// One word for metrics.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Part => "part",
+            Self::All => "all",
+            Self::Replaced => "replaced",
+        }
+    }
+}
+
+/// Sees what the examinations of the store find out.
+pub trait StoreObserver: Send + Sync {
+    /// The clock of this machine is ahead of the store's by so many milliseconds, at least.
+    fn clock_compared(&self, skew_ms: i64);
+
+    /// The store has lost records.
+    fn store_lost(&self, loss: StoreLoss);
 }

@@ -249,6 +249,12 @@ impl StoreError {
         Self { is_final: true, ..Self::new(operation, cause) }
     }
 
+    /// The same, with the server that it is about before the cause.
+    pub(crate) fn at(mut self, server: impl fmt::Display) -> Self {
+        self.cause = format!("{server}: {}", self.cause);
+        self
+    }
+
     /// The deadline passed first.
     pub fn timed_out(operation: &'static str) -> Self {
         Self::new(operation, "deadline passed")

@@ -9,19 +9,18 @@ use std::{
 };
 
 use async_trait::async_trait;
-use tokio::time::sleep;
+use tokio::{task::JoinHandle, time::sleep};
 use tokio_util::task::TaskTracker;
 
 use super::*;
 use crate::{
     domain::{ids::Token, quota::Window, time::Timestamp},
-    ports::{
-        clock::{Clock, SystemClock},
-        store::{Acquired, Change, Claimed, Committed, Cursor, Located, Name, Partition, ScanPage, Sealed, StoreError},
+    ports::store::{
+        Acquired, Change, Claimed, Committed, Cursor, Located, Name, Partition, ScanPage, Sealed, Store, StoreError,
     },
 };
 
-/// A store that is well, fails or hangs, as told.
+/// A store, with who examines it: well, failing, hanging, and what else it is told.
 #[derive(Default)]
 pub(crate) struct Moody(AtomicU8);
 
@@ -30,6 +29,10 @@ impl Moody {
     pub(crate) const FAILS: u8 = 1;
     pub(crate) const HANGS: u8 = 2;
     pub(crate) const CLOSED: u8 = 3;
+    const CLOCK_OFF: u8 = 4;
+    const WRONG_KEYS: u8 = 5;
+    const CLOCK_OFF_AND_WRONG_KEYS: u8 = 6;
+    const OF_NO_USE: u8 = 7;
 
     pub(crate) fn is(&self, mood: u8) {
         self.0.store(mood, Ordering::Relaxed);
@@ -43,11 +46,7 @@ impl Moody {
 #[async_trait]
 impl Store for Moody {
     async fn check(&self, _: Deadline) -> Result<Timestamp, StoreError> {
-        match self.mood() {
-            Self::WELL => Ok(SystemClock.now()),
-            Self::HANGS => std::future::pending().await,
-            _ => Err(StoreError::new("check", "moody")),
-        }
+        unreachable!()
     }
     async fn scan(&self, _: Option<Cursor>, _: Deadline) -> Result<ScanPage, StoreError> {
         unreachable!()
@@ -91,6 +90,23 @@ impl Store for Moody {
     }
 }
 
+#[async_trait]
+impl Examiner for Moody {
+    async fn examine(&self, _: Deadline) -> Result<Findings, StoreError> {
+        let mood = self.mood();
+        let is = |moods: [u8; 2]| moods.contains(&mood);
+        match mood {
+            Self::HANGS => std::future::pending().await,
+            Self::FAILS => Err(StoreError::new("check", "moody")),
+            Self::OF_NO_USE => Err(StoreError::lasting("check", "too old")),
+            _ => Ok(Findings {
+                is_clock_off: is([Self::CLOCK_OFF, Self::CLOCK_OFF_AND_WRONG_KEYS]),
+                wrong_keys: is([Self::WRONG_KEYS, Self::CLOCK_OFF_AND_WRONG_KEYS]).then(|| "other keys".to_owned()),
+            }),
+        }
+    }
+}
+
 /// What health checks would answer.
 #[derive(Clone, Default)]
 pub(crate) struct Board(Arc<StdMutex<BTreeMap<&'static str, bool>>>);
@@ -110,6 +126,7 @@ struct Bench {
     readiness: Arc<Readiness>,
     store: Arc<Moody>,
     board: Board,
+    following: JoinHandle<Result<(), StoreRefused>>,
 }
 
 impl Bench {
@@ -119,13 +136,13 @@ impl Bench {
         let store = Arc::new(Moody::default());
         store.is(mood);
         let (watched, asked) = (Arc::clone(&readiness), Arc::clone(&store));
-        TaskTracker::new().spawn(async move { watched.follow(&*asked).await });
-        Self { readiness, store, board }
+        let following = TaskTracker::new().spawn(async move { watched.follow(&*asked).await });
+        Self { readiness, store, board, following }
     }
 
-    async fn after(&self, millis: u64) -> ServingState {
+    async fn after(&self, millis: u64) -> String {
         sleep(Duration::from_millis(millis)).await;
-        *self.readiness.subscribe().borrow()
+        self.readiness.subscribe().borrow().words().join(" ")
     }
 
     fn serves(&self, service: &str) -> bool {
@@ -136,33 +153,33 @@ impl Bench {
 #[tokio::test(start_paused = true)]
 async fn serves_from_the_first_answer_of_the_store() {
     let bench = Bench::new(Moody::FAILS).await;
-    assert_eq!(bench.after(7500).await, ServingState::Starting);
+    assert_eq!(bench.after(7500).await, "starting");
     assert!(!bench.serves(SERVICES[0]));
     assert!(bench.serves(PROCESS));
     bench.store.is(Moody::WELL);
-    assert_eq!(bench.after(1000).await, ServingState::Serving);
+    assert_eq!(bench.after(1000).await, "serving");
     assert!(bench.serves(SERVICES[0]));
 }
 
 #[tokio::test(start_paused = true)]
 async fn serves_at_once_where_the_store_is_well() {
     let bench = Bench::new(Moody::WELL).await;
-    assert_eq!(bench.after(1).await, ServingState::Serving);
+    assert_eq!(bench.after(1).await, "serving");
 }
 
 #[tokio::test(start_paused = true)]
 async fn five_seconds_of_trouble_turn_it_and_one_success_turns_it_back() {
     for trouble in [Moody::FAILS, Moody::HANGS] {
         let bench = Bench::new(Moody::WELL).await;
-        assert_eq!(bench.after(500).await, ServingState::Serving);
+        assert_eq!(bench.after(500).await, "serving");
         bench.store.is(trouble);
         // The first failing check begins at 1 s.
-        assert_eq!(bench.after(5400).await, ServingState::Serving);
-        assert_eq!(bench.after(1700).await, ServingState::StoreTrouble);
+        assert_eq!(bench.after(5400).await, "serving");
+        assert_eq!(bench.after(1700).await, "store");
         assert!(!bench.serves(SERVICES[1]));
         assert!(bench.serves(PROCESS));
         bench.store.is(Moody::WELL);
-        assert_eq!(bench.after(2100).await, ServingState::Serving);
+        assert_eq!(bench.after(2100).await, "serving");
         assert!(bench.serves(SERVICES[1]));
     }
 }
@@ -173,9 +190,9 @@ async fn a_success_in_between_starts_the_count_again() {
     bench.after(500).await;
     for _ in 0..4 {
         bench.store.is(Moody::FAILS);
-        assert_eq!(bench.after(4000).await, ServingState::Serving);
+        assert_eq!(bench.after(4000).await, "serving");
         bench.store.is(Moody::WELL);
-        assert_eq!(bench.after(1000).await, ServingState::Serving);
+        assert_eq!(bench.after(1000).await, "serving");
     }
 }
 
@@ -187,7 +204,67 @@ async fn draining_is_told_at_once_and_is_final() {
     for service in [SERVICES[0], SERVICES[1], PROCESS] {
         assert!(!bench.serves(service));
     }
-    assert_eq!(bench.after(10_000).await, ServingState::Draining);
-    bench.readiness.enter(ServingState::Serving).await;
+    assert_eq!(bench.after(10_000).await, "draining");
+    bench.readiness.answered(&Findings::default()).await;
+    assert_eq!(bench.after(0).await, "draining");
     assert!(!bench.serves(SERVICES[0]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_off_is_told_at_once_and_is_over_when_it_is_right() {
+    for (mood, told) in
+        [(Moody::CLOCK_OFF, "clock"), (Moody::WRONG_KEYS, "keys"), (Moody::CLOCK_OFF_AND_WRONG_KEYS, "clock keys")]
+    {
+        let bench = Bench::new(Moody::WELL).await;
+        assert_eq!(bench.after(500).await, "serving");
+        bench.store.is(mood);
+        assert_eq!(bench.after(1000).await, told);
+        assert!(!bench.serves(SERVICES[0]));
+        assert!(bench.serves(PROCESS));
+        // What was found stays until the store is examined again.
+        bench.store.is(Moody::FAILS);
+        assert_eq!(bench.after(7000).await, format!("store {told}"));
+        bench.store.is(Moody::WELL);
+        assert_eq!(bench.after(1000).await, "serving");
+        assert!(bench.serves(SERVICES[1]));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_with_a_clock_that_is_off_waits_for_it() {
+    let bench = Bench::new(Moody::CLOCK_OFF).await;
+    assert_eq!(bench.after(1).await, "clock");
+    bench.store.is(Moody::WELL);
+    assert_eq!(bench.after(1000).await, "serving");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_no_waiting_helps_ends_the_start_and_nothing_later() {
+    for (mood, words) in [(Moody::WRONG_KEYS, "other keys"), (Moody::OF_NO_USE, "store cannot check: too old")] {
+        let late = Bench::new(Moody::FAILS).await;
+        assert_eq!(late.after(10_500).await, "starting");
+        late.store.is(mood);
+        let refused = late.following.await.unwrap().unwrap_err();
+        assert_eq!(refused.to_string(), words);
+        assert_eq!(late.readiness.begin(&*late.store).await.unwrap_err().to_string(), words);
+
+        let serving = Bench::new(Moody::WELL).await;
+        assert_eq!(serving.after(500).await, "serving");
+        serving.store.is(mood);
+        serving.after(10_000).await;
+        assert!(!serving.following.is_finished());
+        serving.store.is(Moody::WELL);
+        assert_eq!(serving.after(1000).await, "serving");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_begins_with_an_examination() {
+    for (mood, told) in [(Moody::WELL, "serving"), (Moody::FAILS, "starting"), (Moody::HANGS, "starting")] {
+        let readiness = Readiness::new(Board::default()).await;
+        let store = Moody::default();
+        store.is(mood);
+        readiness.begin(&store).await.unwrap();
+        assert_eq!(readiness.subscribe().borrow().words(), [told]);
+    }
 }

@@ -58,7 +58,11 @@ impl Asks {
         }
         let asked =
             Asked { provider: String::new(), reference: code.reference.clone(), option: code.option, repeated: false };
-        let check = self.check(target, challenge, &asked, verify, request)?;
+        let now = match self.states.now() {
+            Ok(now) => now,
+            Err(error) => return Some(error),
+        };
+        let check = check(target, challenge, &asked, verify, request, now)?;
         provider.check_error(&check).map(Error::Invalid)
     }
 
@@ -73,8 +77,9 @@ impl Asks {
         request: &VerifyOtp,
     ) -> Result<(Verified, Arc<Challenge>), Error> {
         let lease_until = challenge.asking().map_or(Timestamp::default(), |asking| asking.lease_until);
-        let deadline = within_lease(provider_deadline(caller), lease_until, self.states.now());
-        let check = self.check(target, challenge, asked, verify, request);
+        let now = self.states.now()?;
+        let deadline = within_lease(provider_deadline(caller), lease_until, now);
+        let check = check(target, challenge, asked, verify, request, now);
         let checked = match (self.routes.named(&asked.provider), check, deadline) {
             (Some(provider), Some(check), Some(deadline)) => ask_provider(provider.as_ref(), check, deadline).await,
             (_, _, None) => Checked::Failed(Failure::Unavailable { retry_after: None }),
@@ -94,25 +99,25 @@ impl Asks {
             AskStep::Refunded => Err(failure.into()),
         }
     }
+}
 
-    fn check(
-        &self,
-        target: &ChallengeRef,
-        challenge: &Challenge,
-        asked: &Asked,
-        verify: &Verify,
-        request: &VerifyOtp,
-    ) -> Option<Check> {
-        let client = ClientContext::default();
-        let call = CallContext { challenge: request.challenge.clone(), parameters: request.parameters.clone(), client };
-        Some(Check {
-            context: challenge_context(target, challenge, asked.option, &call, self.states.now())?,
-            otp: request.otp.clone(),
-            reference: asked.reference.clone(),
-            repeated: asked.repeated,
-            idempotency_key: upstream_id(&call, challenge, "check", &verify.key),
-        })
-    }
+fn check(
+    target: &ChallengeRef,
+    challenge: &Challenge,
+    asked: &Asked,
+    verify: &Verify,
+    request: &VerifyOtp,
+    now: Timestamp,
+) -> Option<Check> {
+    let client = ClientContext::default();
+    let call = CallContext { challenge: request.challenge.clone(), parameters: request.parameters.clone(), client };
+    Some(Check {
+        context: challenge_context(target, challenge, asked.option, &call, now)?,
+        otp: request.otp.clone(),
+        reference: asked.reference.clone(),
+        repeated: asked.repeated,
+        idempotency_key: upstream_id(&call, challenge, "check", &verify.key),
+    })
 }
 
 async fn ask_provider(provider: &dyn Provider, check: Check, deadline: Deadline) -> Checked {

@@ -98,7 +98,8 @@ impl Otp {
     /// Claims the id for the longest life that the challenge can have, reads, and acquires the quotas, all at once; then opens.
     async fn claim_and_open(&self, creation: &Creation<'_>) -> Result<Opening, Error> {
         let Creation { caller, target, partition, .. } = creation;
-        let challenge = self.new_challenge(creation)?;
+        let now = self.states.now()?;
+        let challenge = self.new_challenge(creation, now)?;
         let uses = self.creation_uses(creation, &challenge);
         let life = challenge.limits.challenge_life + challenge.limits.retention;
         let deadline = caller.deadline;
@@ -111,7 +112,7 @@ impl Otp {
             return self.refuse(acquired.ok(), Err(Error::IdempotencyViolation)).await;
         };
         // What is on record is answered whatever became of the lock and the quotas.
-        let (acquired, opened) = if let Some(repeated) = self.repeated(creation, &read) {
+        let (acquired, opened) = if let Some(repeated) = repeated(creation, &read, now) {
             (acquired.ok(), repeated)
         } else {
             let acquired = acquired?;
@@ -119,16 +120,10 @@ impl Otp {
             (Some(acquired), opened)
         };
         match &opened {
-            Ok(Opening::Challenge(found)) if !is_surplus(found, self.states.now()) => opened,
+            Ok(Opening::Challenge(found)) if !is_surplus(found, now) => opened,
             Err(Error::Store(_)) => opened,
             _ => self.refuse(acquired, opened).await,
         }
-    }
-
-    /// What a challenge that is there means for the request: the same one is answered again, any other is refused.
-    fn repeated(&self, creation: &Creation<'_>, read: &Snapshot) -> Option<Result<Opening, Error>> {
-        let found = read.challenge.as_ref().filter(|found| !found.value.is_forgotten(self.states.now()))?;
-        Some(repetition(Arc::clone(&found.value), &creation.key))
     }
 
     /// Decides by the lockout, and commits the challenge beside it.
@@ -141,11 +136,12 @@ impl Otp {
         is_refused: bool,
     ) -> Result<Opening, Error> {
         for _ in 0..MAX_CONFLICTS {
-            if let Some(repeated) = self.repeated(creation, &read) {
+            let now = self.states.now()?;
+            if let Some(repeated) = repeated(creation, &read, now) {
                 return repeated;
             }
             let lockout = read.lockout.as_ref().map(|lockout| Arc::clone(&lockout.value)).unwrap_or_default();
-            if let Some(locked) = self.locked(&challenge, &lockout, account_lock) {
+            if let Some(locked) = locked(&challenge, &lockout, account_lock, now) {
                 return Ok(Opening::Refused(Created::AccountLocked(locked)));
             }
             if is_refused {
@@ -172,14 +168,6 @@ impl Otp {
         refusal
     }
 
-    /// The lock that leaves no option open, and of several the one that ends first.
-    fn locked(&self, challenge: &Challenge, lockout: &Lockout, account_lock: Option<Locked>) -> Option<Locked> {
-        let now = self.states.now();
-        let locks = challenge.options.iter().map(|option| lockout.locked(option.contact, now));
-        let all: Option<Vec<Locked>> = locks.map(|lock| Locked::later(lock, account_lock)).collect();
-        all?.into_iter().reduce(Locked::earlier)
-    }
-
     async fn account_lock(&self, creation: &Creation<'_>) -> Result<Option<Locked>, Error> {
         let Creation { caller, target, request, .. } = creation;
         match request.purpose {
@@ -203,7 +191,7 @@ impl Otp {
         self.quotas.of_creation(&target.tenant, policy, challenge, token)
     }
 
-    fn new_challenge(&self, creation: &Creation<'_>) -> Result<Challenge, Error> {
+    fn new_challenge(&self, creation: &Creation<'_>, now: Timestamp) -> Result<Challenge, Error> {
         let Creation { target, key, request, policy, .. } = creation;
         let options = request.destinations.iter().enumerate().map(|(index, reach)| OptionSpec {
             id: reach.id.clone().unwrap_or_else(|| self.keys.option_id(target.name, index)),
@@ -221,7 +209,7 @@ impl Otp {
             nonce: self.states.records.random()?,
             locale: request.locale.clone(),
         };
-        Ok(rules::open(new, self.states.now()))
+        Ok(rules::open(new, now))
     }
 
     async fn first_send(&self, creation: &Creation<'_>, challenge: &Challenge) -> Result<Sent, Error> {
@@ -231,6 +219,19 @@ impl Otp {
         let call = CallContext { challenge: caller.request_id.clone(), parameters, client };
         self.send(caller, SendRequest { target: target.clone(), key: *key, option: first.id.clone(), call }).await
     }
+}
+
+/// What a challenge that is there means for the request: the same one is answered again, any other is refused.
+fn repeated(creation: &Creation<'_>, read: &Snapshot, now: Timestamp) -> Option<Result<Opening, Error>> {
+    let found = read.challenge.as_ref().filter(|found| !found.value.is_forgotten(now))?;
+    Some(repetition(Arc::clone(&found.value), &creation.key))
+}
+
+/// The lock that leaves no option open, and of several the one that ends first.
+fn locked(challenge: &Challenge, lockout: &Lockout, account_lock: Option<Locked>, now: Timestamp) -> Option<Locked> {
+    let locks = challenge.options.iter().map(|option| lockout.locked(option.contact, now));
+    let all: Option<Vec<Locked>> = locks.map(|lock| Locked::later(lock, account_lock)).collect();
+    all?.into_iter().reduce(Locked::earlier)
 }
 
 /// Whether what a repetition acquired is surplus: the challenge is verified, so that its uses are refunded, or it was there long

@@ -127,8 +127,9 @@ impl Deliveries {
         let mut challenge = Arc::clone(&reservation.challenge);
         let mut providers = reservation.route.iter().enumerate().peekable();
         while let Some((index, provider)) = providers.next() {
-            let in_time = || within_lease(deadline, reservation.reserved.lease_until, self.states.now());
-            if index > 0 && in_time().is_some() {
+            let in_time =
+                || Ok::<_, Error>(within_lease(deadline, reservation.reserved.lease_until, self.states.now()?));
+            if index > 0 && in_time()?.is_some() {
                 let plan = self.routes.plan(provider.as_ref(), self.keys.active_id());
                 let next = |_: &_| Ok(NextProvider { token: reservation.token, plan: plan.clone() });
                 let pinned = self.states.change(&send.target, Deadline::after(FINISH), next).await?;
@@ -138,7 +139,7 @@ impl Deliveries {
                 challenge = pinned.after.challenge;
             }
             // A pin may have taken its time.
-            let Some(deadline) = in_time() else { break };
+            let Some(deadline) = in_time()? else { break };
             let Some(delivery) = self.delivery(send, &challenge, reservation.reserved.number)? else { break };
             let deadline = share(deadline, providers.peek().map(|(_, next)| next.capabilities().timeout));
             outcome.settlement = match deliver_by(provider.as_ref(), delivery, deadline).await {
@@ -165,7 +166,7 @@ impl Deliveries {
 
     /// What the provider is given. `None` where the challenge ended meanwhile, for then there is nothing to send.
     fn delivery(&self, send: &SendRequest, challenge: &Challenge, number: u32) -> Result<Option<Delivery>, Error> {
-        let now = self.states.now();
+        let now = self.states.now()?;
         let Some(code) = challenge.live_code().filter(|code| code.send == number) else { return Ok(None) };
         let Some(context) = challenge_context(&send.target, challenge, code.option, &send.call, now) else {
             return Ok(None);

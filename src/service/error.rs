@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::timing::RETRY_AFTER;
+use super::{gate::GateClosed, timing::RETRY_AFTER};
 use crate::ports::{
     entropy::NoEntropy,
     provider::{Failure, RequestError},
@@ -47,6 +47,9 @@ pub enum Error {
     /// The store failed. Nothing may be revealed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// This replica must not serve now. Nothing was dated, and nothing may be revealed.
+    #[error(transparent)]
+    Gate(#[from] GateClosed),
     /// An invariant is broken: a record that cannot be opened, a task that died.
     #[error("internal: {0}")]
     Internal(String),

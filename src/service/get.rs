@@ -8,6 +8,6 @@ impl Otp {
     pub async fn get_challenge(&self, caller: Caller, challenge: RequestId) -> Result<ChallengeView, Error> {
         let target = self.states.challenge(&caller, &challenge)?;
         let state = self.states.read(&target, caller.deadline).await?;
-        Ok(rules::view(&state.challenge, self.states.now()))
+        Ok(rules::view(&state.challenge, self.states.now()?))
     }
 }

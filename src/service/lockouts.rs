@@ -29,7 +29,7 @@ impl States {
         deadline: Deadline,
     ) -> Result<Option<Locked>, Error> {
         let partition = self.records.keys().account_partition(tenant, account);
-        Ok(self.lockout(partition, deadline).await?.operator_locked(self.now()))
+        Ok(self.lockout(partition, deadline).await?.operator_locked(self.now()?))
     }
 
     pub(super) async fn lockout(&self, partition: Partition, deadline: Deadline) -> Result<Arc<Lockout>, Error> {
@@ -79,7 +79,7 @@ impl States {
         lockout: &Lockout,
     ) -> Result<Option<Option<Sealed>>, Error> {
         let record = self.records.seal(partition, Name::LOCKOUT, lockout)?;
-        let write = Write { record, ttl: lockout.kept_for(self.now()) };
+        let write = Write { record, ttl: lockout.kept_for(self.now()?) };
         let changes = [Change { name: Name::LOCKOUT, expected, write: Some(write) }];
         let committed = self.store.commit(partition, &changes, Deadline::after(FINISH)).await;
         self.memory.forget_lockout(partition);

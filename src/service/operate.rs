@@ -28,7 +28,8 @@ impl Otp {
         let partition = self.lockout_partition(&caller, &request.owner)?;
         let key = self.keys.operation_key(partition, &caller.request_id, request.content());
         // A lock that ends before it begins is a mistake, but no repetition of a lock that has ended since.
-        if request.until.is_some_and(|until| until <= self.states.now())
+        let now = self.states.now()?;
+        if request.until.is_some_and(|until| until <= now)
             && !self.states.lockout(partition, caller.deadline).await?.has_operated(key)
         {
             return Err(Error::LockInThePast);
@@ -74,6 +75,7 @@ impl Otp {
     }
 
     fn lockout_partition(&self, caller: &Caller, owner: &LockoutOwner) -> Result<Partition, Error> {
+        self.states.now()?;
         self.states.policy(&caller.tenant)?;
         Ok(match owner {
             LockoutOwner::Account(account) => self.keys.account_partition(&caller.tenant, account),
@@ -93,7 +95,7 @@ impl Otp {
         let canonical = canonical(owner);
         let kinds = kinds(owner, canonical.as_deref());
         let quotas = self.quotas.usage(&caller.tenant, policy, &kinds, caller.deadline).await?;
-        let now = self.states.now();
+        let now = self.states.now()?;
         let (locked, locked_contacts) = (lockout.account_locked(now), lockout.locked_contacts(now));
         Ok(LockoutView { failures: lockout.failures(), locked, locked_contacts, quotas })
     }

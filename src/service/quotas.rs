@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio_util::task::TaskTracker;
 
-use super::{error::Error, refunds::Refunds, timing::FINISH};
+use super::{error::Error, gate::Gate, refunds::Refunds, timing::FINISH};
 use crate::{
     domain::{
         challenge::{Challenge, SendUse},
@@ -15,8 +15,8 @@ use crate::{
     },
     keys::ring::KeyRing,
     ports::{
-        clock::{Clock, Deadline},
-        store::{Acquired, Name, Partition, Store, StoreError},
+        clock::Deadline,
+        store::{Acquired, Name, Partition, Store},
     },
 };
 
@@ -41,14 +41,14 @@ pub(super) enum Acquisition {
 pub(super) struct Quotas {
     store: Arc<dyn Store>,
     keys: Arc<KeyRing>,
-    clock: Arc<dyn Clock>,
+    gate: Arc<Gate>,
     refunds: Refunds,
 }
 
 impl Quotas {
-    pub(super) fn new(store: Arc<dyn Store>, keys: Arc<KeyRing>, clock: Arc<dyn Clock>, tasks: &TaskTracker) -> Self {
+    pub(super) fn new(store: Arc<dyn Store>, keys: Arc<KeyRing>, gate: Arc<Gate>, tasks: &TaskTracker) -> Self {
         let refunds = Refunds::start(Arc::clone(&store), tasks);
-        Self { store, keys, clock, refunds }
+        Self { store, keys, gate, refunds }
     }
 
     /// What a send to a destination uses. The token of its reservation names the uses.
@@ -113,9 +113,9 @@ impl Quotas {
         limited: Option<&(Name, &[Window])>,
         token: Token,
         deadline: Deadline,
-    ) -> Result<Acquired, StoreError> {
+    ) -> Result<Acquired, Error> {
         let Some((quota, windows)) = limited else { return Ok(Acquired::Before) };
-        self.store.acquire(*quota, token, windows, self.clock.now(), deadline).await
+        Ok(self.store.acquire(*quota, token, windows, self.gate.now()?, deadline).await?)
     }
 
     /// Refunds what a call acquired for something that is not there.
@@ -169,7 +169,7 @@ impl Quotas {
                 continue;
             }
             let quota = self.keys.quota_name(tenant, *kind);
-            let uses = self.store.usage(quota, windows, self.clock.now(), deadline).await?;
+            let uses = self.store.usage(quota, windows, self.gate.now()?, deadline).await?;
             let counted = uses.into_iter().zip(windows);
             usage.extend(counted.map(|(uses, window)| QuotaUsage { quota: kind.name(), uses, window: *window }));
         }

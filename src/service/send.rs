@@ -61,7 +61,7 @@ impl Otp {
                 }
                 Reserving::InProgress(until) => {
                     if waits_until.remaining() < pause + WAIT_MARGIN {
-                        let lease_left = until.since(self.states.now());
+                        let lease_left = until.since(self.states.now()?);
                         return Err(Error::RequestInProgress { retry_after: retry_after(lease_left) });
                     }
                     tokio::time::sleep(pause).await;
@@ -80,7 +80,7 @@ impl Otp {
             return self.reserving(first, send, None);
         }
         let Some(_permit) = self.send_permits.of(send.target.name) else {
-            return Ok(Reserving::InProgress(self.states.now()));
+            return Ok(Reserving::InProgress(self.states.now()?));
         };
         let uses = self.uses(send, &first.after.challenge, token)?;
         let (quotas, mut acquired) = match self.quotas.acquire(&uses, caller.deadline).await? {

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     error::Error,
+    gate::Gate,
     memory::{Memory, Snapshot},
     records::{Records, Versioned, is_own},
     request::Caller,
@@ -22,7 +23,7 @@ use crate::{
         time::Timestamp,
     },
     ports::{
-        clock::{Clock, Deadline, Stopwatch},
+        clock::{Deadline, Stopwatch},
         store::{Change, Claimed, Committed, Name, Partition, Sealed, Store, Write},
     },
 };
@@ -34,7 +35,7 @@ const INDEX_MARGIN: Duration = Duration::from_secs(3600);
 pub(super) struct States {
     pub(super) store: Arc<dyn Store>,
     pub(super) records: Records,
-    pub(super) clock: Arc<dyn Clock>,
+    gate: Arc<Gate>,
     pub(super) memory: Memory,
     tenants: Tenants,
 }
@@ -64,12 +65,13 @@ pub(super) struct Changed<C: Command> {
 }
 
 impl States {
-    pub(super) fn new(store: Arc<dyn Store>, records: Records, clock: Arc<dyn Clock>, tenants: Tenants) -> Self {
-        Self { store, records, clock, memory: Memory::new(), tenants }
+    pub(super) fn new(store: Arc<dyn Store>, records: Records, gate: Arc<Gate>, tenants: Tenants) -> Self {
+        Self { store, records, gate, memory: Memory::new(), tenants }
     }
 
-    /// The challenge that a request names. Refuses tenants that are not accepted.
+    /// The challenge that a request names. Refuses all while this replica must not serve, and tenants that are not accepted.
     pub(super) fn challenge(&self, caller: &Caller, challenge: &RequestId) -> Result<ChallengeRef, Error> {
+        self.now()?;
         self.policy(&caller.tenant)?;
         let name = self.records.keys().challenge_name(&caller.tenant, challenge);
         Ok(ChallengeRef { name, tenant: caller.tenant.clone() })
@@ -84,8 +86,9 @@ impl States {
         self.tenants.of(tenant).ok_or(Error::Forbidden)
     }
 
-    pub(super) fn now(&self) -> Timestamp {
-        self.clock.now()
+    /// The time that everything is judged and dated by.
+    pub(super) fn now(&self) -> Result<Timestamp, Error> {
+        Ok(self.gate.now()?)
     }
 
     /// Has the rules decide a command, and commits what they decide. `command` is made anew for each state that is tried,
@@ -112,7 +115,7 @@ impl States {
                 loaded.state.account_lock = lock;
             }
             let command = command(&loaded.state)?;
-            let Decision { state: after, outcome } = rules::decide(&loaded.state, &command, self.now(), policy);
+            let Decision { state: after, outcome } = rules::decide(&loaded.state, &command, self.now()?, policy);
             if after == loaded.state {
                 if !loaded.is_fresh && !C::may_rest_on_memory(&outcome) {
                     loaded = Box::pin(self.reload(target, deadline)).await?;
@@ -210,7 +213,7 @@ impl States {
 
     fn loaded(&self, snapshot: Snapshot, is_fresh: bool) -> Result<Loaded, Error> {
         let challenge = snapshot.challenge.as_ref().ok_or(Error::InvalidIdentifier)?;
-        if challenge.value.is_forgotten(self.now()) {
+        if challenge.value.is_forgotten(self.now()?) {
             return Err(Error::InvalidIdentifier);
         }
         let lockout = snapshot.lockout.as_ref().map_or_else(Arc::default, |lockout| Arc::clone(&lockout.value));
@@ -234,12 +237,11 @@ impl States {
 
     /// Commits a state over the records that it was decided by. What is there instead, on a conflict.
     async fn commit(&self, target: &ChallengeRef, read: &Snapshot, next: &State) -> Result<Option<Snapshot>, Error> {
-        let (name, partition) = (target.name, read.partition);
-        if let Some(before) = read.challenge.as_ref().filter(|before| !before.value.is_forgotten(self.now())) {
+        let (name, partition, now) = (target.name, read.partition, self.now()?);
+        if let Some(before) = read.challenge.as_ref().filter(|before| !before.value.is_forgotten(now)) {
             invariants::check_change(&before.value, &next.challenge)
                 .map_err(|broken| Error::Internal(format!("invariant: {broken}")))?;
         }
-        let now = self.now();
         let forgotten_at = next.challenge.forgotten_at();
         let is_lengthened = read.challenge.as_ref().is_none_or(|before| before.value.forgotten_at() != forgotten_at);
         // Zero leaves the time to live as it is.

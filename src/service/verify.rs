@@ -37,7 +37,7 @@ impl Otp {
             }
             VerifyStep::CannotJudge => Err(self.obstacle(&target, &after.challenge, &command, &request)),
             VerifyStep::InProgress { until } => {
-                Err(Error::RequestInProgress { retry_after: retry_after(until.since(self.states.now())) })
+                Err(Error::RequestInProgress { retry_after: retry_after(until.since(self.states.now()?)) })
             }
             VerifyStep::Mismatch => Err(Error::InvalidIdentifier),
             VerifyStep::Conflict => Err(Error::IdempotencyViolation),

@@ -7,20 +7,22 @@
 //! `fdatasync`, 2 cores shared with the clients, 10 s): fjall 85,000 writes/s with 64 in flight (p50 0.6 ms, p99 4.1 ms)
 //! and 17,000 with one; redb 37,000 (1.7 ms, 2.8 ms) and 7,300.
 //!
+//! What cannot go on says so (`failure.rs`), and what was acknowledged and is not there is noticed when the store opens
+//! (`opening.rs`).
+//!
 //! A time to live ends by the store's own time (`time.rs`). Expired records are absent to every operation at once, and a
 //! sweeper removes them in small chunks.
 
 use std::{
     path::Path,
     sync::{Arc, Mutex, PoisonError, RwLock},
-    thread::{self, JoinHandle},
     time::Duration,
 };
 
 use async_trait::async_trait;
 use tokio::{
-    sync::{mpsc, oneshot},
-    time::{sleep, timeout_at},
+    sync::mpsc,
+    time::timeout_at,
 };
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
@@ -37,16 +39,25 @@ use crate::{
     },
 };
 
+mod acknowledged;
 mod backup;
 mod batch;
 mod copy;
 mod disk;
+mod failure;
+mod journal;
 mod layout;
+mod opening;
 mod pages;
 mod quotas;
 mod readers;
+mod salvage;
 mod time;
+mod trees;
 mod writer;
+
+#[cfg(test)]
+mod tests;
 
 use backup::BackupSource;
 pub use batch::Census;
@@ -54,16 +65,15 @@ use batch::{Batch, unknown_format};
 pub use copy::{UnfinishedBackup, back_up};
 use disk::{Disk, Moment, Tables};
 use layout::Entry;
+pub use opening::{EmbeddedOptions, was_written};
 use readers::Readers;
 pub use time::StoreTime;
-use writer::{Failed, Job, JobKind};
+use writer::{Job, JobKind, Writer, WriterSigns};
 
 /// Operations that may wait for the writer. More wait to be queued, within their deadlines.
 const QUEUE_MAX: usize = 1_024;
 /// Records of one page of a scan.
 const SCAN_MAX: usize = 256;
-/// How often the sweeper looks for expired records.
-const SWEEP_EVERY: Duration = Duration::from_millis(500);
 
 /// The store in a directory. See the module.
 pub struct Embedded {
@@ -72,37 +82,46 @@ pub struct Embedded {
     tables: Arc<RwLock<Option<Tables>>>,
     readers: Arc<Readers>,
     time: StoreTime,
-    failed: Failed,
+    failure: failure::StoreFailure,
     writer: Mutex<Option<Writer>>,
-    /// Ends the sweeper, and backups.
+    /// Ends the tasks of the store.
     background: CancellationToken,
     _background_ends_on_drop: DropGuard,
-}
-
-/// The writer thread, and word of its end.
-struct Writer {
-    thread: JoinHandle<()>,
-    ended: oneshot::Receiver<()>,
 }
 
 impl Embedded {
     /// Opens the store in a directory, which is made (for this user alone) if need be.
     pub async fn open(directory: &Path, time: StoreTime, tracker: &TaskTracker) -> Result<Self, StoreError> {
-        let folder = directory.to_owned();
-        let opened = tracker.spawn_blocking(move || Disk::open(&folder).map(batch::WriterState::new)).await;
-        let state = opened.map_err(|_| StoreError::new("open", "the database gave up"))??;
+        Self::open_with(directory, time, tracker, EmbeddedOptions::default()).await
+    }
+
+    /// The same, with options.
+    pub async fn open_with(
+        directory: &Path,
+        time: StoreTime,
+        tracker: &TaskTracker,
+        options: EmbeddedOptions,
+    ) -> Result<Self, StoreError> {
+        let (folder, now) = (directory.to_owned(), time.now());
+        let open = move || Disk::open(&folder, options.accept_loss, now).map(batch::WriterState::new);
+        let opened = tracker.spawn_blocking(open).await;
+        let state =
+            opened.map_err(|_| StoreError::lasting("open", "the engine gave up; the database is damaged"))??;
+        time.not_before(state.disk.last.at);
         let tables = Arc::new(RwLock::new(Some(state.disk.tables.clone())));
 
         let (jobs, queue) = mpsc::channel(QUEUE_MAX);
-        let failed = Failed::default();
-        let writer = Writer::spawn(state, time.clone(), queue, failed.clone())?;
+        let signs = WriterSigns::default();
+        let writer = Writer::spawn(state, time.clone(), queue, signs.clone())?;
+        let WriterSigns { failure, underway } = signs;
         let readers = Arc::new(Readers::spawn()?);
         let background = CancellationToken::new();
-        tracker.spawn(sweep(jobs.downgrade(), background.clone()));
+        tracker.spawn(writer::sweep(jobs.downgrade(), background.clone()));
+        tracker.spawn(failure::watch(underway, failure.clone(), options.batch_timeout, background.clone()));
         match backup::listen(directory) {
             Ok(listener) => {
-                let source = BackupSource { tables: Arc::clone(&tables), readers: Arc::clone(&readers) };
-                tracker.spawn(source.serve(listener, background.clone()));
+                let (tables, readers, failure) = (Arc::clone(&tables), Arc::clone(&readers), failure.clone());
+                tracker.spawn(BackupSource { tables, readers, failure }.serve(listener, background.clone()));
             }
             Err(error) => tracing::warn!(%error, "no backup can be made while this process runs"),
         }
@@ -111,7 +130,7 @@ impl Embedded {
             tables,
             readers,
             time,
-            failed,
+            failure,
             writer: Mutex::new(Some(writer)),
             _background_ends_on_drop: background.clone().drop_guard(),
             background,
@@ -130,7 +149,6 @@ impl Embedded {
         deadline: Deadline,
         work_out: impl FnOnce(&mut Batch<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.failed.check(operation)?;
         let closed = || {
             // The writer drops jobs whose deadline has passed.
             let late = deadline.remaining().is_zero();
@@ -141,7 +159,29 @@ impl Embedded {
             self.jobs.send(Job { deadline, kind }).await.map_err(|_| closed())?;
             answer.await.map_err(|_| closed())?
         };
-        timeout_at(deadline.instant(), asked).await.unwrap_or_else(|_| Err(StoreError::timed_out(operation)))
+        self.unless_failed(operation, deadline, asked).await
+    }
+
+    /// Waits for an answer, for the deadline, or for the failure of the store, which an error of the engine is.
+    async fn unless_failed<T>(
+        &self,
+        operation: &'static str,
+        deadline: Deadline,
+        asked: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        self.failure.check(operation)?;
+        let answered = tokio::select! {
+            biased;
+            answered = timeout_at(deadline.instant(), asked) => answered,
+            failed = self.failure.wait(operation) => return Err(failed),
+        };
+        answered.unwrap_or_else(|_| Err(StoreError::timed_out(operation))).map_err(|error| {
+            if error.is_final {
+                self.failure.set(&error.cause);
+            }
+            // What the writer left behind when it failed is not told to be closed.
+            self.failure.check(operation).err().unwrap_or(error)
+        })
     }
 
     /// Reads from the database, as of one moment, on a thread of the store that may wait for the disk.
@@ -151,7 +191,6 @@ impl Embedded {
         deadline: Deadline,
         look: impl FnOnce(&View) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.failed.check(operation)?;
         let looked = async {
             let closed = || StoreError::new(operation, "the store is closed");
             let permit = self.readers.permit().await.ok_or_else(closed)?;
@@ -164,7 +203,7 @@ impl Embedded {
             };
             self.readers.read(permit, deadline, read).await.unwrap_or_else(|_| Err(unread()))
         };
-        timeout_at(deadline.instant(), looked).await.unwrap_or_else(|_| Err(StoreError::timed_out(operation)))
+        self.unless_failed(operation, deadline, looked).await
     }
 }
 
@@ -191,10 +230,10 @@ impl View {
     }
 
     /// A page of records. The cursor is the first key of the next one.
-    fn scan(&self, from: Option<Cursor>) -> Result<ScanPage, StoreError> {
+    fn scan(&self, from: Option<&Cursor>) -> Result<ScanPage, StoreError> {
         let unknown = || unknown_format(self.operation);
         let mut page = ScanPage::default();
-        for (visited, found) in self.moment.records_from(self.operation, from.as_ref()).enumerate() {
+        for (visited, found) in self.moment.records_from(self.operation, from).enumerate() {
             let (key, value) = found?;
             if visited == SCAN_MAX {
                 page.next = Some(Cursor(key.to_vec()));
@@ -214,38 +253,6 @@ impl View {
         let partition = entry.partition().ok_or_else(|| unknown_format(self.operation))?;
         let records = self.records(partition, names)?;
         Ok(Some(Located { partition, life: entry.expires_at.since(self.time), records: Some(records) }))
-    }
-}
-
-impl Writer {
-    fn spawn(
-        state: batch::WriterState,
-        time: StoreTime,
-        queue: mpsc::Receiver<Job>,
-        failed: Failed,
-    ) -> Result<Self, StoreError> {
-        let (end, ended) = oneshot::channel();
-        let thread = thread::Builder::new()
-            .name("otpd-store".to_owned())
-            .spawn(move || {
-                writer::run(state, &time, queue, &failed);
-                drop(end);
-            })
-            .map_err(|cause| StoreError::new("open", cause))?;
-        Ok(Self { thread, ended })
-    }
-}
-
-/// Reminds the writer to sweep, until the store is closed or dropped.
-async fn sweep(jobs: mpsc::WeakSender<Job>, ended: CancellationToken) {
-    loop {
-        tokio::select! {
-            () = ended.cancelled() => return,
-            () = sleep(SWEEP_EVERY) => {}
-        }
-        let Some(jobs) = jobs.upgrade() else { return };
-        // A full queue means that the writer is busy; the next round will do.
-        drop(jobs.try_send(Job { deadline: Deadline::after(SWEEP_EVERY), kind: JobKind::Sweep }));
     }
 }
 
@@ -326,15 +333,23 @@ impl Store for Embedded {
     async fn check(&self, deadline: Deadline) -> Result<Timestamp, StoreError> {
         self.look("check", deadline, |view| view.entry(&layout::index_key(Name::LOCKOUT)).map(drop)).await?;
         self.write("check", deadline, |_| Ok(())).await?;
-        Ok(self.time.now())
+        Ok(self.time.witness())
     }
 
     async fn scan(&self, from: Option<Cursor>, deadline: Deadline) -> Result<ScanPage, StoreError> {
-        self.look("scan", deadline, move |view| view.scan(from)).await
+        self.look("scan", deadline, move |view| view.scan(from.as_ref())).await
+    }
+
+    async fn failed(&self) -> StoreError {
+        self.failure.wait("go on").await
     }
 
     async fn close(&self, deadline: Deadline) {
         self.background.cancel();
+        if self.failure.check("close").is_err() {
+            // Nothing more is written, and what is stuck in the engine is not waited for.
+            return;
+        }
         let Some(writer) = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
         let closing = async {
             self.readers.close().await;

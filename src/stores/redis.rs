@@ -1,20 +1,19 @@
-//! The store on one Redis (6.2 or later) or Valkey. Each operation is exactly one command.
+//! The store on Redis (6.2 or later) or Valkey: one server, the master that sentinels name, or a cluster. Each operation
+//! touches one slot.
 //!
 //! Redis answers before its replicas, and by default before its disk, have the write: a failover may lose the last moments.
-//! What that means, and which settings bound it, is for the operator's manual.
+//! What that means, and which settings bound it, is for the operator's manual; `confirmation.rs` waits for replicas.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, atomic::AtomicUsize},
+    time::Duration,
+};
 
 use async_trait::async_trait;
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use redis::{
-    Client, Cmd, FromRedisValue, IntoConnectionInfo, Value,
-    io::tcp::{TcpSettings, socket2::TcpKeepalive},
-};
-use tokio::time::timeout_at;
+use redis::{Cmd, FromRedisValue, Value};
 use tokio_util::task::TaskTracker;
 
-use super::StoreConfig;
+use super::{Confirmation, StoreConfig};
 use crate::{
     domain::{
         ids::Token,
@@ -29,53 +28,74 @@ use crate::{
     },
 };
 
+mod answers;
+mod confirmation;
+mod connection;
+mod connector;
 mod fault;
 mod keys;
+mod layout;
 mod link;
+mod probe;
+mod rehearsal;
+mod scan;
 mod scripts;
 mod server;
 mod stream;
+mod tls;
 
+use answers::{after, lifetime, list, partition_of, record, records, senseless};
+use confirmation::Confirmed;
+use connection::Connection;
+use connector::Connector;
 use keys::{PartitionText, RecordText, RedisKey};
-use link::{Connector, Link, Live};
+use link::Link;
 use scripts::Script;
-use stream::InFlight;
 
 /// How much longer than its longest window a quota is kept: a use may be dated by a clock a second ahead, and counted by one
 /// a second behind.
 const CLOCK_MARGIN: Duration = Duration::from_secs(2);
 
-/// How many keys Redis looks at for one page of a scan, about.
-const SCAN_COUNT: usize = 256;
-
-/// The store on a server. See the module.
+/// The store on servers. See the module.
 pub(super) struct Redis {
     link: Link,
+    /// Runs what must be confirmed, where the settings ask for it.
+    confirmed: Option<Arc<Confirmed>>,
+    wanted: Confirmation,
+    is_cluster: bool,
+    /// How many masters of the cluster did not serve at the last check.
+    troubled: AtomicUsize,
+}
+
+/// A script to be run: over how many keys, and how many bytes of records are among its arguments.
+struct Run<'a> {
+    operation: &'static str,
+    script: &'a Script,
+    keys: usize,
+    records: usize,
+    /// Written with it where it must be confirmed. `None`: it need not be.
+    mark: Option<RedisKey>,
 }
 
 impl Redis {
-    /// Connects and examines the server. The task that keeps the connection up runs on `tracker`.
+    /// Connects and examines the servers. The tasks that keep the connections up run on `tracker`.
+    ///
+    /// Servers that are not there, or not ready yet, are connected to later.
     pub(super) async fn open(config: &StoreConfig, tracker: &TaskTracker) -> Result<Self, StoreError> {
-        let failed = |error| StoreError::new("open", fault::words(&error));
-        let server = config.url.server().ok_or_else(|| StoreError::new("open", "not a redis address"))?;
+        let servers = config.url.servers().ok_or_else(|| StoreError::lasting("open", "not a redis address"))?;
         // Only the first call in a process has an effect, and any provider will do.
         drop(rustls::crypto::ring::default_provider().install_default());
-        // Keepalive finds a dead peer behind a quiet connection; without nodelay, small requests wait for each other.
-        let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(30));
-        let tcp = TcpSettings::default().set_nodelay(true).set_keepalive(keepalive);
-        let server = server.clone().into_connection_info().map_err(failed)?.set_tcp_settings(tcp);
-        let connector = Connector {
-            client: Client::open(server).map_err(failed)?,
-            connect_timeout: config.connect_timeout,
-            operation_timeout: config.operation_timeout,
-            in_flight: InFlight::new(),
-            tracker: tracker.clone(),
+        let connector = || Connector::new(config, servers, tracker);
+        let opened = match connector().connect().await {
+            Ok(opened) => Some(opened),
+            Err(error) if error.is_final => return Err(StoreError { operation: "open", ..error }),
+            Err(_) => None,
         };
-        let mut opened = connector.connect().await.map_err(failed)?;
-        let limit = Deadline::after(config.connect_timeout).instant();
-        let examined = timeout_at(limit, server::examine(&mut opened.connection, config.require_noeviction)).await;
-        examined.unwrap_or_else(|_| Err(StoreError::timed_out("open")))?;
-        Ok(Self { link: Link::keep(connector, opened) })
+        let confirmed = Confirmed::open(connector, config.confirmation).await.map(Arc::new);
+        let connector = connector();
+        let (is_cluster, wanted) = (connector.is_cluster(), config.confirmation);
+        let troubled = AtomicUsize::new(0);
+        Ok(Self { link: Link::keep(connector, opened), confirmed, wanted, is_cluster, troubled })
     }
 
     /// Asks one command.
@@ -85,36 +105,48 @@ impl Redis {
         deadline: Deadline,
         command: &Cmd,
     ) -> Result<T, StoreError> {
-        let Live { mut connection, generation } = self.link.live(operation)?;
-        let asked = command.query_async(&mut connection);
-        self.link.bounded(operation, deadline, generation, asked).await
+        let asked = |mut connection: Connection| async move { command.query_async(&mut connection).await };
+        self.link.ask(operation, deadline, asked).await
     }
 
-    /// Runs a script over so many keys, which `add` adds to the command, and the arguments after them. `records` is how many
-    /// bytes of records are among these.
+    /// Runs a script. `add_keys` and `add_arguments` add both to the command.
     async fn run(
         &self,
-        operation: &'static str,
+        run: Run<'_>,
         deadline: Deadline,
-        script: &Script,
-        (keys, records): (usize, usize),
-        add: impl Fn(&mut Cmd) + Send,
+        add_keys: impl Fn(&mut Cmd) + Send + Sync,
+        add_arguments: impl Fn(&mut Cmd) + Send + Sync,
     ) -> Result<Value, StoreError> {
-        let Live { mut connection, generation } = self.link.live(operation)?;
-        let asked = script.run(&mut connection, records, keys, add);
-        self.link.bounded(operation, deadline, generation, asked).await
+        let Run { operation, script, keys, records, mark } = run;
+        if let (Some(confirmed), Some(mark)) = (&self.confirmed, mark) {
+            let add = |command: &mut Cmd| {
+                add_keys(command);
+                command.arg(mark);
+                add_arguments(command);
+            };
+            return confirmed.run(operation, deadline, script, keys + 1, add).await;
+        }
+        let add = |command: &mut Cmd| {
+            add_keys(command);
+            add_arguments(command);
+        };
+        let asked = |mut connection: Connection| async move { script.run(&mut connection, records, keys, add).await };
+        self.link.ask(operation, deadline, asked).await
     }
 }
 
 #[async_trait]
 impl Store for Redis {
     async fn locate(&self, index: Name, names: &[Name], deadline: Deadline) -> Result<Option<Located>, StoreError> {
-        let located = self.run("locate", deadline, &scripts::LOCATE, (1, 0), |command| {
-            command.arg(RedisKey::Index(index));
+        // A cluster keeps the records on another node, or in another slot. That an entry is there needs no confirmation.
+        let (names, mark) = if self.is_cluster { (&[][..], None) } else { (names, Some(RedisKey::IndexMark(index))) };
+        let run = Run { operation: "locate", script: &scripts::LOCATE, keys: 1, records: 0, mark };
+        let add_names = |command: &mut Cmd| {
             for name in names {
                 command.arg(RecordText(*name));
             }
-        });
+        };
+        let located = self.run(run, deadline, key(RedisKey::Index(index)), add_names);
         let answer = match located.await? {
             Value::Nil => return Ok(None),
             answer => list("locate", answer)?,
@@ -127,7 +159,7 @@ impl Store for Redis {
         // Redis answers with a negative number for an entry without a time to live, which otpd does not write.
         let life = Duration::from_millis(u64::try_from(life).unwrap_or(0));
         let records = answer.map(|value| record("locate", value)).collect::<Result<_, _>>()?;
-        Ok(Some(Located { partition, life, records: Some(records) }))
+        Ok(Some(Located { partition, life, records: (!self.is_cluster).then_some(records) }))
     }
 
     async fn claim(
@@ -137,9 +169,12 @@ impl Store for Redis {
         life: Duration,
         deadline: Deadline,
     ) -> Result<Claimed, StoreError> {
-        let claimed = self.run("claim", deadline, &scripts::CLAIM, (1, 0), |command| {
-            command.arg(RedisKey::Index(index)).arg(PartitionText(partition)).arg(lifetime(life));
-        });
+        let mark = Some(RedisKey::IndexMark(index));
+        let run = Run { operation: "claim", script: &scripts::CLAIM, keys: 1, records: 0, mark };
+        let add_arguments = |command: &mut Cmd| {
+            command.arg(PartitionText(partition)).arg(lifetime(life));
+        };
+        let claimed = self.run(run, deadline, key(RedisKey::Index(index)), add_arguments);
         match claimed.await? {
             Value::Int(0) => Ok(Claimed::Elsewhere),
             Value::Int(life) => {
@@ -159,10 +194,18 @@ impl Store for Redis {
         if names.is_empty() {
             return Ok(Vec::new());
         }
-        let mut get = redis::cmd("MGET");
-        for name in names {
-            get.arg(RedisKey::Record(partition, *name));
+        let add_keys = |command: &mut Cmd| {
+            for name in names {
+                command.arg(RedisKey::Record(partition, *name));
+            }
+        };
+        if self.confirmed.is_some() {
+            let mark = Some(RedisKey::PartitionMark(partition));
+            let run = Run { operation: "read", script: &scripts::READ, keys: names.len(), records: 0, mark };
+            return records("read", self.run(run, deadline, add_keys, |_| ()).await?);
         }
+        let mut get = redis::cmd("MGET");
+        add_keys(&mut get);
         records("read", self.ask("read", deadline, &get).await?)
     }
 
@@ -173,11 +216,16 @@ impl Store for Redis {
         deadline: Deadline,
     ) -> Result<Committed, StoreError> {
         let written = |change: &Change| change.write.as_ref().map_or(0, |write| write.record.as_bytes().len());
-        let size = (changes.len(), changes.iter().map(written).sum());
-        let committed = self.run("commit", deadline, &scripts::COMMIT, size, |command| {
+        let records_written = changes.iter().map(written).sum();
+        let mark = Some(RedisKey::PartitionMark(partition));
+        let (script, keys) = (&scripts::COMMIT, changes.len());
+        let run = Run { operation: "commit", script, keys, records: records_written, mark };
+        let add_keys = |command: &mut Cmd| {
             for change in changes {
                 command.arg(RedisKey::Record(partition, change.name));
             }
+        };
+        let add_arguments = |command: &mut Cmd| {
             for change in changes {
                 let expected = change.expected.as_ref().map_or(&[][..], |version| &version.0);
                 match &change.write {
@@ -185,8 +233,8 @@ impl Store for Redis {
                     None => command.arg(expected).arg("").arg(0),
                 };
             }
-        });
-        match committed.await? {
+        };
+        match self.run(run, deadline, add_keys, add_arguments).await? {
             Value::Int(1) => Ok(Committed::Done),
             present => records("commit", present).map(Committed::Conflict),
         }
@@ -201,13 +249,15 @@ impl Store for Redis {
         deadline: Deadline,
     ) -> Result<Acquired, StoreError> {
         let longest = windows.iter().map(|window| window.per).max().unwrap_or_default();
-        let acquired = self.run("acquire", deadline, &scripts::ACQUIRE, (1, 0), |command| {
-            command.arg(RedisKey::Quota(quota)).arg(&usage.0[..]).arg(now.as_millis()).arg(lifetime(longest));
+        let run = Run { operation: "acquire", script: &scripts::ACQUIRE, keys: 1, records: 0, mark: None };
+        let add_arguments = |command: &mut Cmd| {
+            command.arg(&usage.0[..]).arg(now.as_millis()).arg(lifetime(longest));
             command.arg(millis(CLOCK_MARGIN)).arg(Window::MAX_USES);
             for window in windows {
                 command.arg(window.max).arg(after(now, window.per));
             }
-        });
+        };
+        let acquired = self.run(run, deadline, key(RedisKey::Quota(quota)), add_arguments);
         match acquired.await? {
             Value::Int(0) => Ok(Acquired::Refused),
             Value::Int(1) => Ok(Acquired::Now),
@@ -217,16 +267,27 @@ impl Store for Redis {
     }
 
     async fn refund(&self, uses: &[(Name, Token)], deadline: Deadline) -> Result<(), StoreError> {
+        let remove = |(quota, usage): &(Name, Token)| {
+            let mut remove = redis::cmd("ZREM");
+            remove.arg(RedisKey::Quota(*quota)).arg(&usage.0[..]);
+            remove
+        };
+        if self.is_cluster {
+            for used in uses {
+                self.ask::<()>("refund", deadline, &remove(used)).await?;
+            }
+            return Ok(());
+        }
         if uses.is_empty() {
             return Ok(());
         }
         let mut removes = redis::pipe();
-        for (quota, usage) in uses {
-            removes.cmd("ZREM").arg(RedisKey::Quota(*quota)).arg(&usage.0[..]).ignore();
+        for used in uses {
+            removes.add_command(remove(used)).ignore();
         }
-        let Live { mut connection, generation } = self.link.live("refund")?;
-        let asked = removes.query_async(&mut connection);
-        self.link.bounded("refund", deadline, generation, asked).await
+        let removes = &removes;
+        let asked = |mut connection: Connection| async move { removes.query_async(&mut connection).await };
+        self.link.ask("refund", deadline, asked).await
     }
 
     async fn usage(
@@ -240,9 +301,9 @@ impl Store for Redis {
         for window in windows {
             counts.cmd("ZCOUNT").arg(RedisKey::Quota(quota)).arg(after(now, window.per)).arg("+inf");
         }
-        let Live { mut connection, generation } = self.link.live("usage")?;
-        let asked = counts.query_async(&mut connection);
-        self.link.bounded("usage", deadline, generation, asked).await
+        let counts = &counts;
+        let asked = |mut connection: Connection| async move { counts.query_async(&mut connection).await };
+        self.link.ask("usage", deadline, asked).await
     }
 
     async fn clear(&self, quota: Name, deadline: Deadline) -> Result<(), StoreError> {
@@ -251,79 +312,27 @@ impl Store for Redis {
         self.ask("clear", deadline, &remove).await
     }
 
-    /// Writes a key that is gone a second later: a server that is demoted or full answers a `PING` as if nothing were.
+    /// Rehearses every command: a server that is demoted or full answers a `PING` as if nothing were.
     async fn check(&self, deadline: Deadline) -> Result<Timestamp, StoreError> {
-        self.ask::<()>("check", deadline, &link::probe()).await?;
-        let (seconds, micros): (u64, u64) = self.ask("check", deadline, &redis::cmd("TIME")).await?;
-        Ok(Timestamp::from_millis(seconds.saturating_mul(1_000).saturating_add(micros / 1_000)))
+        if self.is_cluster { self.check_cluster(deadline).await } else { self.check_one(deadline).await }
     }
 
     async fn scan(&self, from: Option<Cursor>, deadline: Deadline) -> Result<ScanPage, StoreError> {
-        let from = from.and_then(|Cursor(bytes)| bytes.try_into().ok()).map_or(0, u64::from_be_bytes);
-        let mut scan = redis::cmd("SCAN");
-        scan.arg(from).arg("MATCH").arg(keys::RECORDS).arg("COUNT").arg(SCAN_COUNT);
-        let (next, found): (u64, Vec<Vec<u8>>) = self.ask("scan", deadline, &scan).await?;
-        let found: Vec<_> = found.iter().filter_map(|key| keys::decode_record_key(key)).collect();
-        if found.is_empty() {
-            return Ok(ScanPage { records: Vec::new(), next: cursor(next) });
-        }
-        let mut get = redis::cmd("MGET");
-        for (partition, name) in &found {
-            get.arg(RedisKey::Record(*partition, *name));
-        }
-        let values = records("scan", self.ask("scan", deadline, &get).await?)?;
-        let records =
-            found.into_iter().zip(values).filter_map(|((partition, name), record)| Some((partition, name, record?)));
-        Ok(ScanPage { records: records.collect(), next: cursor(next) })
+        self.scan_page(from.as_ref(), deadline).await
     }
 
     /// Nothing is queued here: each operation waits for its own answer.
     async fn close(&self, _deadline: Deadline) {
         self.link.close();
+        if let Some(confirmed) = &self.confirmed {
+            confirmed.close();
+        }
     }
 }
 
-/// Redis ends a scan with the cursor 0.
-fn cursor(next: u64) -> Option<Cursor> {
-    (next != 0).then(|| Cursor(next.to_be_bytes().to_vec()))
-}
-
-fn senseless(operation: &'static str) -> StoreError {
-    StoreError::new(operation, "an answer that makes no sense")
-}
-
-fn list(operation: &'static str, value: Value) -> Result<Vec<Value>, StoreError> {
-    if let Value::Array(values) = value { Ok(values) } else { Err(senseless(operation)) }
-}
-
-fn records(operation: &'static str, value: Value) -> Result<Vec<Option<Sealed>>, StoreError> {
-    list(operation, value)?.into_iter().map(|value| record(operation, value)).collect()
-}
-
-fn record(operation: &'static str, value: Value) -> Result<Option<Sealed>, StoreError> {
-    let bytes = match value {
-        Value::Nil => return Ok(None),
-        Value::BulkString(bytes) => Sealed::from_bytes(bytes),
-        _ => None,
-    };
-    bytes.map(Some).ok_or_else(|| StoreError::new(operation, "what is stored is not a record"))
-}
-
-fn partition_of(value: &Value) -> Option<Partition> {
-    let Value::BulkString(text) = value else { return None };
-    let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
-    bytes.try_into().ok().map(Partition)
-}
-
-/// A time to live as Redis takes it: at least a millisecond, and not so long that adding the time of day overflows.
-fn lifetime(ttl: Duration) -> u64 {
-    millis(ttl).clamp(1, Timestamp::MAX.as_millis())
-}
-
-/// What is later than `per` before `now`, as a bound of scores. No use is earlier than the epoch.
-fn after(now: Timestamp, per: Duration) -> String {
-    match now.as_millis().checked_sub(millis(per)) {
-        Some(time) => format!("({time}"),
-        None => "0".to_owned(),
+/// Adds one key to a command.
+fn key(key: RedisKey) -> impl Fn(&mut Cmd) + Send + Sync {
+    move |command| {
+        command.arg(key);
     }
 }

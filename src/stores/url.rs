@@ -1,4 +1,4 @@
-//! The address of a store: checked when it is read, and masked when it is shown.
+//! The address of a store: checked when it is read, and shown without what is secret.
 
 use std::{
     fmt,
@@ -6,7 +6,7 @@ use std::{
     str::FromStr,
 };
 
-use redis::{ConnectionInfo, IntoConnectionInfo};
+use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
 
 /// A checked address. Showing it never shows its credentials.
 #[derive(Clone)]
@@ -15,29 +15,75 @@ pub struct StoreUrl(StoreAddress);
 #[derive(Clone)]
 enum StoreAddress {
     Embedded(PathBuf),
-    Redis { shown: String, server: Box<ConnectionInfo> },
+    Redis { shown: String, servers: Servers },
+}
+
+/// Which servers, and how they belong together.
+#[derive(Clone)]
+pub(super) enum Servers {
+    /// One server.
+    One(Box<ConnectionInfo>),
+    /// Some nodes of a cluster. The others are found by them.
+    Cluster(Vec<ConnectionInfo>),
+    /// Sentinels, which know the master of a service.
+    Sentinels {
+        /// Where they are.
+        sentinels: Vec<ConnectionAddr>,
+        /// The name by which they know the master.
+        service: String,
+        /// User, password and database at the master. Its address here is that of the first sentinel, and means nothing.
+        master: Box<ConnectionInfo>,
+    },
 }
 
 /// Why a text is no address. Never quotes what may be a password.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreUrlError {
     /// No known scheme.
-    #[error("is none of embedded:DIR, redis://, rediss://, redis+unix://")]
+    #[error(
+        "is none of embedded:DIR, redis://, rediss://, redis+unix://, redis-cluster://, rediss-cluster://, redis-sentinel://, rediss-sentinel://"
+    )]
     UnknownScheme,
-    /// A scheme that is reserved.
-    #[error("{0} is not supported yet")]
-    NotSupported(&'static str),
     /// `embedded:` and nothing else.
     #[error("embedded: needs a directory")]
     NoDirectory,
+    /// Parameters after `?` or `#` that mean nothing here.
+    #[error("{0} addresses have no such parameters; the database is written as in {0}host:6379/3")]
+    Parameters(&'static str),
+    /// Parameters after `?` or `#` that mean nothing for a socket.
+    #[error("redis+unix:// addresses have the parameters db, user and pass, and no other")]
+    SocketParameters,
+    /// A cluster has one database.
+    #[error("a cluster has database 0 only")]
+    ClusterDatabase,
+    /// No name of a service.
+    #[error("{0} needs the name of the service, as in {0}host:26379,host:26379/SERVICE")]
+    NoService(&'static str),
     /// The rest of the address is wrong.
     #[error("is no valid {0} address")]
     Malformed(&'static str),
 }
 
 const EMBEDDED: &str = "embedded:";
-const REDIS: [&str; 3] = ["redis://", "rediss://", "redis+unix://"];
-const NOT_YET: [&str; 2] = ["redis-cluster://", "redis-sentinel://"];
+const UNIX: &str = "redis+unix://";
+/// What an address begins with, and how redis-rs writes the address of each server of it.
+const TCP: [(&str, Kind, &str); 6] = [
+    ("redis://", Kind::One, "redis://"),
+    ("rediss://", Kind::One, "rediss://"),
+    ("redis-cluster://", Kind::Cluster, "redis://"),
+    ("rediss-cluster://", Kind::Cluster, "rediss://"),
+    ("redis-sentinel://", Kind::Sentinels, "redis://"),
+    ("rediss-sentinel://", Kind::Sentinels, "rediss://"),
+];
+/// Where sentinels listen unless told otherwise.
+const SENTINEL_PORT: u16 = 26_379;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    One,
+    Cluster,
+    Sentinels,
+}
 
 impl StoreUrl {
     /// The directory of an embedded store.
@@ -48,12 +94,27 @@ impl StoreUrl {
         }
     }
 
-    /// Where and how to connect to Redis.
-    pub(super) fn server(&self) -> Option<&ConnectionInfo> {
+    /// The servers of a Redis.
+    pub(super) fn servers(&self) -> Option<&Servers> {
         match &self.0 {
             StoreAddress::Embedded(_) => None,
-            StoreAddress::Redis { server, .. } => Some(server),
+            StoreAddress::Redis { servers, .. } => Some(servers),
         }
+    }
+
+    /// Whether connections are encrypted.
+    pub fn is_tls(&self) -> bool {
+        matches!(&self.0, StoreAddress::Redis { shown, .. } if shown.starts_with("rediss"))
+    }
+
+    /// Whether sentinels tell where the master is.
+    pub fn has_sentinels(&self) -> bool {
+        matches!(&self.0, StoreAddress::Redis { servers: Servers::Sentinels { .. }, .. })
+    }
+
+    /// Whether there is exactly one server, whose address is known beforehand.
+    pub fn is_one_server(&self) -> bool {
+        matches!(&self.0, StoreAddress::Redis { servers: Servers::One(_), .. })
     }
 }
 
@@ -65,25 +126,99 @@ impl FromStr for StoreUrl {
             let address = StoreAddress::Embedded(PathBuf::from(directory));
             return if directory.is_empty() { Err(StoreUrlError::NoDirectory) } else { Ok(Self(address)) };
         }
-        if let Some(scheme) = NOT_YET.into_iter().find(|scheme| text.starts_with(scheme)) {
-            return Err(StoreUrlError::NotSupported(scheme));
-        }
-        let scheme = REDIS.into_iter().find(|scheme| text.starts_with(scheme)).ok_or(StoreUrlError::UnknownScheme)?;
-        let rest = text.strip_prefix(scheme).unwrap_or_default();
-        // An empty host would silently mean localhost.
-        if rest.is_empty() || rest.starts_with('?') {
-            return Err(StoreUrlError::Malformed(scheme));
-        }
-        let server = text.into_connection_info().map_err(|_| StoreUrlError::Malformed(scheme))?;
-        Ok(Self(StoreAddress::Redis { shown: masked(scheme, rest), server: Box::new(server) }))
+        let address = if text.starts_with(UNIX) { socket(text) } else { tcp(text) };
+        let (shown, servers) = address?;
+        Ok(Self(StoreAddress::Redis { shown, servers }))
     }
 }
 
-/// Drops what may hold credentials: all before the last `@`, and the query.
-fn masked(scheme: &str, rest: &str) -> String {
-    let (user, location) = rest.rsplit_once('@').map_or(("", rest), |(_, location)| ("***@", location));
-    let (location, query) = location.split_once('?').map_or((location, ""), |(location, _)| (location, "?***"));
-    format!("{scheme}{user}{location}{query}")
+fn socket(text: &str) -> Result<(String, Servers), StoreUrlError> {
+    let malformed = StoreUrlError::Malformed(UNIX);
+    let (path, query) = text.split_once('?').unwrap_or((text, ""));
+    let known = |pair: &str| ["db=", "user=", "pass="].iter().any(|name| pair.starts_with(name));
+    if path.contains('#') || !query.split('&').filter(|pair| !pair.is_empty()).all(known) {
+        return Err(StoreUrlError::SocketParameters);
+    }
+    if path == UNIX {
+        return Err(malformed);
+    }
+    let server = text.into_connection_info().map_err(|_| malformed)?;
+    let shown = match server.redis_settings().db() {
+        0 => path.to_owned(),
+        database => format!("{path}?db={database}"),
+    };
+    Ok((shown, Servers::One(Box::new(server))))
+}
+
+fn tcp(text: &str) -> Result<(String, Servers), StoreUrlError> {
+    let known = TCP.into_iter().find(|(scheme, ..)| text.starts_with(scheme)).ok_or(StoreUrlError::UnknownScheme)?;
+    let (scheme, kind, each) = known;
+    let malformed = || StoreUrlError::Malformed(scheme);
+    let rest = text.strip_prefix(scheme).unwrap_or_default();
+    let (credentials, location) = rest.rsplit_once('@').map_or((None, rest), |(user, rest)| (Some(user), rest));
+    if location.contains(['?', '#']) {
+        return Err(StoreUrlError::Parameters(scheme));
+    }
+    let (hosts, path) = location.split_once('/').unwrap_or((location, ""));
+    let (service, database) = match kind {
+        Kind::Sentinels => path.split_once('/').unwrap_or((path, "")),
+        Kind::One | Kind::Cluster => ("", path),
+    };
+    let server = |host: &str| {
+        // An empty host would silently mean localhost.
+        let named = !host.is_empty() && !host.starts_with(':');
+        let credentials = credentials.map(|credentials| format!("{credentials}@")).unwrap_or_default();
+        let parsed = format!("{each}{credentials}{host}/{database}").into_connection_info().ok();
+        parsed.filter(|_| named).ok_or_else(malformed)
+    };
+    let servers = hosts.split(',').map(|host| server(host.trim())).collect::<Result<Vec<_>, _>>()?;
+    let first = servers.first().ok_or_else(malformed)?.clone();
+    let number = first.redis_settings().db();
+    let suffix = if number == 0 { String::new() } else { format!("/{number}") };
+    let shown = |default: u16| {
+        let hosts: Vec<_> = servers.iter().map(|server| host_and_port(server.addr(), default)).collect();
+        format!("{scheme}{}", hosts.join(","))
+    };
+    match kind {
+        Kind::One if servers.len() > 1 => Err(malformed()),
+        Kind::One => Ok((shown(DEFAULT_PORT) + &suffix, Servers::One(Box::new(first)))),
+        Kind::Cluster if number != 0 => Err(StoreUrlError::ClusterDatabase),
+        Kind::Cluster => Ok((shown(DEFAULT_PORT), Servers::Cluster(servers))),
+        Kind::Sentinels if service.is_empty() => Err(StoreUrlError::NoService(scheme)),
+        Kind::Sentinels => {
+            let with_port = |host: &str| host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+            let ports = hosts.split(',').map(|host| with_port(host.trim()));
+            let sentinels = servers.iter().zip(ports).map(|(server, has_port)| sentinel(server.addr(), has_port));
+            let sentinels: Vec<_> = sentinels.collect();
+            let hosts: Vec<_> = sentinels.iter().map(|address| host_and_port(address, SENTINEL_PORT)).collect();
+            let shown = format!("{scheme}{}/{service}{suffix}", hosts.join(","));
+            Ok((shown, Servers::Sentinels { sentinels, service: service.to_owned(), master: Box::new(first) }))
+        }
+    }
+}
+
+/// Where servers listen unless told otherwise.
+const DEFAULT_PORT: u16 = 6_379;
+
+/// The address of a sentinel, whose port differs from that of servers where none is given.
+fn sentinel(address: &ConnectionAddr, has_port: bool) -> ConnectionAddr {
+    match address.clone() {
+        ConnectionAddr::Tcp(host, port) => ConnectionAddr::Tcp(host, if has_port { port } else { SENTINEL_PORT }),
+        ConnectionAddr::TcpTls { host, port, insecure, tls_params } => {
+            ConnectionAddr::TcpTls { host, port: if has_port { port } else { SENTINEL_PORT }, insecure, tls_params }
+        }
+        other => other,
+    }
+}
+
+/// An address as it is shown.
+pub(super) fn host_and_port(address: &ConnectionAddr, default: u16) -> String {
+    let (host, port) = match address {
+        ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => (host.as_str(), *port),
+        _ => return address.to_string(),
+    };
+    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+    if port == default { host } else { format!("{host}:{port}") }
 }
 
 impl fmt::Display for StoreUrl {
@@ -110,28 +245,56 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_parsed_and_masked() {
+    fn addresses_are_parsed_and_shown_without_credentials() {
         for (text, expected) in [
             ("embedded:./otpd-data", "embedded:./otpd-data"),
             ("redis://localhost", "redis://localhost"),
-            ("redis://:hunter2@db:6380/3", "redis://***@db:6380/3"),
-            ("rediss://user:hunter2@db.example:6380", "rediss://***@db.example:6380"),
-            ("redis+unix:///run/redis.sock?db=2&pass=hunter2", "redis+unix:///run/redis.sock?***"),
-            ("embedded:", "error: embedded: needs a directory"),
-            ("redis-cluster://a,b", "error: redis-cluster:// is not supported yet"),
-            ("redis-sentinel://a/main", "error: redis-sentinel:// is not supported yet"),
-            ("redis://", "error: is no valid redis:// address"),
-            ("redis://h:hunter2@", "error: is no valid redis:// address"),
-            ("redis://hunter2:x@db:notaport", "error: is no valid redis:// address"),
-            ("hunter2", "error: is none of embedded:DIR, redis://, rediss://, redis+unix://"),
+            ("redis://:hunter2@db:6380/3", "redis://db:6380/3"),
+            ("redis://user:hunter2@db:6379/", "redis://db"),
+            ("rediss://user:hunter2@db.example:6380", "rediss://db.example:6380"),
+            ("redis://[::1]:6380", "redis://[::1]:6380"),
+            ("redis+unix:///run/redis.sock?db=2&pass=hunter2", "redis+unix:///run/redis.sock?db=2"),
+            ("redis+unix:///run/redis.sock", "redis+unix:///run/redis.sock"),
+            ("redis-cluster://a,b:7001", "redis-cluster://a,b:7001"),
+            ("rediss-cluster://user:hunter2@a:7000,b:7001/", "rediss-cluster://a:7000,b:7001"),
+            ("redis-sentinel://a,b:5000/main", "redis-sentinel://a,b:5000/main"),
+            ("redis-sentinel://a:26379/main", "redis-sentinel://a/main"),
+            ("rediss-sentinel://u:hunter2@a,b/main/3", "rediss-sentinel://a,b/main/3"),
         ] {
             assert_eq!(shown(text), expected, "{text}");
+            assert!(!format!("{:?}", text.parse::<StoreUrl>()).contains("hunter2"), "{text}");
         }
     }
 
     #[test]
-    fn debug_shows_no_password() {
-        let url: StoreUrl = "redis://user:hunter2@db".parse().unwrap();
-        assert_eq!(format!("{url:?}"), "StoreUrl(redis://***@db)");
+    fn what_is_wrong_is_named_and_nothing_secret_quoted() {
+        let unknown = "is none of embedded:DIR,";
+        for (text, expected) in [
+            ("embedded:", "embedded: needs a directory"),
+            ("redis://", "is no valid redis:// address"),
+            ("redis://:6379", "is no valid redis:// address"),
+            ("redis://h:hunter2@", "is no valid redis:// address"),
+            ("redis://hunter2:x@db:notaport", "is no valid redis:// address"),
+            ("redis://a,b", "is no valid redis:// address"),
+            ("redis+unix://", "is no valid redis+unix:// address"),
+            (
+                "redis://db?db=3",
+                "redis:// addresses have no such parameters; the database is written as in redis://host",
+            ),
+            ("rediss://db/#insecure", "rediss:// addresses have no such parameters"),
+            ("redis-cluster://a?hunter2", "redis-cluster:// addresses have no such parameters"),
+            ("redis+unix:///s?database=3", "redis+unix:// addresses have the parameters db, user and pass"),
+            ("redis+unix:///s?hunter2", "redis+unix:// addresses have the parameters db, user and pass"),
+            ("redis-cluster://a/3", "a cluster has database 0 only"),
+            ("redis-cluster://a,,b", "is no valid redis-cluster:// address"),
+            ("redis-sentinel://a", "redis-sentinel:// needs the name of the service"),
+            ("redis-sentinel://a/main/x", "is no valid redis-sentinel:// address"),
+            ("hunter2", unknown),
+            ("redis-clusters://a", unknown),
+        ] {
+            let shown = shown(text);
+            assert!(shown.starts_with(&format!("error: {expected}")), "{text}: {shown}");
+            assert!(!shown.contains("hunter2"), "{text}: {shown}");
+        }
     }
 }

@@ -12,6 +12,8 @@
 
 mod caller;
 mod crash;
+#[path = "../support/dice.rs"]
+mod dice;
 mod failover;
 mod flows;
 mod google;
@@ -19,6 +21,7 @@ mod hostile;
 #[path = "../provider/server.rs"]
 #[expect(dead_code, reason = "the tests of the executor need more of it")]
 mod http_server;
+mod identity;
 mod iserveu;
 mod lifecycle;
 mod lockouts;
@@ -29,12 +32,15 @@ mod races;
 #[path = "../support/redis.rs"]
 mod redis_server;
 mod replicas;
+mod retire;
 mod rotation;
 mod routes;
 mod sandbox;
 mod secrecy;
 mod seeds;
 mod site;
+mod tamper;
+mod trouble;
 mod upstream;
 mod upstream_secrecy;
 mod wibmo;

@@ -73,10 +73,11 @@ async fn a_store_that_was_tampered_with() {
     let site = Site::on(&redis);
     let server = site.start();
     let caller = Caller::of(&server).await;
-    // Of challenges: the one of a lockout ends with its letter.
+    // Of challenges: the key of a lockout ends with its letter, and those of canaries are in partitions of their own.
     let records = || {
         let keys = redis.cli(&["--scan", "--pattern", "otp:{*}:??*"]);
-        keys.lines().map(str::to_owned).collect::<std::collections::BTreeSet<String>>()
+        let challenges = keys.lines().filter(|key| !key.starts_with("otp:{b3RwZCBjYW5hcnkg"));
+        challenges.map(str::to_owned).collect::<std::collections::BTreeSet<String>>()
     };
     let (mine, theirs) = ("+14155558002", "+14155558003");
     caller.sent("mine", "mallory", mine).await;

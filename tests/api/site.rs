@@ -90,18 +90,37 @@ impl Site {
 
     /// Starts a server with this standard output.
     pub(crate) fn start_on(&self, stdout: Stdio) -> Server {
-        Server::start(self.command().stdout(stdout))
+        Server::start(self.otpd(&["serve"]).stdout(stdout))
+    }
+
+    /// Starts a server from a shell that does this before: sets limits, ignores signals.
+    pub(crate) fn start_after(&self, shell: &str) -> Server {
+        self.try_start_after(shell).unwrap_or_else(|log| panic!("otpd did not start: {log}"))
+    }
+
+    /// The same, or what a server that ends before it serves has logged.
+    pub(crate) fn try_start_after(&self, shell: &str) -> Result<Server, String> {
+        let otpd = self.otpd(&["serve"]);
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("{shell}; exec \"$0\" serve")]).arg(otpd.get_program()).env_clear();
+        command.envs(otpd.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        Server::try_start(command.current_dir(self.folder.path()).stdin(Stdio::null()).stdout(Stdio::null()))
     }
 
     /// Runs a server that is expected to end by itself.
     pub(crate) fn run(&self) -> Output {
-        self.command().output().expect("the binary")
+        self.command(&["serve"])
     }
 
-    fn command(&self) -> Command {
+    /// Runs the binary with these arguments to its end.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Output {
+        self.otpd(arguments).output().expect("the binary")
+    }
+
+    fn otpd(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_otpd"));
         let environment = self.environment.iter().map(|(name, value)| (name, value));
-        command.arg("serve").env_clear().envs(environment).current_dir(self.folder.path()).stdin(Stdio::null());
+        command.args(arguments).env_clear().envs(environment).current_dir(self.folder.path()).stdin(Stdio::null());
         command
     }
 
@@ -154,11 +173,18 @@ pub(crate) struct Server {
 
 impl Server {
     fn start(command: &mut Command) -> Self {
+        Self::try_start(command).unwrap_or_else(|log| panic!("otpd did not start: {log}"))
+    }
+
+    fn try_start(command: &mut Command) -> Result<Self, String> {
         let mut child = command.stderr(Stdio::piped()).spawn().expect("the binary");
         let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
         let mut text = String::new();
         let started = loop {
-            let Some(Ok(line)) = lines.next() else { panic!("otpd did not start: {text}") };
+            let Some(Ok(line)) = lines.next() else {
+                let _ = child.wait();
+                return Err(text);
+            };
             text.push_str(&line);
             text.push('\n');
             let parsed: Value = serde_json::from_str(&line).unwrap_or_default();
@@ -177,7 +203,7 @@ impl Server {
                 text.push('\n');
             }
         });
-        Self { child, grpc: address("grpc"), probes: address("operations"), log }
+        Ok(Self { child, grpc: address("grpc"), probes: address("operations"), log })
     }
 
     /// Ends it at once, as `kill -9` does.
@@ -203,6 +229,11 @@ impl Server {
         }
     }
 
+    /// The number of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Whether it runs.
     pub(crate) fn is_alive(&mut self) -> bool {
         self.child.try_wait().expect("a child").is_none()
@@ -215,12 +246,21 @@ impl Server {
 
     /// The status code of a probe.
     pub(crate) fn probe(&self, path: &str) -> String {
+        self.answer(path).split(' ').nth(1).unwrap_or_default().to_owned()
+    }
+
+    /// The text that is answered.
+    pub(crate) fn get(&self, path: &str) -> String {
+        self.answer(path).split_once("\r\n\r\n").map(|(_, text)| text.to_owned()).unwrap_or_default()
+    }
+
+    fn answer(&self, path: &str) -> String {
         let mut stream = TcpStream::connect(&self.probes).expect("the operations server");
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         write!(stream, "GET {path} HTTP/1.1\r\nhost: otpd\r\nconnection: close\r\n\r\n").unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
-        answer.split(' ').nth(1).unwrap_or_default().to_owned()
+        answer
     }
 }
 

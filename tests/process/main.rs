@@ -100,7 +100,7 @@ fn usage() {
     assert_eq!((code, out.as_str()), (Some(0), concat!("otpd ", env!("CARGO_PKG_VERSION"), "\n")));
     let (code, out, _) = run(&["--help"], &[]).unwrap();
     assert_eq!(code, Some(0));
-    for command in ["serve", "check-config", "health", "backup", "generate-key", "--config"] {
+    for command in ["serve", "check-config", "health", "backup", "keys", "generate-key", "--config"] {
         assert!(out.contains(command), "{out}");
     }
 }

@@ -21,6 +21,8 @@ mod entropy;
 mod fake;
 #[path = "../support/faults.rs"]
 mod faults;
+mod gate;
+mod keys;
 mod lockouts;
 mod lost_answers;
 mod managed;
@@ -39,4 +41,5 @@ mod simulation;
 mod tasks;
 mod trips;
 mod verifications;
+mod witness;
 mod world;

@@ -22,6 +22,7 @@ use otpd::{
     service::{
         Otp, Ports,
         error::Error,
+        gate::Gate,
         request::{CreateChallenge, LockAccount, LockoutOwner, UnlockAccount},
         route::Routes,
     },
@@ -145,10 +146,12 @@ impl World {
         let seed = self.replicas.fetch_add(1, Ordering::Relaxed) << 32;
         let providers = self.providers.iter().map(|provider| provider.clone() as Arc<dyn Provider>);
         let providers: Vec<_> = providers.collect();
+        let gate = Arc::new(Gate::new(Arc::new(clock)));
+        gate.open(gate.read());
         let ports = Ports {
             store,
             keys: Arc::new(KeyRing::parse(&Secret::new(ring.to_owned()), true).expect("ring")),
-            clock: Arc::new(clock),
+            gate,
             entropy: Arc::new(SeededEntropy::new(seed)),
             routes: Routes::new(providers.clone(), vec![(Scope::default(), providers)]),
             messages: Messages::clone(&self.messages),

@@ -16,7 +16,7 @@ use std::{
 
 use otpd::{
     ports::{
-        clock::SystemClock,
+        clock::{Clock, SystemClock},
         store::{
             Acquired::{Before, Now},
             Store,
@@ -32,14 +32,14 @@ use crate::harness::{Easy, HOUR, Outcome, soon, until, window};
 const LANES: u64 = 4;
 
 async fn open(folder: &Path) -> Arc<Embedded> {
-    let time = StoreTime::starting_at(&SystemClock);
+    let time = StoreTime::starting_at(Arc::new(SystemClock));
     Arc::new(Embedded::open(folder, time, &TaskTracker::new()).await.unwrap())
 }
 
 /// Makes a backup as another process would, but for the lock, which this process has; the error, if it fails.
 async fn backed_up(from: &Path, to: &Path) -> Result<(), String> {
     let (from, to) = (from.to_owned(), to.to_owned());
-    let backup = spawn_blocking(move || back_up(&from, &to)?.finish()).await.unwrap();
+    let backup = spawn_blocking(move || back_up(&from, &to, SystemClock.now())?.finish()).await.unwrap();
     backup.map_err(|error| error.to_string())
 }
 

@@ -31,7 +31,7 @@ fn time(clock: &Arc<ManualClock>) -> StoreTime {
 }
 
 fn system_time() -> StoreTime {
-    StoreTime::starting_at(&SystemClock)
+    StoreTime::starting_at(Arc::new(SystemClock))
 }
 
 async fn start() -> EmbeddedHarness {
@@ -170,7 +170,8 @@ async fn the_expiry_keys_stay_as_few_as_the_index_entries() {
 async fn a_clock_that_leaps_changes_no_time_to_live() {
     let folder = tempfile::tempdir().unwrap();
     let (clock, day) = (ManualClock::starting(), HOUR * 24);
-    let store = Embedded::open(folder.path(), StoreTime::starting_at(&*clock), &TaskTracker::new()).await.unwrap();
+    let store =
+        Embedded::open(folder.path(), StoreTime::starting_at(clock.clone()), &TaskTracker::new()).await.unwrap();
     let store = Arc::new(store);
     let easy = Easy(store.clone());
     easy.claim(1, 7, day).await;

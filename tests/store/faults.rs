@@ -84,7 +84,7 @@ async fn a_paused_server() {
 async fn gives_up(harness: &RedisHarness) -> bool {
     let deadline = Deadline::after(Duration::from_millis(10));
     let read = harness.store.read(partition(1), &[name(1)], deadline).await;
-    read.is_err_and(|error| error.to_string() == "store cannot read: not connected to redis")
+    read.is_err_and(|error| error.cause.starts_with("not connected to redis"))
 }
 
 /// However little time the operations have, a connection that swallows everything is given up.
@@ -188,7 +188,7 @@ async fn a_full_server() {
     harness.server.cli(&["CONFIG", "SET", "maxmemory", "1"]);
     let both = changes(&[(0, None, Some(5)), (1, Some(10), Some(11))], HOUR);
     let error = harness.store.commit(partition(1), &both, soon()).await.unwrap_err();
-    assert!(error.cause.starts_with("OOM "), "{error}");
+    assert!(error.cause.contains(": OOM "), "{error}");
     harness.store.claim(named(1), partition(1), HOUR, soon()).await.unwrap_err();
     harness.store.acquire(named(1), token(1), &[window(1, HOUR)], at(5_000_000), soon()).await.unwrap_err();
     harness.store.check(soon()).await.unwrap_err();

@@ -18,6 +18,8 @@ use otpd::{
 pub(crate) struct TestClock {
     millis: Arc<AtomicU64>,
     ahead_ms: u64,
+    /// What was set by mistake, of which the time that passes knows nothing.
+    leap_ms: Arc<AtomicU64>,
 }
 
 impl TestClock {
@@ -26,12 +28,12 @@ impl TestClock {
 
     /// A clock that nobody has moved yet.
     pub(crate) fn new() -> Self {
-        Self { millis: Arc::new(AtomicU64::new(Self::START)), ahead_ms: 0 }
+        Self { millis: Arc::new(AtomicU64::new(Self::START)), ahead_ms: 0, leap_ms: Arc::default() }
     }
 
     /// The same clock, running ahead: replicas keep time within a second.
     pub(crate) fn ahead(&self, span: Duration) -> Self {
-        Self { millis: self.millis.clone(), ahead_ms: millis(span) }
+        Self { millis: self.millis.clone(), ahead_ms: millis(span), leap_ms: Arc::default() }
     }
 
     /// Moves time forward, for all that share it.
@@ -39,7 +41,12 @@ impl TestClock {
         self.millis.fetch_add(millis(span), Ordering::SeqCst);
     }
 
-    /// Moves time back, as a correction by NTP does.
+    /// Makes this clock tell a time that is so much later than it is.
+    pub(crate) fn leap(&self, span: Duration) {
+        self.leap_ms.store(millis(span), Ordering::SeqCst);
+    }
+
+    /// Moves time back, as a correction by NTP does that has been found to be right.
     pub(crate) fn step_back(&self, span: Duration) {
         self.millis.fetch_sub(millis(span), Ordering::SeqCst);
     }
@@ -47,6 +54,10 @@ impl TestClock {
 
 impl Clock for TestClock {
     fn now(&self) -> Timestamp {
-        Timestamp::from_millis(self.millis.load(Ordering::SeqCst) + self.ahead_ms)
+        Timestamp::from_millis(self.millis.load(Ordering::SeqCst) + self.ahead_ms + self.leap_ms.load(Ordering::SeqCst))
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::from_millis(self.millis.load(Ordering::SeqCst))
     }
 }

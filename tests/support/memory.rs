@@ -80,6 +80,11 @@ impl MemoryStore {
         self.kept().index.len()
     }
 
+    /// Loses the records of some partitions, as a node that came back empty, or one that evicts keys.
+    pub(crate) fn lose(&self, is_lost: fn(Partition) -> bool) {
+        self.kept().records.retain(|(partition, _), _| !is_lost(*partition));
+    }
+
     fn kept(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -97,6 +102,9 @@ impl MemoryStore {
         Ok((kept, now))
     }
 }
+
+// Not every test binary uses all of it.
+const _: fn(&MemoryStore, fn(Partition) -> bool) = MemoryStore::lose;
 
 impl Kept {
     fn records(&self, partition: Partition, names: &[Name]) -> Vec<Option<Sealed>> {

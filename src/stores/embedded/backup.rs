@@ -1,8 +1,8 @@
 //! The running store's part of a backup: whoever may open the socket in its folder is sent all that is there at one moment.
 //! What is made of it is in `copy.rs`.
 //!
-//! A line says what follows. Then come the keys with their values, each after its length; after the last, an empty key with
-//! their number.
+//! A line says what follows. Then come the number of the last batch, and the keys with their values, each after its length;
+//! after the last, an empty key with how many they were.
 
 use std::{
     fs,
@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     disk::{Moment, Tables},
+    failure::StoreFailure,
     readers::Readers,
 };
 use crate::ports::store::StoreError;
@@ -55,6 +56,7 @@ pub(super) fn listen(directory: &Path) -> io::Result<UnixListener> {
 pub(super) struct BackupSource {
     pub(super) tables: Arc<RwLock<Option<Tables>>>,
     pub(super) readers: Arc<Readers>,
+    pub(super) failure: StoreFailure,
 }
 
 impl BackupSource {
@@ -92,8 +94,9 @@ impl BackupSource {
         let permit = self.readers.permit().await.ok_or_else(closed)?;
         let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner).clone().ok_or_else(closed)?;
         let (sender, mut sent) = oneshot::channel();
+        let failure = self.failure.clone();
         let copying = move || {
-            let keys = send(&tables.moment(), BufWriter::with_capacity(BUFFER, stream));
+            let keys = send(&tables.moment(), &failure, BufWriter::with_capacity(BUFFER, stream));
             // In this order: a closing store that has all permits knows that nothing has the database.
             drop(tables);
             drop(permit);
@@ -110,11 +113,16 @@ impl BackupSource {
     }
 }
 
-fn send(moment: &Moment, mut to: impl Write) -> io::Result<u64> {
+fn send(moment: &Moment, failure: &StoreFailure, mut to: impl Write) -> io::Result<u64> {
+    let failed = |error: StoreError| {
+        failure.set(&error.cause);
+        io::Error::other(error)
+    };
     to.write_all(FIRST_LINE.as_bytes())?;
+    to.write_all(&moment.sequence("back up").map_err(failed)?.to_be_bytes())?;
     let mut keys: u64 = 0;
     for pair in moment.all("back up") {
-        let (key, value) = pair.map_err(io::Error::other)?;
+        let (key, value) = pair.map_err(failed)?;
         write_pair(&mut to, &key, &value)?;
         keys += 1;
     }
@@ -135,6 +143,8 @@ fn write_pair(to: &mut impl Write, key: &[u8], value: &[u8]) -> io::Result<()> {
 /// Keys and values as a running store sends them. Ends after the last, or with an error.
 pub(super) struct Received<R> {
     from: R,
+    /// The number of the last batch.
+    pub(super) sequence: u64,
     keys: u64,
     ended: bool,
 }
@@ -146,7 +156,9 @@ impl<R: BufRead> Received<R> {
         if line != FIRST_LINE {
             return Err(io::Error::other("the process that has the store is of another version"));
         }
-        Ok(Self { from, keys: 0, ended: false })
+        let mut sequence = [0; 8];
+        from.read_exact(&mut sequence)?;
+        Ok(Self { from, sequence: u64::from_be_bytes(sequence), keys: 0, ended: false })
     }
 
     /// `None`: that was the last, and none is missing.

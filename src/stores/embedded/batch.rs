@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    disk::{Disk, Writes},
+    disk::{Disk, Writes, engine_error},
     layout::{self, Entry},
     pages::{self, LargeQuotas},
 };
@@ -133,7 +133,7 @@ impl<'a> Batch<'a> {
                 let quota = Entry::decode(&value).and_then(|entry| layout::decode_quota(&entry.content));
                 census.quotas += 1;
                 census.uses += quota.ok_or_else(unknown)?.2.len() as u64;
-            } else {
+            } else if key.starts_with(layout::QUOTAS.as_bytes()) {
                 census.uses += layout::decode_uses(&value).ok_or_else(unknown)?.len() as u64;
             }
         }
@@ -144,7 +144,7 @@ impl<'a> Batch<'a> {
     pub(super) fn sweep(&mut self, limit: usize) -> Result<bool, StoreError> {
         let mut left = limit;
         for entry in self.state.disk.tables.range(layout::expiry_range(self.state.swept_to, self.time)) {
-            let (expiry, value) = entry.map_err(|cause| StoreError::new("sweep", cause))?;
+            let (expiry, value) = entry.map_err(|cause| engine_error("sweep", cause))?;
             let (at, keys) = (layout::decode_expiry_key(&expiry), layout::decode_expiring(&value));
             let (at, keys) = at.zip(keys).ok_or_else(|| unknown_format("sweep"))?;
             for key in keys {

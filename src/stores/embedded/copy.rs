@@ -8,10 +8,12 @@ use std::{
 };
 
 use super::{
+    acknowledged::{self, Acknowledged, AcknowledgedFile, SideRecord},
     backup::{Received, SOCKET, STALLED},
     disk::{self, Disk},
+    opening::was_written,
 };
-use crate::ports::store::StoreError;
+use crate::{domain::time::Timestamp, ports::store::StoreError};
 
 /// In a folder that is not a whole copy yet, or was left behind by a process that was killed.
 const UNFINISHED: &str = "unfinished-backup";
@@ -24,26 +26,43 @@ pub struct UnfinishedBackup {
     _mark: File,
 }
 
-/// Copies the store of a folder as it is at one moment. The copy comes to be in `to`, which must not exist or be empty.
+/// Copies the store of a folder as it is at one moment. The copy comes to be in `to`, which must not exist or be empty. `now`
+/// is the time of day.
 ///
 /// # Errors
 /// There is no store, it cannot be read, or the copy cannot be written.
-pub fn back_up(directory: &Path, to: &Path) -> Result<UnfinishedBackup, StoreError> {
-    if !directory.join(disk::DATA).is_dir() {
+pub fn back_up(directory: &Path, to: &Path, now: Timestamp) -> Result<UnfinishedBackup, StoreError> {
+    if !was_written(directory) {
         return Err(failed(directory, "no store is there"));
     }
     let backup = UnfinishedBackup::begin(to)?;
     // A new store with what this one has: files of a running database change under whoever copies them.
-    let copy = Disk::open(&backup.draft)?;
-    match disk::lock(directory)? {
+    let copy = Disk::open(&backup.draft, false, now)?;
+    let last = match disk::lock(directory)? {
         Some(lock) => {
-            let source = Disk::open_locked(directory, lock)?;
-            copy.fill(source.tables.moment().all("back up"))?;
+            let source = Disk::open_locked(directory, lock, false, now)?;
+            copy.fill(source.last.sequence, source.tables.moment().all("back up"))?;
+            source.last
         }
-        None => copy.fill(received(directory)?)?,
-    }
-    copy.close()?;
+        None => {
+            let received = received(directory)?;
+            let last = Acknowledged { sequence: received.sequence, at: last_write(directory)? };
+            copy.fill(last.sequence, received)?;
+            last
+        }
+    };
+    // So that the copy is known to be whole, and nothing is missed in it that it never had.
+    let side_record = AcknowledgedFile::create(&backup.draft, last);
+    side_record.map_err(|cause| failed(&backup.draft, cause))?;
     Ok(backup)
+}
+
+/// The store's time when something was last written.
+fn last_write(directory: &Path) -> Result<Timestamp, StoreError> {
+    match acknowledged::read(directory).map_err(|cause| failed(directory, cause))? {
+        SideRecord::Tells(last) => Ok(last.at),
+        SideRecord::Absent | SideRecord::Damaged => Ok(Timestamp::default()),
+    }
 }
 
 fn received(directory: &Path) -> Result<Received<BufReader<UnixStream>>, StoreError> {

@@ -1,11 +1,14 @@
 //! The database on disk: its folder, how it is read, and how a batch is committed. Its keys are in `layout.rs`.
 //!
 //! Each kind of key has a keyspace of its own, with its own tables, so that what is large is not written again with what is
-//! short-lived when tables are merged. All share one journal: one small write reaches the disk for a batch.
+//! short-lived when tables are merged. All share one journal: one small write reaches the disk for a batch. Each batch begins
+//! with its number, one more than that of the batch before: by this it is noticed at the start whether all that was
+//! acknowledged is there (`opening.rs`).
 
 use std::{
     collections::HashMap,
-    fs::{self, DirBuilder, File, TryLockError},
+    fmt,
+    fs::{DirBuilder, File, TryLockError},
     io,
     ops::Range,
     os::unix::fs::DirBuilderExt,
@@ -18,20 +21,36 @@ use fjall::{
     config::PinningPolicy,
 };
 
-use super::layout;
-use crate::ports::store::{Cursor, StoreError};
+use super::{
+    acknowledged::{Acknowledged, AcknowledgedFile},
+    layout,
+    opening::{self, OpenedDatabase},
+};
+use crate::{
+    domain::time::Timestamp,
+    ports::store::{Cursor, StoreError},
+};
 
 /// Blocks of tables kept in memory. With a smaller cache most of the work of a busy store is reading blocks again.
 const CACHE_BYTES: u64 = 32 << 20;
-/// The kinds of keys, and how many bytes of each are kept in memory before they become a table. Larger means fewer tables to
-/// merge, and more memory. A record is written four times in its first minutes, of which a table holds the last.
-const KINDS: [(&str, u64); 4] =
-    [(layout::RECORDS, 16 << 20), (layout::INDEX, 4 << 20), (layout::QUOTAS, 4 << 20), (layout::EXPIRIES, 4 << 20)];
+/// Records, and others, that are kept in memory before they become a table. Few enough that looking among them costs little
+/// more than in an empty store: twice as many cost the writer a tenth of its time.
+const RECORDS_MEMTABLE: u64 = 4 << 20;
+/// See [`RECORDS_MEMTABLE`].
+const MEMTABLE: u64 = 1 << 20;
+/// New tables that are merged at once. Many, since each merge writes a level of the older ones again.
+const NEW_TABLES: u8 = 12;
+/// How large a table becomes when it is merged. The newest level of merged tables is as large as so many new ones.
+const TABLE_BYTES: u64 = 8 << 20;
 /// The least that the engine takes.
 const JOURNAL_BYTES: u64 = 64 << 20;
+/// Files of tables kept open. `app/descriptors.rs` sets as many file descriptors apart, and some more for the engine's work.
+const OPEN_FILES: usize = 128;
 
-/// The folder of the database in the store's.
-pub(super) const DATA: &str = "data";
+/// The keyspaces: the kinds of keys. The engine numbers them from 1 on, in the order in which they are made.
+pub(super) const KEYSPACES: [&str; 4] = [layout::RECORDS, layout::INDEX, layout::QUOTAS, layout::EXPIRIES];
+/// The key of the number of the last batch, in each keyspace: keyspaces are written to tables one by one.
+pub(super) const SEQUENCE_KEY: &[u8] = b"n";
 
 /// What a batch does: the new value of each key, or `None` to remove it.
 pub(super) type Writes = HashMap<Vec<u8>, Option<Vec<u8>>>;
@@ -39,14 +58,17 @@ pub(super) type Writes = HashMap<Vec<u8>, Option<Vec<u8>>>;
 /// The open database and the lock of its folder. The lock is last, so that it is given up last.
 pub(super) struct Disk {
     pub(super) tables: Tables,
+    side_record: AcknowledgedFile,
+    /// The last batch.
+    pub(super) last: Acknowledged,
     _lock: File,
 }
 
 /// The database, to be read.
 #[derive(Clone)]
 pub(super) struct Tables {
-    /// In the order of the kinds.
-    keyspaces: Arc<[Keyspace; KINDS.len()]>,
+    /// In the order of their names.
+    keyspaces: Arc<[Keyspace; KEYSPACES.len()]>,
     database: Database,
 }
 
@@ -56,73 +78,90 @@ pub(super) struct Moment {
     tables: Tables,
 }
 
+/// The engine failed. Whether it will ever work again nobody knows, so the store ends with it: what cannot be read must never
+/// be told to be absent.
+pub(super) fn engine_error(operation: &'static str, cause: impl fmt::Display) -> StoreError {
+    StoreError::lasting(operation, cause)
+}
+
 impl Disk {
-    /// Opens the database in a folder, which is made if need be. Fails if another process has it open.
-    pub(super) fn open(directory: &Path) -> Result<Self, StoreError> {
+    /// Opens the database in a folder, which is made if need be. Fails if another process has it open, or if it does not hold
+    /// all that was acknowledged, unless that is accepted. `now` is the store's time.
+    pub(super) fn open(directory: &Path, accept_loss: bool, now: Timestamp) -> Result<Self, StoreError> {
         let failed = |cause: io::Error| StoreError::new("open", format!("{}: {cause}", directory.display()));
         DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
+        opening::check_mode(directory)?;
         let in_use = || StoreError::new("open", format!("{} is in use by another process", directory.display()));
-        Self::open_locked(directory, lock(directory)?.ok_or_else(in_use)?)
+        Self::open_locked(directory, lock(directory)?.ok_or_else(in_use)?, accept_loss, now)
     }
 
     /// Opens the database in a folder that is locked already.
-    pub(super) fn open_locked(directory: &Path, lock: File) -> Result<Self, StoreError> {
-        let failed = |cause: io::Error| StoreError::new("open", format!("{}: {cause}", directory.display()));
-        let data = directory.join(DATA);
-        if !data.try_exists().map_err(failed)? {
-            create(directory, &data)?;
-        }
-        Ok(Self { tables: open(&data)?, _lock: lock })
+    pub(super) fn open_locked(
+        directory: &Path,
+        lock: File,
+        accept_loss: bool,
+        now: Timestamp,
+    ) -> Result<Self, StoreError> {
+        let OpenedDatabase { tables, side_record, last } = opening::open(directory, accept_loss, now)?;
+        Ok(Self { tables, side_record, last, _lock: lock })
     }
 
     /// The value of a key, as far as it is committed. For the writer, which alone commits: no batch is under way meanwhile.
     pub(super) fn get(&self, operation: &'static str, key: &[u8]) -> Result<Option<Slice>, StoreError> {
-        self.tables.keyspace(key).get(key).map_err(|cause| StoreError::new(operation, cause))
+        self.tables.keyspace(key).get(key).map_err(|cause| engine_error(operation, cause))
     }
 
-    /// Writes all or nothing, and returns once it is on the disk.
-    pub(super) fn commit(&self, writes: Writes) -> Result<(), fjall::Error> {
-        let mut batch = self.tables.database.batch().durability(Some(PersistMode::SyncData));
-        for (key, value) in writes {
-            let keyspace = self.tables.keyspace(&key);
-            match value {
-                Some(value) => batch.insert(keyspace, key, value),
-                None => batch.remove(keyspace, key),
-            }
-        }
-        batch.commit()
+    /// Writes all or nothing, and returns once it is on the disk and noted as acknowledged.
+    pub(super) fn commit(&mut self, writes: Writes, now: Timestamp) -> Result<(), StoreError> {
+        let sequence = self.last.sequence + 1;
+        self.tables.commit(sequence, writes)?;
+        self.last = Acknowledged { sequence, at: now };
+        self.side_record.tell(self.last).map_err(|cause| engine_error("commit", cause))
     }
 
-    /// Puts keys into a database that has none, in the order in which [`Moment::all`] tells them. They become tables at once,
-    /// so that memory does not grow with their number.
+    /// Syncs what is noted, and tells whether the engine has given up in the background.
+    pub(super) fn tick(&mut self) -> Result<(), StoreError> {
+        self.side_record.sync().map_err(|cause| engine_error("sync", cause))?;
+        self.tables.database.persist(PersistMode::Buffer).map_err(|cause| engine_error("sync", cause))
+    }
+
+    /// Puts all keys of a moment into a database that has none, and closes it. They become tables at once, so that memory does
+    /// not grow with their number. `sequence` is the number of the last batch among them.
     pub(super) fn fill(
-        &self,
+        self,
+        sequence: u64,
         pairs: impl Iterator<Item = Result<(Slice, Slice), StoreError>>,
     ) -> Result<(), StoreError> {
         let failed = |cause: fjall::Error| StoreError::new("back up", cause);
         let mut pairs = pairs.peekable();
-        for (keyspace, (kind, _)) in self.tables.keyspaces.iter().zip(KINDS) {
-            let is_kind = |pair: &Result<(Slice, Slice), StoreError>| match pair {
-                Ok((key, _)) => key.starts_with(kind.as_bytes()),
-                Err(_) => true,
-            };
+        for (keyspace, kind) in self.tables.keyspaces().iter().zip(KEYSPACES) {
             let mut table = keyspace.start_ingestion().map_err(failed)?;
-            while let Some(pair) = pairs.next_if(is_kind) {
+            // Belongs to each keyspace, in order among its keys.
+            let mut number = (sequence > 0).then(|| sequence.to_be_bytes());
+            while let Some(pair) = pairs.next_if(|pair| is_of_kind(pair, kind)) {
                 let (key, value) = pair?;
+                if &*key > SEQUENCE_KEY
+                    && let Some(number) = number.take()
+                {
+                    table.write(SEQUENCE_KEY, number).map_err(failed)?;
+                }
                 table.write(key, value).map_err(failed)?;
+            }
+            if let Some(number) = number {
+                table.write(SEQUENCE_KEY, number).map_err(failed)?;
             }
             table.finish().map_err(failed)?;
         }
-        match pairs.next() {
-            Some(_) => Err(StoreError::new("back up", "a key is of no known kind")),
-            None => Ok(()),
+        if pairs.next().is_some() {
+            return Err(StoreError::new("back up", "a key is of no known kind"));
         }
+        self.tables.database.persist(PersistMode::SyncAll).map_err(failed)
     }
+}
 
-    /// Closes the database once all of it is on the disk.
-    pub(super) fn close(self) -> Result<(), StoreError> {
-        self.tables.database.persist(PersistMode::SyncAll).map_err(|cause| StoreError::new("close", cause))
-    }
+/// Whether a key is of a kind. An error is of any.
+fn is_of_kind(pair: &Result<(Slice, Slice), StoreError>, kind: &str) -> bool {
+    pair.as_ref().map_or(true, |(key, _)| key.starts_with(kind.as_bytes()))
 }
 
 impl Tables {
@@ -131,12 +170,9 @@ impl Tables {
         Moment { snapshot: self.database.snapshot(), tables: self.clone() }
     }
 
-    /// The keys of a range, all of one kind. For the writer, as `Disk::get` is.
-    pub(super) fn range(
-        &self,
-        range: Range<Vec<u8>>,
-    ) -> impl Iterator<Item = Result<(Slice, Slice), fjall::Error>> + use<> {
-        self.keyspace(&range.start).range(range).map(Guard::into_inner)
+    /// All keyspaces.
+    pub(super) fn keyspaces(&self) -> &[Keyspace] {
+        &*self.keyspaces
     }
 
     /// Where a key is kept, by the kind that it begins with.
@@ -149,18 +185,62 @@ impl Tables {
             _ => records,
         }
     }
+
+    /// The keys of a range, all of one kind. For the writer, as `Disk::get` is.
+    pub(super) fn range(
+        &self,
+        range: Range<Vec<u8>>,
+    ) -> impl Iterator<Item = Result<(Slice, Slice), fjall::Error>> + use<> {
+        self.keyspace(&range.start).range(range).map(Guard::into_inner)
+    }
+
+    /// Writes a batch of this number, all or nothing, and returns once it is on the disk.
+    pub(super) fn commit(&self, sequence: u64, writes: Writes) -> Result<(), StoreError> {
+        let mut batch = self.database.batch().durability(Some(PersistMode::SyncData));
+        // First, where `journal.rs` looks for it.
+        for each in self.keyspaces() {
+            batch.insert(each, SEQUENCE_KEY, sequence.to_be_bytes());
+        }
+        for (key, value) in writes {
+            let keyspace = self.keyspace(&key);
+            match value {
+                Some(value) => batch.insert(keyspace, key, value),
+                None => batch.remove(keyspace, key),
+            }
+        }
+        batch.commit().map_err(|cause| engine_error("commit", cause))
+    }
+
+    /// The number of the last batch that all keyspaces have; 0: there is none.
+    pub(super) fn sequence(&self) -> Result<u64, fjall::Error> {
+        let numbers = self.keyspaces().iter().map(|keyspace| keyspace.get(SEQUENCE_KEY).map(decode_sequence));
+        numbers.into_iter().try_fold(u64::MAX, |least, number| Ok(least.min(number?)))
+    }
+}
+
+/// The number of a batch, or 0 where there is none.
+pub(super) fn decode_sequence(value: Option<Slice>) -> u64 {
+    value.and_then(|value| value.as_ref().try_into().ok()).map_or(0, u64::from_be_bytes)
 }
 
 impl Moment {
-    /// All keys and values, kind by kind, and in order within each.
+    /// The number of the last batch that shows.
+    pub(super) fn sequence(&self, operation: &'static str) -> Result<u64, StoreError> {
+        let [first, ..] = self.tables.keyspaces() else { return Ok(0) };
+        let number = self.snapshot.get(first, SEQUENCE_KEY).map_err(|cause| engine_error(operation, cause))?;
+        Ok(decode_sequence(number))
+    }
+
+    /// All keys and values but the number of the last batch, kind by kind, and in order within each.
     pub(super) fn all(&self, operation: &'static str) -> impl Iterator<Item = Result<(Slice, Slice), StoreError>> {
-        let all = self.tables.keyspaces.iter().flat_map(|keyspace| self.snapshot.iter(keyspace));
-        all.map(move |entry| entry.into_inner().map_err(|cause| StoreError::new(operation, cause)))
+        let all = self.tables.keyspaces().iter().flat_map(|keyspace| self.snapshot.iter(keyspace));
+        let all = all.map(move |entry| entry.into_inner().map_err(|cause| engine_error(operation, cause)));
+        all.filter(|pair| pair.as_ref().map_or(true, |(key, _)| **key != *SEQUENCE_KEY))
     }
 
     /// The value of a key, as far as it is committed: the engine shows a batch only once it is synced.
     pub(super) fn get(&self, operation: &'static str, key: &[u8]) -> Result<Option<Slice>, StoreError> {
-        self.snapshot.get(self.tables.keyspace(key), key).map_err(|cause| StoreError::new(operation, cause))
+        self.snapshot.get(self.tables.keyspace(key), key).map_err(|cause| engine_error(operation, cause))
     }
 
     /// The records from a key on, or all of them.
@@ -171,7 +251,7 @@ impl Moment {
     ) -> impl Iterator<Item = Result<(Slice, Slice), StoreError>> {
         let range = layout::records_range(from);
         let found = self.snapshot.range(self.tables.keyspace(&range.start), range);
-        found.map(move |entry| entry.into_inner().map_err(|cause| StoreError::new(operation, cause)))
+        found.map(move |entry| entry.into_inner().map_err(|cause| engine_error(operation, cause)))
     }
 }
 
@@ -187,47 +267,31 @@ pub(super) fn lock(directory: &Path) -> Result<Option<File>, StoreError> {
     }
 }
 
-/// Makes an empty database beside where it belongs and moves it there when it is whole: the engine cannot open what it was
-/// killed while creating.
-fn create(directory: &Path, data: &Path) -> Result<(), StoreError> {
-    let failed = |cause: io::Error| StoreError::new("open", format!("{}: {cause}", directory.display()));
-    let new = directory.join("data.new");
-    match fs::remove_dir_all(&new) {
-        Err(cause) if cause.kind() != io::ErrorKind::NotFound => return Err(failed(cause)),
-        _ => {}
-    }
-    drop(open(&new)?);
-    fs::rename(&new, data).map_err(failed)?;
-    File::open(directory).and_then(|folder| folder.sync_all()).map_err(failed)
-}
-
-fn open(path: &Path) -> Result<Tables, StoreError> {
-    let failed = |cause: fjall::Error| StoreError::new("open", format!("{}: {cause}", path.display()));
+/// Opens or makes the engine's database.
+pub(super) fn engine(path: &Path) -> Result<Tables, fjall::Error> {
     let database = Database::builder(path)
         .cache_size(CACHE_BYTES)
         .max_journaling_size(JOURNAL_BYTES)
+        .max_cached_files(Some(OPEN_FILES))
         .worker_threads(1)
-        .open()
-        .map_err(failed)?;
-    let [records, index, quotas, expiries] =
-        KINDS.map(|(kind, memtable)| database.keyspace(kind, || keyspace_options(memtable)).map_err(failed));
-    let keyspaces = Arc::new([records?, index?, quotas?, expiries?]);
+        .open()?;
+    let [records, index, quotas, expiries] = KEYSPACES;
+    let keyspace = |name, memtable| database.keyspace(name, || keyspace_options(memtable));
+    let keyspaces = Arc::new([
+        keyspace(records, RECORDS_MEMTABLE)?,
+        keyspace(index, MEMTABLE)?,
+        keyspace(quotas, MEMTABLE)?,
+        keyspace(expiries, MEMTABLE)?,
+    ]);
     Ok(Tables { keyspaces, database })
 }
 
-/// Every table is asked about names that are absent, as each new challenge's is: what answers that stays in memory.
-fn env(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default)
-}
 fn keyspace_options(memtable: u64) -> KeyspaceCreateOptions {
-    let memtable = if memtable == 16 << 20 { env("MR", memtable) } else { env("MO", memtable) };
-    let leveled = Leveled::default()
-        .with_l0_threshold(env("L0", 4) as u8)
-        .with_table_target_size(env("TS", 64 << 20))
-        .with_level_ratio_policy(vec![env("RATIO", 10) as f32]);
+    let merging = Leveled::default().with_l0_threshold(NEW_TABLES).with_table_target_size(TABLE_BYTES);
+    // Every table is asked about names that are absent, as each new challenge's is: what answers that stays in memory.
     KeyspaceCreateOptions::default()
         .max_memtable_size(memtable)
-        .compaction_strategy(Arc::new(leveled))
+        .compaction_strategy(Arc::new(merging))
         .filter_block_pinning_policy(PinningPolicy::all(true))
         .index_block_pinning_policy(PinningPolicy::all(true))
 }

@@ -6,6 +6,7 @@
 //! | `i`, name | expiry, partition: an index entry |
 //! | `q`, quota | expiry, longest window, number of pages, the uses of the first page |
 //! | `q`, quota, number | the uses of a further page |
+//! | `n`, in each keyspace | the number of the last batch (`disk.rs`) |
 //! | `x`, time, number | keys as above but those of further pages: each may be removed from that time on |
 //!
 //! Times and spans are milliseconds, big endian, so that the `x` keys stand in order of time. Each record, index entry and

@@ -2,6 +2,8 @@
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
+use crate::ports::store::StoreError;
+
 /// What an error says about the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LinkHealth {
@@ -24,6 +26,52 @@ pub(super) fn health(error: &RedisError) -> LinkHealth {
         ErrorKind::Io if error.is_timeout() => LinkHealth::Slow,
         _ => LinkHealth::Broken,
     }
+}
+
+/// Whether the server does not do what it was asked, now or later: a command is not there, or not for this user.
+pub(super) fn is_refusal(error: &RedisError) -> bool {
+    matches!(error.kind(), ErrorKind::Server(ServerErrorKind::NoPerm | ServerErrorKind::ResponseError))
+}
+
+/// Whether the server says that this command, or this key, is not for this user, or that there is no such command.
+pub(super) fn is_denial(error: &RedisError) -> bool {
+    let unknown = || error.detail().is_some_and(|detail| detail.to_ascii_lowercase().starts_with("unknown command"));
+    error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm) || unknown()
+}
+
+/// Whether a denial is about keys rather than about a command.
+pub(super) fn is_about_keys(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm)
+        && error.detail().is_some_and(|text| text.contains("key"))
+}
+
+/// An error while connecting or examining, and whether waiting helps. Wrong credentials, certificates and addresses stay
+/// wrong.
+pub(super) fn while_connecting(error: &RedisError) -> StoreError {
+    let detail = error.detail().unwrap_or_default();
+    let text = error.to_string();
+    let certificate = ["invalid peer certificate", "AlertReceived", "received fatal alert", "received corrupt message"];
+    if detail.contains("cluster support disabled") || detail.to_ascii_lowercase().contains("unknown command 'cluster'")
+    {
+        return StoreError::lasting("connect", "is no node of a cluster; its address is redis://host");
+    }
+    if text.contains("does not point to a sentinel") {
+        return StoreError::lasting("connect", "is no sentinel; the address of a server is redis://host");
+    }
+    if error.code() == Some("NOAUTH") {
+        return StoreError::lasting("connect", "the server asks for a password");
+    }
+    if text.contains("tls handshake eof") {
+        return StoreError::new("connect", "the server ended the TLS handshake; does it speak TLS on this port?");
+    }
+    let is_final = is_denial(error)
+        || error.code() == Some("WRONGPASS")
+        || matches!(error.kind(), ErrorKind::AuthenticationFailed | ErrorKind::InvalidClientConfig)
+        // Of a cluster's nodes redis-rs tells only the text.
+        || text.contains("AuthenticationFailed")
+        || (error.is_io_error() && certificate.iter().any(|words| text.contains(words)));
+    let words = words(error);
+    if is_final { StoreError::lasting("connect", words) } else { StoreError::new("connect", words) }
 }
 
 /// Codes whose text never quotes what was sent. Others do: an unknown command is echoed with its arguments.
@@ -49,7 +97,10 @@ pub(super) fn words(error: &RedisError) -> String {
         (Some(code), _) => format!("the server answered {code}"),
         (None, _) if error.kind() == ErrorKind::AuthenticationFailed => "authentication failed".to_owned(),
         (None, _) if error.is_timeout() => "no answer in time".to_owned(),
-        (None, _) if error.is_io_error() => error.to_string(),
+        (None, _) if error.is_io_error() => {
+            let text = error.to_string();
+            text.strip_prefix("Failed to create initial connections - Io: ").unwrap_or(&text).to_owned()
+        }
         (None, _) => error.category().to_owned(),
     }
 }
@@ -57,6 +108,34 @@ pub(super) fn words(error: &RedisError) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_waiting_does_not_help_is_told_apart() {
+        let server = |code: &str, detail: &str| {
+            let answer = redis::parse_redis_value(format!("-{code} {detail}\r\n").as_bytes()).unwrap();
+            answer.extract_error().unwrap_err()
+        };
+        let io = |text: &str| RedisError::from(std::io::Error::other(text.to_owned()));
+        for (error, is_final) in [
+            (server("WRONGPASS", "invalid username-password pair"), true),
+            (server("NOAUTH", "Authentication required."), true),
+            (server("NOPERM", "this user has no permissions to run the 'get' command"), true),
+            (server("ERR", "unknown command 'HELLO', with args beginning with:"), true),
+            (server("ERR", "This instance has cluster support disabled"), true),
+            (io("invalid peer certificate: UnknownIssuer"), true),
+            (io("received fatal alert: CertificateRequired"), true),
+            (RedisError::from((ErrorKind::Io, "Failed", "x - AuthenticationFailed".to_owned())), true),
+            (RedisError::from((ErrorKind::InvalidClientConfig, "Address does not point to a sentinel node")), true),
+            (server("LOADING", "Redis is loading the dataset in memory"), false),
+            (server("READONLY", "You can't write against a read only replica."), false),
+            (server("OOM", "command not allowed"), false),
+            (server("CLUSTERDOWN", "The cluster is down"), false),
+            (io("tls handshake eof"), false),
+            (std::io::Error::from(std::io::ErrorKind::ConnectionRefused).into(), false),
+        ] {
+            assert_eq!(while_connecting(&error).is_final, is_final, "{error}");
+        }
+    }
 
     #[test]
     fn words_never_quote_arguments() {

@@ -7,9 +7,6 @@ use redis::{RedisWrite, ToRedisArgs};
 
 use crate::ports::store::{Name, Partition};
 
-/// What [`check`](crate::ports::store::Store::check) writes.
-pub(super) const CHECK: &str = "otp:check";
-
 /// How many bytes of a record's name its key holds. Few records share a partition, and their names are keyed hashes: 64 bits
 /// tell them apart, and every byte of a key is kept once a challenge.
 const RECORD_NAME_LENGTH: usize = 8;
@@ -25,6 +22,21 @@ pub(super) enum RedisKey {
     Index(Name),
     /// A quota: a sorted set.
     Quota(Name),
+    /// Written with what replicas must confirm, in the slot of a partition.
+    PartitionMark(Partition),
+    /// The same in the slot of an index entry.
+    IndexMark(Name),
+    /// What a rehearsal works on. The number chooses the slot.
+    Rehearsal(u32, Rehearsed),
+}
+
+/// The kinds of keys of a rehearsal.
+#[derive(Clone, Copy)]
+pub(super) enum Rehearsed {
+    Record,
+    Index,
+    Quota,
+    Mark,
 }
 
 impl fmt::Display for RedisKey {
@@ -35,6 +47,17 @@ impl fmt::Display for RedisKey {
             }
             Self::Index(name) => write!(f, "otp:i:{}", text(&name.0)),
             Self::Quota(name) => write!(f, "otp:q:{}", text(&name.0)),
+            Self::PartitionMark(partition) => write!(f, "otp:{{{}}}:w", PartitionText(*partition)),
+            Self::IndexMark(name) => write!(f, "otp:w:{{otp:i:{}}}", text(&name.0)),
+            Self::Rehearsal(number, kind) => {
+                let kind = match kind {
+                    Rehearsed::Record => "r",
+                    Rehearsed::Index => "i",
+                    Rehearsed::Quota => "q",
+                    Rehearsed::Mark => "w",
+                };
+                write!(f, "otp:check:{{{number}}}:{kind}")
+            }
         }
     }
 }
@@ -101,7 +124,7 @@ argument!(RedisKey, PartitionText, RecordText);
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::layout::slot, *};
 
     const PARTITION: Partition = Partition([0xFB; 15]);
 
@@ -114,10 +137,12 @@ mod tests {
             (RedisKey::Record(PARTITION, name), "otp:{-_v7-_v7-_v7-_v7-_v7}:AAECAwQFBgc"),
             (RedisKey::Index(name), "otp:i:AAECAwQFBgcICQoLDA0ODw"),
             (RedisKey::Quota(Name([0; 16])), "otp:q:AAAAAAAAAAAAAAAAAAAAAA"),
+            (RedisKey::PartitionMark(PARTITION), "otp:{-_v7-_v7-_v7-_v7-_v7}:w"),
+            (RedisKey::IndexMark(name), "otp:w:{otp:i:AAECAwQFBgcICQoLDA0ODw}"),
+            (RedisKey::Rehearsal(7, Rehearsed::Quota), "otp:check:{7}:q"),
         ] {
             assert_eq!(key.to_string(), expected);
         }
-        assert_eq!(CHECK, "otp:check");
     }
 
     #[test]
@@ -128,8 +153,25 @@ mod tests {
             let key = RedisKey::Record(PARTITION, name).to_string();
             assert_eq!(decode_record_key(key.as_bytes()), Some((PARTITION, name)));
         }
-        for other in ["otp:check", "otp:i:AAECAwQFBgcICQoLDA0ODw", "otp:{-_v7}:l", "otp:{-_v7-_v7-_v7-_v7-_v7}:"] {
+        for other in [
+            "otp:check:{0}:r",
+            "otp:{-_v7-_v7-_v7-_v7-_v7}:w",
+            "otp:i:AAECAwQFBgcICQoLDA0ODw",
+            "otp:{-_v7}:l",
+            "otp:{-_v7-_v7-_v7-_v7-_v7}:",
+        ] {
             assert_eq!(decode_record_key(other.as_bytes()), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn marks_are_in_the_slot_of_what_they_stand_for() {
+        let name = Name([9; 16]);
+        for (mark, key) in [
+            (RedisKey::PartitionMark(PARTITION), RedisKey::Record(PARTITION, name)),
+            (RedisKey::IndexMark(name), RedisKey::Index(name)),
+        ] {
+            assert_eq!(slot(&mark.to_string()), slot(&key.to_string()));
         }
     }
 

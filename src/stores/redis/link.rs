@@ -1,38 +1,45 @@
-//! The connection, and the task that renews it.
+//! A connection, and the task that renews it.
 //!
-//! All operations share one multiplexed connection. When it breaks, operations fail at once while one task connects anew in
-//! the background, so that a server that is gone costs its callers no waiting and the server no storm of connections.
+//! All operations share one connection. When it breaks, operations fail at once while one task connects anew in the
+//! background, so that servers that are gone cost their callers no waiting, and no storm of connections comes upon them.
 //! No operation is repeated here: whether it was applied is not known.
 
 use std::{
     sync::{
         Arc, PoisonError, RwLock,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use redis::{Client, Cmd, RedisError, RedisResult, aio::MultiplexedConnection};
+use redis::{ErrorKind, RedisError, RedisResult};
 use tokio::{
     sync::Notify,
     time::{sleep, timeout_at},
 };
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
-    task::{AbortOnDropHandle, TaskTracker},
+    task::AbortOnDropHandle,
 };
 
 use super::{
+    connection::{Connection, Opened},
+    connector::Connector,
     fault::{self, LinkHealth},
-    keys,
-    stream::{self, InFlight, Opened},
+    layout::Layout,
+    stream::InFlight,
 };
-use crate::ports::{clock::Deadline, store::StoreError};
+use crate::ports::{
+    clock::{Deadline, Stopwatch},
+    store::StoreError,
+};
 
 /// After so many late answers in a row the server is asked whether it is still there.
 const LATE_MAX: u32 = 3;
 const BACK_OFF_MIN: Duration = Duration::from_millis(50);
 const BACK_OFF_MAX: Duration = Duration::from_secs(1);
+/// At most one line about failed connects in this time.
+const LOG_EVERY: Duration = Duration::from_secs(1);
 
 /// The shared connection. Ends its task when dropped.
 pub(super) struct Link {
@@ -45,59 +52,33 @@ pub(super) struct Link {
 
 /// One connection; the generation tells it from those before and after.
 #[derive(Clone)]
-pub(super) struct Live {
-    pub(super) connection: MultiplexedConnection,
-    pub(super) generation: u64,
+struct Live {
+    connection: Connection,
+    generation: u64,
 }
 
-#[derive(Default)]
 struct LinkState {
+    is_cluster: bool,
+    /// The address as it may be shown.
+    shown: Arc<str>,
     /// The connection, and the task behind it: giving the one up ends the other, and what still waits fails at once.
     live: RwLock<Option<(Live, Option<AbortOnDropHandle<()>>)>>,
+    /// Why there is no connection.
+    failed: RwLock<Option<(String, bool)>>,
+    /// The last generation that was given up.
+    given_up: AtomicU64,
     broken: Notify,
     suspected: Notify,
     late: AtomicU32,
 }
 
-/// How to connect.
-pub(super) struct Connector {
-    pub(super) client: Client,
-    pub(super) connect_timeout: Duration,
-    pub(super) operation_timeout: Duration,
-    /// Tells the stream how many operations are under way.
-    pub(super) in_flight: InFlight,
-    /// Runs the tasks of connections.
-    pub(super) tracker: TaskTracker,
-}
-
-impl Connector {
-    /// Connects, and makes sure that the server takes writes.
-    pub(super) async fn connect(&self) -> Result<Opened, RedisError> {
-        let connecting = async {
-            let mut opened = stream::open(&self.client, &self.in_flight, &self.tracker).await?;
-            match probe().query_async::<()>(&mut opened.connection).await {
-                // A server that answers, if only to say that its memory is full, is the right server.
-                Err(error) if fault::health(&error) != LinkHealth::Healthy => Err(error),
-                _ => Ok(opened),
-            }
-        };
-        let late = |_| Err(RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut)));
-        timeout_at(Deadline::after(self.connect_timeout).instant(), connecting).await.unwrap_or_else(late)
-    }
-}
-
-/// Writes something that is gone soon: the only way to learn whether the server takes writes.
-pub(super) fn probe() -> Cmd {
-    let mut write = redis::cmd("SET");
-    write.arg(keys::CHECK).arg("").arg("PX").arg(1_000);
-    write
-}
-
 impl Link {
-    /// Keeps up the connection, which is established, from now on.
-    pub(super) fn keep(connector: Connector, opened: Opened) -> Self {
-        let state = Arc::new(LinkState::default());
-        state.set(opened, 0);
+    /// Keeps up a connection from now on. Without an open one it is made first.
+    pub(super) fn keep(connector: Connector, opened: Option<Opened>) -> Self {
+        let state = Arc::new(LinkState::new(Arc::clone(&connector.shown), connector.is_cluster()));
+        if let Some(opened) = opened {
+            state.set(opened, 1);
+        }
         let ended = CancellationToken::new();
         let operation_timeout = connector.operation_timeout;
         let (tracker, in_flight) = (connector.tracker.clone(), connector.in_flight.clone());
@@ -105,19 +86,15 @@ impl Link {
         Self { state, in_flight, operation_timeout, _ends_on_drop: ended.clone().drop_guard(), ended }
     }
 
-    /// The connection, or an error at once while there is none.
-    pub(super) fn live(&self, operation: &'static str) -> Result<Live, StoreError> {
-        self.state.get().ok_or_else(|| StoreError::new(operation, "not connected to redis"))
-    }
-
-    /// Waits for an answer until the deadline, and draws conclusions about the connection.
-    pub(super) async fn bounded<T>(
+    /// Asks over the connection, waits until the deadline, and draws conclusions about the connection.
+    pub(super) async fn ask<T, F: Future<Output = RedisResult<T>>>(
         &self,
         operation: &'static str,
         deadline: Deadline,
-        generation: u64,
-        asked: impl Future<Output = RedisResult<T>>,
+        ask: impl FnOnce(Connection) -> F,
     ) -> Result<T, StoreError> {
+        let Live { connection, generation } = self.live(operation)?;
+        let asked = ask(connection);
         let deadline = deadline.at_most(self.operation_timeout);
         if deadline.remaining().is_zero() {
             return Err(StoreError::timed_out(operation));
@@ -135,8 +112,31 @@ impl Link {
             }
             return Err(StoreError::timed_out(operation));
         };
-        self.state.note(answer.as_ref().err().map_or(LinkHealth::Healthy, fault::health), generation);
-        answer.map_err(|error| StoreError::new(operation, fault::words(&error)))
+        self.state.note_answer(answer.as_ref().err(), generation);
+        answer.map_err(|error| StoreError::new(operation, format!("{}: {}", self.state.shown, fault::words(&error))))
+    }
+
+    /// The connection, or an error at once while there is none.
+    pub(super) fn connection(&self, operation: &'static str) -> Result<Connection, StoreError> {
+        self.live(operation).map(|live| live.connection)
+    }
+
+    /// Whether there is a connection.
+    pub(super) fn is_up(&self) -> bool {
+        self.state.get().is_some()
+    }
+
+    /// Connects to the cluster anew, if the connection still has this layout. The old one serves until then.
+    pub(super) fn renew(&self, outdated: &Arc<Layout>) {
+        if let Some(Live { connection: Connection::Cluster(_, layout), generation }) = self.state.get()
+            && Arc::ptr_eq(&layout, outdated)
+        {
+            self.state.give_up(generation);
+        }
+    }
+
+    fn live(&self, operation: &'static str) -> Result<Live, StoreError> {
+        self.state.get().ok_or_else(|| self.state.not_connected(operation))
     }
 
     /// Gives the connection up for good.
@@ -147,18 +147,56 @@ impl Link {
 }
 
 impl LinkState {
+    fn new(shown: Arc<str>, is_cluster: bool) -> Self {
+        Self {
+            is_cluster,
+            shown,
+            live: RwLock::default(),
+            failed: RwLock::default(),
+            given_up: AtomicU64::new(0),
+            broken: Notify::new(),
+            suspected: Notify::new(),
+            late: AtomicU32::new(0),
+        }
+    }
+
     fn get(&self) -> Option<Live> {
         self.live.read().unwrap_or_else(PoisonError::into_inner).as_ref().map(|(live, _)| live.clone())
     }
 
     fn set(&self, Opened { connection, driver }: Opened, generation: u64) {
         self.late.store(0, Ordering::Relaxed);
+        *self.failed.write().unwrap_or_else(PoisonError::into_inner) = None;
         let live = (Live { connection, generation }, driver);
         *self.live.write().unwrap_or_else(PoisonError::into_inner) = Some(live);
     }
 
     fn clear(&self) {
         *self.live.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    fn fail(&self, error: &StoreError) {
+        *self.failed.write().unwrap_or_else(PoisonError::into_inner) = Some((error.cause.clone(), error.is_final));
+    }
+
+    fn not_connected(&self, operation: &'static str) -> StoreError {
+        match &*self.failed.read().unwrap_or_else(PoisonError::into_inner) {
+            Some((cause, is_final)) => {
+                let error = StoreError::new(operation, format!("not connected to redis: {cause}"));
+                StoreError { is_final: *is_final, ..error }
+            }
+            None => StoreError::new(operation, format!("not connected to redis: {}", self.shown)),
+        }
+    }
+
+    fn note_answer(&self, error: Option<&RedisError>, generation: u64) {
+        let health = match error {
+            Some(error) if !self.is_cluster => fault::health(error),
+            // redis-rs looks after the connections to the nodes, as long as it knows one.
+            Some(error) if error.kind() == ErrorKind::ClusterConnectionNotFound => LinkHealth::Broken,
+            _ => LinkHealth::Healthy,
+        };
+        self.note(health, generation);
     }
 
     /// Notes what an operation learnt about the connection of a generation.
@@ -174,51 +212,85 @@ impl LinkState {
 
     /// Returns once the connection is given up. Late answers alone are no reason: they may have been late on a busy machine of
     /// ours, or have had little time. The server is then asked, and given up if it stays silent for as long as a connection
-    /// may take to be made.
-    async fn until_broken(&self, silence_max: Duration) {
-        loop {
+    /// may take to be made. Of a cluster, the health check learns which nodes are there.
+    async fn until_given_up(&self, silence_max: Duration) {
+        while let Some(Live { mut connection, generation }) = self.get() {
+            if self.given_up.load(Ordering::Acquire) >= generation {
+                return;
+            }
             tokio::select! {
-                () = self.broken.notified() => return,
+                () = self.broken.notified() => continue,
                 () = self.suspected.notified() => {}
             }
-            let Some(Live { mut connection, generation }) = self.get() else { continue };
+            if self.is_cluster {
+                continue;
+            }
             let ping = redis::cmd("PING");
             let answered = ping.query_async::<()>(&mut connection);
             match timeout_at(Deadline::after(silence_max).instant(), answered).await {
                 Ok(answer) => {
                     self.late.store(0, Ordering::Relaxed);
-                    self.note(answer.as_ref().err().map_or(LinkHealth::Healthy, fault::health), generation);
+                    self.note_answer(answer.as_ref().err(), generation);
                 }
                 Err(_) => self.give_up(generation),
             }
         }
     }
 
+    /// Later operations on the same connection find it given up already, or replaced.
     fn give_up(&self, generation: u64) {
         let mut live = self.live.write().unwrap_or_else(PoisonError::into_inner);
-        // Later operations on the same connection find it given up already, or replaced.
         if live.as_ref().is_some_and(|(live, _)| live.generation == generation) {
-            *live = None;
+            self.given_up.store(generation, Ordering::Release);
+            // Most nodes of a cluster may still serve.
+            if !self.is_cluster {
+                *live = None;
+            }
             self.broken.notify_one();
         }
     }
 }
 
-/// Connects anew whenever the connection was given up.
+/// Connects, and connects anew whenever the connection was given up.
 async fn renew(connector: Connector, state: Arc<LinkState>) {
-    for generation in 1.. {
-        state.until_broken(connector.connect_timeout).await;
-        tracing::warn!("the connection to redis is lost");
-        let mut back_off = BACK_OFF_MIN;
-        let opened = loop {
-            match connector.connect().await {
-                Ok(opened) => break opened,
-                Err(error) => tracing::warn!(cause = fault::words(&error), "cannot connect to redis"),
-            }
-            sleep(back_off).await;
-            back_off = (back_off * 2).min(BACK_OFF_MAX);
+    let store = Arc::clone(&connector.shown);
+    let mut generation = 1;
+    if state.get().is_none() {
+        state.set(connect(&connector, &state).await, generation);
+        if connector.is_told {
+            tracing::info!(%store, "connected to redis");
+        }
+    }
+    loop {
+        state.until_given_up(connector.connect_timeout).await;
+        generation += 1;
+        if connector.is_told {
+            tracing::warn!(%store, "the connection to redis is lost or out of date");
+        }
+        state.set(connect(&connector, &state).await, generation);
+        if connector.is_told {
+            tracing::info!(%store, "connected to redis again");
+        }
+        // However soon it is given up again, connecting is no loop without a pause.
+        sleep(BACK_OFF_MIN).await;
+    }
+}
+
+/// Tries until it is connected.
+async fn connect(connector: &Connector, state: &LinkState) -> Opened {
+    let mut back_off = BACK_OFF_MIN;
+    let mut logged: Option<Stopwatch> = None;
+    loop {
+        let error = match connector.connect().await {
+            Ok(opened) => return opened,
+            Err(error) => error,
         };
-        state.set(opened, generation);
-        tracing::info!("connected to redis again");
+        state.fail(&error);
+        if connector.is_told && logged.as_ref().is_none_or(|watch| watch.elapsed() >= LOG_EVERY) {
+            tracing::warn!(cause = error.cause, "cannot connect to redis");
+            logged = Some(Stopwatch::start());
+        }
+        sleep(back_off).await;
+        back_off = (back_off * 2).min(BACK_OFF_MAX);
     }
 }

@@ -4,18 +4,21 @@
 use std::{io, sync::Arc};
 
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, RedisResult,
+    AsyncConnectionConfig, ConnectionAddr, ConnectionInfo, ErrorKind, RedisResult,
     aio::MultiplexedConnection,
     io::tcp::{TcpSettings, socket2::SockRef},
 };
+use rustls::pki_types::ServerName;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpStream, UnixStream, lookup_host},
     sync::{Semaphore, SemaphorePermit},
     task::JoinSet,
 };
+use tokio_rustls::TlsConnector;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
+use super::connection::{Connection, Opened};
 use crate::streams::turn::{Busy, TurnStream};
 
 /// Operations under way on the connection; more wait for their turn within their deadlines.
@@ -42,45 +45,52 @@ impl Busy for InFlight {
     }
 }
 
-/// An open connection.
-pub(super) struct Opened {
-    pub(super) connection: MultiplexedConnection,
-    /// The task that reads and writes, where it is ours. Without it, a silent server would keep it for ever.
-    pub(super) driver: Option<AbortOnDropHandle<()>>,
+/// Encryption for a connection, and the name that the server's certificate must be for.
+pub(super) type Tls = (TlsConnector, ServerName<'static>);
+
+/// The host of a server that has one.
+pub(super) fn host(server: &ConnectionInfo) -> Option<&str> {
+    match server.addr() {
+        ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. } => Some(host),
+        _ => None,
+    }
 }
 
-/// Opens a connection. Over TLS redis-rs opens the stream, and commands are written one by one.
-pub(super) async fn open(client: &Client, in_flight: &InFlight, tracker: &TaskTracker) -> RedisResult<Opened> {
-    // Each operation has its deadline, and so has connecting; more timers would only cost.
-    let config = AsyncConnectionConfig::new()
-        .set_connection_timeout(None)
-        .set_response_timeout(None)
-        .set_pipeline_buffer_size(IN_FLIGHT_MAX);
-    let server = client.get_connection_info();
+/// Opens a connection to one server.
+pub(super) async fn open(
+    server: &ConnectionInfo,
+    tls: Option<Tls>,
+    in_flight: &InFlight,
+    tracker: &TaskTracker,
+) -> RedisResult<Opened> {
     match server.addr() {
-        ConnectionAddr::Tcp(host, port) => {
+        ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
             let stream = connect((host, *port), server.tcp_settings()).await?;
-            over(stream, client, config, in_flight, tracker).await
+            match tls {
+                Some((tls, name)) => over(tls.connect(name, stream).await?, server, in_flight, tracker).await,
+                None => over(stream, server, in_flight, tracker).await,
+            }
         }
-        ConnectionAddr::Unix(path) => over(UnixStream::connect(path).await?, client, config, in_flight, tracker).await,
-        _ => {
-            let connection = client.get_multiplexed_async_connection_with_config(&config).await?;
-            Ok(Opened { connection, driver: None })
-        }
+        ConnectionAddr::Unix(path) => over(UnixStream::connect(path).await?, server, in_flight, tracker).await,
+        _ => Err((ErrorKind::InvalidClientConfig, "an unknown kind of address").into()),
     }
 }
 
 async fn over(
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    client: &Client,
-    config: AsyncConnectionConfig,
+    server: &ConnectionInfo,
     in_flight: &InFlight,
     tracker: &TaskTracker,
 ) -> RedisResult<Opened> {
+    // Each operation has its deadline, and so has connecting; more timers would only cost.
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(None)
+        .set_response_timeout(None)
+        .set_pipeline_buffer_size(IN_FLIGHT_MAX);
     let stream = TurnStream::new(stream, in_flight.clone());
-    let settings = client.get_connection_info().redis_settings();
-    let (connection, driver) = MultiplexedConnection::new_with_config(settings, stream, config).await?;
-    Ok(Opened { connection, driver: Some(AbortOnDropHandle::new(tracker.spawn(driver))) })
+    let (connection, driver) = MultiplexedConnection::new_with_config(server.redis_settings(), stream, config).await?;
+    let driver = Some(AbortOnDropHandle::new(tracker.spawn(driver)));
+    Ok(Opened { connection: Connection::One(connection), driver })
 }
 
 /// Tries all addresses of a name at once, and takes the first that answers: one that is silent costs no time.
