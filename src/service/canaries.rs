@@ -12,7 +12,7 @@ mod known;
 
 use std::{sync::Arc, time::Duration};
 
-use known::{Canary, Finding, KnownCanaries, StoreIdentity};
+use known::{Canary, Finding, KnownCanaries, Opened, StoreIdentity};
 use tokio::{sync::Mutex, task::JoinSet};
 
 use super::records::is_own;
@@ -44,7 +44,18 @@ const TTL: Duration = Duration::from_secs(10 * 365 * 86_400);
 pub struct WrongKeys(String);
 
 /// All canaries, in the order of [`PARTITIONS`]; `None`: it is not there.
-pub(super) type Found<T> = [Option<T>; PARTITIONS.len()];
+pub(super) type Found<T> = [Option<T>; LENGTH];
+
+/// How many canaries there are.
+const LENGTH: usize = PARTITIONS.len();
+
+/// What was read of the canaries.
+#[derive(Default)]
+pub(super) struct CanariesRead {
+    found: Found<Sealed>,
+    /// Those that could not be read: nothing follows for them.
+    is_silent: [bool; LENGTH],
+}
 
 /// Reads, judges and writes the canaries of one store.
 pub(super) struct Canaries {
@@ -79,36 +90,49 @@ impl Canaries {
         Self { store, keys, entropy, observer, known: Mutex::default() }
     }
 
-    /// Reads all canaries at once.
-    pub(super) async fn read(&self, deadline: Deadline) -> Result<Found<Sealed>, StoreError> {
+    /// Reads all canaries at once. One node of a cluster that is silent keeps the others' from nobody.
+    pub(super) async fn read(&self, deadline: Deadline) -> Result<CanariesRead, StoreError> {
+        // A read that waits for nothing must leave time for the rest.
+        let deadline = Deadline::after(deadline.remaining() / 4 * 3);
         let mut reads = JoinSet::new();
         for (index, partition) in partitions().enumerate() {
             let store = Arc::clone(&self.store);
             reads.spawn(async move { (index, store.read(partition, &[NAME], deadline).await) });
         }
-        let mut found = Found::default();
+        let mut all = CanariesRead::default();
+        let mut last_error = None;
         while let Some(read) = reads.join_next().await {
             let (index, read) = read.map_err(|cause| StoreError::new("read", cause))?;
-            let record = read?.into_iter().next().flatten();
-            if let Some(there) = found.get_mut(index) {
-                *there = record;
+            let (Some(there), Some(is_silent)) = (all.found.get_mut(index), all.is_silent.get_mut(index)) else {
+                continue;
+            };
+            match read {
+                Ok(records) => *there = records.into_iter().next().flatten(),
+                Err(error) => {
+                    *is_silent = true;
+                    last_error = Some(error);
+                }
             }
         }
-        Ok(found)
+        match last_error {
+            Some(error) if all.found.iter().all(Option::is_none) => Err(error),
+            _ => Ok(all),
+        }
     }
 
     /// Whether the keys belong to the store. Writes nothing.
-    pub(super) fn check_keys(&self, found: &Found<Sealed>) -> Result<(), WrongKeys> {
-        self.open_all(found).map(drop)
+    pub(super) fn check_keys(&self, read: &CanariesRead) -> Result<(), WrongKeys> {
+        self.open_all(&read.found).map(drop)
     }
 
     /// Judges what was read at that time of the store, tells it, and writes what is missing.
     pub(super) async fn judge(
         &self,
-        found: &Found<Sealed>,
+        read: &CanariesRead,
         time: Timestamp,
         deadline: Deadline,
     ) -> Result<Result<(), WrongKeys>, StoreError> {
+        let CanariesRead { found, is_silent } = read;
         if self.is_forced(found) {
             return Ok(Ok(()));
         }
@@ -117,10 +141,10 @@ impl Canaries {
             Err(wrong) => return Ok(Err(wrong)),
         };
         let mut known = self.known.lock().await;
-        let finding = known.judge(&opened, time);
+        let finding = known.judge(&opened, is_silent, time);
         // Told before anything is awaited: what is written hides what was found.
         self.tell(finding);
-        known.note(&opened);
+        known.note(&opened, is_silent);
         let decisive = opened.iter().flatten().next().map(|(canary, _)| *canary);
         let canary = match decisive {
             Some(canary) => canary,
@@ -130,11 +154,11 @@ impl Canaries {
             },
         };
         known.store = Some(canary.store);
-        self.complete(&mut known, &opened, canary, deadline).await?;
+        self.complete(&mut known, (&opened, is_silent), canary, deadline).await?;
         Ok(Ok(()))
     }
 
-    fn open_all(&self, found: &Found<Sealed>) -> Result<Found<(Canary, Version)>, WrongKeys> {
+    fn open_all(&self, found: &Found<Sealed>) -> Result<Opened, WrongKeys> {
         let mut opened = Found::default();
         for ((partition, sealed), opened) in partitions().zip(found).zip(&mut opened) {
             if let Some(sealed) = sealed {
@@ -215,13 +239,13 @@ impl Canaries {
     async fn complete(
         &self,
         known: &mut KnownCanaries,
-        opened: &Found<(Canary, Version)>,
+        (opened, is_silent): (&Opened, &[bool; LENGTH]),
         canary: Canary,
         deadline: Deadline,
     ) -> Result<(), StoreError> {
         let mut writes = JoinSet::new();
-        for ((index, partition), there) in partitions().enumerate().zip(opened) {
-            if there.is_some_and(|(there, _)| there.store == canary.store) {
+        for (((index, partition), there), is_silent) in partitions().enumerate().zip(opened).zip(is_silent) {
+            if *is_silent || there.is_some_and(|(there, _)| there.store == canary.store) {
                 continue;
             }
             let change = self.change(partition, there.map(|(_, version)| version), canary)?;
