@@ -9,10 +9,13 @@
 //! agree.
 
 mod known;
+mod partitions;
 
 use std::{sync::Arc, time::Duration};
 
 use known::{Canary, Finding, KnownCanaries, Opened, StoreIdentity};
+pub(super) use partitions::is_canary;
+use partitions::{LENGTH, partitions};
 use tokio::{sync::Mutex, task::JoinSet};
 
 use super::records::is_own;
@@ -30,9 +33,6 @@ use crate::{
     },
 };
 
-/// The last two bytes of each partition, in the order of their slots. A change makes every store look as if it had lost its
-/// canaries.
-const PARTITIONS: [u16; 16] = [203, 290, 41, 17, 265, 232, 42, 18, 58, 234, 40, 12, 59, 304, 39, 11];
 /// The record of a canary in its partition.
 const NAME: Name = Name(*b"canary of otpd\0\0");
 /// Longer than anything else is kept.
@@ -43,11 +43,8 @@ const TTL: Duration = Duration::from_secs(10 * 365 * 86_400);
 #[error("the store belongs to other master keys: {0}")]
 pub struct WrongKeys(String);
 
-/// All canaries, in the order of [`PARTITIONS`]; `None`: it is not there.
+/// All canaries, in the order of [`partitions`]; `None`: it is not there.
 pub(super) type Found<T> = [Option<T>; LENGTH];
-
-/// How many canaries there are.
-const LENGTH: usize = PARTITIONS.len();
 
 /// What was read of the canaries.
 #[derive(Default)]
@@ -64,20 +61,6 @@ pub(super) struct Canaries {
     entropy: Arc<dyn Entropy>,
     observer: Arc<dyn StoreObserver>,
     known: Mutex<KnownCanaries>,
-}
-
-/// Whether a partition is that of a canary.
-pub(super) fn is_canary(partition: Partition) -> bool {
-    partitions().any(|canary| canary == partition)
-}
-
-fn partitions() -> impl Iterator<Item = Partition> {
-    PARTITIONS.into_iter().map(|last| {
-        let mut partition = *b"otpd canary    ";
-        let [.., high, low] = &mut partition;
-        [*high, *low] = last.to_be_bytes();
-        Partition(partition)
-    })
 }
 
 impl Canaries {
@@ -198,7 +181,7 @@ impl Canaries {
             Finding::New => tracing::info!("the store is new to otpd: it is marked"),
             Finding::Lost(canaries) => {
                 self.observer.store_lost(StoreLoss::Part);
-                let of = PARTITIONS.len();
+                let of = LENGTH;
                 tracing::error!(
                     canaries,
                     of,
@@ -286,33 +269,5 @@ async fn commit(
     match store.commit(partition, &changes, deadline).await? {
         Committed::Conflict(records) if !is_own(&changes, &records) => Ok(Some(records.into_iter().next().flatten())),
         Committed::Done | Committed::Conflict(_) => Ok(None),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-
-    use super::*;
-
-    /// CRC-16/XMODEM, by which Redis Cluster chooses slots.
-    fn slot(key: &str) -> u16 {
-        let crc = key.bytes().fold(0_u16, |crc, byte| {
-            (0..8).fold(crc ^ (u16::from(byte) << 8), |crc, _| (crc << 1) ^ if crc >> 15 == 1 { 0x1021 } else { 0 })
-        });
-        crc % 16_384
-    }
-
-    #[test]
-    fn each_sixteenth_of_a_clusters_slots_has_a_canary() {
-        assert_eq!(slot("123456789"), 0x31C3);
-        let sixteenths = partitions().map(|partition| slot(&URL_SAFE_NO_PAD.encode(partition.0)) / 1_024);
-        assert_eq!(sixteenths.collect::<Vec<_>>(), (0..16).collect::<Vec<_>>());
-    }
-
-    #[test]
-    fn a_partition_of_a_canary_is_known_as_one() {
-        assert!(partitions().all(is_canary));
-        assert!(!is_canary(Partition([7; 15])));
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Found, LENGTH};
+use super::{Found, partitions::LENGTH};
 use crate::{domain::time::Timestamp, ports::store::Version};
 
 /// A canary that is missing so soon after the store was first used may be on its way.
