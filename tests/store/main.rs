@@ -11,6 +11,7 @@
     reason = "a test fails by panicking, and says then what it did"
 )]
 
+mod cluster;
 mod confirmed;
 mod crash;
 mod damage;
@@ -32,6 +33,16 @@ mod memory;
 mod memory_store;
 mod quotas;
 mod redis;
+#[path = "../support/cluster.rs"]
+mod redis_cluster;
+#[path = "../support/sentinel.rs"]
+mod redis_sentinel;
 #[path = "../support/redis.rs"]
 mod redis_server;
+#[path = "../support/tls.rs"]
+mod redis_tls;
+mod secured;
+mod sentinel;
+mod servers;
 mod suite;
+mod valkey;
