@@ -1,5 +1,6 @@
 //! The composition root: a configuration becomes a running service. Only [`parts`] names adapters.
 
+mod descriptors;
 mod health;
 mod keys;
 mod parts;
@@ -15,7 +16,7 @@ use crate::{
     grpc::server,
     lifecycle::{DrainTimeouts, Draining},
     operations,
-    ports::store::Store,
+    ports::store::{Store, StoreError},
     readiness::{Readiness, StoreRefused},
 };
 use health::Reported;
@@ -76,6 +77,9 @@ pub enum RunError {
     /// The store was away at the start, and what was found once it answered makes otpd of no use.
     #[error(transparent)]
     Refused(StartError),
+    /// The store cannot go on within this process. Whoever supervises it should start it again.
+    #[error("the {0}; start otpd again")]
+    StoreFailed(StoreError),
 }
 
 /// Starts services.
@@ -87,6 +91,7 @@ impl App {
     /// # Errors
     /// A listener, the keys, the store or a provider cannot be had. Nothing is left running.
     pub async fn start(config: &Config) -> Result<RunningApp, StartError> {
+        descriptors::raise();
         // First of all, so that a second otpd by mistake ends here and does not touch what the first one keeps.
         let (grpc, grpc_address) = listen("server.listen", config.server.listen).await?;
         let (http, operations_address) = listen("operations.listen", config.operations.listen).await?;
@@ -167,11 +172,25 @@ impl RunningApp {
         self.operations_address
     }
 
-    /// Runs until asked to stop, and then stops everything in order.
+    /// Runs until asked to stop, and then stops everything in order. A store that cannot go on ends it at once, also while
+    /// it stops: what such a store still holds is not waited for.
     ///
     /// # Errors
-    /// The gRPC server ended before it was asked to, or the store turned out to be of no use. What is left has been stopped in order all the same.
-    pub async fn run_until(mut self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
+    /// The gRPC server ended before it was asked to, or the store turned out to be of no use, and what is left has been stopped
+    /// in order all the same; or the store has failed.
+    pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
+        let store = Arc::clone(&self.store);
+        tokio::select! {
+            ended = self.serve_until(shutdown) => ended,
+            error = store.failed() => {
+                // Never dropped: that would wait for what the store is stuck in. The process is about to end.
+                Box::leak(Box::new(Arc::clone(&store)));
+                Err(RunError::StoreFailed(error))
+            }
+        }
+    }
+
+    async fn serve_until(mut self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
         let ended = tokio::select! {
             () = shutdown => Ok(()),
             _ = &mut self.grpc => Err(RunError::ServerEnded),

@@ -106,6 +106,10 @@ impl Config {
         if self.keys == Keys::Generated {
             warnings.push("the master key is generated in the store's folder: records are lost with it".to_owned());
         }
+        if self.store.accept_loss {
+            let again = "set it for one start only";
+            warnings.push(format!("store.accept_loss lets an embedded store start that has lost data: {again}"));
+        }
         for (name, provider) in &self.providers.by_name {
             warnings.extend(provider.notes().iter().map(|note| format!("providers.{name}: {note}")));
         }

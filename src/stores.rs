@@ -3,7 +3,11 @@
 //! To add one: implement [`Store`] in `stores/<name>.rs`, give it a scheme in `stores/url.rs`, open it below, and run the
 //! suite of `tests/store` over it.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio_util::task::TaskTracker;
 
@@ -19,10 +23,10 @@ pub mod embedded;
 mod redis;
 mod url;
 
-use embedded::{Embedded, StoreTime};
+use embedded::{Embedded, EmbeddedOptions, StoreTime};
 pub use url::{StoreUrl, StoreUrlError};
 
-/// How to reach the store and how long to wait for it. All but the address is about Redis only.
+/// How to reach the store and how long to wait for it. Most of it is about Redis only.
 #[derive(Clone, Debug)]
 pub struct StoreConfig {
     /// Which store, and where.
@@ -39,6 +43,8 @@ pub struct StoreConfig {
     pub sentinel: SentinelLogin,
     /// What must have a commit before it is told.
     pub confirmation: Confirmation,
+    /// Whether to go on with what is left, where less is there than was acknowledged. The embedded store only.
+    pub accept_loss: bool,
 }
 
 /// Certificates of encrypted connections, in PEM form.
@@ -92,6 +98,7 @@ impl StoreConfig {
             tls: TlsFiles::default(),
             sentinel: SentinelLogin::default(),
             confirmation: Confirmation::default(),
+            accept_loss: false,
         }
     }
 }
@@ -106,7 +113,14 @@ pub async fn open(
     tracker: &TaskTracker,
 ) -> Result<Arc<dyn Store>, StoreError> {
     if let Some(directory) = config.url.directory() {
-        return Ok(Arc::new(Embedded::open(directory, StoreTime::starting_at(clock), tracker).await?));
+        let options = EmbeddedOptions { accept_loss: config.accept_loss, ..EmbeddedOptions::default() };
+        let time = StoreTime::starting_at(clock);
+        return Ok(Arc::new(Embedded::open_with(directory, time, tracker, options).await?));
     }
     Ok(Arc::new(redis::Redis::open(&config, tracker).await?))
+}
+
+/// Whether an embedded store was ever written in a folder.
+pub fn was_written(directory: &Path) -> bool {
+    embedded::was_written(directory)
 }

@@ -8,7 +8,7 @@ use tonic_health::{
     server::{HealthReporter, HealthService},
 };
 
-use super::{Cause, StartError};
+use super::{Cause, StartError, descriptors};
 use crate::{
     config::{Config, Keys, Sandboxes},
     domain::route::Scope,
@@ -100,6 +100,7 @@ pub(super) async fn open_store(
         tls: config.store.tls.clone(),
         sentinel: config.store.sentinel.clone(),
         confirmation: config.store.confirmation,
+        accept_loss: config.store.accept_loss,
     };
     // A tracker of its own: the store's background work goes on until the store is closed, after all calls have ended.
     stores::open(store, clock, &TaskTracker::new()).await.map_err(|cause| StartError::Store(Box::new(cause)))
@@ -112,7 +113,10 @@ pub(super) async fn open_store(
 pub(super) fn key_ring(config: &Config, folder: Option<&Path>, entropy: &dyn Entropy) -> Result<KeyRing, StartError> {
     let failed = |cause: Cause| StartError::Keys(cause);
     let text = match (&config.keys, folder) {
-        (Keys::Generated, Some(folder)) => generate::kept_in(folder, entropy).map_err(|cause| failed(cause.into()))?,
+        (Keys::Generated, Some(folder)) => {
+            let may_generate = !stores::was_written(folder);
+            generate::kept_in(folder, may_generate, entropy).map_err(|cause| failed(cause.into()))?
+        }
         (Keys::Generated, None) => return Err(failed("none is set, and only an embedded store keeps its own".into())),
         (given, _) => given.text().map_err(|cause| failed(cause.into()))?.unwrap_or_else(|| Secret::new(String::new())),
     };
@@ -142,7 +146,7 @@ fn routes(config: &Config, deps: &ProviderDeps) -> Result<Routes, StartError> {
 fn grpc_settings(config: &Config) -> GrpcSettings {
     GrpcSettings {
         max_in_flight: usize::try_from(config.server.max_in_flight).unwrap_or(usize::MAX),
-        max_connections: usize::try_from(config.server.max_connections).unwrap_or(usize::MAX),
+        max_connections: descriptors::max_connections(config.server.max_connections),
         request_timeout: config.server.request_timeout,
         max_timestamp_skew: config.requests.max_timestamp_skew,
         max_connection_age: config.server.max_connection_age.map(jittered),

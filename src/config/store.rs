@@ -38,6 +38,8 @@ pub struct StoreSettings {
     pub sentinel: SentinelLogin,
     /// What must have a commit before it is told.
     pub confirmation: Confirmation,
+    /// Whether an embedded store goes on with what is left, where less is there than was acknowledged.
+    pub accept_loss: bool,
 }
 
 impl StoreSettings {
@@ -53,6 +55,7 @@ impl StoreSettings {
             timeout: section.text("timeout", span()).unwrap_or(Duration::from_secs(1)),
             connect_timeout: section.text("connect_timeout", span()).unwrap_or(Duration::from_secs(1)),
             require_noeviction: section.boolean("require_noeviction").unwrap_or(profile == Profile::Production),
+            accept_loss: section.boolean("accept_loss").unwrap_or(false),
         };
         if store.timeout > server.request_timeout {
             let most = values::show(server.request_timeout);

@@ -1,7 +1,9 @@
 //! Making keys, and keeping one beside the embedded store.
 
 use std::{
+    fs,
     io::{self, Write},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::Path,
 };
 
@@ -26,36 +28,51 @@ pub fn generate(id: u32, entropy: &dyn Entropy) -> Result<Secret<String>, NoEntr
     Ok(Secret::new(format!("{id}:{}", STANDARD.encode(key.as_slice()))))
 }
 
-/// The ring kept in a folder, made there first if need be. Only its owner can read it.
+/// The ring kept in a folder, made there first where it `may_generate` one. Only its owner can read it.
+///
+/// A new key opens nothing that another one has sealed: it is made only beside an empty store.
 ///
 /// # Errors
-/// The file cannot be read or written, or there is no randomness.
-pub fn kept_in(folder: &Path, entropy: &dyn Entropy) -> io::Result<Secret<String>> {
+/// The file is missing and none may be made, it is not for its owner alone, it cannot be read or written, or there is no
+/// randomness.
+pub fn kept_in(folder: &Path, may_generate: bool, entropy: &dyn Entropy) -> io::Result<Secret<String>> {
     let path = folder.join(FILE);
-    match std::fs::read_to_string(&path) {
-        Ok(text) => return Ok(Secret::new(text.trim().to_owned())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
+    let refused = |kind: io::ErrorKind, why: &str| io::Error::new(kind, format!("{}: {why}", path.display()));
+    match fs::symlink_metadata(&path) {
+        Ok(file) if !file.is_file() => Err(refused(io::ErrorKind::InvalidInput, "must be a file, and no link")),
+        Ok(file) if file.permissions().mode() & 0o077 != 0 => {
+            Err(refused(io::ErrorKind::PermissionDenied, "must be for its owner alone: `chmod 600`"))
+        }
+        Ok(_) => Ok(Secret::new(fs::read_to_string(&path)?.trim().to_owned())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && may_generate => make(folder, &path, entropy),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let why = "is missing, and the store holds what it has sealed: put it back, or start with an empty folder";
+            Err(refused(error.kind(), why))
+        }
+        Err(error) => Err(error),
     }
+}
+
+fn make(folder: &Path, path: &Path, entropy: &dyn Entropy) -> io::Result<Secret<String>> {
     let ring = generate(super::ring::FIRST_KEY_ID, entropy).map_err(io::Error::other)?;
     // Written whole under another name first: a crash leaves no half a key behind.
     let draft = folder.join(format!("{FILE}.new"));
-    let mut file = private_file(&draft)?;
+    match fs::remove_file(&draft) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    // What has that name meanwhile, a link too, is neither followed nor kept.
+    let mut file = fs::File::options().write(true).create_new(true).mode(0o600).open(&draft)?;
     file.write_all(ring.expose().as_bytes())?;
     file.sync_all()?;
-    std::fs::rename(&draft, &path)?;
-    std::fs::File::open(folder)?.sync_all()?;
+    fs::rename(&draft, path)?;
+    fs::File::open(folder)?.sync_all()?;
     Ok(ring)
-}
-
-fn private_file(path: &Path) -> io::Result<std::fs::File> {
-    use std::os::unix::fs::OpenOptionsExt;
-    std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::symlink;
 
     use super::*;
     use crate::{keys::ring::KeyRing, ports::entropy::SystemEntropy};
@@ -63,11 +80,54 @@ mod tests {
     #[test]
     fn a_kept_key_stays() {
         let folder = tempfile::tempdir().expect("folder");
-        let first = kept_in(folder.path(), &SystemEntropy).expect("made");
-        let again = kept_in(folder.path(), &SystemEntropy).expect("read");
+        let first = kept_in(folder.path(), true, &SystemEntropy).expect("made");
+        let again = kept_in(folder.path(), false, &SystemEntropy).expect("read");
         assert!(first == again);
         assert!(KeyRing::parse(&first, false).is_ok());
-        let mode = std::fs::metadata(folder.path().join(FILE)).expect("file").permissions().mode();
+        let mode = fs::metadata(folder.path().join(FILE)).expect("file").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn no_key_is_made_beside_what_another_has_sealed() {
+        let folder = tempfile::tempdir().expect("folder");
+        let refused = kept_in(folder.path(), false, &SystemEntropy).expect_err("a refusal").to_string();
+        assert!(refused.contains("is missing, and the store holds what it has sealed"), "{refused}");
+        assert!(!folder.path().join(FILE).exists());
+    }
+
+    /// A link is not followed, a file of anyone is not kept.
+    #[test]
+    fn what_somebody_has_put_there_gets_no_key() {
+        for prepared in ["link", "file"] {
+            let folder = tempfile::tempdir().expect("folder");
+            let (draft, elsewhere) = (folder.path().join("master-keys.new"), folder.path().join("elsewhere"));
+            fs::write(&elsewhere, "").expect("a file");
+            if prepared == "link" {
+                symlink(&elsewhere, &draft).expect("a link");
+            } else {
+                fs::write(&draft, "").expect("a file");
+                fs::set_permissions(&draft, fs::Permissions::from_mode(0o666)).expect("a mode");
+            }
+            kept_in(folder.path(), true, &SystemEntropy).expect("made");
+            assert_eq!(fs::read_to_string(&elsewhere).expect("read"), "");
+            let mode = fs::symlink_metadata(folder.path().join(FILE)).expect("file").permissions().mode();
+            assert_eq!(mode & 0o777, 0o600);
+        }
+    }
+
+    #[test]
+    fn a_key_that_others_may_read_or_that_is_elsewhere_is_refused() {
+        let folder = tempfile::tempdir().expect("folder");
+        kept_in(folder.path(), true, &SystemEntropy).expect("made");
+        let path = folder.path().join(FILE);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).expect("a mode");
+        let refused = kept_in(folder.path(), true, &SystemEntropy).expect_err("a refusal");
+        assert!(refused.to_string().ends_with("must be for its owner alone: `chmod 600`"), "{refused}");
+        let elsewhere = folder.path().join("elsewhere");
+        fs::rename(&path, &elsewhere).expect("moved");
+        symlink(&elsewhere, &path).expect("a link");
+        let refused = kept_in(folder.path(), true, &SystemEntropy).expect_err("a refusal");
+        assert!(refused.to_string().ends_with("must be a file, and no link"), "{refused}");
     }
 }

@@ -6,6 +6,7 @@
 use std::{
     fs::{File, OpenOptions},
     io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
     path::Path,
     sync::Arc,
     thread,
@@ -54,8 +55,13 @@ struct Queued {
     printed: oneshot::Sender<io::Result<()>>,
 }
 
+/// Opens the file, or makes it for its owner alone: it holds codes. A link that leads nowhere is not followed.
 fn open(path: &Path) -> io::Result<File> {
-    let opened = OpenOptions::new().append(true).create(true).open(path);
+    let made = OpenOptions::new().append(true).create_new(true).mode(0o600).open(path);
+    let opened = match made {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => OpenOptions::new().append(true).open(path),
+        made => made,
+    };
     opened.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
 }
 
@@ -177,7 +183,7 @@ fn write(batch: &[Queued], screen: &mut impl Write, file: Option<&mut File>) -> 
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, sync::mpsc as blocking};
+    use std::{fs, os::unix::fs::PermissionsExt, sync::mpsc as blocking};
 
     use super::*;
     use crate::{
@@ -232,7 +238,17 @@ mod tests {
         let delivered = console.deliver(delivery(), Deadline::after(Duration::from_secs(60))).await;
         assert!(matches!(delivered, Delivered::Accepted(_)));
         let line = r#"{"destination":"+14155550100","channel":"sms","code":"493021","text":"Code 493021"}"#;
-        assert_eq!(fs::read_to_string(path).unwrap(), format!("{line}\n"));
+        assert_eq!(fs::read_to_string(&path).unwrap(), format!("{line}\n"));
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_file_is_not_made_at_the_end_of_a_link() {
+        let folder = tempfile::tempdir().unwrap();
+        let (link, elsewhere) = (folder.path().join("messages"), folder.path().join("elsewhere"));
+        std::os::unix::fs::symlink(&elsewhere, &link).unwrap();
+        assert!(open(&link).is_err());
+        assert!(!elsewhere.exists());
     }
 
     /// Time is paused: a wait for the deadline takes none.

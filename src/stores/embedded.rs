@@ -7,20 +7,22 @@
 //! `fdatasync`, 2 cores shared with the clients, 10 s): fjall 85,000 writes/s with 64 in flight (p50 0.6 ms, p99 4.1 ms)
 //! and 17,000 with one; redb 37,000 (1.7 ms, 2.8 ms) and 7,300.
 //!
+//! What cannot go on says so (`failure.rs`), and what was acknowledged and is not there is noticed when the store opens
+//! (`opening.rs`).
+//!
 //! A time to live ends by the store's own time (`time.rs`). Expired records are absent to every operation at once, and a
 //! sweeper removes them in small chunks.
 
 use std::{
     path::Path,
     sync::{Arc, Mutex, PoisonError, RwLock},
-    thread::{self, JoinHandle},
     time::Duration,
 };
 
 use async_trait::async_trait;
 use tokio::{
-    sync::{Semaphore, mpsc, oneshot},
-    time::{sleep, timeout_at},
+    sync::{Semaphore, mpsc},
+    time::timeout_at,
 };
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
@@ -37,19 +39,29 @@ use crate::{
     },
 };
 
+mod acknowledged;
 mod batch;
 mod disk;
+mod failure;
+mod journal;
 mod layout;
+mod opening;
 mod quotas;
+mod salvage;
 mod time;
+mod trees;
 mod writer;
+
+#[cfg(test)]
+mod tests;
 
 pub use batch::Census;
 use batch::{Batch, unknown_format};
 use disk::{Disk, Moment, Tables};
 use layout::Entry;
+pub use opening::{EmbeddedOptions, was_written};
 pub use time::StoreTime;
-use writer::{Failed, Job, JobKind};
+use writer::{Job, JobKind, Writer, WriterSigns};
 
 /// Operations that may wait for the writer. More wait to be queued, within their deadlines.
 const QUEUE_MAX: usize = 1_024;
@@ -57,9 +69,6 @@ const QUEUE_MAX: usize = 1_024;
 const READS_MAX: usize = 4;
 /// Records of one page of a scan.
 const SCAN_MAX: usize = 256;
-/// How often the sweeper looks for expired records.
-const SWEEP_EVERY: Duration = Duration::from_millis(500);
-
 /// The store in a directory. See the module.
 pub struct Embedded {
     jobs: mpsc::Sender<Job>,
@@ -67,43 +76,60 @@ pub struct Embedded {
     tables: RwLock<Option<Tables>>,
     reads: Arc<Semaphore>,
     time: StoreTime,
-    failed: Failed,
+    failure: failure::StoreFailure,
+    /// The store's time at the last write of the process before.
+    last_write: Timestamp,
     tracker: TaskTracker,
     writer: Mutex<Option<Writer>>,
     sweeper: CancellationToken,
     _sweeper_ends_on_drop: DropGuard,
 }
 
-/// The writer thread, and word of its end.
-struct Writer {
-    thread: JoinHandle<()>,
-    ended: oneshot::Receiver<()>,
-}
-
 impl Embedded {
     /// Opens the store in a directory, which is made (for this user alone) if need be.
     pub async fn open(directory: &Path, time: StoreTime, tracker: &TaskTracker) -> Result<Self, StoreError> {
-        let directory = directory.to_owned();
-        let opened = tracker.spawn_blocking(move || batch::WriterState::read(Disk::open(&directory)?)).await;
-        let state = opened.map_err(|_| StoreError::new("open", "the database gave up"))??;
-        let tables = state.disk.tables.clone();
+        Self::open_with(directory, time, tracker, EmbeddedOptions::default()).await
+    }
+
+    /// The same, with options.
+    pub async fn open_with(
+        directory: &Path,
+        time: StoreTime,
+        tracker: &TaskTracker,
+        options: EmbeddedOptions,
+    ) -> Result<Self, StoreError> {
+        let (directory, now) = (directory.to_owned(), time.now());
+        let open = move || batch::WriterState::read(Disk::open(&directory, options.accept_loss, now)?);
+        let opened = tracker.spawn_blocking(open).await;
+        let state =
+            opened.map_err(|_| StoreError::lasting("open", "the engine gave up; the database is damaged"))??;
+        let (tables, last_write) = (state.disk.tables.clone(), state.disk.last.at);
+        time.not_before(last_write);
 
         let (jobs, queue) = mpsc::channel(QUEUE_MAX);
-        let failed = Failed::default();
-        let writer = Writer::spawn(state, time.clone(), queue, failed.clone())?;
+        let signs = WriterSigns::default();
+        let writer = Writer::spawn(state, time.clone(), queue, signs.clone())?;
+        let WriterSigns { failure, underway } = signs;
         let sweeper = CancellationToken::new();
-        tracker.spawn(sweep(jobs.downgrade(), sweeper.clone()));
+        tracker.spawn(writer::sweep(jobs.downgrade(), sweeper.clone()));
+        tracker.spawn(failure::watch(underway, failure.clone(), options.batch_timeout, sweeper.clone()));
         Ok(Self {
             jobs,
             tables: RwLock::new(Some(tables)),
             reads: Arc::new(Semaphore::new(READS_MAX)),
             time,
-            failed,
+            failure,
+            last_write,
             tracker: tracker.clone(),
             writer: Mutex::new(Some(writer)),
             _sweeper_ends_on_drop: sweeper.clone().drop_guard(),
             sweeper,
         })
+    }
+
+    /// The store's time when it was last written before it was opened; zero where it never was.
+    pub fn last_write(&self) -> Timestamp {
+        self.last_write
     }
 
     /// Counts the keys on the disk, one by one.
@@ -118,7 +144,6 @@ impl Embedded {
         deadline: Deadline,
         work_out: impl FnOnce(&mut Batch<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.failed.check(operation)?;
         let closed = || {
             // The writer drops jobs whose deadline has passed.
             let late = deadline.remaining().is_zero();
@@ -129,7 +154,29 @@ impl Embedded {
             self.jobs.send(Job { deadline, kind }).await.map_err(|_| closed())?;
             answer.await.map_err(|_| closed())?
         };
-        timeout_at(deadline.instant(), asked).await.unwrap_or_else(|_| Err(StoreError::timed_out(operation)))
+        self.unless_failed(operation, deadline, asked).await
+    }
+
+    /// Waits for an answer, for the deadline, or for the failure of the store, which an error of the engine is.
+    async fn unless_failed<T>(
+        &self,
+        operation: &'static str,
+        deadline: Deadline,
+        asked: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        self.failure.check(operation)?;
+        let answered = tokio::select! {
+            biased;
+            answered = timeout_at(deadline.instant(), asked) => answered,
+            failed = self.failure.wait(operation) => return Err(failed),
+        };
+        answered.unwrap_or_else(|_| Err(StoreError::timed_out(operation))).map_err(|error| {
+            if error.is_final {
+                self.failure.set(&error.cause);
+            }
+            // What the writer left behind when it failed is not told to be closed.
+            self.failure.check(operation).err().unwrap_or(error)
+        })
     }
 
     /// Reads from the database, as of one moment, on a thread that may wait for the disk.
@@ -139,7 +186,6 @@ impl Embedded {
         deadline: Deadline,
         look: impl FnOnce(&View) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.failed.check(operation)?;
         let looked = async {
             let closed = || StoreError::new(operation, "the store is closed");
             let permit = Arc::clone(&self.reads).acquire_owned().await.map_err(|_| closed())?;
@@ -156,7 +202,7 @@ impl Embedded {
             });
             found.await.map_err(|_| StoreError::new(operation, "the database gave up"))?
         };
-        timeout_at(deadline.instant(), looked).await.unwrap_or_else(|_| Err(StoreError::timed_out(operation)))
+        self.unless_failed(operation, deadline, looked).await
     }
 }
 
@@ -206,38 +252,6 @@ impl View {
         let partition = entry.partition().ok_or_else(|| unknown_format(self.operation))?;
         let records = self.records(partition, names)?;
         Ok(Some(Located { partition, life: entry.expires_at.since(self.time), records: Some(records) }))
-    }
-}
-
-impl Writer {
-    fn spawn(
-        state: batch::WriterState,
-        time: StoreTime,
-        queue: mpsc::Receiver<Job>,
-        failed: Failed,
-    ) -> Result<Self, StoreError> {
-        let (end, ended) = oneshot::channel();
-        let thread = thread::Builder::new()
-            .name("otpd-store".to_owned())
-            .spawn(move || {
-                writer::run(state, &time, queue, &failed);
-                drop(end);
-            })
-            .map_err(|cause| StoreError::new("open", cause))?;
-        Ok(Self { thread, ended })
-    }
-}
-
-/// Reminds the writer to sweep, until the store is closed or dropped.
-async fn sweep(jobs: mpsc::WeakSender<Job>, ended: CancellationToken) {
-    loop {
-        tokio::select! {
-            () = ended.cancelled() => return,
-            () = sleep(SWEEP_EVERY) => {}
-        }
-        let Some(jobs) = jobs.upgrade() else { return };
-        // A full queue means that the writer is busy; the next round will do.
-        drop(jobs.try_send(Job { deadline: Deadline::after(SWEEP_EVERY), kind: JobKind::Sweep }));
     }
 }
 
@@ -332,8 +346,16 @@ impl Store for Embedded {
         self.look("scan", deadline, move |view| view.scan(from.as_ref())).await
     }
 
+    async fn failed(&self) -> StoreError {
+        self.failure.wait("go on").await
+    }
+
     async fn close(&self, deadline: Deadline) {
         self.sweeper.cancel();
+        if self.failure.check("close").is_err() {
+            // Nothing more is written, and what is stuck in the engine is not waited for.
+            return;
+        }
         let Some(writer) = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
         let closing = async {
             self.reads.acquire_many(u32::try_from(READS_MAX).unwrap_or(1)).await.ok()?.forget();

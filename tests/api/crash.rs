@@ -18,6 +18,7 @@ use tokio::{sync::Notify, task::JoinSet};
 
 use crate::{
     caller::{Caller, Told, login, send, verify, wrong},
+    dice::Dice,
     lifecycle::{Gate, hang},
     redis_server::RedisServer,
     site::{Server, Site, until},
@@ -29,19 +30,6 @@ const GONE: [&str; 4] = ["Unavailable -", "Unknown -", "Cancelled -", "Internal 
 
 /// Challenges of one run, each walked by a task of its own.
 const WALKS: u64 = 40;
-
-/// SplitMix64: the same points of time in each run of a seed, as far as time can be.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (z ^ (z >> 31)) % bound
-    }
-}
 
 /// What was told so far, by challenge and step, and a sign at each answer.
 #[derive(Default)]
@@ -128,11 +116,15 @@ async fn walk_all(site: &Arc<Site>, server: &Server, heard: &Arc<Heard>) -> Join
     (0..WALKS).map(|n| walk(Arc::clone(site), caller.clone(), Arc::clone(heard), n)).collect()
 }
 
-/// Kills twice, each time after so many answers as the dice say, and then walks to the end.
+/// How often a server is killed, where twice is not often enough. A campaign takes 200.
+const KILLS: &str = "OTPD_TEST_KILLS";
+
+/// Kills, each time after so many answers as the dice say, and then walks to the end.
 async fn killed_and_started_again(site: Site, seed: u64) {
-    println!("seed {seed}");
+    let kills = std::env::var_os(KILLS).map_or(2, |kills| kills.to_str().unwrap().parse().unwrap());
+    println!("seed {seed}, {kills} kills");
     let (site, heard, mut dice) = (Arc::new(site), Arc::new(Heard::default()), Dice(seed));
-    for _ in 0..2 {
+    for _ in 0..kills {
         let mut server = site.start();
         let mut walks = walk_all(&site, &server, &heard).await;
         let (total, goal) = (WALKS * 5 / 2, heard.count() + 1 + dice.below(WALKS));

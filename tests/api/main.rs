@@ -12,6 +12,8 @@
 
 mod caller;
 mod crash;
+#[path = "../support/dice.rs"]
+mod dice;
 mod failover;
 mod flows;
 mod google;
@@ -38,6 +40,7 @@ mod secrecy;
 mod seeds;
 mod site;
 mod tamper;
+mod trouble;
 mod upstream;
 mod upstream_secrecy;
 mod wibmo;

@@ -93,6 +93,20 @@ impl Site {
         Server::start(self.otpd(&["serve"]).stdout(stdout))
     }
 
+    /// Starts a server from a shell that does this before: sets limits, ignores signals.
+    pub(crate) fn start_after(&self, shell: &str) -> Server {
+        self.try_start_after(shell).unwrap_or_else(|log| panic!("otpd did not start: {log}"))
+    }
+
+    /// The same, or what a server that ends before it serves has logged.
+    pub(crate) fn try_start_after(&self, shell: &str) -> Result<Server, String> {
+        let otpd = self.otpd(&["serve"]);
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("{shell}; exec \"$0\" serve")]).arg(otpd.get_program()).env_clear();
+        command.envs(otpd.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        Server::try_start(command.current_dir(self.folder.path()).stdin(Stdio::null()).stdout(Stdio::null()))
+    }
+
     /// Runs a server that is expected to end by itself.
     pub(crate) fn run(&self) -> Output {
         self.command(&["serve"])
@@ -159,11 +173,18 @@ pub(crate) struct Server {
 
 impl Server {
     fn start(command: &mut Command) -> Self {
+        Self::try_start(command).unwrap_or_else(|log| panic!("otpd did not start: {log}"))
+    }
+
+    fn try_start(command: &mut Command) -> Result<Self, String> {
         let mut child = command.stderr(Stdio::piped()).spawn().expect("the binary");
         let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
         let mut text = String::new();
         let started = loop {
-            let Some(Ok(line)) = lines.next() else { panic!("otpd did not start: {text}") };
+            let Some(Ok(line)) = lines.next() else {
+                let _ = child.wait();
+                return Err(text);
+            };
             text.push_str(&line);
             text.push('\n');
             let parsed: Value = serde_json::from_str(&line).unwrap_or_default();
@@ -182,7 +203,7 @@ impl Server {
                 text.push('\n');
             }
         });
-        Self { child, grpc: address("grpc"), probes: address("operations"), log }
+        Ok(Self { child, grpc: address("grpc"), probes: address("operations"), log })
     }
 
     /// Ends it at once, as `kill -9` does.
@@ -206,6 +227,11 @@ impl Server {
             assert!(!deadline.remaining().is_zero(), "the server does not end:\n{}", self.log());
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+    }
+
+    /// The number of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Whether it runs.

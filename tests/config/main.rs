@@ -32,7 +32,7 @@ fn nothing_configured_is_a_development_server_on_loopback() {
     assert_eq!(config.keys, Keys::Generated);
     assert_eq!(config.providers.routes, ["console"]);
     assert_eq!(config.providers.by_name["console"].kind(), "console");
-    assert!(!config.store.require_noeviction);
+    assert!(!config.store.require_noeviction && !config.store.accept_loss);
     assert!(config.tenants.others.is_some());
     assert_eq!(config.warnings().len(), 2);
 }
@@ -352,4 +352,15 @@ fn a_template_of_two_segments_is_a_warning() {
     assert!(long.iter().any(|warning| warning.starts_with(about)), "{long:?}");
     let mail = format!("[messages.templates.long]\nchannel = \"email\"\ntext = \"{{{{ code }}}}{text}\"");
     assert_eq!(warnings(&mail).len(), warnings("").len());
+}
+
+#[test]
+fn a_loss_is_accepted_by_file_or_variable_and_never_without_a_warning() {
+    let variable = [("OTPD__STORE__ACCEPT_LOSS", "true")];
+    for config in [load("[store]\naccept_loss = true", &[]), load("", &variable)] {
+        let config = config.unwrap();
+        assert!(config.store.accept_loss);
+        let warnings = config.warnings();
+        assert!(warnings.iter().any(|warning| warning.starts_with("store.accept_loss lets ")), "{warnings:?}");
+    }
 }

@@ -1,5 +1,5 @@
 //! One suite over every store (`suite.rs`, `quotas.rs`, `history.rs`), and what only one of them can do (`embedded.rs`, `crash.rs`,
-//! `redis.rs`, `faults.rs`, `memory.rs`).
+//! `confirmed.rs`, `damage.rs`, `redis.rs`, `faults.rs`, `memory.rs`).
 //!
 //! Servers are real, and started by the tests.
 #![expect(
@@ -7,10 +7,15 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "a test fails by panicking"
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and says then what it did"
 )]
 
+mod confirmed;
 mod crash;
+mod damage;
+#[path = "../support/dice.rs"]
+mod dice;
 mod embedded;
 #[expect(dead_code, reason = "other test binaries use the rest of it")]
 #[path = "../support/entropy.rs"]

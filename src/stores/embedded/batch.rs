@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    disk::{Disk, Writes},
+    disk::{Disk, Writes, engine_error},
     layout::{self, Entry},
     quotas::QuotaIndex,
 };
@@ -26,7 +26,7 @@ impl WriterState {
     pub(super) fn read(disk: Disk) -> Result<Self, StoreError> {
         let mut quotas = QuotaIndex::default();
         for entry in disk.tables.keyspace.prefix(layout::USES) {
-            let (key, value) = entry.into_inner().map_err(|cause| StoreError::new("open", cause))?;
+            let (key, value) = entry.into_inner().map_err(|cause| engine_error("open", cause))?;
             let unknown = || StoreError::new("open", "a use of a quota is not in a known format");
             let (quota, usage) = layout::decode_use_key(&key).ok_or_else(unknown)?;
             let (counted, longest) = layout::decode_use(usage, &value).ok_or_else(unknown)?;
@@ -135,7 +135,7 @@ impl<'a> Batch<'a> {
     pub(super) fn census(&self) -> Result<Census, StoreError> {
         let count = |prefix: &str| {
             self.state.disk.tables.keyspace.prefix(prefix).try_fold(0, |count, entry| {
-                entry.key().map(|_| count + 1).map_err(|cause| StoreError::new("census", cause))
+                entry.key().map(|_| count + 1).map_err(|cause| engine_error("census", cause))
             })
         };
         Ok(Census {
@@ -156,7 +156,7 @@ impl<'a> Batch<'a> {
         let mut left = limit;
         for entry in due.take(limit) {
             left -= 1;
-            let expiry = entry.key().map_err(|cause| StoreError::new("sweep", cause))?;
+            let expiry = entry.key().map_err(|cause| engine_error("sweep", cause))?;
             let Some((at, key)) = layout::decode_expiry_key(&expiry) else { continue };
             match self.entry("sweep", key)? {
                 Some(entry) if entry.expires_at > self.time => {

@@ -5,6 +5,7 @@
 //! | `r`, partition, name | expiry, sealed record |
 //! | `i`, name | expiry, partition: an index entry |
 //! | `x`, expiry, one of the keys above | nothing: that key may be removed from then on |
+//! | `n` | the number of the last batch (`disk.rs`) |
 //! | `u`, quota, token | a use: its time, the store's time when it was counted, the longest window of its quota |
 //!
 //! Times and spans are milliseconds, big endian, so that the `x` keys stand in order of time. Each `r` and `i` key has exactly

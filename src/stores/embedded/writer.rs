@@ -3,18 +3,23 @@
 //! It gathers what is queued, works it out as one batch, commits the batch, and only then answers. While one batch is on its
 //! way to the disk the next one gathers, so the cost of a sync is shared by all who wait.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    thread::{self, JoinHandle},
+    time::Duration,
 };
 
-use tokio::sync::{
-    mpsc::{Receiver, error::TryRecvError},
-    oneshot,
+use tokio::{
+    sync::{
+        mpsc::{Receiver, WeakSender, error::TryRecvError},
+        oneshot,
+    },
+    time::sleep,
 };
+use tokio_util::sync::CancellationToken;
 
 use super::{
     batch::{Batch, WriterState},
+    failure::{FailsOnPanic, StoreFailure, Underway},
     time::StoreTime,
 };
 use crate::ports::{clock::Deadline, store::StoreError};
@@ -23,6 +28,9 @@ use crate::ports::{clock::Deadline, store::StoreError};
 const BATCH_MAX: usize = 256;
 /// The most keys that the sweeper removes in one batch.
 const SWEEP_MAX: usize = 256;
+
+/// How often the sweeper looks for expired records.
+const SWEEP_EVERY: Duration = Duration::from_millis(500);
 
 /// What the writer is asked to do, and the time by which it is of no use any more.
 pub(super) struct Job {
@@ -42,7 +50,7 @@ pub(super) enum JobKind {
 
 /// An answer that waits for the commit. It is called with the reason why the commit failed, if it did: then nothing that was
 /// worked out may be told.
-pub(super) type Unsent = Box<dyn FnOnce(Option<&'static str>) + Send>;
+pub(super) type Unsent = Box<dyn FnOnce(Option<&StoreError>) + Send>;
 
 impl JobKind {
     /// An operation, whose answer goes to the receiver.
@@ -53,9 +61,9 @@ impl JobKind {
         let (sender, receiver) = oneshot::channel();
         let operation = move |batch: &mut Batch<'_>| {
             let answer = work_out(batch);
-            let send = move |failure: Option<&'static str>| {
+            let send = move |failure: Option<&StoreError>| {
                 // The caller may have stopped waiting.
-                drop(sender.send(failure.map_or(answer, |cause| Err(StoreError::new(name, cause)))));
+                drop(sender.send(failure.map_or(answer, |failure| Err(StoreError::lasting(name, &failure.cause)))));
             };
             Box::new(send) as Unsent
         };
@@ -63,37 +71,54 @@ impl JobKind {
     }
 }
 
-/// Set for good once a commit failed: what is on the disk is not known any more, so nothing is served until a restart
-/// reads it again.
+/// What the writer tells others of itself.
 #[derive(Clone, Default)]
-pub(super) struct Failed(Arc<AtomicBool>);
+pub(super) struct WriterSigns {
+    pub(super) failure: StoreFailure,
+    pub(super) underway: Underway,
+}
 
-impl Failed {
-    const CAUSE: &'static str = "a write to disk has failed; restart to recover";
+/// The writer thread, and word of its end.
+pub(super) struct Writer {
+    pub(super) thread: JoinHandle<()>,
+    pub(super) ended: oneshot::Receiver<()>,
+}
 
-    pub(super) fn check(&self, operation: &'static str) -> Result<(), StoreError> {
-        if self.0.load(Ordering::Acquire) { Err(StoreError::new(operation, Self::CAUSE)) } else { Ok(()) }
-    }
-
-    fn set(&self) {
-        self.0.store(true, Ordering::Release);
+impl Writer {
+    pub(super) fn spawn(
+        state: WriterState,
+        time: StoreTime,
+        queue: Receiver<Job>,
+        signs: WriterSigns,
+    ) -> Result<Self, StoreError> {
+        let (end, ended) = oneshot::channel();
+        let thread = thread::Builder::new()
+            .name("otpd-store".to_owned())
+            .spawn(move || {
+                run(state, &time, queue, &signs);
+                drop(end);
+            })
+            .map_err(|cause| StoreError::new("open", cause))?;
+        Ok(Self { thread, ended })
     }
 }
 
-/// Marks the store as failed if the writer panics.
-struct FailedOnPanic(Failed);
-
-impl Drop for FailedOnPanic {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.set();
+/// Reminds the writer to sweep, until the store is closed or dropped.
+pub(super) async fn sweep(jobs: WeakSender<Job>, ended: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = ended.cancelled() => return,
+            () = sleep(SWEEP_EVERY) => {}
         }
+        let Some(jobs) = jobs.upgrade() else { return };
+        // A full queue means that the writer is busy; the next round will do.
+        drop(jobs.try_send(Job { deadline: Deadline::after(SWEEP_EVERY), kind: JobKind::Sweep }));
     }
 }
 
 /// Does jobs until the store is closed or dropped.
-pub(super) fn run(mut state: WriterState, time: &StoreTime, mut jobs: Receiver<Job>, failed: &Failed) {
-    let _guard = FailedOnPanic(failed.clone());
+pub(super) fn run(mut state: WriterState, time: &StoreTime, mut jobs: Receiver<Job>, signs: &WriterSigns) {
+    let _guard = FailsOnPanic(signs.failure.clone());
     let mut gathered = Vec::with_capacity(BATCH_MAX);
     let mut sweeping = false;
     loop {
@@ -117,22 +142,48 @@ pub(super) fn run(mut state: WriterState, time: &StoreTime, mut jobs: Receiver<J
         }
         let closing = gathered.iter().any(|job| matches!(job.kind, JobKind::Close));
         sweeping |= gathered.iter().any(|job| matches!(job.kind, JobKind::Sweep));
-        sweeping = serve(&mut state, time, &mut gathered, sweeping, failed);
+        sweeping = match attend(&mut state, time, &mut gathered, sweeping, signs) {
+            Ok(more) => more,
+            Err(error) => {
+                // Those who wait are told by the failure.
+                signs.failure.set(&error.cause);
+                return;
+            }
+        };
         if closing {
+            if let Err(error) = state.disk.tick() {
+                tracing::error!(%error, "cannot sync the side record of the embedded store");
+            }
             // What was queued behind is told that the store is closed.
             return;
         }
     }
 }
 
+/// Serves one batch, unless the store cannot go on; whether there is more to sweep.
+fn attend(
+    state: &mut WriterState,
+    time: &StoreTime,
+    gathered: &mut Vec<Job>,
+    sweep: bool,
+    signs: &WriterSigns,
+) -> Result<bool, StoreError> {
+    signs.failure.check("commit")?;
+    signs.underway.begin();
+    let ticks = gathered.iter().any(|job| matches!(job.kind, JobKind::Sweep));
+    let more = serve(state, time, gathered, sweep)?;
+    if ticks {
+        state.disk.tick()?;
+    }
+    signs.underway.end();
+    Ok(more)
+}
+
 /// Works out, commits and answers one batch; whether there is more to sweep.
-fn serve(state: &mut WriterState, time: &StoreTime, gathered: &mut Vec<Job>, sweep: bool, failed: &Failed) -> bool {
-    let mut batch = Batch::new(state, time.now());
-    let swept = if sweep { batch.sweep(SWEEP_MAX) } else { Ok(false) };
-    let more = swept.unwrap_or_else(|error| {
-        tracing::warn!(%error, "cannot remove expired records");
-        false
-    });
+fn serve(state: &mut WriterState, time: &StoreTime, gathered: &mut Vec<Job>, sweep: bool) -> Result<bool, StoreError> {
+    let now = time.now();
+    let mut batch = Batch::new(state, now);
+    let more = if sweep { batch.sweep(SWEEP_MAX)? } else { false };
     let mut unsent = Vec::with_capacity(gathered.len());
     for job in gathered.drain(..) {
         // A caller whose deadline has passed waits no longer.
@@ -143,18 +194,9 @@ fn serve(state: &mut WriterState, time: &StoreTime, gathered: &mut Vec<Job>, swe
         }
     }
     let writes = batch.into_writes();
-
-    let failure = match failed.check("commit") {
-        Err(_) => Some(Failed::CAUSE),
-        Ok(()) if writes.is_empty() => None,
-        Ok(()) => state.disk.commit(writes).err().map(|error| {
-            failed.set();
-            tracing::error!(%error, "cannot write to the embedded store; it serves nothing until a restart");
-            Failed::CAUSE
-        }),
-    };
+    let committed = if writes.is_empty() { Ok(()) } else { state.disk.commit(writes, now) };
     for answer in unsent {
-        answer(failure);
+        answer(committed.as_ref().err());
     }
-    more && failure.is_none()
+    committed.map(|()| more)
 }

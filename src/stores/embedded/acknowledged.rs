@@ -1,0 +1,160 @@
+//! The side record: how many batches this store has acknowledged, kept beside the database.
+//!
+//! The database holds the number of its last batch itself. What was acknowledged and is not there, since a file was damaged,
+//! cut or deleted, shows when the store opens: the database then knows of fewer batches than the side record.
+//!
+//! The file is written before a batch is answered, and synced a second later at most. So `kill -9` never makes it lag behind
+//! what was told; after a power cut it lags by a second at most, and what it does not tell is not missed.
+
+use std::{
+    fs::{self, File},
+    io,
+    os::unix::fs::{FileExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::{domain::time::Timestamp, ports::clock::Stopwatch};
+
+const FILE: &str = "acknowledged";
+const MAGIC: &[u8; 8] = b"otpd-ack";
+/// Magic, number, time, checksum.
+const LENGTH: usize = 32;
+/// The two records of the file are this far apart, so that a write that is cut short damages one of them.
+const DISTANCE: u64 = 4_096;
+/// How long a write may wait to be synced.
+const SYNC_AFTER: Duration = Duration::from_millis(900);
+
+/// What was acknowledged last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Acknowledged {
+    /// The number of the last batch; 0: none.
+    pub(super) sequence: u64,
+    /// The store's time when it was written.
+    pub(super) at: Timestamp,
+}
+
+/// What the side record says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SideRecord {
+    /// There is none.
+    Absent,
+    /// It cannot be read.
+    Damaged,
+    /// This.
+    Tells(Acknowledged),
+}
+
+/// The file while the store is open.
+pub(super) struct AcknowledgedFile {
+    file: File,
+    /// Since the first write that is not synced.
+    unsynced: Option<Stopwatch>,
+}
+
+fn path(directory: &Path) -> PathBuf {
+    directory.join(FILE)
+}
+
+/// Reads the side record of a folder.
+pub(super) fn read(directory: &Path) -> io::Result<SideRecord> {
+    let file = match File::open(path(directory)) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(SideRecord::Absent),
+        Err(error) => return Err(error),
+    };
+    let last = [0, 1].into_iter().filter_map(|slot| read_slot(&file, slot)).max_by_key(|found| found.sequence);
+    Ok(last.map_or(SideRecord::Damaged, SideRecord::Tells))
+}
+
+fn read_slot(file: &File, slot: u64) -> Option<Acknowledged> {
+    let mut bytes = [0; LENGTH];
+    file.read_exact_at(&mut bytes, slot * DISTANCE).ok()?;
+    let (content, checksum) = bytes.split_last_chunk()?;
+    let (magic, numbers) = content.split_first_chunk()?;
+    let (sequence, at) = numbers.split_first_chunk()?;
+    let whole = magic == MAGIC && xxh3_64(content) == u64::from_be_bytes(*checksum);
+    let at = Timestamp::from_millis(u64::from_be_bytes(at.try_into().ok()?));
+    whole.then_some(Acknowledged { sequence: u64::from_be_bytes(*sequence), at })
+}
+
+fn encode(told: Acknowledged) -> Vec<u8> {
+    let numbers = [told.sequence, told.at.as_millis()].map(u64::to_be_bytes).concat();
+    let content = [MAGIC, numbers.as_slice()].concat();
+    [content.as_slice(), &xxh3_64(&content).to_be_bytes()].concat()
+}
+
+impl AcknowledgedFile {
+    /// Replaces the side record as a whole. It is on the disk when this returns.
+    pub(super) fn create(directory: &Path, told: Acknowledged) -> io::Result<Self> {
+        let draft = directory.join(format!("{FILE}.new"));
+        match fs::remove_file(&draft) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let file = File::options().read(true).write(true).create_new(true).mode(0o600).open(&draft)?;
+        for slot in [0, 1] {
+            file.write_all_at(&encode(told), slot * DISTANCE)?;
+        }
+        file.sync_all()?;
+        fs::rename(&draft, path(directory))?;
+        File::open(directory)?.sync_all()?;
+        Ok(Self { file, unsynced: None })
+    }
+
+    /// Opens the side record that is there.
+    pub(super) fn open(directory: &Path) -> io::Result<Self> {
+        let file = File::options().read(true).write(true).open(path(directory))?;
+        Ok(Self { file, unsynced: None })
+    }
+
+    /// Tells of one batch more, before it is answered.
+    pub(super) fn tell(&mut self, told: Acknowledged) -> io::Result<()> {
+        self.file.write_all_at(&encode(told), told.sequence % 2 * DISTANCE)?;
+        let unsynced = self.unsynced.get_or_insert_with(Stopwatch::start);
+        if unsynced.elapsed() < SYNC_AFTER { Ok(()) } else { self.sync() }
+    }
+
+    /// Syncs what was written.
+    pub(super) fn sync(&mut self) -> io::Result<()> {
+        if self.unsynced.take().is_some() { self.file.sync_data() } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(sequence: u64) -> Acknowledged {
+        Acknowledged { sequence, at: Timestamp::from_millis(sequence * 1_000) }
+    }
+
+    #[test]
+    fn the_last_one_told_is_read_back() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(read(folder.path()).unwrap(), SideRecord::Absent);
+        let mut file = AcknowledgedFile::create(folder.path(), told(0)).unwrap();
+        assert_eq!(read(folder.path()).unwrap(), SideRecord::Tells(told(0)));
+        for sequence in 1..=5 {
+            file.tell(told(sequence)).unwrap();
+            assert_eq!(read(folder.path()).unwrap(), SideRecord::Tells(told(sequence)));
+        }
+        file.sync().unwrap();
+        let mut again = AcknowledgedFile::open(folder.path()).unwrap();
+        again.tell(told(6)).unwrap();
+        assert_eq!(read(folder.path()).unwrap(), SideRecord::Tells(told(6)));
+    }
+
+    #[test]
+    fn one_record_that_was_cut_short_leaves_the_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut file = AcknowledgedFile::create(folder.path(), told(0)).unwrap();
+        (1..=2).for_each(|sequence| file.tell(told(sequence)).unwrap());
+        file.file.write_all_at(b"half", 20).unwrap();
+        assert_eq!(read(folder.path()).unwrap(), SideRecord::Tells(told(1)));
+        file.file.write_all_at(b"half", DISTANCE + 20).unwrap();
+        assert_eq!(read(folder.path()).unwrap(), SideRecord::Damaged);
+    }
+}

@@ -1,0 +1,280 @@
+//! Opens the database, and notices before it serves whether what was acknowledged is there.
+//!
+//! What is missing is refused, with words that say what and where; `store.accept_loss` lets it pass knowingly. Then all that
+//! can be read is copied to a new database, so that no damage stays behind, and the damaged one is kept beside it.
+
+use std::{
+    fs::{self, File},
+    io,
+    os::unix::fs::PermissionsExt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+    time::Duration,
+};
+
+use fjall::AbstractTree;
+
+use super::{
+    acknowledged::{self, Acknowledged, AcknowledgedFile, SideRecord},
+    disk::{SEQUENCE_KEY, Tables, decode_sequence, engine},
+    failure::BATCH_TIMEOUT,
+    journal::{self, JournalError, Journaled},
+    salvage,
+    trees::{self, TreeError},
+};
+use crate::{
+    domain::time::{Timestamp, millis},
+    ports::{clock::Stopwatch, store::StoreError},
+};
+
+/// How the embedded store is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EmbeddedOptions {
+    /// Whether to go on with what is left, where less is there than was acknowledged.
+    pub accept_loss: bool,
+    /// How long one batch may be under way before the store fails.
+    pub batch_timeout: Duration,
+}
+
+impl Default for EmbeddedOptions {
+    fn default() -> Self {
+        Self { accept_loss: false, batch_timeout: BATCH_TIMEOUT }
+    }
+}
+
+/// Whether a store was ever written in a folder. What cannot be told counts as written.
+pub fn was_written(directory: &Path) -> bool {
+    match acknowledged::read(directory) {
+        Ok(acknowledged::SideRecord::Absent) => false,
+        Ok(acknowledged::SideRecord::Tells(told)) => told.sequence > 0,
+        Ok(acknowledged::SideRecord::Damaged) | Err(_) => true,
+    }
+}
+
+/// What was opened.
+pub(super) struct OpenedDatabase {
+    pub(super) tables: Tables,
+    pub(super) side_record: AcknowledgedFile,
+    /// The last batch of the database, and the store's time when the last one was acknowledged.
+    pub(super) last: Acknowledged,
+}
+
+/// Why a database is not what was acknowledged.
+#[derive(Debug, thiserror::Error)]
+enum Loss {
+    /// The engine could not read it, or would delete a part of it.
+    #[error("{0}")]
+    Unreadable(String),
+    /// A part of it can be read.
+    #[error("{0}")]
+    Partial(String),
+    /// Nobody knows: it cannot be read now, for want of a permission, a file descriptor, room. Never accepted.
+    #[error("{0}")]
+    Unknown(String),
+}
+
+impl From<TreeError> for Loss {
+    fn from(error: TreeError) -> Self {
+        match error {
+            TreeError::Table(_) => Self::Partial(error.to_string()),
+            TreeError::Missing(_) | TreeError::List(_) => Self::Unreadable(error.to_string()),
+            TreeError::Io(..) => Self::Unknown(error.to_string()),
+        }
+    }
+}
+
+impl From<JournalError> for Loss {
+    fn from(error: JournalError) -> Self {
+        match error {
+            JournalError::Damaged(..) => Self::Partial(error.to_string()),
+            JournalError::Io(_) => Self::Unknown(error.to_string()),
+        }
+    }
+}
+
+impl From<fjall::Error> for Loss {
+    fn from(error: fjall::Error) -> Self {
+        if is_damage(&error) { Self::Unreadable(error.to_string()) } else { Self::Unknown(error.to_string()) }
+    }
+}
+
+impl From<io::Error> for Loss {
+    fn from(error: io::Error) -> Self {
+        Self::Unknown(error.to_string())
+    }
+}
+
+/// Whether an error of the engine tells of its files, not of what surrounds it.
+pub(super) fn is_damage(error: &fjall::Error) -> bool {
+    match error {
+        fjall::Error::Io(cause) | fjall::Error::Storage(fjall::LsmError::Io(cause)) => {
+            use io::ErrorKind::{InvalidData, InvalidInput, NotFound, UnexpectedEof};
+            matches!(cause.kind(), InvalidData | InvalidInput | NotFound | UnexpectedEof)
+        }
+        fjall::Error::Locked | fjall::Error::Poisoned => false,
+        _ => true,
+    }
+}
+
+/// Opens the database `data` of a folder, or makes an empty one if there has never been one. `now` is the store's time.
+pub(super) fn open(directory: &Path, accept_loss: bool, now: Timestamp) -> Result<OpenedDatabase, StoreError> {
+    let failed = |cause: io::Error| StoreError::new("open", format!("{}: {cause}", directory.display()));
+    let data = directory.join("data");
+    let told = acknowledged::read(directory).map_err(failed)?;
+    let exists = data.try_exists().map_err(failed)?;
+    let never_written = match told {
+        SideRecord::Absent => true,
+        SideRecord::Damaged => false,
+        SideRecord::Tells(told) => told.sequence == 0,
+    };
+    if !exists && never_written {
+        return create(directory, &data).map_err(failed_to_open(directory));
+    }
+    let loss = match whole(directory, &data, exists, told) {
+        Ok(opened) => return Ok(opened),
+        Err(Loss::Unknown(cause)) => return Err(failed_to_open(directory)(cause)),
+        Err(loss) => loss,
+    };
+    if accept_loss {
+        tracing::warn!(%loss, "store.accept_loss: what is missing in the embedded store is let pass");
+        return accept(directory, &data, &loss, now);
+    }
+    let advice =
+        "stop here and restore the folder from a backup, or set store.accept_loss = true to go on with what is left";
+    Err(StoreError::lasting("open", format!("{} has lost data: {loss}; {advice}", directory.display())))
+}
+
+fn failed_to_open(directory: &Path) -> impl Fn(String) -> StoreError {
+    move |cause| StoreError::new("open", format!("{}: {cause}", directory.display()))
+}
+
+/// Opens a database that must hold all that was acknowledged.
+fn whole(directory: &Path, data: &Path, exists: bool, told: SideRecord) -> Result<OpenedDatabase, Loss> {
+    let told = match told {
+        SideRecord::Tells(told) => told,
+        SideRecord::Absent => return Err(Loss::Partial("the file `acknowledged` is missing".to_owned())),
+        SideRecord::Damaged => return Err(Loss::Partial("the file `acknowledged` is damaged".to_owned())),
+    };
+    if !exists {
+        return Err(Loss::Unreadable("the folder `data` is missing".to_owned()));
+    }
+    let watch = Stopwatch::start();
+    let bytes = trees::verify(data)?;
+    let journaled = journal::read_all(data, told.sequence)?;
+    if let Some(last) = journaled.last {
+        complete(last.sequence, told.sequence)?;
+    }
+    let tables = engine(data)?;
+    gapless(&tables, journaled)?;
+    let sequence = tables.sequence()?;
+    complete(sequence, told.sequence)?;
+    let side_record = AcknowledgedFile::open(directory)?;
+    let ms = millis(watch.elapsed());
+    tracing::info!(bytes, ms, batches = sequence, "the embedded store is whole");
+    Ok(OpenedDatabase { tables, side_record, last: Acknowledged { sequence, at: told.at } })
+}
+
+fn complete(present: u64, acknowledged: u64) -> Result<(), Loss> {
+    if present >= acknowledged {
+        return Ok(());
+    }
+    Err(Loss::Partial(format!("{acknowledged} batches were acknowledged, and {present} are there")))
+}
+
+/// Whether the first batch of the journals follows the last one in the tables of each keyspace.
+fn gapless(tables: &Tables, journaled: Journaled) -> Result<(), Loss> {
+    let Some(first) = journaled.first else { return Ok(()) };
+    for keyspace in tables.keyspaces() {
+        if keyspace.tree.get_highest_persisted_seqno().is_some_and(|number| number >= first.engine) {
+            continue;
+        }
+        let before = keyspace.tree.get(SEQUENCE_KEY, first.engine).map_err(fjall::Error::from)?;
+        let before = decode_sequence(before);
+        if before + 1 != first.sequence {
+            let gap = format!("batches {} to {}", before + 1, first.sequence.saturating_sub(1));
+            return Err(Loss::Partial(format!("a journal is missing: {gap}")));
+        }
+    }
+    Ok(())
+}
+
+/// Makes an empty database beside where it belongs and moves it there when it is whole: the engine cannot open what it was
+/// killed while creating.
+fn create(directory: &Path, data: &Path) -> Result<OpenedDatabase, String> {
+    let said = |cause: io::Error| cause.to_string();
+    let new = directory.join("data.new");
+    remove(&new).map_err(said)?;
+    drop(engine(&new).map_err(|cause| cause.to_string())?);
+    // First, so that a database without a side record is never what a crash has left.
+    let last = Acknowledged::default();
+    let side_record = AcknowledgedFile::create(directory, last).map_err(said)?;
+    rename(directory, &new, data).map_err(said)?;
+    let tables = engine(data).map_err(|cause| cause.to_string())?;
+    Ok(OpenedDatabase { tables, side_record, last })
+}
+
+/// Copies what can be read to a new database and goes on with it. The damaged one is kept under another name.
+fn accept(directory: &Path, data: &Path, loss: &Loss, now: Timestamp) -> Result<OpenedDatabase, StoreError> {
+    let failed = failed_to_open(directory);
+    let said = |cause: io::Error| failed(cause.to_string());
+    let (new, copied) = (directory.join("data.new"), directory.join("data.copied"));
+    // Killed between the two renames below: the copy is there, and the damaged database has gone.
+    if data.exists() || !copied.exists() {
+        remove(&new).map_err(said)?;
+        remove(&copied).map_err(said)?;
+        let damaged = match loss {
+            Loss::Partial(_) => engine_of_damaged(data).map_err(|cause| failed(cause.to_string()))?,
+            Loss::Unreadable(_) | Loss::Unknown(_) => None,
+        };
+        let tables = engine(&new).map_err(|cause| failed(cause.to_string()))?;
+        if let Some(damaged) = &damaged {
+            salvage::copy(damaged, &tables)?;
+        } else {
+            tracing::warn!("nothing of the damaged database can be read: the store starts empty");
+        }
+        drop((damaged, tables));
+        rename(directory, &new, &copied).map_err(said)?;
+    }
+    if data.exists() {
+        let kept = directory.join(format!("data.damaged-{}", now.as_millis()));
+        tracing::warn!(kept = %kept.display(), "the damaged database is kept; remove it when it is of no more use");
+        rename(directory, data, &kept).map_err(said)?;
+    }
+    rename(directory, &copied, data).map_err(said)?;
+    let tables = engine(data).map_err(|cause| failed(cause.to_string()))?;
+    let last = Acknowledged { sequence: tables.sequence().map_err(|cause| failed(cause.to_string()))?, at: now };
+    let side_record = AcknowledgedFile::create(directory, last).map_err(said)?;
+    Ok(OpenedDatabase { tables, side_record, last })
+}
+
+/// The engine over a damaged database; `None` where it cannot read it at all.
+fn engine_of_damaged(data: &Path) -> Result<Option<Tables>, fjall::Error> {
+    // The engine trusts what it reads, and may panic.
+    match catch_unwind(AssertUnwindSafe(|| engine(data))) {
+        Ok(Ok(tables)) => Ok(Some(tables)),
+        Ok(Err(error)) if !is_damage(&error) => Err(error),
+        Ok(Err(_)) | Err(_) => Ok(None),
+    }
+}
+
+fn remove(folder: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(cause) if cause.kind() != io::ErrorKind::NotFound => Err(cause),
+        _ => Ok(()),
+    }
+}
+
+fn rename(directory: &Path, from: &Path, to: &Path) -> io::Result<()> {
+    fs::rename(from, to)?;
+    File::open(directory)?.sync_all()
+}
+
+/// Refuses a folder in which anyone may replace files.
+pub(super) fn check_mode(directory: &Path) -> Result<(), StoreError> {
+    let failed = |cause: String| StoreError::lasting("open", format!("{}: {cause}", directory.display()));
+    let mode = fs::metadata(directory).map_err(|cause| failed(cause.to_string()))?.permissions().mode();
+    if mode & 0o002 == 0 {
+        return Ok(());
+    }
+    Err(failed("anyone may write to the folder; take that away with `chmod o-w`".to_owned()))
+}
