@@ -1,5 +1,6 @@
-//! The composition root: a configuration becomes a running service. Only [`parts`] names adapters.
+//! The composition root: a configuration becomes a running service. Only [`parts`] and [`backup`] name adapters.
 
+pub mod backup;
 mod descriptors;
 mod health;
 mod keys;

@@ -1,7 +1,9 @@
 //! The command line: what was asked for, and how it ended.
 //!
-//! Exit codes: 0 done, 1 the start, a health check or a look at the keys failed, 64 wrong usage or configuration (`EX_USAGE` of sysexits).
+//! Exit codes: 0 done, 1 the start, a health check, a backup or a look at the keys failed, 64 wrong usage or configuration
+//! (`EX_USAGE` of sysexits).
 
+mod backup;
 mod check_config;
 mod generate_key;
 mod health;
@@ -54,6 +56,10 @@ fn command() -> Command {
         .value_parser(value_parser!(u32).range(1..))
         .default_value("1")
         .help("The number of the key; a new one is higher than those in use");
+    let to = Arg::new("DIR")
+        .required(true)
+        .value_parser(value_parser!(PathBuf))
+        .help("Where the copy comes to be: a folder that does not exist, or is empty");
     Command::new("otpd")
         .version(env!("CARGO_PKG_VERSION"))
         .about("A gRPC one-time-password service. Without a command it serves.")
@@ -65,6 +71,7 @@ fn command() -> Command {
         .subcommand(
             Command::new("health").about("Ask the server on server.listen whether it serves, within 2 s").arg(live),
         )
+        .subcommand(Command::new("backup").about("Copy the embedded store, whether a server runs on it or not").arg(to))
         .subcommand(
             Command::new("keys")
                 .about("Show which master keys the records of the store are sealed with, and which can be removed")
@@ -76,6 +83,10 @@ fn command() -> Command {
 fn dispatch(asked: &ArgMatches) -> ExitCode {
     match asked.subcommand() {
         Some(("generate-key", asked)) => generate_key::run(asked.get_one("id").copied().unwrap_or(1)),
+        Some(("backup", asked)) => {
+            let to = asked.get_one::<PathBuf>("DIR").cloned().unwrap_or_default();
+            configured(asked, |config| backup::run(&config, &to))
+        }
         Some(("keys", asked)) => configured(asked, |config| keys::run(&config, asked.get_flag("reseal"))),
         Some(("check-config", asked)) => configured(asked, |config| check_config::run(&config)),
         Some(("health", asked)) => configured(asked, |config| health::run(&config, asked.get_flag("live"))),

@@ -53,6 +53,22 @@ pub fn kept_in(folder: &Path, may_generate: bool, entropy: &dyn Entropy) -> io::
     }
 }
 
+/// Copies the ring kept in a folder to another one, for its owner alone as well; whether there is one.
+///
+/// # Errors
+/// It cannot be read or written.
+pub fn copy_kept(from: &Path, to: &Path) -> io::Result<bool> {
+    let ring = match fs::read_to_string(from.join(FILE)) {
+        Ok(ring) => Secret::new(ring),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    let mut file = fs::File::options().write(true).create_new(true).mode(0o600).open(to.join(FILE))?;
+    file.write_all(ring.expose().as_bytes())?;
+    file.sync_all()?;
+    Ok(true)
+}
+
 fn make(folder: &Path, path: &Path, entropy: &dyn Entropy) -> io::Result<Secret<String>> {
     let ring = generate(super::ring::FIRST_KEY_ID, entropy).map_err(io::Error::other)?;
     // Written whole under another name first: a crash leaves no half a key behind.
@@ -86,6 +102,16 @@ mod tests {
         assert!(KeyRing::parse(&first, false).is_ok());
         let mode = fs::metadata(folder.path().join(FILE)).expect("file").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_copied_key_is_as_private() {
+        let (from, to) = (tempfile::tempdir().expect("folder"), tempfile::tempdir().expect("folder"));
+        assert!(!copy_kept(from.path(), to.path()).expect("nothing to copy"));
+        let kept = kept_in(from.path(), true, &SystemEntropy).expect("made");
+        assert!(copy_kept(from.path(), to.path()).expect("copied"));
+        // Only a file for its owner alone is read.
+        assert!(kept_in(to.path(), false, &SystemEntropy).expect("read") == kept);
     }
 
     #[test]

@@ -20,10 +20,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use tokio::{
-    sync::{Semaphore, mpsc},
-    time::timeout_at,
-};
+use tokio::{sync::mpsc, time::timeout_at};
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
     task::TaskTracker,
@@ -40,13 +37,17 @@ use crate::{
 };
 
 mod acknowledged;
+mod backup;
 mod batch;
+mod copy;
 mod disk;
 mod failure;
 mod journal;
 mod layout;
 mod opening;
+mod pages;
 mod quotas;
+mod readers;
 mod salvage;
 mod time;
 mod trees;
@@ -55,32 +56,34 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+use backup::BackupSource;
 pub use batch::Census;
 use batch::{Batch, unknown_format};
+pub use copy::{UnfinishedBackup, back_up};
 use disk::{Disk, Moment, Tables};
 use layout::Entry;
 pub use opening::{EmbeddedOptions, was_written};
+use readers::Readers;
 pub use time::StoreTime;
 use writer::{Job, JobKind, Writer, WriterSigns};
 
 /// Operations that may wait for the writer. More wait to be queued, within their deadlines.
 const QUEUE_MAX: usize = 1_024;
-/// Reads that may be at the disk at the same time.
-const READS_MAX: usize = 4;
 /// Records of one page of a scan.
 const SCAN_MAX: usize = 256;
+
 /// The store in a directory. See the module.
 pub struct Embedded {
     jobs: mpsc::Sender<Job>,
     /// Absent once closed, so that the database can be opened again.
-    tables: RwLock<Option<Tables>>,
-    reads: Arc<Semaphore>,
+    tables: Arc<RwLock<Option<Tables>>>,
+    readers: Arc<Readers>,
     time: StoreTime,
     failure: failure::StoreFailure,
-    tracker: TaskTracker,
     writer: Mutex<Option<Writer>>,
-    sweeper: CancellationToken,
-    _sweeper_ends_on_drop: DropGuard,
+    /// Ends the tasks of the store.
+    background: CancellationToken,
+    _background_ends_on_drop: DropGuard,
 }
 
 impl Embedded {
@@ -96,35 +99,42 @@ impl Embedded {
         tracker: &TaskTracker,
         options: EmbeddedOptions,
     ) -> Result<Self, StoreError> {
-        let (directory, now) = (directory.to_owned(), time.now());
-        let open = move || batch::WriterState::read(Disk::open(&directory, options.accept_loss, now)?);
+        let (folder, now) = (directory.to_owned(), time.now());
+        let open = move || Disk::open(&folder, options.accept_loss, now).map(batch::WriterState::new);
         let opened = tracker.spawn_blocking(open).await;
         let state =
             opened.map_err(|_| StoreError::lasting("open", "the engine gave up; the database is damaged"))??;
         time.not_before(state.disk.last.at);
-        let tables = state.disk.tables.clone();
+        let tables = Arc::new(RwLock::new(Some(state.disk.tables.clone())));
 
         let (jobs, queue) = mpsc::channel(QUEUE_MAX);
         let signs = WriterSigns::default();
         let writer = Writer::spawn(state, time.clone(), queue, signs.clone())?;
         let WriterSigns { failure, underway } = signs;
-        let sweeper = CancellationToken::new();
-        tracker.spawn(writer::sweep(jobs.downgrade(), sweeper.clone()));
-        tracker.spawn(failure::watch(underway, failure.clone(), options.batch_timeout, sweeper.clone()));
+        let readers = Arc::new(Readers::spawn()?);
+        let background = CancellationToken::new();
+        tracker.spawn(writer::sweep(jobs.downgrade(), background.clone()));
+        tracker.spawn(failure::watch(underway, failure.clone(), options.batch_timeout, background.clone()));
+        match backup::listen(directory) {
+            Ok(listener) => {
+                let (tables, readers, failure) = (Arc::clone(&tables), Arc::clone(&readers), failure.clone());
+                tracker.spawn(BackupSource { tables, readers, failure }.serve(listener, background.clone()));
+            }
+            Err(error) => tracing::warn!(%error, "no backup can be made while this process runs"),
+        }
         Ok(Self {
             jobs,
-            tables: RwLock::new(Some(tables)),
-            reads: Arc::new(Semaphore::new(READS_MAX)),
+            tables,
+            readers,
             time,
             failure,
-            tracker: tracker.clone(),
             writer: Mutex::new(Some(writer)),
-            _sweeper_ends_on_drop: sweeper.clone().drop_guard(),
-            sweeper,
+            _background_ends_on_drop: background.clone().drop_guard(),
+            background,
         })
     }
 
-    /// Counts the keys on the disk, one by one.
+    /// Counts what is on the disk, one by one.
     pub async fn census(&self, deadline: Deadline) -> Result<Census, StoreError> {
         self.write("census", deadline, |batch| batch.census()).await
     }
@@ -171,7 +181,7 @@ impl Embedded {
         })
     }
 
-    /// Reads from the database, as of one moment, on a thread that may wait for the disk.
+    /// Reads from the database, as of one moment, on a thread of the store that may wait for the disk.
     async fn look<T: Send + 'static>(
         &self,
         operation: &'static str,
@@ -180,19 +190,15 @@ impl Embedded {
     ) -> Result<T, StoreError> {
         let looked = async {
             let closed = || StoreError::new(operation, "the store is closed");
-            let permit = Arc::clone(&self.reads).acquire_owned().await.map_err(|_| closed())?;
+            let permit = self.readers.permit().await.ok_or_else(closed)?;
             let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner).clone().ok_or_else(closed)?;
             let time = self.time.clone();
-            let found = self.tracker.spawn_blocking(move || {
-                let view = View { operation, moment: tables.moment(), time: time.now() };
-                let found = look(&view);
-                // In this order: a closing store that holds all permits knows that no read holds the database.
-                drop(view);
-                drop(tables);
-                drop(permit);
-                found
-            });
-            found.await.map_err(|_| StoreError::new(operation, "the database gave up"))?
+            let read = move || look(&View { operation, moment: tables.moment(), time: time.now() });
+            let unread = || {
+                let late = deadline.remaining().is_zero();
+                if late { StoreError::timed_out(operation) } else { StoreError::new(operation, "the database gave up") }
+            };
+            self.readers.read(permit, deadline, read).await.unwrap_or_else(|_| Err(unread()))
         };
         self.unless_failed(operation, deadline, looked).await
     }
@@ -293,16 +299,13 @@ impl Store for Embedded {
         deadline: Deadline,
     ) -> Result<Acquired, StoreError> {
         let windows = windows.to_vec();
-        self.write("acquire", deadline, move |batch| Ok(batch.acquire(quota, usage, &windows, now))).await
+        self.write("acquire", deadline, move |batch| batch.acquire(quota, usage, &windows, now)).await
     }
 
     async fn refund(&self, uses: &[(Name, Token)], deadline: Deadline) -> Result<(), StoreError> {
         let uses = uses.to_vec();
         self.write("refund", deadline, move |batch| {
-            for (quota, usage) in uses {
-                batch.refund(quota, usage);
-            }
-            Ok(())
+            uses.into_iter().try_for_each(|(quota, usage)| batch.refund(quota, usage))
         })
         .await
     }
@@ -315,15 +318,11 @@ impl Store for Embedded {
         deadline: Deadline,
     ) -> Result<Vec<u32>, StoreError> {
         let windows = windows.to_vec();
-        self.write("usage", deadline, move |batch| Ok(batch.usage(quota, &windows, now))).await
+        self.write("usage", deadline, move |batch| batch.usage(quota, &windows, now)).await
     }
 
     async fn clear(&self, quota: Name, deadline: Deadline) -> Result<(), StoreError> {
-        self.write("clear", deadline, move |batch| {
-            batch.clear(quota);
-            Ok(())
-        })
-        .await
+        self.write("clear", deadline, move |batch| batch.clear(quota)).await
     }
 
     /// Asks the reads and the writer, which are stuck if the disk is. Writes nothing: a disk that is full shows at the next
@@ -343,15 +342,14 @@ impl Store for Embedded {
     }
 
     async fn close(&self, deadline: Deadline) {
-        self.sweeper.cancel();
+        self.background.cancel();
         if self.failure.check("close").is_err() {
             // Nothing more is written, and what is stuck in the engine is not waited for.
             return;
         }
         let Some(writer) = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
         let closing = async {
-            self.reads.acquire_many(u32::try_from(READS_MAX).unwrap_or(1)).await.ok()?.forget();
-            self.reads.close();
+            self.readers.close().await;
             drop(self.tables.write().unwrap_or_else(PoisonError::into_inner).take());
             self.jobs.send(Job { deadline, kind: JobKind::Close }).await.ok()?;
             // An error is the word that the writer has ended, and the database and its lock with it.

@@ -1,5 +1,6 @@
 //! The binary, as an operator or an orchestrator meets it.
 
+mod backup;
 mod serve;
 
 use std::{
@@ -99,7 +100,7 @@ fn usage() {
     assert_eq!((code, out.as_str()), (Some(0), concat!("otpd ", env!("CARGO_PKG_VERSION"), "\n")));
     let (code, out, _) = run(&["--help"], &[]).unwrap();
     assert_eq!(code, Some(0));
-    for command in ["serve", "check-config", "health", "keys", "generate-key", "--config"] {
+    for command in ["serve", "check-config", "health", "backup", "keys", "generate-key", "--config"] {
         assert!(out.contains(command), "{out}");
     }
 }

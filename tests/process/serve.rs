@@ -14,13 +14,13 @@ use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus,
 use super::{otpd, run};
 
 /// A server that runs, on ports of its own, in a folder of its own.
-struct Server {
+pub(super) struct Server {
     child: Child,
     environment: Vec<(&'static str, String)>,
     probes: String,
     /// Held open: the server goes on writing to it.
     _log: BufReader<ChildStderr>,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Drop for Server {
@@ -32,7 +32,11 @@ impl Drop for Server {
 
 impl Server {
     fn start(drain_delay: &str) -> io::Result<Self> {
-        let folder = tempfile::tempdir()?;
+        Self::start_in(tempfile::tempdir()?, drain_delay)
+    }
+
+    /// Starts on the store of a folder.
+    pub(super) fn start_in(folder: tempfile::TempDir, drain_delay: &str) -> io::Result<Self> {
         let any = || "127.0.0.1:0".to_owned();
         let mut environment = vec![
             ("OTPD__SERVER__LISTEN", any()),
@@ -50,7 +54,19 @@ impl Server {
         for ((_, value), bound) in environment.iter_mut().zip([address("grpc"), probes.clone()]) {
             *value = bound;
         }
-        Ok(Self { child, environment, probes, _log: log, _folder: folder })
+        Ok(Self { child, environment, probes, _log: log, folder })
+    }
+
+    /// Runs another command in the same environment.
+    pub(super) fn command(&self, arguments: &[&str]) -> io::Result<(Option<i32>, String, String)> {
+        run(arguments, &plain(&self.environment))
+    }
+
+    /// Ends as asked, and leaves the store behind.
+    pub(super) fn stop(mut self) -> io::Result<tempfile::TempDir> {
+        self.signal("TERM")?;
+        self.exit_code()?;
+        Ok(std::mem::replace(&mut self.folder, tempfile::tempdir()?))
     }
 
     fn grpc(&self) -> &str {
@@ -66,7 +82,7 @@ impl Server {
     }
 
     /// Waits until the probe answers so.
-    fn until(&self, status: &str) -> bool {
+    pub(super) fn until(&self, status: &str) -> bool {
         let is = || self.probe("/readyz").is_ok_and(|answered| answered == status);
         (0..500).any(|_| {
             is() || {

@@ -139,7 +139,7 @@ async fn killed(seed: u64, kills: u64, bulk: bool) {
             assert!((known..=known + 2).contains(&n), "round {round}: {n} stored, {known} acknowledged");
         }
         let census = store.census(soon()).await.unwrap();
-        assert_eq!(census.records, census.expiries);
+        assert_eq!((census.quotas, census.expiries), (LANES, census.records + LANES));
         assert!(bulk || census.records == 2 * LANES, "{census:?}");
         let sum: u64 = acknowledged.iter().sum();
         assert!((sum..=sum + 2 * LANES).contains(&census.uses), "{} uses, {sum} acknowledged", census.uses);

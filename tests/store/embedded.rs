@@ -115,6 +115,8 @@ async fn uses_are_there_after_reopening() {
     harness.pass(SECOND * 2).await;
     assert_eq!(store.acquire(5, 4, &short, 5_002_000).await, Now);
     assert_eq!(store.usage(5, &two, 5_002_000).await, [3], "the longest window is remembered, too");
+    let expected = Census { quotas: 2, uses: 5, ..Census::default() };
+    assert_eq!(Census { expiries: 0, ..harness.census().await }, expected);
     harness.pass(HOUR).await;
     until("the uses are forgotten", || harness.is_empty()).await;
 }

@@ -1,5 +1,5 @@
 //! One suite over every store (`suite.rs`, `quotas.rs`, `history.rs`), and what only one of them can do (`embedded.rs`, `crash.rs`,
-//! `confirmed.rs`, `damage.rs`, `redis.rs`, `faults.rs`, `memory.rs`).
+//! `backup.rs`, `confirmed.rs`, `damage.rs`, `redis.rs`, `faults.rs`, `memory.rs`).
 //!
 //! Servers are real, and started by the tests.
 #![expect(
@@ -11,6 +11,7 @@
     reason = "a test fails by panicking, and says then what it did"
 )]
 
+mod backup;
 mod cluster;
 mod confirmed;
 mod crash;

@@ -1,69 +1,80 @@
-//! One batch: operations worked out in order, each seeing those before it, to be committed together.
+//! One batch: operations worked out in order, each seeing those before it, to be committed together. Those on quotas are in
+//! `pages.rs`.
 
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    hash::{BuildHasher, RandomState},
+    time::Duration,
+};
 
 use super::{
     disk::{Disk, Writes, engine_error},
     layout::{self, Entry},
-    quotas::QuotaIndex,
+    pages::{self, LargeQuotas},
 };
 use crate::{
-    domain::{ids::Token, quota::Window, time::Timestamp},
-    ports::store::{Acquired, Change, Claimed, Committed, Name, Partition, Sealed, StoreError},
+    domain::time::Timestamp,
+    ports::store::{Change, Claimed, Committed, Name, Partition, Sealed, StoreError},
 };
 
 /// What the writer keeps from batch to batch.
 pub(super) struct WriterState {
     pub(super) disk: Disk,
-    quotas: QuotaIndex,
-    /// No expiry key is earlier. The sweeper starts here, since the keys that it removed leave marks that are slow to walk
-    /// over.
+    pub(super) large: LargeQuotas,
+    /// No expiry is earlier. The sweeper starts here, since the keys that it removed leave marks that are slow to walk over.
     swept_to: Timestamp,
+    /// The number of the last expiry. They begin anywhere, so that none is given twice, not even after a restart.
+    expiry: u64,
 }
 
 impl WriterState {
-    /// Reads the uses of quotas back from disk.
-    pub(super) fn read(disk: Disk) -> Result<Self, StoreError> {
-        let mut quotas = QuotaIndex::default();
-        for entry in disk.tables.keyspace.prefix(layout::USES) {
-            let (key, value) = entry.into_inner().map_err(|cause| engine_error("open", cause))?;
-            let unknown = || StoreError::new("open", "a use of a quota is not in a known format");
-            let (quota, usage) = layout::decode_use_key(&key).ok_or_else(unknown)?;
-            let (counted, longest) = layout::decode_use(usage, &value).ok_or_else(unknown)?;
-            quotas.restore(quota, counted, longest);
-        }
-        Ok(Self { disk, quotas, swept_to: Timestamp::default() })
+    pub(super) fn new(disk: Disk) -> Self {
+        // The standard library seeds its hashers from the operating system.
+        let expiry = RandomState::new().hash_one(0);
+        Self { disk, large: pages::no_large_quotas(), swept_to: Timestamp::default(), expiry }
     }
 }
 
-/// How many keys of each kind are on the disk.
+/// What is on the disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Census {
     /// Records, expired ones too as long as they are not removed.
     pub records: u64,
     /// Index entries, expired ones too as long as they are not removed.
     pub index: u64,
-    /// Expiry keys: one per record and index entry.
-    pub expiries: u64,
+    /// Quotas that have uses.
+    pub quotas: u64,
     /// Uses of quotas.
     pub uses: u64,
+    /// How many keys are named by all expiries.
+    pub expiries: u64,
 }
 
 /// A batch in the making.
 pub(super) struct Batch<'a> {
-    state: &'a mut WriterState,
+    pub(super) state: &'a mut WriterState,
     /// The store's own time.
-    time: Timestamp,
-    writes: Writes,
+    pub(super) time: Timestamp,
+    pub(super) writes: Writes,
+    /// Keys that may be removed from a time on.
+    expiring: BTreeMap<Timestamp, BTreeSet<Vec<u8>>>,
 }
 
 impl<'a> Batch<'a> {
     pub(super) fn new(state: &'a mut WriterState, time: Timestamp) -> Self {
-        Self { state, time, writes: Writes::new() }
+        Self { state, time, writes: Writes::new(), expiring: BTreeMap::new() }
     }
 
     /// What is to be committed.
-    pub(super) fn into_writes(self) -> Writes {
+    pub(super) fn into_writes(mut self) -> Writes {
+        for (at, keys) in self.expiring {
+            let keys: Vec<_> = keys.into_iter().collect();
+            for together in keys.chunks(layout::EXPIRY_MAX) {
+                self.state.expiry = self.state.expiry.wrapping_add(1);
+                let key = layout::expiry_key(at, self.state.expiry);
+                self.writes.insert(key, Some(layout::encode_expiring(together)));
+            }
+        }
         self.writes
     }
 
@@ -107,92 +118,94 @@ impl<'a> Batch<'a> {
         Ok(Claimed::Ours(expires_at.since(self.time)))
     }
 
-    pub(super) fn acquire(&mut self, quota: Name, usage: Token, windows: &[Window], now: Timestamp) -> Acquired {
-        let change = self.state.quotas.acquire(quota, usage, windows, now, self.time);
-        self.remove_uses(change.removed.into_iter().map(|usage| (quota, usage)));
-        if let Some((counted, longest)) = change.written {
-            let key = layout::use_key(quota, counted.usage);
-            self.writes.insert(key, Some(layout::encode_use(&counted, longest)));
-        }
-        change.outcome
-    }
-
-    pub(super) fn refund(&mut self, quota: Name, usage: Token) {
-        if self.state.quotas.refund(quota, usage) {
-            self.remove_uses([(quota, usage)]);
-        }
-    }
-
-    pub(super) fn usage(&self, quota: Name, windows: &[Window], now: Timestamp) -> Vec<u32> {
-        self.state.quotas.usage(quota, windows, now)
-    }
-
-    pub(super) fn clear(&mut self, quota: Name) {
-        let uses = self.state.quotas.clear(quota);
-        self.remove_uses(uses.into_iter().map(|usage| (quota, usage)));
-    }
-
     pub(super) fn census(&self) -> Result<Census, StoreError> {
-        let count = |prefix: &str| {
-            self.state.disk.tables.keyspace.prefix(prefix).try_fold(0, |count, entry| {
-                entry.key().map(|_| count + 1).map_err(|cause| engine_error("census", cause))
-            })
-        };
-        Ok(Census {
-            records: count(layout::RECORDS)?,
-            index: count(layout::INDEX)?,
-            expiries: count(layout::EXPIRIES)?,
-            uses: count(layout::USES)?,
-        })
+        let mut census = Census::default();
+        let unknown = || unknown_format("census");
+        for entry in self.state.disk.tables.moment().all("census") {
+            let (key, value) = entry?;
+            if key.starts_with(layout::RECORDS.as_bytes()) {
+                census.records += 1;
+            } else if key.starts_with(layout::INDEX.as_bytes()) {
+                census.index += 1;
+            } else if key.starts_with(layout::EXPIRIES.as_bytes()) {
+                census.expiries += layout::decode_expiring(&value).ok_or_else(unknown)?.len() as u64;
+            } else if layout::decode_quota_key(&key).is_some() {
+                let quota = Entry::decode(&value).and_then(|entry| layout::decode_quota(&entry.content));
+                census.quotas += 1;
+                census.uses += quota.ok_or_else(unknown)?.2.len() as u64;
+            } else if key.starts_with(layout::QUOTAS.as_bytes()) {
+                census.uses += layout::decode_uses(&value).ok_or_else(unknown)?.len() as u64;
+            }
+        }
+        Ok(census)
     }
 
     /// Removes about `limit` keys whose time is over; whether more are left. Only as the first step of a batch.
     pub(super) fn sweep(&mut self, limit: usize) -> Result<bool, StoreError> {
-        let gone = self.state.quotas.sweep(self.time, limit);
-        let more_uses = gone.len() >= limit;
-        self.remove_uses(gone);
-
-        let due = self.state.disk.tables.keyspace.range(layout::expiry_range(self.state.swept_to, self.time));
         let mut left = limit;
-        for entry in due.take(limit) {
-            left -= 1;
-            let expiry = entry.key().map_err(|cause| engine_error("sweep", cause))?;
-            let Some((at, key)) = layout::decode_expiry_key(&expiry) else { continue };
-            match self.entry("sweep", key)? {
-                Some(entry) if entry.expires_at > self.time => {
-                    self.writes.insert(layout::expiry_key(entry.expires_at, key), Some(Vec::new()));
-                }
-                Some(_) => drop(self.writes.insert(key.to_vec(), None)),
-                None => {}
+        for entry in self.state.disk.tables.range(layout::expiry_range(self.state.swept_to, self.time)) {
+            let (expiry, value) = entry.map_err(|cause| engine_error("sweep", cause))?;
+            let (at, keys) = (layout::decode_expiry_key(&expiry), layout::decode_expiring(&value));
+            let (at, keys) = at.zip(keys).ok_or_else(|| unknown_format("sweep"))?;
+            for key in keys {
+                left = left.saturating_sub(self.expire(key)?);
             }
             self.writes.insert(expiry.to_vec(), None);
             self.state.swept_to = at;
+            if left == 0 {
+                return Ok(true);
+            }
         }
-        if left > 0 {
-            self.state.swept_to = self.time;
-        }
-        Ok(more_uses || left == 0)
+        self.state.swept_to = self.time;
+        Ok(false)
     }
 
-    /// Writes a record or index entry; the time to which it lives. `expires_at` is the expiry of the one that is there, which
-    /// may have expired. The expiry key of that one stays: the sweeper moves it when it gets there.
-    fn put(&mut self, key: Vec<u8>, expires_at: Option<Timestamp>, ttl: Duration, content: &[u8]) -> Timestamp {
+    /// Removes what is under a key, or has it expire later, when its time is over; for how many keys that counts.
+    fn expire(&mut self, key: Vec<u8>) -> Result<usize, StoreError> {
+        let Some(entry) = self.entry("sweep", &key)? else { return Ok(1) };
+        if entry.expires_at > self.time {
+            self.expiring.entry(entry.expires_at).or_default().insert(key);
+            return Ok(1);
+        }
+        if let Some(quota) = layout::decode_quota_key(&key) {
+            let (_, pages, _) = layout::decode_quota(&entry.content).ok_or_else(|| unknown_format("sweep"))?;
+            return Ok(self.remove_quota(quota, pages));
+        }
+        self.writes.insert(key, None);
+        Ok(1)
+    }
+
+    /// Writes a record, an index entry or a quota; the time to which it lives. `expires_at` is the expiry of the one that is
+    /// there, which may have expired. The expiry that names it stays: the sweeper moves it when it gets there.
+    pub(super) fn put(
+        &mut self,
+        key: Vec<u8>,
+        expires_at: Option<Timestamp>,
+        ttl: Duration,
+        content: &[u8],
+    ) -> Timestamp {
         let until = self.time.plus(ttl);
         if expires_at.is_none() {
-            self.writes.insert(layout::expiry_key(until, &key), Some(Vec::new()));
+            self.expiring.entry(until).or_default().insert(key.clone());
         }
         let until = expires_at.map_or(until, |present| present.max(until));
         self.writes.insert(key, Some(Entry::encode(until, content)));
         until
     }
 
-    fn remove_uses(&mut self, uses: impl IntoIterator<Item = (Name, Token)>) {
-        self.writes.extend(uses.into_iter().map(|(quota, usage)| (layout::use_key(quota, usage), None)));
+    /// What is under a key, be it expired or not, as the operations before have left it.
+    pub(super) fn entry(&self, operation: &'static str, key: &[u8]) -> Result<Option<Entry>, StoreError> {
+        self.decoded(operation, key, Entry::decode)
     }
 
-    /// What is under a key, be it expired or not, as the operations before have left it.
-    fn entry(&self, operation: &'static str, key: &[u8]) -> Result<Option<Entry>, StoreError> {
-        let decode = |value: &[u8]| Entry::decode(value).ok_or_else(|| unknown_format(operation));
+    /// What a key's value says, as the operations before have left it.
+    pub(super) fn decoded<T>(
+        &self,
+        operation: &'static str,
+        key: &[u8],
+        decode: impl FnOnce(&[u8]) -> Option<T>,
+    ) -> Result<Option<T>, StoreError> {
+        let decode = |value: &[u8]| decode(value).ok_or_else(|| unknown_format(operation));
         match self.writes.get(key) {
             Some(value) => value.as_deref().map(decode).transpose(),
             None => self.state.disk.get(operation, key)?.as_deref().map(decode).transpose(),

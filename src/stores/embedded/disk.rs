@@ -1,19 +1,25 @@
 //! The database on disk: its folder, how it is read, and how a batch is committed. Its keys are in `layout.rs`.
 //!
-//! One keyspace holds everything, so that one memtable and one journal serve all and one small write reaches the disk. Each
-//! batch begins with its number, one more than that of the batch before: by this it is noticed at the start whether all that
-//! was acknowledged is there (`opening.rs`).
+//! Each kind of key has a keyspace of its own, with its own tables, so that what is large is not written again with what is
+//! short-lived when tables are merged. All share one journal: one small write reaches the disk for a batch. Each batch begins
+//! with its number, one more than that of the batch before: by this it is noticed at the start whether all that was
+//! acknowledged is there (`opening.rs`).
 
 use std::{
     collections::HashMap,
     fmt,
     fs::{DirBuilder, File, TryLockError},
     io,
+    ops::Range,
     os::unix::fs::DirBuilderExt,
     path::Path,
+    sync::Arc,
 };
 
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Slice, Snapshot, config::PinningPolicy};
+use fjall::{
+    Database, Guard, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Slice, Snapshot, compaction::Leveled,
+    config::PinningPolicy,
+};
 
 use super::{
     acknowledged::{Acknowledged, AcknowledgedFile},
@@ -27,15 +33,22 @@ use crate::{
 
 /// Blocks of tables kept in memory. With a smaller cache most of the work of a busy store is reading blocks again.
 const CACHE_BYTES: u64 = 32 << 20;
-/// What is held in memory before it becomes a table. Larger means fewer tables to merge, and more memory.
-const MEMTABLE_BYTES: u64 = 8 << 20;
+/// Records, and others, that are kept in memory before they become a table. Few enough that looking among them costs little
+/// more than in an empty store: twice as many cost the writer a tenth of its time.
+const RECORDS_MEMTABLE: u64 = 4 << 20;
+/// See [`RECORDS_MEMTABLE`].
+const MEMTABLE: u64 = 1 << 20;
+/// New tables that are merged at once. Many, since each merge writes a level of the older ones again.
+const NEW_TABLES: u8 = 12;
+/// How large a table becomes when it is merged. The newest level of merged tables is as large as so many new ones.
+const TABLE_BYTES: u64 = 8 << 20;
 /// The least that the engine takes.
 const JOURNAL_BYTES: u64 = 64 << 20;
 /// Files of tables kept open. `app/descriptors.rs` sets as many file descriptors apart, and some more for the engine's work.
 const OPEN_FILES: usize = 128;
 
-/// The keyspaces. The engine numbers them from 1 on, in the order in which they are made.
-pub(super) const KEYSPACES: [&str; 1] = ["otpd"];
+/// The keyspaces: the kinds of keys. The engine numbers them from 1 on, in the order in which they are made.
+pub(super) const KEYSPACES: [&str; 4] = [layout::RECORDS, layout::INDEX, layout::QUOTAS, layout::EXPIRIES];
 /// The key of the number of the last batch, in each keyspace: keyspaces are written to tables one by one.
 pub(super) const SEQUENCE_KEY: &[u8] = b"n";
 
@@ -54,14 +67,15 @@ pub(super) struct Disk {
 /// The database, to be read.
 #[derive(Clone)]
 pub(super) struct Tables {
-    pub(super) keyspace: Keyspace,
+    /// In the order of their names.
+    keyspaces: Arc<[Keyspace; KEYSPACES.len()]>,
     database: Database,
 }
 
 /// The database as it is at one moment: no batch shows in part.
 pub(super) struct Moment {
     snapshot: Snapshot,
-    keyspace: Keyspace,
+    tables: Tables,
 }
 
 /// The engine failed. Whether it will ever work again nobody knows, so the store ends with it: what cannot be read must never
@@ -77,14 +91,24 @@ impl Disk {
         let failed = |cause: io::Error| StoreError::new("open", format!("{}: {cause}", directory.display()));
         DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
         opening::check_mode(directory)?;
-        let lock = lock(directory)?;
+        let in_use = || StoreError::new("open", format!("{} is in use by another process", directory.display()));
+        Self::open_locked(directory, lock(directory)?.ok_or_else(in_use)?, accept_loss, now)
+    }
+
+    /// Opens the database in a folder that is locked already.
+    pub(super) fn open_locked(
+        directory: &Path,
+        lock: File,
+        accept_loss: bool,
+        now: Timestamp,
+    ) -> Result<Self, StoreError> {
         let OpenedDatabase { tables, side_record, last } = opening::open(directory, accept_loss, now)?;
         Ok(Self { tables, side_record, last, _lock: lock })
     }
 
     /// The value of a key, as far as it is committed. For the writer, which alone commits: no batch is under way meanwhile.
     pub(super) fn get(&self, operation: &'static str, key: &[u8]) -> Result<Option<Slice>, StoreError> {
-        self.tables.keyspace.get(key).map_err(|cause| engine_error(operation, cause))
+        self.tables.keyspace(key).get(key).map_err(|cause| engine_error(operation, cause))
     }
 
     /// Writes all or nothing, and returns once it is on the disk and noted as acknowledged.
@@ -100,28 +124,85 @@ impl Disk {
         self.side_record.sync().map_err(|cause| engine_error("sync", cause))?;
         self.tables.database.persist(PersistMode::Buffer).map_err(|cause| engine_error("sync", cause))
     }
+
+    /// Puts all keys of a moment into a database that has none, and closes it. They become tables at once, so that memory does
+    /// not grow with their number. `sequence` is the number of the last batch among them.
+    pub(super) fn fill(
+        self,
+        sequence: u64,
+        pairs: impl Iterator<Item = Result<(Slice, Slice), StoreError>>,
+    ) -> Result<(), StoreError> {
+        let failed = |cause: fjall::Error| StoreError::new("back up", cause);
+        let mut pairs = pairs.peekable();
+        for (keyspace, kind) in self.tables.keyspaces().iter().zip(KEYSPACES) {
+            let mut table = keyspace.start_ingestion().map_err(failed)?;
+            // Belongs to each keyspace, in order among its keys.
+            let mut number = (sequence > 0).then(|| sequence.to_be_bytes());
+            while let Some(pair) = pairs.next_if(|pair| is_of_kind(pair, kind)) {
+                let (key, value) = pair?;
+                if &*key > SEQUENCE_KEY
+                    && let Some(number) = number.take()
+                {
+                    table.write(SEQUENCE_KEY, number).map_err(failed)?;
+                }
+                table.write(key, value).map_err(failed)?;
+            }
+            if let Some(number) = number {
+                table.write(SEQUENCE_KEY, number).map_err(failed)?;
+            }
+            table.finish().map_err(failed)?;
+        }
+        if pairs.next().is_some() {
+            return Err(StoreError::new("back up", "a key is of no known kind"));
+        }
+        self.tables.database.persist(PersistMode::SyncAll).map_err(failed)
+    }
+}
+
+/// Whether a key is of a kind. An error is of any.
+fn is_of_kind(pair: &Result<(Slice, Slice), StoreError>, kind: &str) -> bool {
+    pair.as_ref().map_or(true, |(key, _)| key.starts_with(kind.as_bytes()))
 }
 
 impl Tables {
     /// The database as it is now.
     pub(super) fn moment(&self) -> Moment {
-        Moment { snapshot: self.database.snapshot(), keyspace: self.keyspace.clone() }
+        Moment { snapshot: self.database.snapshot(), tables: self.clone() }
     }
 
     /// All keyspaces.
     pub(super) fn keyspaces(&self) -> &[Keyspace] {
-        std::slice::from_ref(&self.keyspace)
+        &*self.keyspaces
+    }
+
+    /// Where a key is kept, by the kind that it begins with.
+    fn keyspace(&self, key: &[u8]) -> &Keyspace {
+        let [records, index, quotas, expiries] = &*self.keyspaces;
+        match key.first() {
+            Some(b'i') => index,
+            Some(b'q') => quotas,
+            Some(b'x') => expiries,
+            _ => records,
+        }
+    }
+
+    /// The keys of a range, all of one kind. For the writer, as `Disk::get` is.
+    pub(super) fn range(
+        &self,
+        range: Range<Vec<u8>>,
+    ) -> impl Iterator<Item = Result<(Slice, Slice), fjall::Error>> + use<> {
+        self.keyspace(&range.start).range(range).map(Guard::into_inner)
     }
 
     /// Writes a batch of this number, all or nothing, and returns once it is on the disk.
     pub(super) fn commit(&self, sequence: u64, writes: Writes) -> Result<(), StoreError> {
-        let Self { keyspace, database } = self;
-        let mut batch = database.batch().durability(Some(PersistMode::SyncData));
+        let mut batch = self.database.batch().durability(Some(PersistMode::SyncData));
         // First, where `journal.rs` looks for it.
         for each in self.keyspaces() {
             batch.insert(each, SEQUENCE_KEY, sequence.to_be_bytes());
         }
         for (key, value) in writes {
+            let keyspace = self.keyspace(&key);
             match value {
                 Some(value) => batch.insert(keyspace, key, value),
                 None => batch.remove(keyspace, key),
@@ -143,9 +224,23 @@ pub(super) fn decode_sequence(value: Option<Slice>) -> u64 {
 }
 
 impl Moment {
+    /// The number of the last batch that shows.
+    pub(super) fn sequence(&self, operation: &'static str) -> Result<u64, StoreError> {
+        let [first, ..] = self.tables.keyspaces() else { return Ok(0) };
+        let number = self.snapshot.get(first, SEQUENCE_KEY).map_err(|cause| engine_error(operation, cause))?;
+        Ok(decode_sequence(number))
+    }
+
+    /// All keys and values but the number of the last batch, kind by kind, and in order within each.
+    pub(super) fn all(&self, operation: &'static str) -> impl Iterator<Item = Result<(Slice, Slice), StoreError>> {
+        let all = self.tables.keyspaces().iter().flat_map(|keyspace| self.snapshot.iter(keyspace));
+        let all = all.map(move |entry| entry.into_inner().map_err(|cause| engine_error(operation, cause)));
+        all.filter(|pair| pair.as_ref().map_or(true, |(key, _)| **key != *SEQUENCE_KEY))
+    }
+
     /// The value of a key, as far as it is committed: the engine shows a batch only once it is synced.
     pub(super) fn get(&self, operation: &'static str, key: &[u8]) -> Result<Option<Slice>, StoreError> {
-        self.snapshot.get(&self.keyspace, key).map_err(|cause| engine_error(operation, cause))
+        self.snapshot.get(self.tables.keyspace(key), key).map_err(|cause| engine_error(operation, cause))
     }
 
     /// The records from a key on, or all of them.
@@ -154,20 +249,20 @@ impl Moment {
         operation: &'static str,
         from: Option<&Cursor>,
     ) -> impl Iterator<Item = Result<(Slice, Slice), StoreError>> {
-        let found = self.snapshot.range(&self.keyspace, layout::records_range(from));
+        let range = layout::records_range(from);
+        let found = self.snapshot.range(self.tables.keyspace(&range.start), range);
         found.map(move |entry| entry.into_inner().map_err(|cause| engine_error(operation, cause)))
     }
 }
 
-fn lock(directory: &Path) -> Result<File, StoreError> {
+/// Locks a folder for as long as the file is open; `None`: another process has it.
+pub(super) fn lock(directory: &Path) -> Result<Option<File>, StoreError> {
     let path = directory.join("lock");
     let failed = |cause: io::Error| StoreError::new("open", format!("{}: {cause}", path.display()));
     let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => {
-            Err(StoreError::new("open", format!("{} is in use by another process", directory.display())))
-        }
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
         Err(TryLockError::Error(cause)) => Err(failed(cause)),
     }
 }
@@ -180,14 +275,23 @@ pub(super) fn engine(path: &Path) -> Result<Tables, fjall::Error> {
         .max_cached_files(Some(OPEN_FILES))
         .worker_threads(1)
         .open()?;
+    let [records, index, quotas, expiries] = KEYSPACES;
+    let keyspace = |name, memtable| database.keyspace(name, || keyspace_options(memtable));
+    let keyspaces = Arc::new([
+        keyspace(records, RECORDS_MEMTABLE)?,
+        keyspace(index, MEMTABLE)?,
+        keyspace(quotas, MEMTABLE)?,
+        keyspace(expiries, MEMTABLE)?,
+    ]);
+    Ok(Tables { keyspaces, database })
+}
+
+fn keyspace_options(memtable: u64) -> KeyspaceCreateOptions {
+    let merging = Leveled::default().with_l0_threshold(NEW_TABLES).with_table_target_size(TABLE_BYTES);
     // Every table is asked about names that are absent, as each new challenge's is: what answers that stays in memory.
-    let options = || {
-        KeyspaceCreateOptions::default()
-            .max_memtable_size(MEMTABLE_BYTES)
-            .filter_block_pinning_policy(PinningPolicy::all(true))
-            .index_block_pinning_policy(PinningPolicy::all(true))
-    };
-    let [name] = KEYSPACES;
-    let keyspace = database.keyspace(name, options)?;
-    Ok(Tables { keyspace, database })
+    KeyspaceCreateOptions::default()
+        .max_memtable_size(memtable)
+        .compaction_strategy(Arc::new(merging))
+        .filter_block_pinning_policy(PinningPolicy::all(true))
+        .index_block_pinning_policy(PinningPolicy::all(true))
 }

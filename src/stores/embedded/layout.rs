@@ -4,16 +4,18 @@
 //! | --- | --- |
 //! | `r`, partition, name | expiry, sealed record |
 //! | `i`, name | expiry, partition: an index entry |
-//! | `x`, expiry, one of the keys above | nothing: that key may be removed from then on |
-//! | `n` | the number of the last batch (`disk.rs`) |
-//! | `u`, quota, token | a use: its time, the store's time when it was counted, the longest window of its quota |
+//! | `q`, quota | expiry, longest window, number of pages, the uses of the first page |
+//! | `q`, quota, number | the uses of a further page |
+//! | `n`, in each keyspace | the number of the last batch (`disk.rs`) |
+//! | `x`, time, number | keys as above but those of further pages: each may be removed from that time on |
 //!
-//! Times and spans are milliseconds, big endian, so that the `x` keys stand in order of time. Each `r` and `i` key has exactly
-//! one `x` key, whose time is the expiry or earlier.
+//! Times and spans are milliseconds, big endian, so that the `x` keys stand in order of time. Each record, index entry and
+//! quota is named by an `x` key whose time is the expiry or earlier. Those that expire together share one, since many small
+//! keys cost more than a few large ones. A use is its time, the store's time when it was counted, and its token.
 
 use std::{ops::Range, time::Duration};
 
-use super::quotas::QuotaUse;
+use super::quotas::{Quota, QuotaUse};
 use crate::{
     domain::{
         ids::Token,
@@ -29,9 +31,14 @@ pub(super) const INDEX: &str = "i";
 /// See [`RECORDS`].
 pub(super) const EXPIRIES: &str = "x";
 /// See [`RECORDS`].
-pub(super) const USES: &str = "u";
+pub(super) const QUOTAS: &str = "q";
+/// The most keys that one expiry names. Bounds what the sweeper removes at once.
+pub(super) const EXPIRY_MAX: usize = 64;
 
-/// The value of a record or index entry.
+/// How long a use is, in bytes.
+const USE_LENGTH: usize = 24;
+
+/// The value of a record, an index entry, or the first page of a quota.
 pub(super) struct Entry {
     pub(super) expires_at: Timestamp,
     pub(super) content: Vec<u8>,
@@ -79,44 +86,88 @@ pub(super) fn index_key(name: Name) -> Vec<u8> {
     [INDEX.as_bytes(), &name.0].concat()
 }
 
-pub(super) fn expiry_key(at: Timestamp, key: &[u8]) -> Vec<u8> {
-    [EXPIRIES.as_bytes(), &at.as_millis().to_be_bytes(), key].concat()
+/// The key of an expiry. No two have the same number.
+pub(super) fn expiry_key(at: Timestamp, number: u64) -> Vec<u8> {
+    [EXPIRIES.as_bytes(), &at.as_millis().to_be_bytes(), &number.to_be_bytes()].concat()
 }
 
-/// The expiry keys from one time to another, both included.
+/// The expiries from one time to another, both included.
 pub(super) fn expiry_range(from: Timestamp, to: Timestamp) -> Range<Vec<u8>> {
     let end = to.as_millis().saturating_add(1);
-    expiry_key(from, &[])..[EXPIRIES.as_bytes(), &end.to_be_bytes()].concat()
+    expiry_key(from, 0)..[EXPIRIES.as_bytes(), &end.to_be_bytes()].concat()
 }
 
-/// The time of an expiry key, and the key that expires.
-pub(super) fn decode_expiry_key(key: &[u8]) -> Option<(Timestamp, &[u8])> {
-    let (at, key) = number(key.strip_prefix(EXPIRIES.as_bytes())?)?;
-    Some((Timestamp::from_millis(at), key))
+/// The time of an expiry.
+pub(super) fn decode_expiry_key(key: &[u8]) -> Option<Timestamp> {
+    let (at, _) = number(key.strip_prefix(EXPIRIES.as_bytes())?)?;
+    Some(Timestamp::from_millis(at))
 }
 
-pub(super) fn use_key(quota: Name, usage: Token) -> Vec<u8> {
-    [USES.as_bytes(), &quota.0, &usage.0].concat()
+/// The keys that an expiry names, each after its length, which one byte holds.
+pub(super) fn encode_expiring(keys: &[Vec<u8>]) -> Vec<u8> {
+    let length = |key: &Vec<u8>| u8::try_from(key.len()).unwrap_or_default();
+    keys.iter().flat_map(|key| [length(key)].into_iter().chain(key.iter().copied())).collect()
 }
 
-/// The quota of a use, and its name.
-pub(super) fn decode_use_key(key: &[u8]) -> Option<(Name, Token)> {
-    let (quota, usage) = key.strip_prefix(USES.as_bytes())?.split_first_chunk()?;
-    Some((Name(*quota), Token(usage.try_into().ok()?)))
+/// See [`encode_expiring`].
+pub(super) fn decode_expiring(mut value: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let mut keys = Vec::new();
+    while let Some((length, rest)) = value.split_first() {
+        let (key, rest) = rest.split_at_checked(usize::from(*length))?;
+        keys.push(key.to_vec());
+        value = rest;
+    }
+    Some(keys)
 }
 
-pub(super) fn encode_use(counted: &QuotaUse, longest: Duration) -> Vec<u8> {
-    let numbers = [counted.at.as_millis(), counted.counted_at.as_millis(), millis(longest)];
-    numbers.map(u64::to_be_bytes).concat()
+pub(super) fn quota_key(quota: Name) -> Vec<u8> {
+    [QUOTAS.as_bytes(), &quota.0].concat()
 }
 
-/// A use, and the longest window of its quota.
-pub(super) fn decode_use(usage: Token, value: &[u8]) -> Option<(QuotaUse, Duration)> {
-    let (at, rest) = number(value)?;
-    let (counted_at, rest) = number(rest)?;
-    let (longest, rest) = number(rest)?;
-    let counted = QuotaUse { at: Timestamp::from_millis(at), counted_at: Timestamp::from_millis(counted_at), usage };
-    rest.is_empty().then_some((counted, Duration::from_millis(longest)))
+/// The key of a page of a quota but the first.
+pub(super) fn page_key(quota: Name, page: usize) -> Vec<u8> {
+    let page = u16::try_from(page).unwrap_or(u16::MAX);
+    [QUOTAS.as_bytes(), &quota.0, &page.to_be_bytes()].concat()
+}
+
+/// The quota of a key; `None`: it is the key of something else.
+pub(super) fn decode_quota_key(key: &[u8]) -> Option<Name> {
+    Some(Name(key.strip_prefix(QUOTAS.as_bytes())?.try_into().ok()?))
+}
+
+/// What is kept of a quota with its first page, besides the expiry.
+pub(super) fn encode_quota(quota: &Quota) -> Vec<u8> {
+    let first = quota.pages.first().map(|page| encode_uses(&page.uses)).unwrap_or_default();
+    let pages = u16::try_from(quota.pages.len()).unwrap_or(u16::MAX);
+    [&millis(quota.longest).to_be_bytes()[..], &pages.to_be_bytes(), &first].concat()
+}
+
+/// The longest window of a quota, the number of its pages, and the uses of the first.
+pub(super) fn decode_quota(content: &[u8]) -> Option<(Duration, usize, Vec<QuotaUse>)> {
+    let (longest, rest) = number(content)?;
+    let (pages, uses) = rest.split_first_chunk()?;
+    Some((Duration::from_millis(longest), usize::from(u16::from_be_bytes(*pages)), decode_uses(uses)?))
+}
+
+pub(super) fn encode_uses(uses: &[QuotaUse]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(uses.len() * USE_LENGTH);
+    for counted in uses {
+        bytes.extend(counted.at.as_millis().to_be_bytes());
+        bytes.extend(counted.counted_at.as_millis().to_be_bytes());
+        bytes.extend(counted.usage.0);
+    }
+    bytes
+}
+
+/// See [`encode_uses`].
+pub(super) fn decode_uses(bytes: &[u8]) -> Option<Vec<QuotaUse>> {
+    let counted = |bytes: &[u8]| {
+        let (at, rest) = number(bytes)?;
+        let (counted_at, usage) = number(rest)?;
+        let (at, counted_at) = (Timestamp::from_millis(at), Timestamp::from_millis(counted_at));
+        Some(QuotaUse { at, counted_at, usage: Token(usage.try_into().ok()?) })
+    };
+    bytes.chunks(USE_LENGTH).map(counted).collect()
 }
 
 fn number(bytes: &[u8]) -> Option<(u64, &[u8])> {

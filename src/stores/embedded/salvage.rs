@@ -1,7 +1,7 @@
 //! Copies what can still be read of a damaged database to a new one.
 
 use super::{
-    disk::{Tables, Writes, engine_error},
+    disk::{KEYSPACES, Tables, Writes, engine_error},
     opening::is_damage,
 };
 use crate::ports::store::StoreError;
@@ -9,8 +9,8 @@ use crate::ports::store::StoreError;
 /// Keys written at once.
 const BATCH: usize = 1_024;
 
-/// Copies all keys but the number of the last batch, which is a single byte long: the copy counts for itself. Keys are read in 65,536 ranges by
-/// their first two bytes: what is unreadable costs the rest of its range.
+/// Copies all keys but the number of the last batch: the copy counts for itself. Keys of a kind are read in 256 ranges by their
+/// second byte: what is unreadable costs the rest of its range.
 pub(super) fn copy(from: &Tables, to: &Tables) -> Result<(), StoreError> {
     let (mut copied, mut unreadable, mut sequence) = (0, 0, 0);
     let mut writes = Writes::new();
@@ -18,9 +18,9 @@ pub(super) fn copy(from: &Tables, to: &Tables) -> Result<(), StoreError> {
         sequence += 1;
         to.commit(sequence, std::mem::take(writes))
     };
-    for keyspace in from.keyspaces() {
-        for start in 0..=u16::MAX {
-            for entry in keyspace.prefix(start.to_be_bytes()) {
+    for (keyspace, kind) in from.keyspaces().iter().zip(KEYSPACES) {
+        for second in 0..=u8::MAX {
+            for entry in keyspace.prefix([kind.as_bytes(), &[second]].concat()) {
                 let (key, value) = match entry.into_inner() {
                     Ok(found) => found,
                     Err(error) if is_damage(&error) => {

@@ -3,6 +3,9 @@
 //! A commit is what a failed attempt writes: a challenge and its lockout, each of a usual size.
 //!
 //! `cargo bench --bench store`; more words on the command line choose stores and numbers, as `embedded 64`.
+//!
+//! `cargo bench --bench store -- flows=1000000` measures something else: whether the embedded store stays as small and as
+//! fast as it began. See `flows.rs`. It takes minutes, and about 2 GiB of disk in the temporary folder.
 #![expect(clippy::expect_used, clippy::panic, reason = "a benchmark that cannot run has nothing better to do")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark measures time")]
 
@@ -23,10 +26,15 @@ use otpd::{
 use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
 
-#[path = "../tests/support/redis.rs"]
+mod flows;
+#[path = "../../tests/support/redis.rs"]
 mod redis_server;
 
 use redis_server::RedisServer;
+
+/// As the binary's, so that memory is what otpd would hold.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const SPAN: Duration = Duration::from_secs(5);
 const TTL: Duration = Duration::from_secs(600);
@@ -44,6 +52,9 @@ fn main() {
     };
     let is_number = |word: &str| word.parse::<u64>().is_ok();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    if let Some(plan) = flows::Plan::of(&chosen) {
+        return runtime.block_on(flows::measure(plan));
+    }
     for lanes in [1_u64, 64] {
         if !wanted(&lanes.to_string(), is_number) {
             continue;

@@ -1,0 +1,160 @@
+//! Makes a copy of a store, from which a process can start: of a running one through its socket, of any other from its files.
+
+use std::{
+    fs::{self, DirBuilder, File},
+    io::{self, BufReader},
+    os::unix::{fs::DirBuilderExt, net::UnixStream},
+    path::{Path, PathBuf},
+};
+
+use super::{
+    acknowledged::{self, Acknowledged, AcknowledgedFile, SideRecord},
+    backup::{Received, SOCKET, STALLED},
+    disk::{self, Disk},
+    opening::was_written,
+};
+use crate::{domain::time::Timestamp, ports::store::StoreError};
+
+/// In a folder that is not a whole copy yet, or was left behind by a process that was killed.
+const UNFINISHED: &str = "unfinished-backup";
+
+/// A copy that is whole, but not yet where it belongs. What is not finished is removed when this is dropped.
+pub struct UnfinishedBackup {
+    draft: PathBuf,
+    to: PathBuf,
+    /// Locked, so that no other backup clears the folder meanwhile.
+    _mark: File,
+}
+
+/// Copies the store of a folder as it is at one moment. The copy comes to be in `to`, which must not exist or be empty. `now`
+/// is the time of day.
+///
+/// # Errors
+/// There is no store, it cannot be read, or the copy cannot be written.
+pub fn back_up(directory: &Path, to: &Path, now: Timestamp) -> Result<UnfinishedBackup, StoreError> {
+    if !was_written(directory) {
+        return Err(failed(directory, "no store is there"));
+    }
+    let backup = UnfinishedBackup::begin(to)?;
+    // A new store with what this one has: files of a running database change under whoever copies them.
+    let copy = Disk::open(&backup.draft, false, now)?;
+    let last = match disk::lock(directory)? {
+        Some(lock) => {
+            let source = Disk::open_locked(directory, lock, false, now)?;
+            copy.fill(source.last.sequence, source.tables.moment().all("back up"))?;
+            source.last
+        }
+        None => {
+            let received = received(directory)?;
+            let last = Acknowledged { sequence: received.sequence, at: last_write(directory)? };
+            copy.fill(last.sequence, received)?;
+            last
+        }
+    };
+    // So that the copy is known to be whole, and nothing is missed in it that it never had.
+    let side_record = AcknowledgedFile::create(&backup.draft, last);
+    side_record.map_err(|cause| failed(&backup.draft, cause))?;
+    Ok(backup)
+}
+
+/// The store's time when something was last written.
+fn last_write(directory: &Path) -> Result<Timestamp, StoreError> {
+    match acknowledged::read(directory).map_err(|cause| failed(directory, cause))? {
+        SideRecord::Tells(last) => Ok(last.at),
+        SideRecord::Absent | SideRecord::Damaged => Ok(Timestamp::default()),
+    }
+}
+
+fn received(directory: &Path) -> Result<Received<BufReader<UnixStream>>, StoreError> {
+    let path = directory.join(SOCKET);
+    let connected = || {
+        let stream = UnixStream::connect(&path)?;
+        stream.set_read_timeout(Some(STALLED))?;
+        Received::new(BufReader::new(stream))
+    };
+    connected().map_err(|cause| failed(directory, format!("in use by a process that sends no backup: {cause}")))
+}
+
+impl UnfinishedBackup {
+    /// The folder beside the one that is wanted, empty.
+    fn begin(to: &Path) -> Result<Self, StoreError> {
+        let name = to.file_name().ok_or_else(|| failed(to, "names no folder"))?;
+        let occupied = match fs::read_dir(to) {
+            Ok(mut entries) => entries.next().is_some(),
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => false,
+            Err(cause) => return Err(failed(to, cause)),
+        };
+        if occupied {
+            return Err(failed(to, "the folder is not empty"));
+        }
+        let mut draft_name = name.to_owned();
+        draft_name.push(".new");
+        let draft = to.with_file_name(draft_name);
+        let mark = clear(&draft)?;
+        Ok(Self { draft, to: to.to_owned(), _mark: mark })
+    }
+
+    /// The folder of the copy until it is finished, for what belongs to it besides the store.
+    pub fn folder(&self) -> &Path {
+        &self.draft
+    }
+
+    /// Moves the copy to where it belongs, once all of it is on the disk.
+    ///
+    /// # Errors
+    /// It cannot be synced or moved; then there is none.
+    pub fn finish(self) -> Result<(), StoreError> {
+        let parent = match self.to.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        let finished = || {
+            fs::remove_file(self.draft.join(UNFINISHED))?;
+            sync_all(&self.draft)?;
+            fs::rename(&self.draft, &self.to)?;
+            File::open(parent)?.sync_all()
+        };
+        finished().map_err(|cause| failed(&self.to, cause))
+    }
+}
+
+impl Drop for UnfinishedBackup {
+    fn drop(&mut self) {
+        // It is there no longer when it is finished.
+        let _ = fs::remove_dir_all(&self.draft);
+    }
+}
+
+/// Makes a folder, without what an earlier backup left there, and marks it.
+fn clear(draft: &Path) -> Result<File, StoreError> {
+    let mark = draft.join(UNFINISHED);
+    match DirBuilder::new().mode(0o700).create(draft) {
+        Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists && mark.exists() => {
+            let file = File::open(&mark).map_err(|cause| failed(&mark, cause))?;
+            file.try_lock().map_err(|_| failed(draft, "another backup is being made there"))?;
+            fs::remove_dir_all(draft).map_err(|cause| failed(draft, cause))?;
+            DirBuilder::new().mode(0o700).create(draft).map_err(|cause| failed(draft, cause))?;
+        }
+        made => made.map_err(|cause| failed(draft, cause))?,
+    }
+    let file = File::create(&mark).map_err(|cause| failed(&mark, cause))?;
+    file.try_lock().map_err(|cause| failed(&mark, cause))?;
+    Ok(file)
+}
+
+/// Has the disk keep a folder and all that is in it.
+fn sync_all(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            sync_all(&entry.path())?;
+        } else {
+            File::open(entry.path())?.sync_all()?;
+        }
+    }
+    File::open(folder)?.sync_all()
+}
+
+fn failed(path: &Path, cause: impl std::fmt::Display) -> StoreError {
+    StoreError::new("back up", format!("{}: {cause}", path.display()))
+}
