@@ -25,7 +25,7 @@ const LAYERS: &[(&str, &str)] = &[
     ("messages", "domain secret"),
     ("service", "domain keys messages ports secret"),
     ("streams", "ports"),
-    ("stores", "domain ports streams"),
+    ("stores", "domain ports secret streams"),
     ("settings", "domain"),
     ("providers", "domain ports secret settings"),
     ("grpc", "domain ports secret service streams"),

@@ -67,19 +67,19 @@ pub enum StoreUrlError {
 const EMBEDDED: &str = "embedded:";
 const UNIX: &str = "redis+unix://";
 /// What an address begins with, and how redis-rs writes the address of each server of it.
-const TCP: [(&str, Kind, &str); 6] = [
-    ("redis://", Kind::One, "redis://"),
-    ("rediss://", Kind::One, "rediss://"),
-    ("redis-cluster://", Kind::Cluster, "redis://"),
-    ("rediss-cluster://", Kind::Cluster, "rediss://"),
-    ("redis-sentinel://", Kind::Sentinels, "redis://"),
-    ("rediss-sentinel://", Kind::Sentinels, "rediss://"),
+const TCP: [(&str, RedisKind, &str); 6] = [
+    ("redis://", RedisKind::One, "redis://"),
+    ("rediss://", RedisKind::One, "rediss://"),
+    ("redis-cluster://", RedisKind::Cluster, "redis://"),
+    ("rediss-cluster://", RedisKind::Cluster, "rediss://"),
+    ("redis-sentinel://", RedisKind::Sentinels, "redis://"),
+    ("rediss-sentinel://", RedisKind::Sentinels, "rediss://"),
 ];
 /// Where sentinels listen unless told otherwise.
 const SENTINEL_PORT: u16 = 26_379;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum RedisKind {
     One,
     Cluster,
     Sentinels,
@@ -161,8 +161,8 @@ fn tcp(text: &str) -> Result<(String, Servers), StoreUrlError> {
     }
     let (hosts, path) = location.split_once('/').unwrap_or((location, ""));
     let (service, database) = match kind {
-        Kind::Sentinels => path.split_once('/').unwrap_or((path, "")),
-        Kind::One | Kind::Cluster => ("", path),
+        RedisKind::Sentinels => path.split_once('/').unwrap_or((path, "")),
+        RedisKind::One | RedisKind::Cluster => ("", path),
     };
     let server = |host: &str| {
         // An empty host would silently mean localhost.
@@ -180,12 +180,12 @@ fn tcp(text: &str) -> Result<(String, Servers), StoreUrlError> {
         format!("{scheme}{}", hosts.join(","))
     };
     match kind {
-        Kind::One if servers.len() > 1 => Err(malformed()),
-        Kind::One => Ok((shown(DEFAULT_PORT) + &suffix, Servers::One(Box::new(first)))),
-        Kind::Cluster if number != 0 => Err(StoreUrlError::ClusterDatabase),
-        Kind::Cluster => Ok((shown(DEFAULT_PORT), Servers::Cluster(servers))),
-        Kind::Sentinels if service.is_empty() => Err(StoreUrlError::NoService(scheme)),
-        Kind::Sentinels => {
+        RedisKind::One if servers.len() > 1 => Err(malformed()),
+        RedisKind::One => Ok((shown(DEFAULT_PORT) + &suffix, Servers::One(Box::new(first)))),
+        RedisKind::Cluster if number != 0 => Err(StoreUrlError::ClusterDatabase),
+        RedisKind::Cluster => Ok((shown(DEFAULT_PORT), Servers::Cluster(servers))),
+        RedisKind::Sentinels if service.is_empty() => Err(StoreUrlError::NoService(scheme)),
+        RedisKind::Sentinels => {
             let with_port = |host: &str| host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
             let ports = hosts.split(',').map(|host| with_port(host.trim()));
             let sentinels = servers.iter().zip(ports).map(|(server, has_port)| sentinel(server.addr(), has_port));

@@ -11,7 +11,9 @@
 )]
 
 mod caller;
+mod cluster;
 mod crash;
+mod crowd;
 #[path = "../support/dice.rs"]
 mod dice;
 mod failover;
@@ -29,6 +31,12 @@ mod managed;
 mod outage;
 mod providers;
 mod races;
+#[path = "../support/cluster.rs"]
+#[expect(dead_code, reason = "the tests of the store use the rest of it")]
+mod redis_cluster;
+#[path = "../support/sentinel.rs"]
+#[expect(dead_code, reason = "the tests of the store use the rest of it")]
+mod redis_sentinel;
 #[path = "../support/redis.rs"]
 mod redis_server;
 mod replicas;
@@ -38,6 +46,7 @@ mod routes;
 mod sandbox;
 mod secrecy;
 mod seeds;
+mod sentinel;
 mod site;
 mod tamper;
 mod trouble;

@@ -44,7 +44,12 @@ impl Site {
 
     /// Servers that share a Redis.
     pub(crate) fn on(redis: &RedisServer) -> Self {
-        Self::bare().with("OTPD__STORE__URL", &redis.url()).with("OTPD_MASTER_KEYS", KEY_1)
+        Self::at(&redis.url())
+    }
+
+    /// Servers that share a store at this address.
+    pub(crate) fn at(url: &str) -> Self {
+        Self::bare().with("OTPD__STORE__URL", url).with("OTPD_MASTER_KEYS", KEY_1)
     }
 
     fn bare() -> Self {

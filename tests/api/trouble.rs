@@ -53,9 +53,10 @@ async fn a_full_disk_ends_the_process() {
     let site = Site::embedded();
     let mut server = site.start_after("trap '' XFSZ");
     walked(&site, &server).await;
+    // Connected before: a refund that comes late may end the process at once.
+    let caller = Caller::of(&server).await;
     let limited = Command::new("prlimit").args(["--pid", &server.id().to_string(), "--fsize=1:"]).status().unwrap();
     assert!(limited.success());
-    let caller = Caller::of(&server).await;
     let locked = caller.lock(crate::caller::lock("l", "person", None)).await;
     // The answer, or the end of the process, whichever comes first.
     let word = format!("{:?}", locked.unwrap_err().code());

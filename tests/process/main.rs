@@ -36,7 +36,7 @@ fn check_config_sums_up_what_is_right_without_secrets() {
     let (code, out, errors) = run(&["check-config"], &environment).unwrap();
     assert_eq!((code, errors.as_str()), (Some(0), ""));
     assert!(out.starts_with("the configuration is valid\nprofile: development\n"), "{out}");
-    assert!(out.contains("store: redis://\n") && out.contains("warning: a console provider"), "{out}");
+    assert!(out.contains("store: redis://db\n") && out.contains("warning: a console provider"), "{out}");
     assert!(!out.contains("hunter2") && !out.contains("AAAA"), "{out}");
 }
 

@@ -36,7 +36,7 @@ impl StoreObserver for Silent {
 }
 
 fn ports(store: Arc<dyn Store>, ring: &str) -> WitnessPorts {
-    let keys = Arc::new(KeyRing::parse(&Secret::new(ring.to_owned()), false).expect("ring"));
+    let keys = Arc::new(KeyRing::parse(&Secret::new(ring.to_owned()), true).expect("ring"));
     WitnessPorts { store, keys, entropy: Arc::new(SeededEntropy::new(7)), observer: Arc::new(Silent) }
 }
 
@@ -90,6 +90,9 @@ async fn what_each_key_is_used_for_is_told_and_nothing_is_changed() {
     // Without key 2 its records do not open. Where it is missing and unused, it has no row.
     let usage = walk(&world, &format!("{KEY_3},{KEY_1}"), true).await;
     assert_eq!([1, 2, 3].map(|id| row(&usage, id)), [(0, 0, 16, 0, 1), (1, 1, 0, 2, 0), (2, 0, 0, 0, 1)]);
+    // A ring that is forced to do without key 1 is shown what it cannot open.
+    let usage = walk(&world, &format!("{KEY_3},{KEY_2}"), false).await;
+    assert_eq!([1, 2, 3].map(|id| row(&usage, id).3), [16, 0, 0]);
     // A code that has expired needs its key no more.
     world.clock.advance(Duration::from_secs(300));
     let usage = walk(&world, &format!("{KEY_3},{KEY_2},{KEY_1}"), false).await;

@@ -5,7 +5,7 @@ use std::{os::unix::fs::PermissionsExt, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use otpd::{
     ports::{
-        clock::SystemClock,
+        clock::{Clock, SystemClock},
         store::{
             Acquired::{Before, Now, Refused},
             Store,
@@ -188,6 +188,30 @@ async fn a_clock_that_leaps_changes_no_time_to_live() {
         assert_eq!((of, records), (7, vec![Some(10), Some(20)]));
         assert_eq!(easy.acquire(1, 2, &[window(1, HOUR)], 5_000_000).await, Refused);
     }
+}
+
+/// The time that the clock of the machine is judged by goes on where the process before has written.
+#[tokio::test]
+async fn a_clock_that_went_back_while_otpd_was_stopped_is_not_the_stores() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = ManualClock::starting();
+    // How far the store's time is ahead.
+    let told = async || {
+        let time = StoreTime::starting_at(clock.clone());
+        let store = Arc::new(Embedded::open(folder.path(), time, &TaskTracker::new()).await.unwrap());
+        let told = store.check(soon()).await.unwrap().since(clock.now());
+        Easy(store.clone()).claim(1, 7, HOUR).await;
+        store.close(soon()).await;
+        told
+    };
+    // The clock stands still while the test runs.
+    clock.pass(HOUR);
+    assert!(told().await < SECOND * 30);
+    clock.back(HOUR);
+    let off = told().await;
+    assert!((HOUR..HOUR + SECOND * 30).contains(&off), "{off:?}");
+    clock.pass(HOUR * 2);
+    assert!(told().await < SECOND * 30);
 }
 
 /// A use that was counted by a clock a day ahead makes no other be forgotten.

@@ -12,6 +12,7 @@
 )]
 
 mod backup;
+mod cluster;
 mod confirmed;
 mod crash;
 mod damage;
@@ -33,6 +34,16 @@ mod memory;
 mod memory_store;
 mod quotas;
 mod redis;
+#[path = "../support/cluster.rs"]
+mod redis_cluster;
+#[path = "../support/sentinel.rs"]
+mod redis_sentinel;
 #[path = "../support/redis.rs"]
 mod redis_server;
+#[path = "../support/tls.rs"]
+mod redis_tls;
+mod secured;
+mod sentinel;
+mod servers;
 mod suite;
+mod valkey;

@@ -20,12 +20,12 @@ pub(crate) use crate::{
     },
 };
 
-/// Makes one test per case for a store.
+/// Hands the name of every case to another macro, after what that macro is given.
 #[macro_export]
-macro_rules! conformance {
-    ($start:expr) => {
-        $crate::conformance!(
-            $start; writes_all, conflicts_tell_what_is_there, nothing_is_written_in_part, checks_without_writing,
+macro_rules! cases {
+    ($then:ident; $($given:tt)*) => {
+        $crate::$then!(
+            $($given)*; writes_all, conflicts_tell_what_is_there, nothing_is_written_in_part, checks_without_writing,
             expects_absence, commits_twice, lost_races, an_untouched_record_conflicts_with_nothing, kinds_are_apart,
             largest_record, no_write_shortens_the_time_to_live, expired_is_absent, expired_is_removed,
             locates, claims_are_never_taken_over, claims_are_renewed, claims_outlive_records, racing_claims,
@@ -34,6 +34,14 @@ macro_rules! conformance {
             checks, scans, closed_store_refuses, passed_deadline, random_history
         );
     };
+}
+
+/// Makes one test per case for a store.
+#[macro_export]
+macro_rules! conformance {
+    ($start:expr) => {
+        $crate::cases!(conformance; $start);
+    };
     ($start:expr; $($case:ident),*) => { $(
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $case() {
@@ -41,6 +49,26 @@ macro_rules! conformance {
             $crate::suite::$case(&harness).await;
         }
     )* };
+}
+
+/// Runs one case after the other over servers that take long to start, and tells all that failed. `$next` makes the harness of
+/// a case, with a store that is empty.
+#[macro_export]
+macro_rules! conformance_in_turn {
+    ($next:expr) => {
+        $crate::cases!(conformance_in_turn; $next)
+    };
+    ($next:expr; $($case:ident),*) => {{
+        let mut failed = Vec::new();
+        $(
+            let harness = $next.await;
+            let case = tokio_util::task::TaskTracker::new().spawn(async move { $crate::suite::$case(&harness).await });
+            if case.await.is_err() {
+                failed.push(stringify!($case));
+            }
+        )*
+        assert!(failed.is_empty(), "failed: {failed:?}");
+    }};
 }
 
 pub(crate) async fn writes_all(harness: &impl Harness) {

@@ -10,7 +10,7 @@ use redis::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use super::layout::{Layout, Node};
+use super::layout::{ClusterNode, Layout};
 
 /// A connection that many tasks share. redis-rs sends each command to a cluster's node by the slot of its key.
 #[derive(Clone)]
@@ -31,7 +31,7 @@ pub(super) struct Opened {
 #[derive(Clone)]
 pub(super) struct Master {
     /// `None`: the one server.
-    node: Option<Node>,
+    node: Option<ClusterNode>,
     /// A number that makes the keys of a rehearsal belong to this master.
     pub(super) number: u32,
 }
@@ -81,7 +81,7 @@ impl Connection {
 }
 
 impl Master {
-    pub(super) fn of_cluster(node: Node, number: u32) -> Self {
+    pub(super) fn of_cluster(node: ClusterNode, number: u32) -> Self {
         Self { node: Some(node), number }
     }
 

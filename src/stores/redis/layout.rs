@@ -14,12 +14,12 @@ use super::{
 
 /// A node of a cluster.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Node {
+pub(super) struct ClusterNode {
     pub(super) host: String,
     pub(super) port: u16,
 }
 
-impl Node {
+impl ClusterNode {
     /// Sends a command to this node, whatever its keys are.
     pub(super) fn routing(&self) -> RoutingInfo {
         RoutingInfo::SingleNode(self.single_routing())
@@ -34,7 +34,7 @@ impl Node {
 /// The masters, by address, with the slots that each serves.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Layout {
-    masters: BTreeMap<Node, Vec<RangeInclusive<u16>>>,
+    masters: BTreeMap<ClusterNode, Vec<RangeInclusive<u16>>>,
     /// The host of a node that does not know its own.
     seed: String,
 }
@@ -42,7 +42,7 @@ pub(super) struct Layout {
 impl Layout {
     /// Reads the answer to `CLUSTER SLOTS`: for each range its first and last slot, its master, and its replicas.
     pub(super) fn parse(answer: &Value, seed: &str) -> Option<Self> {
-        let mut masters = BTreeMap::<Node, Vec<_>>::new();
+        let mut masters = BTreeMap::<ClusterNode, Vec<_>>::new();
         let Value::Array(ranges) = answer else { return None };
         for range in ranges {
             let Value::Array(parts) = range else { return None };
@@ -56,7 +56,7 @@ impl Layout {
                 _ => return None,
             };
             let host = if host.is_empty() { seed } else { host };
-            let node = Node { host: host.to_owned(), port: u16::try_from(*port).ok()? };
+            let node = ClusterNode { host: host.to_owned(), port: u16::try_from(*port).ok()? };
             masters.entry(node).or_default().push(u16::try_from(*first).ok()?..=u16::try_from(*last).ok()?);
         }
         Some(Self { masters, seed: seed.to_owned() })
@@ -81,7 +81,7 @@ impl Layout {
                 slots.iter().any(|range| range.contains(&slot))
             })
         };
-        let master = |(node, slots): (&Node, &Vec<_>)| Some(Master::of_cluster(node.clone(), number(slots)?));
+        let master = |(node, slots): (&ClusterNode, &Vec<_>)| Some(Master::of_cluster(node.clone(), number(slots)?));
         self.masters.iter().filter_map(master).collect()
     }
 

@@ -32,17 +32,17 @@ const ARGUMENT_BYTES: usize = 512;
 
 /// A script, and the same behind a mark.
 pub(super) struct Script {
-    plain: Source,
-    marking: Source,
+    plain: ScriptText,
+    marking: ScriptText,
 }
 
 /// The text of a script, and the hash by which a server knows it.
-struct Source {
+struct ScriptText {
     text: String,
     hash: String,
 }
 
-impl Source {
+impl ScriptText {
     fn new(text: String) -> Self {
         let hash = redis::Script::new(&text).get_hash().to_owned();
         Self { text, hash }
@@ -51,7 +51,7 @@ impl Source {
 
 impl Script {
     fn new(text: &str) -> Self {
-        Self { plain: Source::new(text.to_owned()), marking: Source::new(format!("{MARK}{text}")) }
+        Self { plain: ScriptText::new(text.to_owned()), marking: ScriptText::new(format!("{MARK}{text}")) }
     }
 
     /// Runs the script: one command, or two where the server has forgotten it. `add` adds keys and arguments to the command.
