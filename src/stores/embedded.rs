@@ -39,6 +39,7 @@ use crate::{
 mod acknowledged;
 mod backup;
 mod batch;
+mod commit;
 mod copy;
 mod disk;
 mod failure;

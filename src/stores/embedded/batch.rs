@@ -1,5 +1,5 @@
-//! One batch: operations worked out in order, each seeing those before it, to be committed together. Those on quotas are in
-//! `pages.rs`.
+//! One batch: operations worked out in order, each seeing those before it, to be committed together. Those on records are in
+//! `commit.rs`, those on quotas in `pages.rs`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,18 +8,20 @@ use std::{
 };
 
 use super::{
+    commit::{self, RecordHeads},
     disk::{Disk, Writes, engine_error},
     layout::{self, Entry},
     pages::{self, LargeQuotas},
 };
 use crate::{
     domain::time::Timestamp,
-    ports::store::{Change, Claimed, Committed, Name, Partition, Sealed, StoreError},
+    ports::store::{Claimed, Name, Partition, StoreError},
 };
 
 /// What the writer keeps from batch to batch.
 pub(super) struct WriterState {
     pub(super) disk: Disk,
+    pub(super) heads: RecordHeads,
     pub(super) large: LargeQuotas,
     /// No expiry is earlier. The sweeper starts here, since the keys that it removed leave marks that are slow to walk over.
     swept_to: Timestamp,
@@ -31,7 +33,8 @@ impl WriterState {
     pub(super) fn new(disk: Disk) -> Self {
         // The standard library seeds its hashers from the operating system.
         let expiry = RandomState::new().hash_one(0);
-        Self { disk, large: pages::no_large_quotas(), swept_to: Timestamp::default(), expiry }
+        let (heads, large) = (commit::no_record_heads(), pages::no_large_quotas());
+        Self { disk, heads, large, swept_to: Timestamp::default(), expiry }
     }
 }
 
@@ -76,30 +79,6 @@ impl<'a> Batch<'a> {
             }
         }
         self.writes
-    }
-
-    pub(super) fn commit(&mut self, partition: Partition, changes: &[Change]) -> Result<Committed, StoreError> {
-        let mut present = Vec::with_capacity(changes.len());
-        for change in changes {
-            let key = layout::record_key(partition, change.name);
-            let entry = self.entry("commit", &key)?;
-            let expires_at = entry.as_ref().map(|entry| entry.expires_at);
-            let live = entry.filter(|entry| entry.expires_at > self.time);
-            let record = live.map(|entry| entry.into_record().ok_or_else(|| unknown_format("commit"))).transpose()?;
-            present.push((key, expires_at, record));
-        }
-        let as_expected = |(change, (_, _, record)): (&Change, &(_, _, Option<_>))| {
-            change.expected == record.as_ref().map(Sealed::version)
-        };
-        if !changes.iter().zip(&present).all(as_expected) {
-            return Ok(Committed::Conflict(present.into_iter().map(|(_, _, record)| record).collect()));
-        }
-        for (change, (key, expires_at, _)) in changes.iter().zip(present) {
-            if let Some(write) = &change.write {
-                self.put(key, expires_at, write.ttl, write.record.as_bytes());
-            }
-        }
-        Ok(Committed::Done)
     }
 
     pub(super) fn claim(&mut self, index: Name, partition: Partition, life: Duration) -> Result<Claimed, StoreError> {
@@ -171,6 +150,7 @@ impl<'a> Batch<'a> {
             let (_, pages, _) = layout::decode_quota(&entry.content).ok_or_else(|| unknown_format("sweep"))?;
             return Ok(self.remove_quota(quota, pages));
         }
+        self.forget_head(&key);
         self.writes.insert(key, None);
         Ok(1)
     }

@@ -21,7 +21,7 @@ use crate::{
         ids::Token,
         time::{Timestamp, millis},
     },
-    ports::store::{Cursor, Name, Partition, Sealed},
+    ports::store::{Cursor, Name, Partition, Sealed, Version},
 };
 
 /// What the keys of a kind begin with.
@@ -80,6 +80,13 @@ pub(super) fn records_range(from: Option<&Cursor>) -> Range<Vec<u8>> {
 pub(super) fn decode_record_key(key: &[u8]) -> Option<(Partition, Name)> {
     let (partition, name) = key.strip_prefix(RECORDS.as_bytes())?.split_first_chunk()?;
     Some((Partition(*partition), Name(name.try_into().ok()?)))
+}
+
+/// The expiry and the version of a record's value.
+pub(super) fn decode_head(value: &[u8]) -> Option<(Timestamp, Version)> {
+    let (expires_at, record) = number(value)?;
+    let (version, _) = record.get(Sealed::VERSION_OFFSET..)?.split_first_chunk()?;
+    Some((Timestamp::from_millis(expires_at), Version(*version)))
 }
 
 pub(super) fn index_key(name: Name) -> Vec<u8> {
