@@ -74,12 +74,12 @@ pub enum RunError {
     /// Nobody can call it any more.
     #[error("the gRPC server ended by itself")]
     ServerEnded,
-    /// The store was away at the start, and what was found once it answered makes otpd of no use.
-    #[error(transparent)]
-    Refused(StartError),
     /// The store cannot go on within this process. Whoever supervises it should start it again.
     #[error("the {0}; start otpd again")]
     StoreFailed(StoreError),
+    /// The store was away at the start, and what was found once it answered makes otpd of no use.
+    #[error(transparent)]
+    Refused(StartError),
 }
 
 /// Starts services.
@@ -176,8 +176,8 @@ impl RunningApp {
     /// it stops: what such a store still holds is not waited for.
     ///
     /// # Errors
-    /// The gRPC server ended before it was asked to, or the store turned out to be of no use, and what is left has been stopped
-    /// in order all the same; or the store has failed.
+    /// The gRPC server ended before it was asked to, or the store turned out to be of no use, and what is left has been stopped in
+    /// order all the same; or the store has failed.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
         let store = Arc::clone(&self.store);
         tokio::select! {

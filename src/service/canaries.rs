@@ -9,10 +9,13 @@
 //! agree.
 
 mod known;
+mod partitions;
 
 use std::{sync::Arc, time::Duration};
 
-use known::{Canary, Finding, KnownCanaries, StoreIdentity};
+use known::{Canary, Finding, KnownCanaries, Opened, StoreIdentity};
+pub(super) use partitions::is_canary;
+use partitions::{PARTITIONS, partitions};
 use tokio::{sync::Mutex, task::JoinSet};
 
 use super::records::is_own;
@@ -30,9 +33,6 @@ use crate::{
     },
 };
 
-/// The last two bytes of each partition, in the order of their slots. A change makes every store look as if it had lost its
-/// canaries.
-const PARTITIONS: [u16; 16] = [203, 290, 41, 17, 265, 232, 42, 18, 58, 234, 40, 12, 59, 304, 39, 11];
 /// The record of a canary in its partition.
 const NAME: Name = Name(*b"canary of otpd\0\0");
 /// Longer than anything else is kept.
@@ -44,7 +44,18 @@ const TTL: Duration = Duration::from_secs(10 * 365 * 86_400);
 pub struct WrongKeys(String);
 
 /// All canaries, in the order of [`PARTITIONS`]; `None`: it is not there.
-pub(super) type Found<T> = [Option<T>; PARTITIONS.len()];
+pub(super) type Found<T> = [Option<T>; LENGTH];
+
+/// How many canaries there are.
+const LENGTH: usize = PARTITIONS.len();
+
+/// What was read of the canaries.
+#[derive(Default)]
+pub(super) struct CanariesRead {
+    found: Found<Sealed>,
+    /// Those that could not be read: nothing follows for them.
+    is_silent: [bool; LENGTH],
+}
 
 /// Reads, judges and writes the canaries of one store.
 pub(super) struct Canaries {
@@ -53,20 +64,6 @@ pub(super) struct Canaries {
     entropy: Arc<dyn Entropy>,
     observer: Arc<dyn StoreObserver>,
     known: Mutex<KnownCanaries>,
-}
-
-/// Whether a partition is that of a canary.
-pub(super) fn is_canary(partition: Partition) -> bool {
-    partitions().any(|canary| canary == partition)
-}
-
-fn partitions() -> impl Iterator<Item = Partition> {
-    PARTITIONS.into_iter().map(|last| {
-        let mut partition = *b"otpd canary    ";
-        let [.., high, low] = &mut partition;
-        [*high, *low] = last.to_be_bytes();
-        Partition(partition)
-    })
 }
 
 impl Canaries {
@@ -79,36 +76,49 @@ impl Canaries {
         Self { store, keys, entropy, observer, known: Mutex::default() }
     }
 
-    /// Reads all canaries at once.
-    pub(super) async fn read(&self, deadline: Deadline) -> Result<Found<Sealed>, StoreError> {
+    /// Reads all canaries at once. One node of a cluster that is silent keeps the others' from nobody.
+    pub(super) async fn read(&self, deadline: Deadline) -> Result<CanariesRead, StoreError> {
+        // A read that waits for nothing must leave time for the rest.
+        let deadline = Deadline::after(deadline.remaining() / 4 * 3);
         let mut reads = JoinSet::new();
         for (index, partition) in partitions().enumerate() {
             let store = Arc::clone(&self.store);
             reads.spawn(async move { (index, store.read(partition, &[NAME], deadline).await) });
         }
-        let mut found = Found::default();
+        let mut all = CanariesRead::default();
+        let mut last_error = None;
         while let Some(read) = reads.join_next().await {
             let (index, read) = read.map_err(|cause| StoreError::new("read", cause))?;
-            let record = read?.into_iter().next().flatten();
-            if let Some(there) = found.get_mut(index) {
-                *there = record;
+            let (Some(there), Some(is_silent)) = (all.found.get_mut(index), all.is_silent.get_mut(index)) else {
+                continue;
+            };
+            match read {
+                Ok(records) => *there = records.into_iter().next().flatten(),
+                Err(error) => {
+                    *is_silent = true;
+                    last_error = Some(error);
+                }
             }
         }
-        Ok(found)
+        match last_error {
+            Some(error) if all.found.iter().all(Option::is_none) => Err(error),
+            _ => Ok(all),
+        }
     }
 
     /// Whether the keys belong to the store. Writes nothing.
-    pub(super) fn check_keys(&self, found: &Found<Sealed>) -> Result<(), WrongKeys> {
-        if self.is_forced(found) { Ok(()) } else { self.open_all(found).map(drop) }
+    pub(super) fn check_keys(&self, read: &CanariesRead) -> Result<(), WrongKeys> {
+        if self.is_forced(&read.found) { Ok(()) } else { self.open_all(&read.found).map(drop) }
     }
 
     /// Judges what was read at that time of the store, tells it, and writes what is missing.
     pub(super) async fn judge(
         &self,
-        found: &Found<Sealed>,
+        read: &CanariesRead,
         time: Timestamp,
         deadline: Deadline,
     ) -> Result<Result<(), WrongKeys>, StoreError> {
+        let CanariesRead { found, is_silent } = read;
         if self.is_forced(found) {
             return Ok(Ok(()));
         }
@@ -117,10 +127,10 @@ impl Canaries {
             Err(wrong) => return Ok(Err(wrong)),
         };
         let mut known = self.known.lock().await;
-        let finding = known.judge(&opened, time);
+        let finding = known.judge(&opened, is_silent, time);
         // Told before anything is awaited: what is written hides what was found.
         self.tell(finding);
-        known.note(&opened);
+        known.note(&opened, is_silent);
         let decisive = opened.iter().flatten().next().map(|(canary, _)| *canary);
         let canary = match decisive {
             Some(canary) => canary,
@@ -130,11 +140,11 @@ impl Canaries {
             },
         };
         known.store = Some(canary.store);
-        self.complete(&mut known, &opened, canary, deadline).await?;
+        self.complete(&mut known, (&opened, is_silent), canary, deadline).await?;
         Ok(Ok(()))
     }
 
-    fn open_all(&self, found: &Found<Sealed>) -> Result<Found<(Canary, Version)>, WrongKeys> {
+    fn open_all(&self, found: &Found<Sealed>) -> Result<Opened, WrongKeys> {
         let mut opened = Found::default();
         for ((partition, sealed), opened) in partitions().zip(found).zip(&mut opened) {
             if let Some(sealed) = sealed {
@@ -215,13 +225,13 @@ impl Canaries {
     async fn complete(
         &self,
         known: &mut KnownCanaries,
-        opened: &Found<(Canary, Version)>,
+        (opened, is_silent): (&Opened, &[bool; LENGTH]),
         canary: Canary,
         deadline: Deadline,
     ) -> Result<(), StoreError> {
         let mut writes = JoinSet::new();
-        for ((index, partition), there) in partitions().enumerate().zip(opened) {
-            if there.is_some_and(|(there, _)| there.store == canary.store) {
+        for (((index, partition), there), is_silent) in partitions().enumerate().zip(opened).zip(is_silent) {
+            if *is_silent || there.is_some_and(|(there, _)| there.store == canary.store) {
                 continue;
             }
             let change = self.change(partition, there.map(|(_, version)| version), canary)?;
@@ -262,33 +272,5 @@ async fn commit(
     match store.commit(partition, &changes, deadline).await? {
         Committed::Conflict(records) if !is_own(&changes, &records) => Ok(Some(records.into_iter().next().flatten())),
         Committed::Done | Committed::Conflict(_) => Ok(None),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-
-    use super::*;
-
-    /// CRC-16/XMODEM, by which Redis Cluster chooses slots.
-    fn slot(key: &str) -> u16 {
-        let crc = key.bytes().fold(0_u16, |crc, byte| {
-            (0..8).fold(crc ^ (u16::from(byte) << 8), |crc, _| (crc << 1) ^ if crc >> 15 == 1 { 0x1021 } else { 0 })
-        });
-        crc % 16_384
-    }
-
-    #[test]
-    fn each_sixteenth_of_a_clusters_slots_has_a_canary() {
-        assert_eq!(slot("123456789"), 0x31C3);
-        let sixteenths = partitions().map(|partition| slot(&URL_SAFE_NO_PAD.encode(partition.0)) / 1_024);
-        assert_eq!(sixteenths.collect::<Vec<_>>(), (0..16).collect::<Vec<_>>());
-    }
-
-    #[test]
-    fn a_partition_of_a_canary_is_known_as_one() {
-        assert!(partitions().all(is_canary));
-        assert!(!is_canary(Partition([7; 15])));
     }
 }

@@ -77,8 +77,6 @@ pub struct Embedded {
     reads: Arc<Semaphore>,
     time: StoreTime,
     failure: failure::StoreFailure,
-    /// The store's time at the last write of the process before.
-    last_write: Timestamp,
     tracker: TaskTracker,
     writer: Mutex<Option<Writer>>,
     sweeper: CancellationToken,
@@ -103,8 +101,8 @@ impl Embedded {
         let opened = tracker.spawn_blocking(open).await;
         let state =
             opened.map_err(|_| StoreError::lasting("open", "the engine gave up; the database is damaged"))??;
-        let (tables, last_write) = (state.disk.tables.clone(), state.disk.last.at);
-        time.not_before(last_write);
+        time.not_before(state.disk.last.at);
+        let tables = state.disk.tables.clone();
 
         let (jobs, queue) = mpsc::channel(QUEUE_MAX);
         let signs = WriterSigns::default();
@@ -119,17 +117,11 @@ impl Embedded {
             reads: Arc::new(Semaphore::new(READS_MAX)),
             time,
             failure,
-            last_write,
             tracker: tracker.clone(),
             writer: Mutex::new(Some(writer)),
             _sweeper_ends_on_drop: sweeper.clone().drop_guard(),
             sweeper,
         })
-    }
-
-    /// The store's time when it was last written before it was opened; zero where it never was.
-    pub fn last_write(&self) -> Timestamp {
-        self.last_write
     }
 
     /// Counts the keys on the disk, one by one.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::Found;
+use super::{Found, LENGTH};
 use crate::{domain::time::Timestamp, ports::store::Version};
 
 /// A canary that is missing so soon after the store was first used may be on its way.
@@ -17,6 +17,9 @@ pub(super) struct Canary {
     /// When that identity was drawn, by the store's time.
     pub(super) drawn_at: Timestamp,
 }
+
+/// The canaries that are there, opened.
+pub(super) type Opened = Found<(Canary, Version)>;
 
 /// Which store it is: random.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,13 +48,14 @@ pub(super) enum Finding {
 }
 
 impl KnownCanaries {
-    pub(super) fn judge(&self, opened: &Found<(Canary, Version)>, time: Timestamp) -> Finding {
+    /// Those that are silent are as they were.
+    pub(super) fn judge(&self, opened: &Opened, is_silent: &[bool; LENGTH], time: Timestamp) -> Finding {
         let first = opened.iter().flatten().next().map(|(canary, _)| *canary);
-        let missing = opened.iter().filter(|there| there.is_none()).count();
-        let is_gone = |(known, there): &(&Option<Version>, &Option<(Canary, Version)>)| {
-            known.is_some() && **known != there.map(|(_, version)| version)
+        let missing = opened.iter().zip(is_silent).filter(|(there, silent)| there.is_none() && !**silent).count();
+        let is_gone = |((known, there), silent): &((&Option<Version>, &Option<_>), &bool)| {
+            !**silent && known.is_some() && **known != there.map(|(_, version): (Canary, Version)| version)
         };
-        let gone = self.versions.iter().zip(opened).filter(is_gone).count();
+        let gone = self.versions.iter().zip(opened).zip(is_silent).filter(is_gone).count();
         match (self.store, first) {
             (_, None) if gone > 0 => Finding::Emptied,
             (_, None) => Finding::New,
@@ -63,8 +67,44 @@ impl KnownCanaries {
     }
 
     /// Remembers what is there, and forgets what is not, so that it is told once.
-    pub(super) fn note(&mut self, opened: &Found<(Canary, Version)>) {
+    pub(super) fn note(&mut self, opened: &Opened, is_silent: &[bool; LENGTH]) {
         self.store = opened.iter().flatten().next().map(|(canary, _)| canary.store);
-        self.versions = opened.map(|there| there.map(|(_, version)| version));
+        for ((known, there), is_silent) in self.versions.iter_mut().zip(opened).zip(is_silent) {
+            if !is_silent {
+                *known = there.map(|(_, version)| version);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIME: Timestamp = Timestamp::from_millis(1_893_456_000_000);
+
+    fn all(version: u8) -> Opened {
+        let canary = Canary { store: StoreIdentity([1; 16]), drawn_at: Timestamp::from_millis(0) };
+        [Some((canary, Version([version; 24]))); LENGTH]
+    }
+
+    #[test]
+    fn what_is_silent_is_neither_gone_nor_missing() {
+        let (mut opened, mut is_silent) = (all(7), [false; LENGTH]);
+        let mut known = KnownCanaries::default();
+        known.note(&opened, &is_silent);
+        opened[3] = None;
+        assert_eq!(known.judge(&opened, &is_silent, TIME), Finding::Lost(1));
+        is_silent[3] = true;
+        assert_eq!(known.judge(&opened, &is_silent, TIME), Finding::Same);
+        assert_eq!(
+            KnownCanaries::default().judge(&opened, &is_silent, TIME),
+            Finding::Same,
+            "a process that starts now"
+        );
+        // It answers again, and is another one.
+        known.note(&opened, &is_silent);
+        opened[3] = all(8)[3];
+        assert_eq!(known.judge(&opened, &[false; LENGTH], TIME), Finding::Lost(1));
     }
 }

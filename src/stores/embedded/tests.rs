@@ -1,6 +1,9 @@
 //! What the embedded store does when its writer does not come back.
 
-use std::{sync::mpsc as blocking, time::Duration};
+use std::{
+    sync::{Arc, mpsc as blocking},
+    time::Duration,
+};
 
 use super::*;
 use crate::ports::clock::SystemClock;

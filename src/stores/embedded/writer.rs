@@ -194,7 +194,7 @@ fn serve(state: &mut WriterState, time: &StoreTime, gathered: &mut Vec<Job>, swe
         }
     }
     let writes = batch.into_writes();
-    let committed = if writes.is_empty() { Ok(()) } else { state.disk.commit(writes, now) };
+    let committed = if writes.is_empty() { Ok(()) } else { state.disk.commit(writes, time.witness()) };
     for answer in unsent {
         answer(committed.as_ref().err());
     }
