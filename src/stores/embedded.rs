@@ -14,7 +14,7 @@
 //! sweeper removes them in small chunks.
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, RwLock},
     time::Duration,
 };
@@ -74,6 +74,7 @@ const SCAN_MAX: usize = 256;
 
 /// The store in a directory. See the module.
 pub struct Embedded {
+    directory: PathBuf,
     jobs: mpsc::Sender<Job>,
     /// Absent once closed, so that the database can be opened again.
     tables: Arc<RwLock<Option<Tables>>>,
@@ -123,6 +124,7 @@ impl Embedded {
             Err(error) => tracing::warn!(%error, "no backup can be made while this process runs"),
         }
         Ok(Self {
+            directory: directory.to_owned(),
             jobs,
             tables,
             readers,
@@ -350,6 +352,7 @@ impl Store for Embedded {
         let Some(writer) = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
         let closing = async {
             self.readers.close().await;
+            backup::end(&self.directory);
             drop(self.tables.write().unwrap_or_else(PoisonError::into_inner).take());
             self.jobs.send(Job { deadline, kind: JobKind::Close }).await.ok()?;
             // An error is the word that the writer has ended, and the database and its lock with it.

@@ -1,13 +1,17 @@
 //! `otpd backup`, beside a server and without one, and a server on what it made.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+use std::{
+    fs,
+    os::unix::{ffi::OsStrExt, fs::PermissionsExt},
+    path::Path,
+};
 
 use super::{run, serve::Server};
 
 const KEY: &str = "master-keys";
 
 fn text(path: &Path) -> &str {
-    path.to_str().unwrap()
+    std::str::from_utf8(path.as_os_str().as_bytes()).unwrap_or_default()
 }
 
 #[test]

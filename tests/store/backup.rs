@@ -79,6 +79,7 @@ async fn a_store_that_works_is_backed_up() {
     until("the lanes go on", || async { steps().iter().zip(&after).all(|(now, then)| now > then) }).await;
     lanes.shutdown().await;
     store.close(soon()).await;
+    assert!(!from.join("backup.sock").exists());
 
     assert_eq!(mode(&to), 0o700);
     let copy = open(&to).await;
@@ -173,7 +174,8 @@ async fn half_a_backup_is_none() {
     assert!(backed_up(&from, &to).await.unwrap_err().contains("in use by a process that sends no backup"));
 
     let listener = UnixListener::bind(from.join("backup.sock")).unwrap();
-    let first = "otpd backup 1\n".as_bytes();
+    let first = [b"otpd backup 1\n".as_slice(), &5_u64.to_be_bytes()].concat();
+    let first = first.as_slice();
     let key = [&[0, 3, 0, 0, 0, 1][..], b"ikx", b"v"].concat();
     let end = |keys: u8| [&[0, 0, 0, 0, 0, 8][..], &[0, 0, 0, 0, 0, 0, 0, keys]].concat();
     for (sent, told) in [

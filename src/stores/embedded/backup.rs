@@ -52,6 +52,12 @@ pub(super) fn listen(directory: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
+/// Removes the socket. Only while the folder is locked: afterwards it may be another process'.
+pub(super) fn end(directory: &Path) {
+    // It is in nobody's way where it stays.
+    let _ = fs::remove_file(directory.join(SOCKET));
+}
+
 /// What backups are made from.
 pub(super) struct BackupSource {
     pub(super) tables: Arc<RwLock<Option<Tables>>>,

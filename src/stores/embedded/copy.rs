@@ -32,24 +32,21 @@ pub struct UnfinishedBackup {
 /// # Errors
 /// There is no store, it cannot be read, or the copy cannot be written.
 pub fn back_up(directory: &Path, to: &Path, now: Timestamp) -> Result<UnfinishedBackup, StoreError> {
-    if !was_written(directory) {
+    if !directory.join("data").exists() && !was_written(directory) {
         return Err(failed(directory, "no store is there"));
     }
     let backup = UnfinishedBackup::begin(to)?;
     // A new store with what this one has: files of a running database change under whoever copies them.
     let copy = Disk::open(&backup.draft, false, now)?;
-    let last = match disk::lock(directory)? {
-        Some(lock) => {
-            let source = Disk::open_locked(directory, lock, false, now)?;
-            copy.fill(source.last.sequence, source.tables.moment().all("back up"))?;
-            source.last
-        }
-        None => {
-            let received = received(directory)?;
-            let last = Acknowledged { sequence: received.sequence, at: last_write(directory)? };
-            copy.fill(last.sequence, received)?;
-            last
-        }
+    let last = if let Some(lock) = disk::lock(directory)? {
+        let source = Disk::open_locked(directory, lock, false, now)?;
+        copy.fill(source.last.sequence, source.tables.moment().all("back up"))?;
+        source.last
+    } else {
+        let received = received(directory)?;
+        let last = Acknowledged { sequence: received.sequence, at: last_write(directory)? };
+        copy.fill(last.sequence, received)?;
+        last
     };
     // So that the copy is known to be whole, and nothing is missed in it that it never had.
     let side_record = AcknowledgedFile::create(&backup.draft, last);
