@@ -137,7 +137,10 @@ impl Canaries {
             },
         };
         known.store = Some(canary.store);
-        self.complete(&mut known, (&opened, is_silent), canary, deadline).await?;
+        if let Err(error) = self.complete(&mut known, (&opened, is_silent), canary, deadline).await {
+            // The next look tries again. That one node takes no writes must not keep the others from serving.
+            tracing::warn!(cause = error.cause, "a canary cannot be written");
+        }
         Ok(Ok(()))
     }
 
@@ -177,8 +180,7 @@ impl Canaries {
     fn tell(&self, finding: Finding) {
         const MEANING: &str = "locks, failures, used codes and quotas that were kept there are gone";
         match finding {
-            Finding::Same => {}
-            Finding::New => tracing::info!("the store is new to otpd: it is marked"),
+            Finding::Same | Finding::New => {}
             Finding::Lost(canaries) => {
                 self.observer.store_lost(StoreLoss::Part);
                 let of = LENGTH;
@@ -211,7 +213,10 @@ impl Canaries {
         let Some(partition) = partitions().next() else { return Ok(Ok(canary)) };
         let change = self.change(partition, None, canary)?;
         match commit(&*self.store, partition, change, deadline).await? {
-            None => Ok(Ok(canary)),
+            None => {
+                tracing::info!("the store is new to otpd: it is marked");
+                Ok(Ok(canary))
+            }
             Some(Some(first)) => Ok(self.open(partition, &first)),
             Some(None) => Err(StoreError::new("commit", "a canary came and went")),
         }

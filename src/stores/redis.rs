@@ -11,6 +11,7 @@ use std::{
 
 use async_trait::async_trait;
 use redis::{Cmd, FromRedisValue, Value};
+use tokio::{task::JoinSet, time::timeout_at};
 use tokio_util::task::TaskTracker;
 
 use super::{Confirmation, StoreConfig};
@@ -59,6 +60,8 @@ const CLOCK_MARGIN: Duration = Duration::from_secs(2);
 /// The store on servers. See the module.
 pub(super) struct Redis {
     link: Link,
+    /// Examines the nodes of a cluster: asking for one that is gone makes redis-rs connect to all of them anew.
+    probe: Option<Link>,
     /// Runs what must be confirmed, where the settings ask for it.
     confirmed: Option<Arc<Confirmed>>,
     wanted: Confirmation,
@@ -86,16 +89,23 @@ impl Redis {
         // Only the first call in a process has an effect, and any provider will do.
         drop(rustls::crypto::ring::default_provider().install_default());
         let connector = || Connector::new(config, servers, tracker);
-        let opened = match connector().connect().await {
-            Ok(opened) => Some(opened),
-            Err(error) if error.is_final => return Err(StoreError { operation: "open", ..error }),
-            Err(_) => None,
+        let open = async |connector: &Connector| match connector.connect().await {
+            Ok(opened) => Ok(Some(opened)),
+            Err(error) if error.is_final => Err(StoreError { operation: "open", ..error }),
+            Err(_) => Ok(None),
         };
         let confirmed = Confirmed::open(connector, config.confirmation).await.map(Arc::new);
-        let connector = connector();
-        let (is_cluster, wanted) = (connector.is_cluster(), config.confirmation);
-        let troubled = AtomicUsize::new(0);
-        Ok(Self { link: Link::keep(connector, opened), confirmed, wanted, is_cluster, troubled })
+        let (wanted, troubled) = (config.confirmation, AtomicUsize::new(0));
+        let (first, is_cluster) = (connector(), connector().is_cluster());
+        if !is_cluster {
+            let opened = open(&first).await?;
+            return Ok(Self { link: Link::keep(first, opened), probe: None, confirmed, wanted, is_cluster, troubled });
+        }
+        let (probe, calls) = (first.untold(), connector().unexamined());
+        let opened = open(&probe).await?;
+        let probe = Some(Link::keep(probe, opened));
+        let opened = open(&calls).await?;
+        Ok(Self { link: Link::keep(calls, opened), probe, confirmed, wanted, is_cluster, troubled })
     }
 
     /// Asks one command.
@@ -107,6 +117,26 @@ impl Redis {
     ) -> Result<T, StoreError> {
         let asked = |mut connection: Connection| async move { command.query_async(&mut connection).await };
         self.link.ask(operation, deadline, asked).await
+    }
+
+    /// Asks commands of a cluster side by side: a master that is away keeps those for the others from nothing.
+    async fn refund_apart(&self, commands: impl Iterator<Item = Cmd>, deadline: Deadline) -> Result<(), StoreError> {
+        let connection = self.link.connection("refund")?;
+        let mut asked = JoinSet::new();
+        for command in commands {
+            let mut connection = connection.clone();
+            asked.spawn(async move {
+                let answer = timeout_at(deadline.instant(), command.query_async::<()>(&mut connection)).await;
+                let answer = answer.map_err(|_| StoreError::timed_out("refund"))?;
+                answer.map_err(|error| StoreError::new("refund", fault::words(&error)))
+            });
+        }
+        let mut all = Ok(());
+        while let Some(answer) = asked.join_next().await {
+            let answer = answer.map_err(|cause| StoreError::new("refund", cause)).flatten();
+            all = answer.and(all);
+        }
+        all
     }
 
     /// Runs a script. `add_keys` and `add_arguments` add both to the command.
@@ -273,10 +303,7 @@ impl Store for Redis {
             remove
         };
         if self.is_cluster {
-            for used in uses {
-                self.ask::<()>("refund", deadline, &remove(used)).await?;
-            }
-            return Ok(());
+            return self.refund_apart(uses.iter().map(remove), deadline).await;
         }
         if uses.is_empty() {
             return Ok(());
@@ -324,6 +351,9 @@ impl Store for Redis {
     /// Nothing is queued here: each operation waits for its own answer.
     async fn close(&self, _deadline: Deadline) {
         self.link.close();
+        if let Some(probe) = &self.probe {
+            probe.close();
+        }
         if let Some(confirmed) = &self.confirmed {
             confirmed.close();
         }

@@ -139,7 +139,10 @@ async fn killed(seed: u64, kills: u64, bulk: bool) {
             assert!((known..=known + 2).contains(&n), "round {round}: {n} stored, {known} acknowledged");
         }
         let census = store.census(soon()).await.unwrap();
-        assert_eq!((census.quotas, census.expiries), (LANES, census.records + LANES));
+        // A lane that was killed before its first use has no quota yet.
+        let used = acknowledged.iter().filter(|n| **n > 0).count();
+        assert!((u64::try_from(used).unwrap()..=LANES).contains(&census.quotas), "{census:?}, {used} lanes");
+        assert_eq!(census.expiries, census.records + census.quotas);
         assert!(bulk || census.records == 2 * LANES, "{census:?}");
         let sum: u64 = acknowledged.iter().sum();
         assert!((sum..=sum + 2 * LANES).contains(&census.uses), "{} uses, {sum} acknowledged", census.uses);

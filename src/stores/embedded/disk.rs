@@ -14,6 +14,8 @@ use std::{
     os::unix::fs::DirBuilderExt,
     path::Path,
     sync::Arc,
+    thread,
+    time::Duration,
 };
 
 use fjall::{
@@ -28,7 +30,10 @@ use super::{
 };
 use crate::{
     domain::time::Timestamp,
-    ports::store::{Cursor, StoreError},
+    ports::{
+        clock::Stopwatch,
+        store::{Cursor, StoreError},
+    },
 };
 
 /// Blocks of tables kept in memory. With a smaller cache most of the work of a busy store is reading blocks again.
@@ -44,6 +49,9 @@ const TABLE_BYTES: u64 = 8 << 20;
 const JOURNAL_BYTES: u64 = 64 << 20;
 /// Files of tables kept open. `app/descriptors.rs` sets as many file descriptors apart, and some more for the engine's work.
 const OPEN_FILES: usize = 128;
+
+/// How long a folder that is in use is waited for.
+const LOCK_WAIT: Duration = Duration::from_secs(1);
 
 /// The keyspaces: the kinds of keys. The engine numbers them from 1 on, in the order in which they are made.
 pub(super) const KEYSPACES: [&str; 4] = [layout::RECORDS, layout::INDEX, layout::QUOTAS, layout::EXPIRIES];
@@ -90,7 +98,7 @@ impl Disk {
         DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
         opening::check_mode(directory)?;
         let in_use = || StoreError::new("open", format!("{} is in use by another process", directory.display()));
-        Self::open_locked(directory, lock(directory)?.ok_or_else(in_use)?, accept_loss, now)
+        Self::open_locked(directory, lock_soon(directory)?.ok_or_else(in_use)?, accept_loss, now)
     }
 
     /// Opens the database in a folder that is locked already.
@@ -259,6 +267,18 @@ impl Moment {
         let range = layout::records_range(from);
         let found = self.snapshot.range(self.tables.keyspace(&range.start), range);
         found.map(move |entry| entry.into_inner().map_err(|cause| engine_error(operation, cause)))
+    }
+}
+
+/// Locks a folder, and waits a moment for one that is locked: a process that is ending holds it until all of it is gone.
+fn lock_soon(directory: &Path) -> Result<Option<File>, StoreError> {
+    let waited = Stopwatch::start();
+    loop {
+        let locked = lock(directory)?;
+        if locked.is_some() || waited.elapsed() >= LOCK_WAIT {
+            return Ok(locked);
+        }
+        thread::sleep(LOCK_WAIT / 50);
     }
 }
 

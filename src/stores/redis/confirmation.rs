@@ -5,7 +5,7 @@
 //! they concerned the same server is what makes the answer worth something.
 
 use std::{
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
     time::Duration,
 };
 
@@ -15,6 +15,7 @@ use super::{
     connection::{Connection, Master},
     connector::Connector,
     keys::{RedisKey, Rehearsed},
+    layout::Layout,
     link::Link,
     scripts::{READ, Script},
 };
@@ -29,6 +30,8 @@ pub(super) struct Confirmed {
     links: Vec<Link>,
     next: AtomicUsize,
     wanted: Confirmation,
+    /// The connection by whose health these were judged last.
+    followed: AtomicU64,
 }
 
 impl Confirmed {
@@ -40,13 +43,26 @@ impl Confirmed {
         if !wanted.is_wanted() {
             return None;
         }
+        let connector = || connector().untold().unexamined();
         let first = connector();
         let count = if first.is_cluster() { Self::CONNECTIONS / 2 } else { Self::CONNECTIONS };
         let opened = first.connect().await.ok();
-        let first = Link::keep(first.untold(), opened);
-        let others = (1..count).map(|_| Link::keep(connector().untold(), None));
+        let first = Link::keep(first, opened);
+        let others = (1..count).map(|_| Link::keep(connector(), None));
         let links = std::iter::once(first).chain(others).collect();
-        Some(Self { links, next: AtomicUsize::new(0), wanted })
+        Some(Self { links, next: AtomicUsize::new(0), wanted, followed: AtomicU64::new(1) })
+    }
+
+    /// Connects anew where the connection that is watched, and has this number, was made anew: to the same server.
+    pub(super) fn follow(&self, generation: u64) {
+        if generation > 0 && self.followed.swap(generation, Ordering::Relaxed) != generation {
+            self.links.iter().for_each(Link::renew);
+        }
+    }
+
+    /// Connects to the cluster anew where other nodes are masters now.
+    pub(super) fn follow_layout(&self, now: &Layout) {
+        self.links.iter().for_each(|link| link.follow(now));
     }
 
     /// Runs a script over so many keys, the last of which is the mark, and tells its answer once it is confirmed.
@@ -59,7 +75,7 @@ impl Confirmed {
         add: impl Fn(&mut Cmd) + Send + Sync,
     ) -> Result<Value, StoreError> {
         let link = self.link(operation)?;
-        let wait = &self.wait(deadline);
+        let wait = &self.wait(deadline.at_most(link.operation_timeout()));
         let asked = |mut connection: Connection| async move { script.run_and(&mut connection, keys, add, wait).await };
         let (answer, confirmed) = link.ask(operation, deadline, asked).await?;
         self.judge(operation, &confirmed)?;
@@ -87,7 +103,8 @@ impl Confirmed {
 
     /// The command that waits, for no longer than there is time.
     fn wait(&self, deadline: Deadline) -> Cmd {
-        let time = self.wanted.timeout.min(deadline.remaining());
+        // The answer needs a part of the time that the operation has.
+        let time = self.wanted.timeout.min(deadline.remaining() / 4 * 3);
         wait(self.wanted.disk, self.wanted.replicas, time)
     }
 

@@ -26,9 +26,11 @@ use crate::{
 
 /// How often redis-rs tries a command of a cluster again: a key that moves may be asked of two nodes, and a new master is
 /// known after some failures. An operation's deadline may end this earlier.
-const CLUSTER_RETRIES: u32 = 12;
-const CLUSTER_WAIT_MIN: u64 = 10;
+const CLUSTER_RETRIES: u32 = 8;
+const CLUSTER_WAIT_MIN: u64 = 20;
 const CLUSTER_WAIT_MAX: u64 = 250;
+/// After so long without a sign of life a connection with something under way is dead, as when a firewall forgot it.
+const SILENCE_MAX: Duration = Duration::from_secs(5);
 
 /// How to connect.
 pub(super) struct Connector {
@@ -43,6 +45,8 @@ pub(super) struct Connector {
     pub(super) operation_timeout: Duration,
     /// Whether the log tells of connecting. Of several connections to the same servers one is enough.
     pub(super) is_told: bool,
+    /// Whether what was opened is examined. The same holds.
+    pub(super) examines: bool,
     /// Tells the stream how many operations are under way.
     pub(super) in_flight: InFlight,
     /// Runs the tasks of connections.
@@ -60,6 +64,7 @@ impl Connector {
             connect_timeout: config.connect_timeout,
             operation_timeout: config.operation_timeout,
             is_told: true,
+            examines: true,
             in_flight: InFlight::new(),
             tracker: tracker.clone(),
         }
@@ -67,13 +72,13 @@ impl Connector {
 
     /// Connects and examines the servers.
     pub(super) async fn connect(&self) -> Result<Opened, StoreError> {
-        let opened = async {
-            let mut opened = self.open().await?;
-            server::examine(&mut opened.connection, self.expected).await.map_err(|error| error.at(&self.shown))?;
-            Ok(opened)
-        };
         let late = |_| Err(StoreError::new("connect", "no answer in time").at(&self.shown));
-        timeout_at(Deadline::after(self.time_max()).instant(), opened).await.unwrap_or_else(late)
+        let opened = timeout_at(Deadline::after(self.time_max()).instant(), self.open()).await.unwrap_or_else(late)?;
+        if self.examines {
+            let examined = server::examine(&opened.connection, self.expected, Deadline::after(self.connect_timeout));
+            examined.await.map_err(|error| error.at(&self.shown))?;
+        }
+        Ok(opened)
     }
 
     /// The same, but the log does not tell of it.
@@ -81,11 +86,16 @@ impl Connector {
         Self { is_told: false, ..self }
     }
 
+    /// The same for servers that another connection examines.
+    pub(super) fn unexamined(self) -> Self {
+        Self { examines: false, ..self }
+    }
+
     pub(super) fn is_cluster(&self) -> bool {
         matches!(self.servers, Servers::Cluster(_))
     }
 
-    /// How long all of it may take. A look-up at sentinels, and finding the nodes of a cluster, wait for several servers.
+    /// How long opening may take. A look-up at sentinels, and finding the nodes of a cluster, wait for several servers.
     fn time_max(&self) -> Duration {
         let steps = match &self.servers {
             Servers::One(_) => 1,
@@ -198,8 +208,8 @@ impl Connector {
     }
 }
 
-/// Keepalive finds a dead peer behind a quiet connection; without nodelay, small requests wait for each other.
+/// Keepalive finds a dead peer behind a quiet connection, the other limit behind a busy one; without nodelay, small requests wait for each other.
 fn tcp() -> TcpSettings {
     let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(30));
-    TcpSettings::default().set_nodelay(true).set_keepalive(keepalive)
+    TcpSettings::default().set_nodelay(true).set_keepalive(keepalive).set_user_timeout(SILENCE_MAX)
 }

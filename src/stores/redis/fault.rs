@@ -41,8 +41,10 @@ pub(super) fn is_denial(error: &RedisError) -> bool {
 
 /// Whether a denial is about keys rather than about a command.
 pub(super) fn is_about_keys(error: &RedisError) -> bool {
+    // The user's name may be in the text.
+    let words = ["access a key", "access one of the keys"];
     error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm)
-        && error.detail().is_some_and(|text| text.contains("key"))
+        && error.detail().is_some_and(|text| words.iter().any(|words| text.contains(words)))
 }
 
 /// An error while connecting or examining, and whether waiting helps. Wrong credentials, certificates and addresses stay

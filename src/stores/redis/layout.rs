@@ -1,6 +1,10 @@
 //! Which masters a cluster has, and which slots each serves.
 
-use std::{collections::BTreeMap, ops::RangeInclusive};
+use std::{
+    collections::BTreeMap,
+    hash::{DefaultHasher, Hash, Hasher},
+    ops::RangeInclusive,
+};
 
 use redis::{
     Value,
@@ -13,7 +17,7 @@ use super::{
 };
 
 /// A node of a cluster.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct ClusterNode {
     pub(super) host: String,
     pub(super) port: u16,
@@ -85,7 +89,14 @@ impl Layout {
         self.masters.iter().filter_map(master).collect()
     }
 
-    /// Whether the same nodes are masters. Slots that moved between them change nothing here.
+    /// A number that is another one where masters or slots are others. Means nothing beyond this process.
+    pub(super) fn digest(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.masters.hash(&mut hasher);
+        hasher.finish()
+    }
+
+    /// Whether the same nodes are masters. redis-rs learns of slots that moved between them by itself.
     pub(super) fn has_same_masters(&self, other: &Self) -> bool {
         self.masters.keys().eq(other.masters.keys())
     }

@@ -38,6 +38,8 @@ use crate::ports::{
 const LATE_MAX: u32 = 3;
 const BACK_OFF_MIN: Duration = Duration::from_millis(50);
 const BACK_OFF_MAX: Duration = Duration::from_secs(1);
+/// Between connects that examine nothing, and so may succeed to no use.
+const UNEXAMINED_PAUSE: Duration = Duration::from_millis(250);
 /// At most one line about failed connects in this time.
 const LOG_EVERY: Duration = Duration::from_secs(1);
 
@@ -59,6 +61,8 @@ struct Live {
 
 struct LinkState {
     is_cluster: bool,
+    /// Whether late answers make this connection suspect. What waits for replicas may be late.
+    judges_lateness: bool,
     /// The address as it may be shown.
     shown: Arc<str>,
     /// The connection, and the task behind it: giving the one up ends the other, and what still waits fails at once.
@@ -75,7 +79,7 @@ struct LinkState {
 impl Link {
     /// Keeps up a connection from now on. Without an open one it is made first.
     pub(super) fn keep(connector: Connector, opened: Option<Opened>) -> Self {
-        let state = Arc::new(LinkState::new(Arc::clone(&connector.shown), connector.is_cluster()));
+        let state = Arc::new(LinkState::new(&connector));
         if let Some(opened) = opened {
             state.set(opened, 1);
         }
@@ -121,18 +125,35 @@ impl Link {
         self.live(operation).map(|live| live.connection)
     }
 
+    /// The longest that an operation may take.
+    pub(super) fn operation_timeout(&self) -> Duration {
+        self.operation_timeout
+    }
+
     /// Whether there is a connection.
     pub(super) fn is_up(&self) -> bool {
         self.state.get().is_some()
     }
 
-    /// Connects to the cluster anew, if the connection still has this layout. The old one serves until then.
-    pub(super) fn renew(&self, outdated: &Arc<Layout>) {
-        if let Some(Live { connection: Connection::Cluster(_, layout), generation }) = self.state.get()
-            && Arc::ptr_eq(&layout, outdated)
+    /// Connects to the cluster anew, if other nodes are masters now. The old connection serves until then.
+    pub(super) fn follow(&self, now: &Layout) {
+        if let Some(Live { connection: Connection::Cluster(_, known), generation }) = self.state.get()
+            && !known.has_same_masters(now)
         {
             self.state.give_up(generation);
         }
+    }
+
+    /// Connects anew.
+    pub(super) fn renew(&self) {
+        if let Some(Live { generation, .. }) = self.state.get() {
+            self.state.give_up(generation);
+        }
+    }
+
+    /// Which connection it is, to be told from those before and after; zero while there is none.
+    pub(super) fn generation(&self) -> u64 {
+        self.state.get().map_or(0, |live| live.generation)
     }
 
     fn live(&self, operation: &'static str) -> Result<Live, StoreError> {
@@ -147,10 +168,11 @@ impl Link {
 }
 
 impl LinkState {
-    fn new(shown: Arc<str>, is_cluster: bool) -> Self {
+    fn new(connector: &Connector) -> Self {
         Self {
-            is_cluster,
-            shown,
+            is_cluster: connector.is_cluster(),
+            judges_lateness: connector.examines,
+            shown: Arc::clone(&connector.shown),
             live: RwLock::default(),
             failed: RwLock::default(),
             given_up: AtomicU64::new(0),
@@ -222,7 +244,7 @@ impl LinkState {
                 () = self.broken.notified() => continue,
                 () = self.suspected.notified() => {}
             }
-            if self.is_cluster {
+            if self.is_cluster || !self.judges_lateness {
                 continue;
             }
             let ping = redis::cmd("PING");
@@ -272,7 +294,7 @@ async fn renew(connector: Connector, state: Arc<LinkState>) {
             tracing::info!(%store, "connected to redis again");
         }
         // However soon it is given up again, connecting is no loop without a pause.
-        sleep(BACK_OFF_MIN).await;
+        sleep(if connector.examines { BACK_OFF_MIN } else { UNEXAMINED_PAUSE }).await;
     }
 }
 

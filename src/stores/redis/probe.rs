@@ -7,7 +7,10 @@ use tokio::{task::JoinSet, time::timeout_at};
 use super::{
     Redis,
     connection::{Connection, Master},
-    fault, rehearsal,
+    fault,
+    layout::Layout,
+    link::Link,
+    rehearsal,
 };
 use crate::{
     domain::time::Timestamp,
@@ -25,6 +28,7 @@ impl Redis {
         let error = match self.link.ask("check", deadline, rehearse).await {
             Ok(time) => {
                 if let Some(confirmed) = &self.confirmed {
+                    confirmed.follow(self.link.generation());
                     confirmed.check(master, deadline).await?;
                 }
                 return Ok(time);
@@ -42,13 +46,14 @@ impl Redis {
     /// A cluster serves as long as most of its masters do: the accounts of the others fail, and no replica of otpd could serve
     /// them. Its time is the median of the masters', so that one wrong clock among them does no harm.
     pub(super) async fn check_cluster(&self, deadline: Deadline) -> Result<Timestamp, StoreError> {
-        let connection = self.link.connection("check")?;
-        self.compare_layout(&connection, deadline).await?;
+        let probe = self.probe.as_ref().unwrap_or(&self.link);
+        let connection = probe.connection("check")?;
+        let layout = self.layout(probe, &connection, deadline).await?;
         // A master that does not answer must leave time to tell that the others do.
         let deadline = Deadline::after(deadline.remaining() / 4 * 3);
         let mut masters = 0;
         let mut asked = JoinSet::new();
-        for master in connection.masters() {
+        for master in layout.masters() {
             masters += 1;
             let (mut connection, confirmed, wanted) = (connection.clone(), self.confirmed.clone(), self.wanted);
             asked.spawn(async move {
@@ -81,28 +86,30 @@ impl Redis {
         }
     }
 
-    /// Connects anew where other nodes are masters than when the connection was made. redis-rs learns of it by an answer of an
-    /// old master, and one that hangs gives none.
-    async fn compare_layout(&self, connection: &Connection, deadline: Deadline) -> Result<(), StoreError> {
-        let Connection::Cluster(cluster, known) = connection else { return Ok(()) };
+    /// The masters as a node of the cluster knows them now. All connections follow, where others are masters than when they
+    /// were made: redis-rs learns of it by an answer of an old master, and one that hangs gives none.
+    async fn layout(&self, probe: &Link, connection: &Connection, deadline: Deadline) -> Result<Layout, StoreError> {
+        let Connection::Cluster(cluster, known) = connection else { return Ok(Layout::default()) };
         let mut last_error = StoreError::timed_out("check");
         for tries_left in (1..=LAYOUT_TRIES).rev() {
-            // The last third is for the masters.
-            let part: Duration = deadline.remaining() / (tries_left + 1);
+            // Half of the time is left for the masters.
+            let part: Duration = deadline.remaining() / (tries_left + LAYOUT_TRIES);
             let mut cluster = cluster.clone();
             let asked = Connection::layout_now(&mut cluster, known.seed());
             match timeout_at(Deadline::after(part).instant(), asked).await {
                 Ok(Ok(now)) => {
-                    if !now.has_same_masters(known) {
-                        self.link.renew(known);
+                    probe.follow(&now);
+                    self.link.follow(&now);
+                    if let Some(confirmed) = &self.confirmed {
+                        confirmed.follow_layout(&now);
                     }
-                    return Ok(());
+                    return Ok(now);
                 }
                 Ok(Err(error)) => last_error = StoreError::new("check", fault::words(&error)),
                 Err(_) => {}
             }
         }
-        self.link.renew(known);
+        probe.renew();
         Err(last_error)
     }
 

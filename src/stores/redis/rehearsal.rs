@@ -79,6 +79,10 @@ pub(super) async fn rehearse(
     if let Some(wait) = confirmation::rehearsed(wanted) {
         connection.ask(master, &wait).await?;
     }
+    if matches!(connection, Connection::Cluster(..)) {
+        // What is asked of a node to which a slot is moving.
+        connection.ask(master, &cmd("ASKING")).await?;
+    }
 
     // Each way through the scripts that asks for other commands.
     for life in [LIFE, 2 * LIFE] {
@@ -138,7 +142,8 @@ pub(super) async fn missing(connection: &mut Connection, master: &Master, wanted
         (name, command)
     });
     let wait = confirmation::rehearsed(wanted).map(|wait| (confirmation::name(wanted.disk), wait));
-    for (name, command) in plain.chain(wait) {
+    let asking = matches!(connection, Connection::Cluster(..)).then(|| ("ASKING", cmd("ASKING")));
+    for (name, command) in plain.chain(wait).chain(asking) {
         let Err(error) = connection.ask(master, &command).await else { continue };
         if fault::is_about_keys(&error) {
             return vec!["the keys otp:*"];

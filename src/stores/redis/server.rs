@@ -1,12 +1,16 @@
 //! What the servers must be: asked at every connect.
 
 use redis::{FromRedisValue, RedisError, RedisResult, Value, cmd};
+use tokio::{task::JoinSet, time::timeout_at};
 
 use super::{
     connection::{Connection, Master},
     fault, rehearsal,
 };
-use crate::{ports::store::StoreError, stores::Confirmation};
+use crate::{
+    ports::{clock::Deadline, store::StoreError},
+    stores::Confirmation,
+};
 
 /// `PEXPIRE` and scripts are older, but nothing older is maintained or tested.
 const VERSION_MIN: (u32, u32) = (6, 2);
@@ -29,39 +33,47 @@ struct Greeting {
 
 /// Refuses servers that cannot keep records as they must be kept.
 ///
-/// Of a cluster, masters that do not answer are passed over: their accounts cannot be served, the others' can.
-pub(super) async fn examine(connection: &mut Connection, expected: Expected) -> Result<(), StoreError> {
-    let masters = connection.masters();
-    let mut unanswered = None;
-    let mut answered = 0;
-    for master in &masters {
-        match examine_master(connection, master, expected).await {
+/// Of a cluster, masters that do not answer by the deadline are passed over: their accounts cannot be served, the others' can.
+pub(super) async fn examine(connection: &Connection, expected: Expected, deadline: Deadline) -> Result<(), StoreError> {
+    let mut asked = JoinSet::new();
+    for master in connection.masters() {
+        let mut connection = connection.clone();
+        asked.spawn(async move {
+            let examined = timeout_at(deadline.instant(), examine_master(&mut connection, &master, expected)).await;
+            let late = |_| Err(StoreError::new("connect", "no answer in time"));
+            let is_cluster = matches!(connection, Connection::Cluster(..));
+            let examined = examined.unwrap_or_else(late);
+            examined.map_err(|error| if is_cluster { error.at(master.name()) } else { error })
+        });
+    }
+    let (mut answered, masters, mut unanswered) = (0, asked.len(), None);
+    while let Some(examined) = asked.join_next().await {
+        match examined.map_err(|cause| StoreError::new("connect", cause)).flatten() {
             Ok(()) => answered += 1,
-            Err(error) if masters.len() == 1 || error.is_final => return Err(error),
+            Err(error) if error.is_final => return Err(error),
             Err(error) => unanswered = Some(error),
         }
     }
     match unanswered {
-        Some(error) if answered * 2 <= masters.len() => Err(error),
+        Some(error) if answered * 2 <= masters => Err(error),
         _ => Ok(()),
     }
 }
 
 async fn examine_master(connection: &mut Connection, master: &Master, expected: Expected) -> Result<(), StoreError> {
     let is_cluster = matches!(connection, Connection::Cluster(..));
-    let named = |error: StoreError| if is_cluster { error.at(master.name()) } else { error };
-    let greeting = greeting(connection, master).await.map_err(named)?;
+    let greeting = greeting(connection, master).await?;
     if let Some(greeting) = greeting {
-        judge(&greeting, is_cluster).map_err(named)?;
+        judge(&greeting, is_cluster)?;
     }
     match rehearsal::run(connection, master, expected.confirmation).await {
-        Err(failed) if !failed.is_busy => return Err(named(failed.error)),
+        Err(failed) if !failed.is_busy => return Err(failed.error),
         _ => {}
     }
     if expected.confirmation.disk
         && setting(connection, master, "appendonly", "aof_enabled").await.as_deref() == Some("no")
     {
-        return Err(named(StoreError::lasting("connect", "store.wait_fsync is set, but appendonly is no")));
+        return Err(StoreError::lasting("connect", "store.wait_fsync is set, but appendonly is no"));
     }
     let policy = setting(connection, master, "maxmemory-policy", "maxmemory_policy").await;
     if policy.as_deref() == Some("noeviction") {
@@ -70,7 +82,7 @@ async fn examine_master(connection: &mut Connection, master: &Master, expected: 
     let policy = policy.as_deref().unwrap_or("not known");
     if expected.noeviction {
         let cause = format!("maxmemory-policy is {policy}, and must be noeviction");
-        return Err(named(StoreError::lasting("connect", cause)));
+        return Err(StoreError::lasting("connect", cause));
     }
     tracing::warn!(
         maxmemory_policy = policy,
