@@ -40,7 +40,7 @@ use crate::{
 const CACHE_BYTES: u64 = 32 << 20;
 /// How many bytes of each kind are kept in memory before they become a table. Few enough that looking among them costs little
 /// more than in an empty store.
-const MEMTABLES: [u64; KEYSPACES.len()] = [4 << 20, 1 << 20, 1 << 20, 1 << 20];
+pub(super) const MEMTABLES: [u64; KEYSPACES.len()] = [4 << 20, 1 << 20, 1 << 20, 1 << 20];
 /// New tables that are merged at once. Many, since each merge writes a level of the older ones again.
 const NEW_TABLES: u8 = 12;
 /// How large a table becomes when it is merged. The newest level of merged tables is as large as so many new ones.
@@ -218,12 +218,18 @@ impl Tables {
         // The engine would do this by itself, in its background thread. Its commits ask for that again and again while the
         // thread is busy with tables, until the queue of the thread is full; then the thread waits for room in its own queue,
         // for ever, and what is kept in memory grows without bound.
-        for (keyspace, limit) in self.keyspaces().iter().zip(MEMTABLES) {
-            if keyspace.tree.active_memtable().size() >= limit {
+        let kept = self.kept_in_memory().into_iter().zip(MEMTABLES);
+        for (keyspace, (kept, limit)) in self.keyspaces().iter().zip(kept) {
+            if kept >= limit {
                 keyspace.rotate_memtable().map_err(|cause| engine_error("commit", cause))?;
             }
         }
         Ok(())
+    }
+
+    /// How many bytes of each kind are not in tables yet.
+    pub(super) fn kept_in_memory(&self) -> [u64; KEYSPACES.len()] {
+        self.keyspaces.each_ref().map(|keyspace| keyspace.tree.active_memtable().size())
     }
 
     /// The number of the last batch that all keyspaces have; 0: there is none.

@@ -137,6 +137,11 @@ pub(super) fn page_key(quota: Name, page: usize) -> Vec<u8> {
     [QUOTAS.as_bytes(), &quota.0, &page.to_be_bytes()].concat()
 }
 
+/// Whether a key is that of a page of a quota but the first, which goes with the first.
+pub(super) fn is_further_page(key: &[u8]) -> bool {
+    key.starts_with(QUOTAS.as_bytes()) && decode_quota_key(key).is_none()
+}
+
 /// The quota of a key; `None`: it is the key of something else.
 pub(super) fn decode_quota_key(key: &[u8]) -> Option<Name> {
     Some(Name(key.strip_prefix(QUOTAS.as_bytes())?.try_into().ok()?))

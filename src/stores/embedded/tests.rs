@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::*;
-use crate::ports::clock::SystemClock;
+use crate::ports::{clock::SystemClock, store::Write};
 
 const SHORT: Duration = Duration::from_millis(200);
 /// Only passes when something hangs.
@@ -53,6 +53,22 @@ async fn a_writer_that_panics_fails_the_store() {
         store.write("panic", Deadline::after(LONG), |_| -> Result<(), StoreError> { panic!("on purpose") }).await;
     asked.unwrap_err();
     assert_eq!(store.failed().await.cause, "the writer ended in a panic");
+}
+
+/// What is kept in memory becomes tables, however much is written while the engine is busy with others.
+#[tokio::test]
+async fn what_is_kept_in_memory_is_bounded() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).await;
+    let tables = store.tables.read().unwrap().clone().unwrap();
+    let record = Sealed::from_bytes(vec![1; 60_000]).unwrap();
+    for n in 0..200 {
+        let write = Write { record: record.clone(), ttl: LONG };
+        let change = Change { name: Name([n; 16]), expected: None, write: Some(write) };
+        assert_eq!(store.commit(Partition([n; 15]), &[change], Deadline::after(LONG)).await.unwrap(), Committed::Done);
+        let kept = tables.kept_in_memory();
+        assert!(kept.iter().zip(disk::MEMTABLES).all(|(kept, limit)| *kept < limit), "{kept:?}");
+    }
 }
 
 /// Only a batch that is under way counts: a store that has nothing to do is well.
