@@ -135,6 +135,12 @@ pub(super) fn decode_quota_key(key: &[u8]) -> Option<Name> {
     Some(Name(key.strip_prefix(QUOTAS.as_bytes())?.try_into().ok()?))
 }
 
+/// The quota and number of a page but the first; `None`: it is the key of something else.
+pub(super) fn decode_page_key(key: &[u8]) -> Option<(Name, usize)> {
+    let (quota, page) = key.strip_prefix(QUOTAS.as_bytes())?.split_last_chunk()?;
+    Some((Name(quota.try_into().ok()?), usize::from(u16::from_be_bytes(*page))))
+}
+
 /// What is kept of a quota with its first page, besides the expiry.
 pub(super) fn encode_quota(quota: &Quota) -> Vec<u8> {
     let first = quota.pages.first().map(|page| encode_uses(&page.uses)).unwrap_or_default();
