@@ -58,7 +58,7 @@ pub fn back_up(directory: &Path, to: &Path, now: Timestamp) -> Result<Unfinished
 fn last_write(directory: &Path) -> Result<Timestamp, StoreError> {
     match acknowledged::read(directory).map_err(|cause| failed(directory, cause))? {
         SideRecord::Tells(last) => Ok(last.at),
-        SideRecord::Absent | SideRecord::Damaged => Ok(Timestamp::default()),
+        SideRecord::Absent | SideRecord::Damaged | SideRecord::OtherLayout(_) => Ok(Timestamp::default()),
     }
 }
 
