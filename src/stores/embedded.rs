@@ -105,7 +105,7 @@ impl Embedded {
         let opened = tracker.spawn_blocking(open).await;
         let state =
             opened.map_err(|_| StoreError::lasting("open", "the engine gave up; the database is damaged"))??;
-        time.not_before(state.disk.last.at);
+        let time = time.going_on_from(state.disk.last.times);
         let tables = Arc::new(RwLock::new(Some(state.disk.tables.clone())));
 
         let (jobs, queue) = mpsc::channel(QUEUE_MAX);

@@ -12,6 +12,7 @@ use super::{
     backup::{Received, SOCKET, STALLED},
     disk::{self, Disk},
     opening::was_written,
+    time::BothTimes,
 };
 use crate::{domain::time::Timestamp, ports::store::StoreError};
 
@@ -44,7 +45,7 @@ pub fn back_up(directory: &Path, to: &Path, now: Timestamp) -> Result<Unfinished
         source.last
     } else {
         let received = received(directory)?;
-        let last = Acknowledged { sequence: received.sequence, at: last_write(directory)? };
+        let last = Acknowledged { sequence: received.sequence, times: last_times(directory)? };
         copy.fill(last.sequence, received)?;
         last
     };
@@ -54,11 +55,11 @@ pub fn back_up(directory: &Path, to: &Path, now: Timestamp) -> Result<Unfinished
     Ok(backup)
 }
 
-/// The store's time when something was last written.
-fn last_write(directory: &Path) -> Result<Timestamp, StoreError> {
+/// The times of the store that a running process has, which a process over the copy goes on with.
+fn last_times(directory: &Path) -> Result<BothTimes, StoreError> {
     match acknowledged::read(directory).map_err(|cause| failed(directory, cause))? {
-        SideRecord::Tells(last) => Ok(last.at),
-        SideRecord::Absent | SideRecord::Damaged => Ok(Timestamp::default()),
+        SideRecord::Tells(last) => Ok(last.times),
+        SideRecord::Absent | SideRecord::Damaged => Ok(BothTimes::default()),
     }
 }
 

@@ -27,6 +27,7 @@ use super::{
     acknowledged::{Acknowledged, AcknowledgedFile},
     layout,
     opening::{self, OpenedDatabase},
+    time::BothTimes,
 };
 use crate::{
     domain::time::Timestamp,
@@ -94,7 +95,7 @@ pub(super) fn engine_error(operation: &'static str, cause: impl fmt::Display) ->
 
 impl Disk {
     /// Opens the database in a folder, which is made if need be. Fails if another process has it open, or if it does not hold
-    /// all that was acknowledged, unless that is accepted. `now` is the store's time.
+    /// all that was acknowledged, unless that is accepted. `now` is the time of day.
     pub(super) fn open(directory: &Path, accept_loss: bool, now: Timestamp) -> Result<Self, StoreError> {
         let failed = |cause: io::Error| StoreError::new("open", format!("{}: {cause}", directory.display()));
         DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
@@ -120,15 +121,20 @@ impl Disk {
     }
 
     /// Writes all or nothing, and returns once it is on the disk and noted as acknowledged.
-    pub(super) fn commit(&mut self, writes: Writes, now: Timestamp) -> Result<(), StoreError> {
+    pub(super) fn commit(&mut self, writes: Writes, now: BothTimes) -> Result<(), StoreError> {
         let sequence = self.last.sequence + 1;
         self.tables.commit(sequence, writes)?;
-        self.last = Acknowledged { sequence, at: now };
+        self.last = Acknowledged { sequence, times: now };
         self.side_record.tell(self.last).map_err(|cause| engine_error("commit", cause))
     }
 
-    /// Syncs what is noted, and tells whether the engine has given up in the background.
-    pub(super) fn tick(&mut self) -> Result<(), StoreError> {
+    /// Syncs what is noted, and first notes it where the times are no longer as far apart; tells whether the engine has given up
+    /// in the background.
+    pub(super) fn tick(&mut self, now: BothTimes) -> Result<(), StoreError> {
+        if !self.last.times.as_far_apart(now) {
+            self.last.times = now;
+            self.side_record.tell_times(self.last).map_err(|cause| engine_error("sync", cause))?;
+        }
         self.side_record.sync().map_err(|cause| engine_error("sync", cause))?;
         self.tables.database.persist(PersistMode::Buffer).map_err(|cause| engine_error("sync", cause))
     }
