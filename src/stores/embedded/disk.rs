@@ -64,7 +64,9 @@ pub(super) const SEQUENCE_KEY: &[u8] = b"n";
 /// What a batch does: the new value of each key, or `None` to remove it.
 pub(super) type Writes = HashMap<Vec<u8>, Option<Vec<u8>>>;
 
-/// The open database and the lock of its folder. The lock is last, so that it is given up last.
+/// The open database, as the writer has it, and the lock of its folder. The lock is last, so that a store that is closed gives
+/// it up last: the readers have given up the database before. After a failure they have not, and a process that opens the
+/// folder meanwhile is refused by the engine's own lock.
 pub(super) struct Disk {
     pub(super) tables: Tables,
     side_record: AcknowledgedFile,
@@ -185,8 +187,8 @@ impl Tables {
     }
 
     /// All keyspaces.
-    pub(super) fn keyspaces(&self) -> &[Keyspace] {
-        &*self.keyspaces
+    pub(super) fn keyspaces(&self) -> &[Keyspace; KEYSPACES.len()] {
+        &self.keyspaces
     }
 
     /// Where a key is kept, by the kind that it begins with.
@@ -240,7 +242,7 @@ pub(super) fn decode_sequence(value: Option<Slice>) -> u64 {
 impl Moment {
     /// The number of the last batch that shows.
     pub(super) fn sequence(&self, operation: &'static str) -> Result<u64, StoreError> {
-        let [first, ..] = self.tables.keyspaces() else { return Ok(0) };
+        let [first, ..] = self.tables.keyspaces();
         let number = self.snapshot.get(first, SEQUENCE_KEY).map_err(|cause| engine_error(operation, cause))?;
         Ok(decode_sequence(number))
     }
