@@ -17,6 +17,7 @@ use super::{
     failure::BATCH_TIMEOUT,
     journal::{self, JournalError, Journaled},
     salvage,
+    time::BothTimes,
     trees::{self, Persisted, TreeError},
 };
 use crate::{
@@ -52,7 +53,7 @@ pub fn was_written(directory: &Path) -> bool {
 pub(super) struct OpenedDatabase {
     pub(super) tables: Tables,
     pub(super) side_record: AcknowledgedFile,
-    /// The last batch of the database, and the store's time when the last one was acknowledged.
+    /// The last batch of the database, and the times when the last one was acknowledged.
     pub(super) last: Acknowledged,
 }
 
@@ -109,7 +110,7 @@ pub(super) fn is_damage(error: &fjall::Error) -> bool {
     }
 }
 
-/// Opens the database `data` of a folder, or makes an empty one if there has never been one. `now` is the store's time.
+/// Opens the database `data` of a folder, or makes an empty one if there has never been one. `now` is the time of day.
 pub(super) fn open(directory: &Path, accept_loss: bool, now: Timestamp) -> Result<OpenedDatabase, StoreError> {
     let failed = |cause: io::Error| StoreError::new("open", format!("{}: {cause}", directory.display()));
     let data = directory.join("data");
@@ -176,7 +177,7 @@ fn whole(directory: &Path, data: &Path, exists: bool, told: SideRecord) -> Resul
     let side_record = AcknowledgedFile::open(directory)?;
     let ms = millis(watch.elapsed());
     tracing::info!(bytes, ms, batches = sequence, "the embedded store is whole");
-    Ok(OpenedDatabase { tables, side_record, last: Acknowledged { sequence, at: told.at } })
+    Ok(OpenedDatabase { tables, side_record, last: Acknowledged { sequence, times: told.times } })
 }
 
 fn complete(present: u64, acknowledged: u64) -> Result<(), Loss> {
@@ -238,7 +239,13 @@ fn accept(directory: &Path, data: &Path, now: Timestamp) -> Result<OpenedDatabas
     }
     rename(directory, &copied, data).map_err(said)?;
     let tables = engine(data).map_err(|cause| failed(cause.to_string()))?;
-    let last = Acknowledged { sequence: tables.sequence().map_err(|cause| failed(cause.to_string()))?, at: now };
+    let sequence = tables.sequence().map_err(|cause| failed(cause.to_string()))?;
+    // What is left lives on by the time of the store that has written it, where that is known.
+    let times = match acknowledged::read(directory).map_err(said)? {
+        SideRecord::Tells(told) => told.times,
+        SideRecord::Absent | SideRecord::Damaged | SideRecord::OtherLayout(_) => BothTimes::equal(now),
+    };
+    let last = Acknowledged { sequence, times };
     let side_record = AcknowledgedFile::create(directory, last).map_err(said)?;
     Ok(OpenedDatabase { tables, side_record, last })
 }

@@ -32,11 +32,12 @@ async fn a_writer_that_is_stuck_fails_the_store() {
     let (first, second) = (Arc::clone(&store), Arc::clone(&store));
     let tasks = TaskTracker::new();
     let first = tasks.spawn(async move { first.write("stick", Deadline::after(LONG), stuck).await });
-    let second = tasks.spawn(async move { second.census(Deadline::after(LONG)).await });
+    let second = tasks.spawn(async move { second.write("wait", Deadline::after(LONG), |_| Ok(())).await });
     let failed = store.failed().await;
     assert!(failed.is_final && failed.cause.starts_with("one write has lasted"), "{failed}");
     assert!(first.await.unwrap().unwrap_err().is_final);
     assert!(second.await.unwrap().unwrap_err().is_final);
+    assert!(store.census(Deadline::after(LONG)).await.unwrap_err().is_final);
     let read = store.read(Partition([1; 15]), &[Name::LOCKOUT], Deadline::after(LONG)).await;
     assert_eq!(read.unwrap_err().cause, failed.cause);
     assert_eq!(store.check(Deadline::after(LONG)).await.unwrap_err().cause, failed.cause);
