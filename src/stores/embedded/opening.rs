@@ -152,7 +152,9 @@ fn whole(directory: &Path, data: &Path, exists: bool, told: SideRecord) -> Resul
     let told = match told {
         SideRecord::Tells(told) => told,
         SideRecord::Absent => return Err(Loss::Certain("the file `acknowledged` is missing".to_owned())),
-        SideRecord::Damaged | SideRecord::OtherLayout(_) => return Err(Loss::Certain("the file `acknowledged` is damaged".to_owned())),
+        SideRecord::Damaged | SideRecord::OtherLayout(_) => {
+            return Err(Loss::Certain("the file `acknowledged` is damaged".to_owned()));
+        }
     };
     if !exists {
         return Err(Loss::Certain("the folder `data` is missing".to_owned()));

@@ -42,7 +42,8 @@ enum Tried {
 /// file system.
 pub(super) fn salvage(damaged: &Path, draft: &Path, to: &Tables) -> Result<(), StoreError> {
     let failed = |cause: io::Error| StoreError::new("copy", format!("{}: {cause}", damaged.display()));
-    let mut copy = SalvagedCopy { to, sequence: 0, batch: Writes::new(), expiring: BTreeMap::new(), expiry: 0, quota: None };
+    let mut copy =
+        SalvagedCopy { to, sequence: 0, batch: Writes::new(), expiring: BTreeMap::new(), expiry: 0, quota: None };
     let (mut copied, mut unreadable) = (0, 0);
     if !damaged.try_exists().map_err(failed)? {
         tracing::warn!("nothing is there of the damaged database: the store starts empty");
@@ -120,7 +121,8 @@ impl SalvagedCopy<'_> {
     /// their second byte: what is unreadable costs the rest of its range.
     fn keyspace(&mut self, from: &Tables, kind: &str) -> Result<(u64, u64), StoreError> {
         let (mut copied, mut unreadable) = (0, 0);
-        for keyspace in from.keyspaces().iter().zip(KEYSPACES).filter(|(_, name)| *name == kind).map(|(found, _)| found) {
+        for keyspace in from.keyspaces().iter().zip(KEYSPACES).filter(|(_, name)| *name == kind).map(|(found, _)| found)
+        {
             for second in 0..=u8::MAX {
                 for entry in keyspace.prefix([kind.as_bytes(), &[second]].concat()) {
                     match entry.into_inner() {
