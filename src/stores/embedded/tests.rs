@@ -119,5 +119,5 @@ async fn clearing_needs_the_first_page_alone() {
     store.write("write", Deadline::after(LONG), write).await.unwrap();
     store.usage(quota, &[], Timestamp::default(), Deadline::after(LONG)).await.unwrap_err();
     store.clear(quota, Deadline::after(LONG)).await.unwrap();
-    assert_eq!(store.usage(quota, &[], Timestamp::default(), Deadline::after(LONG)).await.unwrap(), []);
+    assert!(store.usage(quota, &[], Timestamp::default(), Deadline::after(LONG)).await.unwrap().is_empty());
 }
