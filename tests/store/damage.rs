@@ -398,7 +398,7 @@ async fn a_refused_start_changes_nothing() {
     let ends: Vec<usize> = (4..bytes.len()).filter(|at| bytes[at - 4..*at] == TRAILER).collect();
     // The first part of three is missing.
     fs::write(data.join("1.jnl"), &bytes[ends[6]..ends[13]]).unwrap();
-    fs::write(data.join("2.jnl"), &bytes[ends[13]..ends[19]]).unwrap();
+    fs::write(data.join("2.jnl"), &bytes[ends[13]..]).unwrap();
     fs::remove_file(data.join("0.jnl")).unwrap();
     let before = contents(&data);
     for _ in 0..10 {

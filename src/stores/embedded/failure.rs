@@ -132,7 +132,7 @@ mod tests {
     async fn a_process_that_was_stopped_does_not_fail() {
         let (underway, failure) = (Underway::default(), StoreFailure::default());
         let watching = watch(underway.clone(), failure.clone(), LOOK * LOOKS, CancellationToken::new());
-        let watching = tokio::spawn(watching);
+        let watching = tokio_util::task::TaskTracker::new().spawn(watching);
         yield_now().await;
         for _ in 0..3 * LOOKS {
             underway.begin();
