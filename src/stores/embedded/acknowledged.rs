@@ -7,9 +7,9 @@
 //! what was told; after a power cut it lags by a second at most, and what it does not tell is not missed.
 
 use std::{
-    fs::{self, File},
+    fs::File,
     io,
-    os::unix::fs::{FileExt, OpenOptionsExt},
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -17,14 +17,17 @@ use std::{
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::time::BothTimes;
-use crate::{domain::time::Timestamp, ports::clock::Stopwatch};
+use crate::{
+    domain::time::Timestamp,
+    ports::{clock::Stopwatch, files},
+};
 
 const FILE: &str = "acknowledged";
 const MAGIC: &[u8; 8] = b"otpd-ack";
 /// Magic, number of the batch, the two times, checksum.
 const LENGTH: usize = 40;
 /// The two records of the file are this far apart, so that a write that is cut short damages one of them.
-const DISTANCE: u64 = 4_096;
+const DISTANCE: usize = 4_096;
 /// How long a write may wait to be synced.
 const SYNC_AFTER: Duration = Duration::from_millis(900);
 
@@ -73,7 +76,7 @@ pub(super) fn read(directory: &Path) -> io::Result<SideRecord> {
 
 fn read_slot(file: &File, slot: u64) -> Option<Acknowledged> {
     let mut bytes = [0; LENGTH];
-    file.read_exact_at(&mut bytes, slot * DISTANCE).ok()?;
+    file.read_exact_at(&mut bytes, slot * DISTANCE as u64).ok()?;
     let (content, checksum) = bytes.split_last_chunk()?;
     let (magic, numbers) = content.split_first_chunk()?;
     let mut numbers = numbers.chunks_exact(8).filter_map(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes);
@@ -93,18 +96,9 @@ fn encode(told: Acknowledged) -> Vec<u8> {
 impl AcknowledgedFile {
     /// Replaces the side record as a whole. It is on the disk when this returns.
     pub(super) fn create(directory: &Path, told: Acknowledged) -> io::Result<Self> {
-        let draft = directory.join(format!("{FILE}.new"));
-        match fs::remove_file(&draft) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let file = File::options().read(true).write(true).create_new(true).mode(0o600).open(&draft)?;
-        for slot in [0, 1] {
-            file.write_all_at(&encode(told), slot * DISTANCE)?;
-        }
-        file.sync_all()?;
-        fs::rename(&draft, path(directory))?;
-        File::open(directory)?.sync_all()?;
+        let record = encode(told);
+        let between = vec![0; DISTANCE - record.len()];
+        let file = files::replace(directory, FILE, &[record.as_slice(), &between, &record].concat())?;
         Ok(Self { file, unsynced: None })
     }
 
@@ -125,7 +119,7 @@ impl AcknowledgedFile {
     }
 
     fn write(&mut self, told: Acknowledged, slot: u64) -> io::Result<()> {
-        self.file.write_all_at(&encode(told), slot * DISTANCE)?;
+        self.file.write_all_at(&encode(told), slot * DISTANCE as u64)?;
         let unsynced = self.unsynced.get_or_insert_with(Stopwatch::start);
         if unsynced.elapsed() < SYNC_AFTER { Ok(()) } else { self.sync() }
     }
@@ -172,7 +166,7 @@ mod tests {
             file.tell_times(later).unwrap();
             assert_eq!(read(folder.path()).unwrap(), SideRecord::Tells(later));
         }
-        file.file.write_all_at(b"half", DISTANCE + 20).unwrap();
+        file.file.write_all_at(b"half", DISTANCE as u64 + 20).unwrap();
         assert_eq!(read(folder.path()).unwrap(), SideRecord::Tells(told(2)));
         file.tell(told(3)).unwrap();
         assert_eq!(read(folder.path()).unwrap(), SideRecord::Tells(told(3)));
@@ -185,7 +179,7 @@ mod tests {
         (1..=2).for_each(|sequence| file.tell(told(sequence)).unwrap());
         file.file.write_all_at(b"half", 20).unwrap();
         assert_eq!(read(folder.path()).unwrap(), SideRecord::Tells(told(1)));
-        file.file.write_all_at(b"half", DISTANCE + 20).unwrap();
+        file.file.write_all_at(b"half", DISTANCE as u64 + 20).unwrap();
         assert_eq!(read(folder.path()).unwrap(), SideRecord::Damaged);
     }
 }
