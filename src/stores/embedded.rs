@@ -40,6 +40,7 @@ mod acknowledged;
 mod backup;
 mod batch;
 mod census;
+mod commit;
 mod copy;
 mod disk;
 mod failure;

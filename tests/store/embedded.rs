@@ -122,6 +122,41 @@ async fn uses_are_there_after_reopening() {
     until("the uses are forgotten", || harness.is_empty()).await;
 }
 
+/// A quota of more uses than a page holds is the same one after reopening, and no page of it stays for ever.
+#[tokio::test]
+async fn a_large_quota_is_there_after_reopening() {
+    let mut harness = start().await;
+    let (wide, full) = ([window(200, HOUR)], [window(100, HOUR)]);
+    {
+        let store = Easy(harness.store());
+        for usage in 0..100 {
+            assert_eq!(store.acquire(1, usage, &wide, 5_000_000).await, Now);
+            assert_eq!(store.acquire(2, usage, &wide, 5_000_000).await, Now);
+            assert_eq!(store.acquire(3, usage, &wide, 5_000_000).await, Now);
+        }
+        store.refund(&[(1, 3), (1, 50), (1, 99)]).await;
+    }
+    harness.reopen().await;
+    let census = harness.census().await;
+    assert_eq!((census.quotas, census.uses), (3, 297));
+    let store = Easy(harness.store());
+    assert_eq!(store.usage(1, &wide, 5_000_000).await, [97]);
+    assert_eq!(store.acquire(1, 98, &full, 5_000_000).await, Before);
+    for usage in [3, 50, 99] {
+        assert_eq!(store.acquire(1, usage, &full, 5_000_000).await, Now);
+    }
+    assert_eq!(store.acquire(1, 100, &full, 5_000_000).await, Refused);
+    store.clear(2).await;
+    let all: Vec<(u64, u64)> = (0..100).map(|usage| (3, usage)).collect();
+    store.refund(&all).await;
+    let census = harness.census().await;
+    assert_eq!((census.quotas, census.uses), (1, 100), "what has no uses is removed");
+    assert_eq!(store.acquire(2, 1, &wide, 5_000_000).await, Now);
+    // A large quota may be kept a little longer than its longest window.
+    harness.pass(HOUR + HOUR / 32).await;
+    until("the uses are forgotten", || harness.is_empty()).await;
+}
+
 /// A record has one expiry key however often it is written, and both go.
 #[tokio::test]
 async fn the_expiry_keys_stay_as_few_as_the_records() {

@@ -76,6 +76,9 @@ fn masters_fail_over_and_come_back() {
         cluster.wait_whole();
         assert_eq!(cluster.node(1).info("replication", "role").unwrap(), "slave");
 
+        if program == Program::Valkey {
+            continue;
+        }
         // A master that was only stopped comes back as a replica, too.
         cluster.pause(0);
         assert_eq!(cluster.wait_failover(0, 0), 3);

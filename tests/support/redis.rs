@@ -122,13 +122,19 @@ impl RedisServer {
 
     /// Runs a command and returns what `redis-cli` prints, without the last line break.
     pub(crate) fn cli(&self, arguments: &[&str]) -> String {
+        let output = self.cli_command(arguments).output().unwrap_or_else(|error| Program::Redis.missing(&error));
+        String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+    }
+
+    /// The same, to be run.
+    pub(crate) fn cli_command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("redis-cli");
         command.arg("-s").arg(socket(self.folder.path()));
         if let Some(password) = &self.password {
             command.args(["--no-auth-warning", "-a", password]);
         }
-        let output = command.args(arguments).output().unwrap_or_else(|error| Program::Redis.missing(&error));
-        String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+        command.args(arguments);
+        command
     }
 
     /// Asks one command within two seconds, on a connection of its own.

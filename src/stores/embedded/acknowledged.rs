@@ -23,7 +23,10 @@ use crate::{
 };
 
 const FILE: &str = "acknowledged";
-const MAGIC: &[u8; 8] = b"otpd-ack";
+/// Seven bytes, and the layout of the keys and values of the database.
+const MAGIC: &[u8; 8] = &[b'o', b't', b'p', b'd', b'a', b'c', b'k', LAYOUT];
+/// The layout that this version reads and writes. Another one gets another number.
+pub(super) const LAYOUT: u8 = 1;
 /// Magic, number of the batch, the two times, checksum.
 const LENGTH: usize = 40;
 /// The two records of the file are this far apart, so that a write that is cut short damages one of them.
@@ -47,6 +50,8 @@ pub(super) enum SideRecord {
     Absent,
     /// It cannot be read.
     Damaged,
+    /// It is that of another version, whose database has this layout.
+    OtherLayout(u8),
     /// This.
     Tells(Acknowledged),
 }
@@ -71,7 +76,19 @@ pub(super) fn read(directory: &Path) -> io::Result<SideRecord> {
     };
     let found = [0, 1].into_iter().filter_map(|slot| read_slot(&file, slot));
     let last = found.max_by_key(|found| (found.sequence, found.times.store));
-    Ok(last.map_or(SideRecord::Damaged, SideRecord::Tells))
+    let unread = || other_layout(&file).map_or(SideRecord::Damaged, SideRecord::OtherLayout);
+    Ok(last.map_or_else(unread, SideRecord::Tells))
+}
+
+/// The layout that both records name, where it is another one. What else is in them may be different then.
+fn other_layout(file: &File) -> Option<u8> {
+    let layout = |slot: u64| {
+        let mut bytes = [0; MAGIC.len()];
+        file.read_exact_at(&mut bytes, slot * DISTANCE).ok()?;
+        let (layout, magic) = bytes.split_last()?;
+        (MAGIC.strip_suffix(&[LAYOUT]) == Some(magic) && *layout != LAYOUT).then_some(*layout)
+    };
+    layout(0).filter(|first| layout(1) == Some(*first))
 }
 
 fn read_slot(file: &File, slot: u64) -> Option<Acknowledged> {
@@ -153,6 +170,17 @@ mod tests {
         let mut again = AcknowledgedFile::open(folder.path()).unwrap();
         again.tell(told(6)).unwrap();
         assert_eq!(read(folder.path()).unwrap(), SideRecord::Tells(told(6)));
+    }
+
+    /// Whatever else is in it.
+    #[test]
+    fn another_layout_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = AcknowledgedFile::create(folder.path(), told(1)).unwrap().file;
+        file.write_all_at(&[LAYOUT + 1], 7).unwrap();
+        assert_eq!(read(folder.path()).unwrap(), SideRecord::Tells(told(1)));
+        file.write_all_at(&[LAYOUT + 1], DISTANCE + 7).unwrap();
+        assert_eq!(read(folder.path()).unwrap(), SideRecord::OtherLayout(LAYOUT + 1));
     }
 
     #[test]

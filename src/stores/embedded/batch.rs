@@ -1,5 +1,5 @@
-//! One batch: operations worked out in order, each seeing those before it, to be committed together. Those on quotas are in
-//! `pages.rs`.
+//! One batch: operations worked out in order, each seeing those before it, to be committed together. Those on records are in
+//! `commit.rs`, those on quotas in `pages.rs`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,18 +8,20 @@ use std::{
 };
 
 use super::{
+    commit::{self, RecordHeads},
     disk::{Disk, Writes, engine_error},
     layout::{self, Entry},
     pages::{self, LargeQuotas},
 };
 use crate::{
     domain::time::Timestamp,
-    ports::store::{Change, Claimed, Committed, Name, Partition, Sealed, StoreError},
+    ports::store::{Claimed, Name, Partition, StoreError},
 };
 
 /// What the writer keeps from batch to batch.
 pub(super) struct WriterState {
     pub(super) disk: Disk,
+    pub(super) heads: RecordHeads,
     pub(super) large: LargeQuotas,
     /// No expiry is earlier. The sweeper starts here, since the keys that it removed leave marks that are slow to walk over.
     swept_to: Timestamp,
@@ -31,7 +33,8 @@ impl WriterState {
     pub(super) fn new(disk: Disk) -> Self {
         // The standard library seeds its hashers from the operating system.
         let expiry = RandomState::new().hash_one(0);
-        Self { disk, large: pages::no_large_quotas(), swept_to: Timestamp::default(), expiry }
+        let (heads, large) = (commit::no_record_heads(), pages::no_large_quotas());
+        Self { disk, heads, large, swept_to: Timestamp::default(), expiry }
     }
 }
 
@@ -63,30 +66,6 @@ impl<'a> Batch<'a> {
         self.writes
     }
 
-    pub(super) fn commit(&mut self, partition: Partition, changes: &[Change]) -> Result<Committed, StoreError> {
-        let mut present = Vec::with_capacity(changes.len());
-        for change in changes {
-            let key = layout::record_key(partition, change.name);
-            let entry = self.entry("commit", &key)?;
-            let expires_at = entry.as_ref().map(|entry| entry.expires_at);
-            let live = entry.filter(|entry| entry.expires_at > self.time);
-            let record = live.map(|entry| entry.into_record().ok_or_else(|| unknown_format("commit"))).transpose()?;
-            present.push((key, expires_at, record));
-        }
-        let as_expected = |(change, (_, _, record)): (&Change, &(_, _, Option<_>))| {
-            change.expected == record.as_ref().map(Sealed::version)
-        };
-        if !changes.iter().zip(&present).all(as_expected) {
-            return Ok(Committed::Conflict(present.into_iter().map(|(_, _, record)| record).collect()));
-        }
-        for (change, (key, expires_at, _)) in changes.iter().zip(present) {
-            if let Some(write) = &change.write {
-                self.put(key, expires_at, write.ttl, write.record.as_bytes());
-            }
-        }
-        Ok(Committed::Done)
-    }
-
     pub(super) fn claim(&mut self, index: Name, partition: Partition, life: Duration) -> Result<Claimed, StoreError> {
         let key = layout::index_key(index);
         let entry = self.entry("claim", &key)?;
@@ -109,12 +88,14 @@ impl<'a> Batch<'a> {
         for entry in self.state.disk.tables.range(layout::expiry_range(self.state.swept_to, self.time)) {
             let (expiry, value) = entry.map_err(|cause| engine_error("sweep", cause))?;
             let (at, keys) = (layout::decode_expiry_key(&expiry), layout::decode_expiring(&value));
-            let (at, keys) = at.zip(keys).ok_or_else(|| unknown_format("sweep"))?;
-            for key in keys {
+            if keys.is_none() {
+                tracing::error!("an expiry is not in a known format: what it names stays in the store");
+            }
+            for key in keys.unwrap_or_default() {
                 left = left.saturating_sub(self.expire(key)?);
             }
             self.writes.insert(expiry.to_vec(), None);
-            self.state.swept_to = at;
+            self.state.swept_to = at.unwrap_or(self.state.swept_to);
             if left == 0 {
                 return Ok(true);
             }
@@ -123,17 +104,24 @@ impl<'a> Batch<'a> {
         Ok(false)
     }
 
-    /// Removes what is under a key, or has it expire later, when its time is over; for how many keys that counts.
+    /// Removes what is under a key, or has it expire later, when its time is over; for how many keys that counts. What cannot be
+    /// decoded stays: whoever uses it is told so, and everything else goes on.
     fn expire(&mut self, key: Vec<u8>) -> Result<usize, StoreError> {
-        let Some(entry) = self.entry("sweep", &key)? else { return Ok(1) };
+        let unknown = || {
+            tracing::error!("what has expired is not in a known format: it stays in the store");
+            Ok(1)
+        };
+        let Some(entry) = self.decoded("sweep", &key, |value| Some(Entry::decode(value)))? else { return Ok(1) };
+        let Some(entry) = entry else { return unknown() };
         if entry.expires_at > self.time {
             self.expiring.entry(entry.expires_at).or_default().insert(key);
             return Ok(1);
         }
         if let Some(quota) = layout::decode_quota_key(&key) {
-            let (_, pages, _) = layout::decode_quota(&entry.content).ok_or_else(|| unknown_format("sweep"))?;
+            let Some((_, pages, _)) = layout::decode_quota(&entry.content) else { return unknown() };
             return Ok(self.remove_quota(quota, pages));
         }
+        self.forget_head(&key);
         self.writes.insert(key, None);
         Ok(1)
     }

@@ -62,7 +62,7 @@ pub fn back_up(directory: &Path, to: &Path, now: Timestamp) -> Result<Unfinished
 fn last_times(directory: &Path) -> Result<BothTimes, StoreError> {
     match acknowledged::read(directory).map_err(|cause| failed(directory, cause))? {
         SideRecord::Tells(last) => Ok(last.times),
-        SideRecord::Absent | SideRecord::Damaged => Ok(BothTimes::default()),
+        SideRecord::Absent | SideRecord::Damaged | SideRecord::OtherLayout(_) => Ok(BothTimes::default()),
     }
 }
 

@@ -19,8 +19,8 @@ use std::{
 };
 
 use fjall::{
-    Database, Guard, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Slice, Snapshot, compaction::Leveled,
-    config::PinningPolicy,
+    AbstractTree, Database, Guard, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Slice, Snapshot,
+    compaction::Leveled, config::PinningPolicy,
 };
 
 use super::{
@@ -39,11 +39,9 @@ use crate::{
 
 /// Blocks of tables kept in memory. With a smaller cache most of the work of a busy store is reading blocks again.
 const CACHE_BYTES: u64 = 32 << 20;
-/// Records, and others, that are kept in memory before they become a table. Few enough that looking among them costs little
-/// more than in an empty store: twice as many cost the writer a tenth of its time.
-const RECORDS_MEMTABLE: u64 = 4 << 20;
-/// See [`RECORDS_MEMTABLE`].
-const MEMTABLE: u64 = 1 << 20;
+/// How many bytes of each kind are kept in memory before they become a table. Few enough that looking among them costs little
+/// more than in an empty store.
+pub(super) const MEMTABLES: [u64; KEYSPACES.len()] = [4 << 20, 1 << 20, 1 << 20, 1 << 20];
 /// New tables that are merged at once. Many, since each merge writes a level of the older ones again.
 const NEW_TABLES: u8 = 12;
 /// How large a table becomes when it is merged. The newest level of merged tables is as large as so many new ones.
@@ -224,7 +222,22 @@ impl Tables {
                 None => batch.remove(keyspace, key),
             }
         }
-        batch.commit().map_err(|cause| engine_error("commit", cause))
+        batch.commit().map_err(|cause| engine_error("commit", cause))?;
+        // The engine would do this by itself, in its background thread. Its commits ask for that again and again while the
+        // thread is busy with tables, until the queue of the thread is full; then the thread waits for room in its own queue,
+        // for ever, and what is kept in memory grows without bound.
+        let kept = self.kept_in_memory().into_iter().zip(MEMTABLES);
+        for (keyspace, (kept, limit)) in self.keyspaces().iter().zip(kept) {
+            if kept >= limit {
+                keyspace.rotate_memtable().map_err(|cause| engine_error("commit", cause))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// How many bytes of each kind are not in tables yet.
+    pub(super) fn kept_in_memory(&self) -> [u64; KEYSPACES.len()] {
+        self.keyspaces.each_ref().map(|keyspace| keyspace.tree.active_memtable().size())
     }
 
     /// The number of the last batch that all keyspaces have; 0: there is none.
@@ -303,22 +316,16 @@ pub(super) fn engine(path: &Path) -> Result<Tables, fjall::Error> {
         .max_cached_files(Some(OPEN_FILES))
         .worker_threads(1)
         .open()?;
-    let [records, index, quotas, expiries] = KEYSPACES;
-    let keyspace = |name, memtable| database.keyspace(name, || keyspace_options(memtable));
-    let keyspaces = Arc::new([
-        keyspace(records, RECORDS_MEMTABLE)?,
-        keyspace(index, MEMTABLE)?,
-        keyspace(quotas, MEMTABLE)?,
-        keyspace(expiries, MEMTABLE)?,
-    ]);
-    Ok(Tables { keyspaces, database })
+    let [records, index, quotas, expiries] = KEYSPACES.map(|name| database.keyspace(name, keyspace_options));
+    Ok(Tables { keyspaces: Arc::new([records?, index?, quotas?, expiries?]), database })
 }
 
-fn keyspace_options(memtable: u64) -> KeyspaceCreateOptions {
+fn keyspace_options() -> KeyspaceCreateOptions {
     let merging = Leveled::default().with_l0_threshold(NEW_TABLES).with_table_target_size(TABLE_BYTES);
     // Every table is asked about names that are absent, as each new challenge's is: what answers that stays in memory.
     KeyspaceCreateOptions::default()
-        .max_memtable_size(memtable)
+        // See `Tables::commit`.
+        .max_memtable_size(u64::MAX)
         .compaction_strategy(Arc::new(merging))
         .filter_block_pinning_policy(PinningPolicy::all(true))
         .index_block_pinning_policy(PinningPolicy::all(true))

@@ -21,7 +21,7 @@ use crate::{
         ids::Token,
         time::{Timestamp, millis},
     },
-    ports::store::{Cursor, Name, Partition, Sealed},
+    ports::store::{Cursor, Name, Partition, Sealed, Version},
 };
 
 /// What the keys of a kind begin with.
@@ -82,6 +82,13 @@ pub(super) fn decode_record_key(key: &[u8]) -> Option<(Partition, Name)> {
     Some((Partition(*partition), Name(name.try_into().ok()?)))
 }
 
+/// The expiry and the version of a record's value.
+pub(super) fn decode_head(value: &[u8]) -> Option<(Timestamp, Version)> {
+    let (expires_at, record) = number(value)?;
+    let (version, _) = record.get(Sealed::VERSION_OFFSET..)?.split_first_chunk()?;
+    Some((Timestamp::from_millis(expires_at), Version(*version)))
+}
+
 pub(super) fn index_key(name: Name) -> Vec<u8> {
     [INDEX.as_bytes(), &name.0].concat()
 }
@@ -133,6 +140,12 @@ pub(super) fn page_key(quota: Name, page: usize) -> Vec<u8> {
 /// The quota of a key; `None`: it is the key of something else.
 pub(super) fn decode_quota_key(key: &[u8]) -> Option<Name> {
     Some(Name(key.strip_prefix(QUOTAS.as_bytes())?.try_into().ok()?))
+}
+
+/// The quota and number of a page but the first; `None`: it is the key of something else.
+pub(super) fn decode_page_key(key: &[u8]) -> Option<(Name, usize)> {
+    let (quota, page) = key.strip_prefix(QUOTAS.as_bytes())?.split_last_chunk()?;
+    Some((Name(quota.try_into().ok()?), usize::from(u16::from_be_bytes(*page))))
 }
 
 /// What is kept of a quota with its first page, besides the expiry.

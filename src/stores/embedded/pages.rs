@@ -70,9 +70,9 @@ impl Batch<'_> {
     }
 
     pub(super) fn clear(&mut self, quota: Name) -> Result<(), StoreError> {
-        if let Some(mut present) = self.quota("clear", quota)? {
-            present.clear();
-            self.keep(quota, present);
+        if let Some(entry) = self.entry("clear", &layout::quota_key(quota))? {
+            let (_, pages, _) = layout::decode_quota(&entry.content).ok_or_else(|| unknown_format("clear"))?;
+            self.remove_quota(quota, pages);
         }
         Ok(())
     }
@@ -91,8 +91,7 @@ impl Batch<'_> {
             return Ok(Some(remembered));
         }
         let Some(entry) = self.entry(operation, &layout::quota_key(quota))? else { return Ok(None) };
-        let unknown = || unknown_format(operation);
-        let (longest, pages, uses) = layout::decode_quota(&entry.content).ok_or_else(unknown)?;
+        let (longest, pages, uses) = layout::decode_quota(&entry.content).ok_or_else(|| unknown_format(operation))?;
         let mut present = Quota {
             longest,
             pages: vec![QuotaPage { uses, changed: false }],
@@ -100,8 +99,9 @@ impl Batch<'_> {
             kept_until: Some(entry.expires_at),
         };
         for page in 1..pages {
+            // A page may have been lost with a damaged database whose loss was accepted.
             let uses = self.decoded(operation, &layout::page_key(quota, page), layout::decode_uses)?;
-            present.pages.push(QuotaPage { uses: uses.ok_or_else(unknown)?, changed: false });
+            present.pages.push(QuotaPage { uses: uses.unwrap_or_default(), changed: false });
         }
         Ok(Some(present))
     }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::*;
-use crate::ports::clock::SystemClock;
+use crate::ports::{clock::SystemClock, store::Write};
 
 const SHORT: Duration = Duration::from_millis(200);
 /// Only passes when something hangs.
@@ -56,6 +56,22 @@ async fn a_writer_that_panics_fails_the_store() {
     assert_eq!(store.failed().await.cause, "the writer ended in a panic");
 }
 
+/// What is kept in memory becomes tables, however much is written while the engine is busy with others.
+#[tokio::test]
+async fn what_is_kept_in_memory_is_bounded() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).await;
+    let tables = store.tables.read().unwrap().clone().unwrap();
+    let record = Sealed::from_bytes(vec![1; 60_000]).unwrap();
+    for n in 0..200 {
+        let write = Write { record: record.clone(), ttl: LONG };
+        let change = Change { name: Name([n; 16]), expected: None, write: Some(write) };
+        assert_eq!(store.commit(Partition([n; 15]), &[change], Deadline::after(LONG)).await.unwrap(), Committed::Done);
+        let kept = tables.kept_in_memory();
+        assert!(kept.iter().zip(disk::MEMTABLES).all(|(kept, limit)| *kept < limit), "{kept:?}");
+    }
+}
+
 /// Only a batch that is under way counts: a store that has nothing to do is well.
 #[tokio::test]
 async fn a_store_that_rests_does_not_fail() {
@@ -75,4 +91,50 @@ async fn an_error_of_the_engine_fails_the_store() {
     });
     assert!(looked.await.unwrap_err().is_final);
     assert_eq!(store.failed().await.cause, "ChecksumMismatch");
+}
+
+/// What another version has written, or a fault: the sweeper goes on, and so does everything else.
+#[tokio::test]
+async fn what_cannot_be_decoded_does_not_end_the_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).await;
+    let index = layout::index_key(Name::LOCKOUT);
+    let write = {
+        let index = index.clone();
+        move |batch: &mut Batch<'_>| {
+            let at = Timestamp::from_millis(1);
+            batch.writes.insert(index.clone(), Some(vec![1]));
+            batch.writes.insert(layout::expiry_key(at, 1), Some(vec![9]));
+            batch.writes.insert(layout::expiry_key(at, 2), Some(layout::encode_expiring(&[index])));
+            Ok(())
+        }
+    };
+    store.write("write", Deadline::after(LONG), write).await.unwrap();
+    let swept = store.write("sweep", Deadline::after(LONG), |batch| batch.sweep(256)).await;
+    assert!(!swept.unwrap());
+    store.check(Deadline::after(LONG)).await.unwrap_err();
+    let left = store.write("look", Deadline::after(LONG), move |batch| {
+        let expiries = batch.state.disk.tables.range(layout::expiry_range(Timestamp::default(), batch.time)).count();
+        Ok((expiries, batch.state.disk.get("look", &index)?.is_some()))
+    });
+    assert_eq!(left.await.unwrap(), (0, true));
+    assert!(store.locate(Name([7; 16]), &[], Deadline::after(LONG)).await.unwrap().is_none());
+}
+
+/// A quota of which a page cannot be read is cleared all the same.
+#[tokio::test]
+async fn clearing_needs_the_first_page_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).await;
+    let quota = Name([7; 16]);
+    let write = move |batch: &mut Batch<'_>| {
+        let page = || quotas::QuotaPage { uses: Vec::new(), changed: false };
+        let present = quotas::Quota { pages: vec![page(), page()], ..quotas::Quota::default() };
+        batch.put(layout::quota_key(quota), None, LONG, &layout::encode_quota(&present));
+        Ok(())
+    };
+    store.write("write", Deadline::after(LONG), write).await.unwrap();
+    store.usage(quota, &[], Timestamp::default(), Deadline::after(LONG)).await.unwrap_err();
+    store.clear(quota, Deadline::after(LONG)).await.unwrap();
+    assert_eq!(store.usage(quota, &[], Timestamp::default(), Deadline::after(LONG)).await.unwrap(), [0_u32; 0]);
 }
