@@ -30,7 +30,8 @@ pub(super) const LAYOUT: u8 = 1;
 /// Magic, number of the batch, the two times, checksum.
 const LENGTH: usize = 40;
 /// The two records of the file are this far apart, so that a write that is cut short damages one of them.
-const DISTANCE: usize = 4_096;
+const DISTANCE: u64 = SLOT as u64;
+const SLOT: usize = 4_096;
 /// How long a write may wait to be synced.
 const SYNC_AFTER: Duration = Duration::from_millis(900);
 
@@ -93,7 +94,7 @@ fn other_layout(file: &File) -> Option<u8> {
 
 fn read_slot(file: &File, slot: u64) -> Option<Acknowledged> {
     let mut bytes = [0; LENGTH];
-    file.read_exact_at(&mut bytes, slot * DISTANCE as u64).ok()?;
+    file.read_exact_at(&mut bytes, slot * DISTANCE).ok()?;
     let (content, checksum) = bytes.split_last_chunk()?;
     let (magic, numbers) = content.split_first_chunk()?;
     let mut numbers = numbers.chunks_exact(8).filter_map(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes);
@@ -114,7 +115,7 @@ impl AcknowledgedFile {
     /// Replaces the side record as a whole. It is on the disk when this returns.
     pub(super) fn create(directory: &Path, told: Acknowledged) -> io::Result<Self> {
         let record = encode(told);
-        let between = vec![0; DISTANCE - record.len()];
+        let between = [0; SLOT - LENGTH];
         let file = files::replace(directory, FILE, &[record.as_slice(), &between, &record].concat())?;
         Ok(Self { file, unsynced: None })
     }
@@ -136,7 +137,7 @@ impl AcknowledgedFile {
     }
 
     fn write(&mut self, told: Acknowledged, slot: u64) -> io::Result<()> {
-        self.file.write_all_at(&encode(told), slot * DISTANCE as u64)?;
+        self.file.write_all_at(&encode(told), slot * DISTANCE)?;
         let unsynced = self.unsynced.get_or_insert_with(Stopwatch::start);
         if unsynced.elapsed() < SYNC_AFTER { Ok(()) } else { self.sync() }
     }
@@ -194,7 +195,7 @@ mod tests {
             file.tell_times(later).unwrap();
             assert_eq!(read(folder.path()).unwrap(), SideRecord::Tells(later));
         }
-        file.file.write_all_at(b"half", DISTANCE as u64 + 20).unwrap();
+        file.file.write_all_at(b"half", DISTANCE + 20).unwrap();
         assert_eq!(read(folder.path()).unwrap(), SideRecord::Tells(told(2)));
         file.tell(told(3)).unwrap();
         assert_eq!(read(folder.path()).unwrap(), SideRecord::Tells(told(3)));
@@ -207,7 +208,7 @@ mod tests {
         (1..=2).for_each(|sequence| file.tell(told(sequence)).unwrap());
         file.file.write_all_at(b"half", 20).unwrap();
         assert_eq!(read(folder.path()).unwrap(), SideRecord::Tells(told(1)));
-        file.file.write_all_at(b"half", DISTANCE as u64 + 20).unwrap();
+        file.file.write_all_at(b"half", DISTANCE + 20).unwrap();
         assert_eq!(read(folder.path()).unwrap(), SideRecord::Damaged);
     }
 }
