@@ -398,7 +398,8 @@ async fn a_refused_start_changes_nothing() {
     let ends: Vec<usize> = (4..bytes.len()).filter(|at| bytes[at - 4..*at] == TRAILER).collect();
     // The first part of three is missing.
     fs::write(data.join("1.jnl"), &bytes[ends[6]..ends[13]]).unwrap();
-    fs::write(data.join("2.jnl"), &bytes[ends[13]..]).unwrap();
+    // And the last one has a torn tail, which would be cut off.
+    fs::write(data.join("2.jnl"), [&bytes[ends[13]..], &[1, 9, 0]].concat()).unwrap();
     fs::remove_file(data.join("0.jnl")).unwrap();
     let before = contents(&data);
     for _ in 0..10 {
@@ -413,22 +414,17 @@ async fn a_refused_start_changes_nothing() {
 /// The first batch of a journal is torn, in a new store and in one whose batches are all in tables.
 #[tokio::test]
 async fn a_torn_first_batch_is_no_loss() {
-    let torn = |folder: &Path| {
-        let journal = journals(folder).remove(0);
-        assert_eq!(written(&journal), 0);
-        let bytes = [1, 4, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 1];
-        File::options().write(true).open(journal).unwrap().write_all_at(&bytes, 0).unwrap();
-        [bytes.as_slice(), &[0xA5; 300]].concat()
-    };
-    let new = Fixture::written(2_000, |_, records| records == 0).await;
-    let garbage = torn(new.folder.path());
-    fs::write(new.folder.path().join("data/0.jnl"), &garbage).unwrap();
-    assert!(!new.refused_or_whole(new.folder.path(), "new").await);
     let fixture = Fixture::written(2_000, |_, records| records == 20).await;
+    // In the middle of a record: the engine alone would refuse it.
+    let mut torn = fs::read(&journals(fixture.folder.path())[0]).unwrap();
+    torn.truncate(torn.windows(4).position(|window| window == TRAILER).unwrap() + 4);
+    torn[1_200] ^= 1;
+    let new = Fixture::written(2_000, |_, records| records == 0).await;
+    fs::write(&journals(new.folder.path())[0], &torn).unwrap();
+    assert!(!new.refused_or_whole(new.folder.path(), "new").await);
     let restored = new.folder.path().join("restored");
     back_up(fixture.folder.path(), &restored, SystemClock.now()).unwrap().finish().unwrap();
-    let journal = journals(&restored).remove(0);
-    fs::write(journal, &garbage).unwrap();
+    fs::write(&journals(&restored)[0], &torn).unwrap();
     assert!(!fixture.refused_or_whole(&restored, "restored").await);
 }
 
