@@ -45,6 +45,7 @@ const LAYERS: &[(&str, &str)] = &[
 const FOREIGN: &[(&str, &str)] = &[
     ("axum", "operations"),
     ("fjall", "stores"),
+    ("lsm_tree", "stores"),
     ("hyper", "providers"),
     ("hyper_rustls", "providers"),
     ("hyper_util", "providers"),

@@ -39,6 +39,7 @@ use crate::{
 mod acknowledged;
 mod backup;
 mod batch;
+mod census;
 mod commit;
 mod copy;
 mod disk;
@@ -58,8 +59,8 @@ mod writer;
 mod tests;
 
 use backup::BackupSource;
-pub use batch::Census;
 use batch::{Batch, unknown_format};
+pub use census::Census;
 pub use copy::{UnfinishedBackup, back_up};
 use disk::{Disk, Moment, Tables};
 use layout::Entry;
@@ -106,7 +107,7 @@ impl Embedded {
         let opened = tracker.spawn_blocking(open).await;
         let state =
             opened.map_err(|_| StoreError::lasting("open", "the engine gave up; the database is damaged"))??;
-        time.not_before(state.disk.last.at);
+        let time = time.going_on_from(state.disk.last.times);
         let tables = Arc::new(RwLock::new(Some(state.disk.tables.clone())));
 
         let (jobs, queue) = mpsc::channel(QUEUE_MAX);
@@ -137,9 +138,9 @@ impl Embedded {
         })
     }
 
-    /// Counts what is on the disk, one by one.
+    /// Counts what is on the disk, one by one. For tests: a reader walks over all of it, for as long as that takes.
     pub async fn census(&self, deadline: Deadline) -> Result<Census, StoreError> {
-        self.write("census", deadline, |batch| batch.census()).await
+        self.look("census", deadline, |view| Census::of(&view.moment)).await
     }
 
     /// Has the writer work something out, and waits until it is on the disk, or for the deadline.

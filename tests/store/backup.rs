@@ -137,6 +137,12 @@ async fn what_is_there_is_never_overwritten() {
     assert!(backed_up(&from, &folder.path().join("other")).await.is_err(), "the folder beside is not of a backup");
     assert!(backed_up(&from, &folder.path().join("none/copy")).await.is_err());
     assert!(backed_up(&from, &folder.path().join("..")).await.unwrap_err().ends_with("names no folder"));
+    let link = folder.path().join("link");
+    std::os::unix::fs::symlink(folder.path().join("nowhere"), &link).unwrap();
+    assert!(backed_up(&from, &link).await.unwrap_err().ends_with("must be a folder, and no link"));
+    fs::remove_file(link).unwrap();
+    // Nothing can be moved there, even where it is empty.
+    assert!(backed_up(&from, Path::new("/proc")).await.unwrap_err().contains("is the root of a file system"));
     assert_eq!(fs::read_to_string(to.join("file")).unwrap(), "mine");
     let left: usize = fs::read_dir(folder.path()).unwrap().count();
     assert_eq!(left, 3, "nothing else is left");

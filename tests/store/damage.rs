@@ -14,7 +14,7 @@ use otpd::{
         clock::{Clock, SystemClock},
         store::{Change, Sealed, Store, StoreError, Write},
     },
-    stores::embedded::{Embedded, EmbeddedOptions, StoreTime},
+    stores::embedded::{Embedded, EmbeddedOptions, StoreTime, back_up},
 };
 use tokio_util::task::TaskTracker;
 
@@ -293,8 +293,9 @@ async fn a_missing_or_older_part_is_refused_until_it_is_accepted() {
         copy_folder(older.path(), &folder.join("older"));
         fs::rename(folder.join("older/data"), folder.join("data")).unwrap();
     };
+    let remove = |path: &'static str| move |folder: &Path| fs::remove_dir_all(folder.join(path)).unwrap();
     let delete = |path: &'static str| move |folder: &Path| fs::remove_file(folder.join(path)).unwrap();
-    let cases: [(&str, u64, Damage); 6] = [
+    let cases: [(&str, u64, Damage); 8] = [
         ("21 batches were acknowledged, and 20 are there", 0, Box::new(swap)),
         ("the folder `data` is missing", 20, Box::new(|folder| fs::remove_dir_all(folder.join("data")).unwrap())),
         ("the file `acknowledged` is missing", 0, Box::new(delete("acknowledged"))),
@@ -303,8 +304,10 @@ async fn a_missing_or_older_part_is_refused_until_it_is_accepted() {
             0,
             Box::new(|folder| fs::write(folder.join("acknowledged"), "").unwrap()),
         ),
-        ("keyspaces/0/current is missing", 20, Box::new(delete("data/keyspaces/0/current"))),
-        ("data/version is missing", 20, Box::new(delete("data/version"))),
+        ("keyspaces/0/current is missing", 0, Box::new(delete("data/keyspaces/0/current"))),
+        ("data/version is missing", 0, Box::new(delete("data/version"))),
+        ("keyspaces/2/current is missing", 0, Box::new(remove("data/keyspaces/2"))),
+        ("keyspaces/4/current is missing", 0, Box::new(remove("data/keyspaces/4"))),
     ];
     for (words, missing, damage) in cases {
         let copy = fixture.copy();
@@ -342,6 +345,131 @@ async fn what_can_be_read_is_left_where_a_loss_is_accepted() {
     assert_eq!((census.records, census.expiries), (fixture.records - missing, fixture.records - missing));
     let kept = fs::read_dir(copy.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     assert_eq!(kept.filter(|name| name.starts_with("data.damaged-")).count(), 1);
+}
+
+/// A table that is missing, or of which not even the end can be read: the others are copied.
+#[tokio::test]
+async fn a_table_that_cannot_be_opened_costs_no_other() {
+    let fixture = Fixture::small().await;
+    for cut in [None, Some(1_000)] {
+        let copy = fixture.copy();
+        let tables = files(copy.path()).into_iter().filter(|path| path.starts_with("data/keyspaces/1/tables"));
+        let tables: Vec<_> = tables.map(|table| copy.path().join(table)).collect();
+        assert!(tables.len() > 1);
+        match cut {
+            None => fs::remove_file(&tables[0]).unwrap(),
+            Some(length) => File::options().write(true).open(&tables[0]).unwrap().set_len(length).unwrap(),
+        }
+        refusal(copy.path()).await;
+        let store = open(copy.path(), true).await.unwrap();
+        let missing = fixture.missing(&store).await;
+        assert!((1..fixture.records / 2).contains(&missing), "{missing} of {}", fixture.records);
+        store.close(soon()).await;
+    }
+}
+
+/// A journal with a flipped byte: what comes before it and all tables are copied, and the damaged database stays as it is.
+#[tokio::test]
+async fn a_damaged_journal_costs_what_comes_after_the_damage() {
+    let fixture = Fixture::small().await;
+    let copy = fixture.copy();
+    let journal = journals(copy.path()).remove(0);
+    flip(&journal, written(&journal) - 100_000, 3);
+    refusal(copy.path()).await;
+    let before = contents(&copy.path().join("data"));
+    let store = open(copy.path(), true).await.unwrap();
+    assert_eq!(fixture.missing(&store).await, 2);
+    store.close(soon()).await;
+    let kept = fs::read_dir(copy.path()).unwrap().map(|entry| entry.unwrap().path());
+    let kept = kept.filter(|path| path.to_str().unwrap().contains("data.damaged-")).collect::<Vec<_>>();
+    assert!(contents(&kept[0]) == before, "the damaged database was changed");
+    assert!(!copy.path().join("data.draft").exists());
+}
+
+/// The files of a folder.
+fn contents(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    files(folder).into_iter().map(|path| (path.clone(), fs::read(folder.join(path)).unwrap())).collect()
+}
+
+/// The engine would write tables from the journals behind the gap, until the gap shows no more.
+#[tokio::test]
+async fn a_refused_start_changes_nothing() {
+    let fixture = Fixture::written(2_000, |_, records| records == 20).await;
+    let data = fixture.folder.path().join("data");
+    let bytes = fs::read(data.join("0.jnl")).unwrap();
+    let ends: Vec<usize> = (4..bytes.len()).filter(|at| bytes[at - 4..*at] == TRAILER).collect();
+    // The first part of three is missing.
+    fs::write(data.join("1.jnl"), &bytes[ends[6]..ends[13]]).unwrap();
+    fs::write(data.join("2.jnl"), &bytes[ends[13]..ends[19]]).unwrap();
+    fs::remove_file(data.join("0.jnl")).unwrap();
+    let before = contents(&data);
+    for _ in 0..10 {
+        assert!(refusal(fixture.folder.path()).await.contains("a journal is missing: batches 1 to 7"));
+        let after = contents(&data);
+        let names = |contents: &[(PathBuf, Vec<u8>)]| contents.iter().map(|(path, _)| path.clone()).collect::<Vec<_>>();
+        assert_eq!(names(&after), names(&before));
+        assert!(after == before, "the database was changed");
+    }
+}
+
+/// The first batch of a journal is torn, in a new store and in one whose batches are all in tables.
+#[tokio::test]
+async fn a_torn_first_batch_is_no_loss() {
+    let torn = |folder: &Path| {
+        let journal = journals(folder).remove(0);
+        assert_eq!(written(&journal), 0);
+        let bytes = [1, 4, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 1];
+        File::options().write(true).open(journal).unwrap().write_all_at(&bytes, 0).unwrap();
+        [bytes.as_slice(), &[0xA5; 300]].concat()
+    };
+    let new = Fixture::written(2_000, |_, records| records == 0).await;
+    let garbage = torn(new.folder.path());
+    fs::write(new.folder.path().join("data/0.jnl"), &garbage).unwrap();
+    assert!(!new.refused_or_whole(new.folder.path(), "new").await);
+    let fixture = Fixture::written(2_000, |_, records| records == 20).await;
+    let restored = new.folder.path().join("restored");
+    back_up(fixture.folder.path(), &restored, SystemClock.now()).unwrap().finish().unwrap();
+    let journal = journals(&restored).remove(0);
+    fs::write(journal, &garbage).unwrap();
+    assert!(!fixture.refused_or_whole(&restored, "restored").await);
+}
+
+/// The engine does not make its empty lock file anew.
+#[tokio::test]
+async fn a_missing_lock_is_no_loss() {
+    let fixture = Fixture::written(2_000, |_, records| records == 20).await;
+    fs::remove_file(fixture.folder.path().join("data/lock")).unwrap();
+    assert!(!fixture.refused_or_whole(fixture.folder.path(), "no lock").await);
+}
+
+/// What cannot be looked at may be whole: it is not let pass.
+#[tokio::test]
+async fn what_cannot_be_looked_at_is_no_loss() {
+    let fixture = Fixture::written(2_000, |_, records| records == 20).await;
+    let version = fixture.folder.path().join("data/version");
+    let aside = fixture.folder.path().join("aside");
+    fs::rename(&version, &aside).unwrap();
+    // It names itself.
+    std::os::unix::fs::symlink("version", &version).unwrap();
+    for accept_loss in [false, true] {
+        let refused = open(fixture.folder.path(), accept_loss).await.err().expect("a refusal");
+        assert!(!refused.cause.contains("lost data"), "{refused}");
+    }
+    fs::rename(&aside, &version).unwrap();
+    assert!(!fixture.refused_or_whole(fixture.folder.path(), "looked at again").await);
+}
+
+#[tokio::test]
+async fn a_store_of_another_layout_is_refused() {
+    let fixture = Fixture::written(2_000, |_, records| records == 20).await;
+    let side_record = File::options().write(true).open(fixture.folder.path().join("acknowledged")).unwrap();
+    for at in [7, 4_096 + 7] {
+        side_record.write_all_at(&[77], at).unwrap();
+    }
+    for accept_loss in [false, true] {
+        let refused = open(fixture.folder.path(), accept_loss).await.err().expect("a refusal");
+        assert!(refused.is_final && refused.cause.contains("with another layout, 77"), "{refused}");
+    }
 }
 
 /// The engine's background work fails, as it does without a file descriptor or room: the store says so, and loses nothing.

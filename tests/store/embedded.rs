@@ -4,6 +4,7 @@ use std::{os::unix::fs::PermissionsExt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use otpd::{
+    domain::time::Timestamp,
     ports::{
         clock::{Clock, SystemClock},
         store::{
@@ -247,6 +248,66 @@ async fn a_clock_that_went_back_while_otpd_was_stopped_is_not_the_stores() {
     assert!((HOUR..HOUR + SECOND * 30).contains(&off), "{off:?}");
     clock.pass(HOUR * 2);
     assert!(told().await < SECOND * 30);
+}
+
+/// The time of day and the time that passes, apart.
+struct TwoClocks {
+    day: ManualClock,
+    passed: ManualClock,
+}
+
+impl TwoClocks {
+    fn pass(&self, span: Duration) {
+        self.day.pass(span);
+        self.passed.pass(span);
+    }
+}
+
+impl Clock for TwoClocks {
+    fn now(&self) -> Timestamp {
+        self.day.now()
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.passed.elapsed()
+    }
+}
+
+/// The store was made by a clock that was 50 days behind, or the machine slept for so long. After a restart each record has
+/// the rest of its life, whether something was written since the clock is believed or not; what passes meanwhile counts.
+#[tokio::test]
+async fn a_restart_takes_no_life_where_the_stores_time_is_behind() {
+    for written_late in [true, false] {
+        let folder = tempfile::tempdir().unwrap();
+        let clocks = Arc::new(TwoClocks { day: ManualClock::default(), passed: ManualClock::default() });
+        let open = async || {
+            let time = StoreTime::starting_at(clocks.clone());
+            Arc::new(Embedded::open(folder.path(), time, &TaskTracker::new()).await.unwrap())
+        };
+        let store = open().await;
+        let easy = Easy(store.clone());
+        clocks.day.pass(HOUR * 24 * 50);
+        easy.claim(1, 7, HOUR * 4).await;
+        easy.commit_for(7, &[(1, None, Some(10))], HOUR * 4).await;
+        store.check(soon()).await.unwrap();
+        clocks.pass(SECOND * 61);
+        assert_eq!(store.check(soon()).await.unwrap(), clocks.now(), "the clock is believed");
+        if written_late {
+            easy.commit(8, &[(1, None, Some(20))]).await;
+        }
+        drop(easy);
+        store.close(soon()).await;
+        for stopped in [Duration::ZERO, HOUR * 2] {
+            clocks.day.pass(stopped);
+            let store = open().await;
+            let (of, life, records) = Easy(store.clone()).locate(1, &[1]).await.expect("a record that is alive");
+            assert_eq!((of, life, records), (7, HOUR * 4 - SECOND * 61 - stopped, vec![Some(10)]));
+            assert_eq!(store.check(soon()).await.unwrap(), clocks.now(), "nothing is to be found out anew");
+            store.close(soon()).await;
+        }
+        clocks.day.pass(HOUR * 2);
+        assert_eq!(Easy(open().await).locate(1, &[1]).await, None);
+    }
 }
 
 /// A use that was counted by a clock a day ahead makes no other be forgotten.

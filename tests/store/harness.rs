@@ -29,6 +29,7 @@ pub(crate) trait Harness: Send + Sync {
 }
 
 /// A clock that stands still until it is moved.
+#[derive(Default)]
 pub(crate) struct ManualClock(AtomicU64);
 
 impl ManualClock {

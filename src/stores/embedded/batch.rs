@@ -38,21 +38,6 @@ impl WriterState {
     }
 }
 
-/// What is on the disk.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Census {
-    /// Records, expired ones too as long as they are not removed.
-    pub records: u64,
-    /// Index entries, expired ones too as long as they are not removed.
-    pub index: u64,
-    /// Quotas that have uses.
-    pub quotas: u64,
-    /// Uses of quotas.
-    pub uses: u64,
-    /// How many keys are named by all expiries.
-    pub expiries: u64,
-}
-
 /// A batch in the making.
 pub(super) struct Batch<'a> {
     pub(super) state: &'a mut WriterState,
@@ -97,40 +82,20 @@ impl<'a> Batch<'a> {
         Ok(Claimed::Ours(expires_at.since(self.time)))
     }
 
-    pub(super) fn census(&self) -> Result<Census, StoreError> {
-        let mut census = Census::default();
-        let unknown = || unknown_format("census");
-        for entry in self.state.disk.tables.moment().all("census") {
-            let (key, value) = entry?;
-            if key.starts_with(layout::RECORDS.as_bytes()) {
-                census.records += 1;
-            } else if key.starts_with(layout::INDEX.as_bytes()) {
-                census.index += 1;
-            } else if key.starts_with(layout::EXPIRIES.as_bytes()) {
-                census.expiries += layout::decode_expiring(&value).ok_or_else(unknown)?.len() as u64;
-            } else if layout::decode_quota_key(&key).is_some() {
-                let quota = Entry::decode(&value).and_then(|entry| layout::decode_quota(&entry.content));
-                census.quotas += 1;
-                census.uses += quota.ok_or_else(unknown)?.2.len() as u64;
-            } else if key.starts_with(layout::QUOTAS.as_bytes()) {
-                census.uses += layout::decode_uses(&value).ok_or_else(unknown)?.len() as u64;
-            }
-        }
-        Ok(census)
-    }
-
     /// Removes about `limit` keys whose time is over; whether more are left. Only as the first step of a batch.
     pub(super) fn sweep(&mut self, limit: usize) -> Result<bool, StoreError> {
         let mut left = limit;
         for entry in self.state.disk.tables.range(layout::expiry_range(self.state.swept_to, self.time)) {
             let (expiry, value) = entry.map_err(|cause| engine_error("sweep", cause))?;
             let (at, keys) = (layout::decode_expiry_key(&expiry), layout::decode_expiring(&value));
-            let (at, keys) = at.zip(keys).ok_or_else(|| unknown_format("sweep"))?;
-            for key in keys {
+            if keys.is_none() {
+                tracing::error!("an expiry is not in a known format: what it names stays in the store");
+            }
+            for key in keys.unwrap_or_default() {
                 left = left.saturating_sub(self.expire(key)?);
             }
             self.writes.insert(expiry.to_vec(), None);
-            self.state.swept_to = at;
+            self.state.swept_to = at.unwrap_or(self.state.swept_to);
             if left == 0 {
                 return Ok(true);
             }
@@ -139,15 +104,21 @@ impl<'a> Batch<'a> {
         Ok(false)
     }
 
-    /// Removes what is under a key, or has it expire later, when its time is over; for how many keys that counts.
+    /// Removes what is under a key, or has it expire later, when its time is over; for how many keys that counts. What cannot be
+    /// decoded stays: whoever uses it is told so, and everything else goes on.
     fn expire(&mut self, key: Vec<u8>) -> Result<usize, StoreError> {
-        let Some(entry) = self.entry("sweep", &key)? else { return Ok(1) };
+        let unknown = || {
+            tracing::error!("what has expired is not in a known format: it stays in the store");
+            Ok(1)
+        };
+        let Some(entry) = self.decoded("sweep", &key, |value| Some(Entry::decode(value)))? else { return Ok(1) };
+        let Some(entry) = entry else { return unknown() };
         if entry.expires_at > self.time {
             self.expiring.entry(entry.expires_at).or_default().insert(key);
             return Ok(1);
         }
         if let Some(quota) = layout::decode_quota_key(&key) {
-            let (_, pages, _) = layout::decode_quota(&entry.content).ok_or_else(|| unknown_format("sweep"))?;
+            let Some((_, pages, _)) = layout::decode_quota(&entry.content) else { return unknown() };
             return Ok(self.remove_quota(quota, pages));
         }
         self.forget_head(&key);

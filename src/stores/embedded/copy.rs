@@ -3,7 +3,10 @@
 use std::{
     fs::{self, DirBuilder, File},
     io::{self, BufReader},
-    os::unix::{fs::DirBuilderExt, net::UnixStream},
+    os::unix::{
+        fs::{DirBuilderExt, MetadataExt},
+        net::UnixStream,
+    },
     path::{Path, PathBuf},
 };
 
@@ -12,6 +15,7 @@ use super::{
     backup::{Received, SOCKET, STALLED},
     disk::{self, Disk},
     opening::was_written,
+    time::BothTimes,
 };
 use crate::{domain::time::Timestamp, ports::store::StoreError};
 
@@ -44,7 +48,7 @@ pub fn back_up(directory: &Path, to: &Path, now: Timestamp) -> Result<Unfinished
         source.last
     } else {
         let received = received(directory)?;
-        let last = Acknowledged { sequence: received.sequence, at: last_write(directory)? };
+        let last = Acknowledged { sequence: received.sequence, times: last_times(directory)? };
         copy.fill(last.sequence, received)?;
         last
     };
@@ -54,11 +58,11 @@ pub fn back_up(directory: &Path, to: &Path, now: Timestamp) -> Result<Unfinished
     Ok(backup)
 }
 
-/// The store's time when something was last written.
-fn last_write(directory: &Path) -> Result<Timestamp, StoreError> {
+/// The times of the store that a running process has, which a process over the copy goes on with.
+fn last_times(directory: &Path) -> Result<BothTimes, StoreError> {
     match acknowledged::read(directory).map_err(|cause| failed(directory, cause))? {
-        SideRecord::Tells(last) => Ok(last.at),
-        SideRecord::Absent | SideRecord::Damaged => Ok(Timestamp::default()),
+        SideRecord::Tells(last) => Ok(last.times),
+        SideRecord::Absent | SideRecord::Damaged | SideRecord::OtherLayout(_) => Ok(BothTimes::default()),
     }
 }
 
@@ -76,6 +80,7 @@ impl UnfinishedBackup {
     /// The folder beside the one that is wanted, empty.
     fn begin(to: &Path) -> Result<Self, StoreError> {
         let name = to.file_name().ok_or_else(|| failed(to, "names no folder"))?;
+        check_movable(to)?;
         let occupied = match fs::read_dir(to) {
             Ok(mut entries) => entries.next().is_some(),
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => false,
@@ -101,15 +106,10 @@ impl UnfinishedBackup {
     /// # Errors
     /// It cannot be synced or moved; then there is none.
     pub fn finish(self) -> Result<(), StoreError> {
-        let parent = match self.to.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
         let finished = || {
-            fs::remove_file(self.draft.join(UNFINISHED))?;
-            sync_all(&self.draft)?;
+            keep(&self.draft)?;
             fs::rename(&self.draft, &self.to)?;
-            File::open(parent)?.sync_all()
+            File::open(parent(&self.to))?.sync_all()
         };
         finished().map_err(|cause| failed(&self.to, cause))
     }
@@ -118,8 +118,57 @@ impl UnfinishedBackup {
 impl Drop for UnfinishedBackup {
     fn drop(&mut self) {
         // It is there no longer when it is finished.
-        let _ = fs::remove_dir_all(&self.draft);
+        let _ = remove(&self.draft);
     }
+}
+
+/// Refuses a folder to which the one beside it cannot be moved, before all is copied.
+fn check_movable(to: &Path) -> Result<(), StoreError> {
+    let found = match fs::symlink_metadata(to) {
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(()),
+        found => found.map_err(|cause| failed(to, cause))?,
+    };
+    if found.is_symlink() {
+        return Err(failed(to, "must be a folder, and no link"));
+    }
+    let beside = fs::metadata(parent(to)).map_err(|cause| failed(to, cause))?;
+    if found.dev() != beside.dev() {
+        return Err(failed(to, "is the root of a file system: name a folder in it"));
+    }
+    Ok(())
+}
+
+fn parent(folder: &Path) -> &Path {
+    match folder.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// Takes the mark off a folder once all of it is on the disk: whatever ends the process before leaves it marked.
+fn keep(draft: &Path) -> io::Result<()> {
+    sync_all(draft)?;
+    fs::remove_file(draft.join(UNFINISHED))?;
+    File::open(draft)?.sync_all()
+}
+
+/// Removes a folder, the mark after all else.
+fn remove(draft: &Path) -> io::Result<()> {
+    empty(draft)?;
+    fs::remove_dir_all(draft)
+}
+
+/// Removes all in a folder but the mark.
+fn empty(draft: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(draft)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            fs::remove_dir_all(entry.path())?;
+        } else if entry.file_name() != UNFINISHED {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Makes a folder, without what an earlier backup left there, and marks it.
@@ -129,7 +178,7 @@ fn clear(draft: &Path) -> Result<File, StoreError> {
         Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists && mark.exists() => {
             let file = File::open(&mark).map_err(|cause| failed(&mark, cause))?;
             file.try_lock().map_err(|_| failed(draft, "another backup is being made there"))?;
-            fs::remove_dir_all(draft).map_err(|cause| failed(draft, cause))?;
+            remove(draft).map_err(|cause| failed(draft, cause))?;
             DirBuilder::new().mode(0o700).create(draft).map_err(|cause| failed(draft, cause))?;
         }
         made => made.map_err(|cause| failed(draft, cause))?,
@@ -154,4 +203,32 @@ fn sync_all(folder: &Path) -> io::Result<()> {
 
 fn failed(path: &Path, cause: impl std::fmt::Display) -> StoreError {
     StoreError::new("back up", format!("{}: {cause}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The process may end at any step: what is left beside the mark is known to be unfinished.
+    #[test]
+    fn the_mark_is_put_first_and_removed_last() {
+        let folder = tempfile::tempdir().unwrap();
+        let draft = folder.path().join("copy.new");
+        let mark = clear(&draft).unwrap();
+        fs::create_dir_all(draft.join("data/keyspaces")).unwrap();
+        fs::write(draft.join("data/0.jnl"), "").unwrap();
+        // What cannot be synced.
+        std::os::unix::fs::symlink("nowhere", draft.join("link")).unwrap();
+        keep(&draft).unwrap_err();
+        assert!(draft.join(UNFINISHED).exists());
+        empty(&draft).unwrap();
+        let left: Vec<_> = fs::read_dir(&draft).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, [UNFINISHED]);
+        drop(mark);
+        clear(&draft).unwrap();
+        keep(&draft).unwrap();
+        assert!(!draft.join(UNFINISHED).exists());
+        remove(&draft).unwrap();
+        assert!(!draft.exists());
+    }
 }

@@ -27,6 +27,7 @@ use super::{
     acknowledged::{Acknowledged, AcknowledgedFile},
     layout,
     opening::{self, OpenedDatabase},
+    time::BothTimes,
 };
 use crate::{
     domain::time::Timestamp,
@@ -61,7 +62,9 @@ pub(super) const SEQUENCE_KEY: &[u8] = b"n";
 /// What a batch does: the new value of each key, or `None` to remove it.
 pub(super) type Writes = HashMap<Vec<u8>, Option<Vec<u8>>>;
 
-/// The open database and the lock of its folder. The lock is last, so that it is given up last.
+/// The open database, as the writer has it, and the lock of its folder. The lock is last, so that a store that is closed gives
+/// it up last: the readers have given up the database before. After a failure they have not, and a process that opens the
+/// folder meanwhile is refused by the engine's own lock.
 pub(super) struct Disk {
     pub(super) tables: Tables,
     side_record: AcknowledgedFile,
@@ -92,7 +95,7 @@ pub(super) fn engine_error(operation: &'static str, cause: impl fmt::Display) ->
 
 impl Disk {
     /// Opens the database in a folder, which is made if need be. Fails if another process has it open, or if it does not hold
-    /// all that was acknowledged, unless that is accepted. `now` is the store's time.
+    /// all that was acknowledged, unless that is accepted. `now` is the time of day.
     pub(super) fn open(directory: &Path, accept_loss: bool, now: Timestamp) -> Result<Self, StoreError> {
         let failed = |cause: io::Error| StoreError::new("open", format!("{}: {cause}", directory.display()));
         DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
@@ -118,15 +121,20 @@ impl Disk {
     }
 
     /// Writes all or nothing, and returns once it is on the disk and noted as acknowledged.
-    pub(super) fn commit(&mut self, writes: Writes, now: Timestamp) -> Result<(), StoreError> {
+    pub(super) fn commit(&mut self, writes: Writes, now: BothTimes) -> Result<(), StoreError> {
         let sequence = self.last.sequence + 1;
         self.tables.commit(sequence, writes)?;
-        self.last = Acknowledged { sequence, at: now };
+        self.last = Acknowledged { sequence, times: now };
         self.side_record.tell(self.last).map_err(|cause| engine_error("commit", cause))
     }
 
-    /// Syncs what is noted, and tells whether the engine has given up in the background.
-    pub(super) fn tick(&mut self) -> Result<(), StoreError> {
+    /// Syncs what is noted, and first notes it where the times are no longer as far apart; tells whether the engine has given up
+    /// in the background.
+    pub(super) fn tick(&mut self, now: BothTimes) -> Result<(), StoreError> {
+        if !self.last.times.as_far_apart(now) {
+            self.last.times = now;
+            self.side_record.tell_times(self.last).map_err(|cause| engine_error("sync", cause))?;
+        }
         self.side_record.sync().map_err(|cause| engine_error("sync", cause))?;
         self.tables.database.persist(PersistMode::Buffer).map_err(|cause| engine_error("sync", cause))
     }
@@ -177,8 +185,8 @@ impl Tables {
     }
 
     /// All keyspaces.
-    pub(super) fn keyspaces(&self) -> &[Keyspace] {
-        &*self.keyspaces
+    pub(super) fn keyspaces(&self) -> &[Keyspace; KEYSPACES.len()] {
+        &self.keyspaces
     }
 
     /// Where a key is kept, by the kind that it begins with.
@@ -247,7 +255,7 @@ pub(super) fn decode_sequence(value: Option<Slice>) -> u64 {
 impl Moment {
     /// The number of the last batch that shows.
     pub(super) fn sequence(&self, operation: &'static str) -> Result<u64, StoreError> {
-        let [first, ..] = self.tables.keyspaces() else { return Ok(0) };
+        let [first, ..] = self.tables.keyspaces();
         let number = self.snapshot.get(first, SEQUENCE_KEY).map_err(|cause| engine_error(operation, cause))?;
         Ok(decode_sequence(number))
     }

@@ -31,12 +31,14 @@ const ITEM_HEADER: usize = 20;
 const MAX_VALUE: usize = 1 << 20;
 
 /// The batches of the journals.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub(super) struct Journaled {
     /// The first one, unless there is none.
     pub(super) first: Option<Numbered>,
     /// The last one.
     pub(super) last: Option<Numbered>,
+    /// What a crash has left behind it.
+    torn: Option<TornTail>,
 }
 
 /// A batch.
@@ -60,17 +62,27 @@ pub(super) enum JournalError {
 }
 
 /// The last journal, as far as it is whole.
-struct Tail {
+#[derive(Debug)]
+struct TornTail {
     path: PathBuf,
     whole: u64,
 }
 
-/// Reads all journals of a database, whose acknowledged batches are known. Cuts off what a crash has left behind the last
-/// batch.
-pub(super) fn read_all(data: &Path, acknowledged: u64) -> Result<Journaled, JournalError> {
+impl Journaled {
+    /// Cuts off what a crash has left behind the last batch: the engine would not open it. Only once it is known that all
+    /// that was acknowledged is there.
+    pub(super) fn cut_torn_tail(&self) -> io::Result<()> {
+        let Some(TornTail { path, whole }) = &self.torn else { return Ok(()) };
+        let file = File::options().write(true).open(path)?;
+        file.set_len(*whole)?;
+        file.sync_all()
+    }
+}
+
+/// Reads all journals of a database.
+pub(super) fn read_all(data: &Path) -> Result<Journaled, JournalError> {
     let paths = paths(data)?;
     let mut journaled = Journaled::default();
-    let mut tail = None;
     for (at, path) in paths.iter().enumerate() {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let damaged = |what| JournalError::Damaged(name.clone(), what);
@@ -82,21 +94,53 @@ pub(super) fn read_all(data: &Path, acknowledged: u64) -> Result<Journaled, Jour
                 // Only the end of the last one may have been cut short.
                 Found::Broken if at + 1 < paths.len() => return Err(damaged("a byte is not as it was written")),
                 Found::Broken => {
-                    tail = Some(Tail { path: path.clone(), whole: journal.whole });
+                    journaled.torn = Some(TornTail { path: path.clone(), whole: journal.whole });
                     break;
                 }
             }
         }
     }
-    // The first check of what is missing, before anything is cut off.
-    if let (Some(last), Some(Tail { path, whole })) = (journaled.last, &tail)
-        && last.sequence >= acknowledged
-    {
-        let file = File::options().write(true).open(path)?;
-        file.set_len(*whole)?;
-        file.sync_all()?;
-    }
     Ok(journaled)
+}
+
+/// Copies what is whole of the journals of a damaged database into another one: each journal up to the first batch that is
+/// not as it was written. `false`: there is none.
+pub(super) fn copy_whole(damaged: &Path, to: &Path) -> io::Result<bool> {
+    let mut last: Option<Numbered> = None;
+    let mut copied = false;
+    for (number, path) in numbered(damaged)? {
+        let mut journal = Journal::open(&path)?;
+        let mut whole = 0;
+        while let Found::Batch(batch) = journal.next_batch()? {
+            // Batches may be missing before it. But the engine's number has no checksum, and says which value is newer.
+            if last.is_some_and(|last| batch.sequence <= last.sequence || batch.engine <= last.engine) {
+                break;
+            }
+            last = Some(batch);
+            whole = journal.whole;
+        }
+        if whole > 0 {
+            let mut copy = File::create(to.join(format!("{number}.jnl")))?;
+            io::copy(&mut File::open(&path)?.take(whole), &mut copy)?;
+            copied = true;
+        }
+    }
+    Ok(copied)
+}
+
+/// The journals whose names can be read, from the oldest to the newest.
+fn numbered(data: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
+    let mut numbered = Vec::new();
+    for entry in fs::read_dir(data)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "jnl")
+            && let Some(number) = path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse().ok())
+        {
+            numbered.push((number, path));
+        }
+    }
+    numbered.sort();
+    Ok(numbered)
 }
 
 /// The journals from the oldest to the newest. Each has the number after that of the one before.

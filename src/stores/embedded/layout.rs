@@ -137,14 +137,15 @@ pub(super) fn page_key(quota: Name, page: usize) -> Vec<u8> {
     [QUOTAS.as_bytes(), &quota.0, &page.to_be_bytes()].concat()
 }
 
-/// Whether a key is that of a page of a quota but the first, which goes with the first.
-pub(super) fn is_further_page(key: &[u8]) -> bool {
-    key.starts_with(QUOTAS.as_bytes()) && decode_quota_key(key).is_none()
-}
-
 /// The quota of a key; `None`: it is the key of something else.
 pub(super) fn decode_quota_key(key: &[u8]) -> Option<Name> {
     Some(Name(key.strip_prefix(QUOTAS.as_bytes())?.try_into().ok()?))
+}
+
+/// The quota and number of a page but the first; `None`: it is the key of something else.
+pub(super) fn decode_page_key(key: &[u8]) -> Option<(Name, usize)> {
+    let (quota, page) = key.strip_prefix(QUOTAS.as_bytes())?.split_last_chunk()?;
+    Some((Name(quota.try_into().ok()?), usize::from(u16::from_be_bytes(*page))))
 }
 
 /// What is kept of a quota with its first page, besides the expiry.

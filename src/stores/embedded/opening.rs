@@ -7,20 +7,18 @@ use std::{
     fs::{self, File},
     io,
     os::unix::fs::PermissionsExt,
-    panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     time::Duration,
 };
 
-use fjall::AbstractTree;
-
 use super::{
-    acknowledged::{self, Acknowledged, AcknowledgedFile, SideRecord},
-    disk::{SEQUENCE_KEY, Tables, decode_sequence, engine},
+    acknowledged::{self, Acknowledged, AcknowledgedFile, LAYOUT, SideRecord},
+    disk::{Tables, engine},
     failure::BATCH_TIMEOUT,
     journal::{self, JournalError, Journaled},
     salvage,
-    trees::{self, TreeError},
+    time::BothTimes,
+    trees::{self, Persisted, TreeError},
 };
 use crate::{
     domain::time::{Timestamp, millis},
@@ -47,7 +45,7 @@ pub fn was_written(directory: &Path) -> bool {
     match acknowledged::read(directory) {
         Ok(acknowledged::SideRecord::Absent) => false,
         Ok(acknowledged::SideRecord::Tells(told)) => told.sequence > 0,
-        Ok(acknowledged::SideRecord::Damaged) | Err(_) => true,
+        Ok(acknowledged::SideRecord::Damaged | acknowledged::SideRecord::OtherLayout(_)) | Err(_) => true,
     }
 }
 
@@ -55,19 +53,16 @@ pub fn was_written(directory: &Path) -> bool {
 pub(super) struct OpenedDatabase {
     pub(super) tables: Tables,
     pub(super) side_record: AcknowledgedFile,
-    /// The last batch of the database, and the store's time when the last one was acknowledged.
+    /// The last batch of the database, and the times when the last one was acknowledged.
     pub(super) last: Acknowledged,
 }
 
 /// Why a database is not what was acknowledged.
 #[derive(Debug, thiserror::Error)]
 enum Loss {
-    /// The engine could not read it, or would delete a part of it.
+    /// A part of it is damaged or missing.
     #[error("{0}")]
-    Unreadable(String),
-    /// A part of it can be read.
-    #[error("{0}")]
-    Partial(String),
+    Certain(String),
     /// Nobody knows: it cannot be read now, for want of a permission, a file descriptor, room. Never accepted.
     #[error("{0}")]
     Unknown(String),
@@ -76,8 +71,7 @@ enum Loss {
 impl From<TreeError> for Loss {
     fn from(error: TreeError) -> Self {
         match error {
-            TreeError::Table(_) => Self::Partial(error.to_string()),
-            TreeError::Missing(_) | TreeError::List(_) => Self::Unreadable(error.to_string()),
+            TreeError::Table(_) | TreeError::Missing(_) | TreeError::List(_) => Self::Certain(error.to_string()),
             TreeError::Io(..) => Self::Unknown(error.to_string()),
         }
     }
@@ -86,7 +80,7 @@ impl From<TreeError> for Loss {
 impl From<JournalError> for Loss {
     fn from(error: JournalError) -> Self {
         match error {
-            JournalError::Damaged(..) => Self::Partial(error.to_string()),
+            JournalError::Damaged(..) => Self::Certain(error.to_string()),
             JournalError::Io(_) => Self::Unknown(error.to_string()),
         }
     }
@@ -94,7 +88,7 @@ impl From<JournalError> for Loss {
 
 impl From<fjall::Error> for Loss {
     fn from(error: fjall::Error) -> Self {
-        if is_damage(&error) { Self::Unreadable(error.to_string()) } else { Self::Unknown(error.to_string()) }
+        if is_damage(&error) { Self::Certain(error.to_string()) } else { Self::Unknown(error.to_string()) }
     }
 }
 
@@ -116,7 +110,7 @@ pub(super) fn is_damage(error: &fjall::Error) -> bool {
     }
 }
 
-/// Opens the database `data` of a folder, or makes an empty one if there has never been one. `now` is the store's time.
+/// Opens the database `data` of a folder, or makes an empty one if there has never been one. `now` is the time of day.
 pub(super) fn open(directory: &Path, accept_loss: bool, now: Timestamp) -> Result<OpenedDatabase, StoreError> {
     let failed = |cause: io::Error| StoreError::new("open", format!("{}: {cause}", directory.display()));
     let data = directory.join("data");
@@ -125,6 +119,7 @@ pub(super) fn open(directory: &Path, accept_loss: bool, now: Timestamp) -> Resul
     let never_written = match told {
         SideRecord::Absent => true,
         SideRecord::Damaged => false,
+        SideRecord::OtherLayout(layout) => return Err(other_layout(directory, layout)),
         SideRecord::Tells(told) => told.sequence == 0,
     };
     if !exists && never_written {
@@ -137,11 +132,16 @@ pub(super) fn open(directory: &Path, accept_loss: bool, now: Timestamp) -> Resul
     };
     if accept_loss {
         tracing::warn!(%loss, "store.accept_loss: what is missing in the embedded store is let pass");
-        return accept(directory, &data, &loss, now);
+        return accept(directory, &data, now);
     }
     let advice =
         "stop here and restore the folder from a backup, or set store.accept_loss = true to go on with what is left";
     Err(StoreError::lasting("open", format!("{} has lost data: {loss}; {advice}", directory.display())))
+}
+
+fn other_layout(directory: &Path, layout: u8) -> StoreError {
+    let words = format!("was written by a version of otpd with another layout, {layout}; this one has {LAYOUT}");
+    StoreError::lasting("open", format!("{} {words}", directory.display()))
 }
 
 fn failed_to_open(directory: &Path) -> impl Fn(String) -> StoreError {
@@ -152,47 +152,52 @@ fn failed_to_open(directory: &Path) -> impl Fn(String) -> StoreError {
 fn whole(directory: &Path, data: &Path, exists: bool, told: SideRecord) -> Result<OpenedDatabase, Loss> {
     let told = match told {
         SideRecord::Tells(told) => told,
-        SideRecord::Absent => return Err(Loss::Partial("the file `acknowledged` is missing".to_owned())),
-        SideRecord::Damaged => return Err(Loss::Partial("the file `acknowledged` is damaged".to_owned())),
+        SideRecord::Absent => return Err(Loss::Certain("the file `acknowledged` is missing".to_owned())),
+        SideRecord::Damaged | SideRecord::OtherLayout(_) => {
+            return Err(Loss::Certain("the file `acknowledged` is damaged".to_owned()));
+        }
     };
     if !exists {
-        return Err(Loss::Unreadable("the folder `data` is missing".to_owned()));
+        return Err(Loss::Certain("the folder `data` is missing".to_owned()));
     }
     let watch = Stopwatch::start();
     let bytes = trees::verify(data)?;
-    let journaled = journal::read_all(data, told.sequence)?;
-    if let Some(last) = journaled.last {
-        complete(last.sequence, told.sequence)?;
-    }
+    let journaled = journal::read_all(data)?;
+    let persisted = trees::persisted(data)?;
+    gapless(&persisted, &journaled)?;
+    let in_tables = || persisted.iter().map(|keyspace| keyspace.sequence).min().unwrap_or_default();
+    complete(journaled.last.map_or_else(in_tables, |last| last.sequence), told.sequence)?;
+    // Nothing is changed before it is known that nothing is missing.
+    journaled.cut_torn_tail()?;
+    // Empty, and the engine does not make it anew.
+    File::options().create(true).append(true).open(data.join("lock"))?;
     let tables = engine(data)?;
-    gapless(&tables, journaled)?;
     let sequence = tables.sequence()?;
     complete(sequence, told.sequence)?;
     let side_record = AcknowledgedFile::open(directory)?;
     let ms = millis(watch.elapsed());
     tracing::info!(bytes, ms, batches = sequence, "the embedded store is whole");
-    Ok(OpenedDatabase { tables, side_record, last: Acknowledged { sequence, at: told.at } })
+    Ok(OpenedDatabase { tables, side_record, last: Acknowledged { sequence, times: told.times } })
 }
 
 fn complete(present: u64, acknowledged: u64) -> Result<(), Loss> {
     if present >= acknowledged {
         return Ok(());
     }
-    Err(Loss::Partial(format!("{acknowledged} batches were acknowledged, and {present} are there")))
+    Err(Loss::Certain(format!("{acknowledged} batches were acknowledged, and {present} are there")))
 }
 
 /// Whether the first batch of the journals follows the last one in the tables of each keyspace.
-fn gapless(tables: &Tables, journaled: Journaled) -> Result<(), Loss> {
+fn gapless(persisted: &[Persisted], journaled: &Journaled) -> Result<(), Loss> {
     let Some(first) = journaled.first else { return Ok(()) };
-    for keyspace in tables.keyspaces() {
-        if keyspace.tree.get_highest_persisted_seqno().is_some_and(|number| number >= first.engine) {
+    for keyspace in persisted {
+        if keyspace.engine.is_some_and(|number| number >= first.engine) {
             continue;
         }
-        let before = keyspace.tree.get(SEQUENCE_KEY, first.engine).map_err(fjall::Error::from)?;
-        let before = decode_sequence(before);
-        if before + 1 != first.sequence {
-            let gap = format!("batches {} to {}", before + 1, first.sequence.saturating_sub(1));
-            return Err(Loss::Partial(format!("a journal is missing: {gap}")));
+        let next = keyspace.sequence + 1;
+        if next != first.sequence {
+            let gap = format!("batches {next} to {}", first.sequence.saturating_sub(1));
+            return Err(Loss::Certain(format!("a journal is missing: {gap}")));
         }
     }
     Ok(())
@@ -214,50 +219,39 @@ fn create(directory: &Path, data: &Path) -> Result<OpenedDatabase, String> {
 }
 
 /// Copies what can be read to a new database and goes on with it. The damaged one is kept under another name.
-fn accept(directory: &Path, data: &Path, loss: &Loss, now: Timestamp) -> Result<OpenedDatabase, StoreError> {
+fn accept(directory: &Path, data: &Path, now: Timestamp) -> Result<OpenedDatabase, StoreError> {
     let failed = failed_to_open(directory);
     let said = |cause: io::Error| failed(cause.to_string());
     let (new, copied) = (directory.join("data.new"), directory.join("data.copied"));
     // Killed between the two renames below: the copy is there, and the damaged database has gone.
-    if data.exists() || !copied.exists() {
+    if data.try_exists().map_err(said)? || !copied.try_exists().map_err(said)? {
         remove(&new).map_err(said)?;
         remove(&copied).map_err(said)?;
-        let damaged = match loss {
-            Loss::Partial(_) => engine_of_damaged(data).map_err(|cause| failed(cause.to_string()))?,
-            Loss::Unreadable(_) | Loss::Unknown(_) => None,
-        };
         let tables = engine(&new).map_err(|cause| failed(cause.to_string()))?;
-        if let Some(damaged) = &damaged {
-            salvage::copy(damaged, &tables)?;
-        } else {
-            tracing::warn!("nothing of the damaged database can be read: the store starts empty");
-        }
-        drop((damaged, tables));
+        salvage::salvage(data, &directory.join("data.draft"), &tables)?;
+        drop(tables);
         rename(directory, &new, &copied).map_err(said)?;
     }
-    if data.exists() {
+    if data.try_exists().map_err(said)? {
         let kept = directory.join(format!("data.damaged-{}", now.as_millis()));
         tracing::warn!(kept = %kept.display(), "the damaged database is kept; remove it when it is of no more use");
         rename(directory, data, &kept).map_err(said)?;
     }
     rename(directory, &copied, data).map_err(said)?;
     let tables = engine(data).map_err(|cause| failed(cause.to_string()))?;
-    let last = Acknowledged { sequence: tables.sequence().map_err(|cause| failed(cause.to_string()))?, at: now };
+    let sequence = tables.sequence().map_err(|cause| failed(cause.to_string()))?;
+    // What is left lives on by the time of the store that has written it, where that is known.
+    let times = match acknowledged::read(directory).map_err(said)? {
+        SideRecord::Tells(told) => told.times,
+        SideRecord::Absent | SideRecord::Damaged | SideRecord::OtherLayout(_) => BothTimes::equal(now),
+    };
+    let last = Acknowledged { sequence, times };
     let side_record = AcknowledgedFile::create(directory, last).map_err(said)?;
     Ok(OpenedDatabase { tables, side_record, last })
 }
 
-/// The engine over a damaged database; `None` where it cannot read it at all.
-fn engine_of_damaged(data: &Path) -> Result<Option<Tables>, fjall::Error> {
-    // The engine trusts what it reads, and may panic.
-    match catch_unwind(AssertUnwindSafe(|| engine(data))) {
-        Ok(Ok(tables)) => Ok(Some(tables)),
-        Ok(Err(error)) if !is_damage(&error) => Err(error),
-        Ok(Err(_)) | Err(_) => Ok(None),
-    }
-}
-
-fn remove(folder: &Path) -> io::Result<()> {
+/// Removes a folder if it is there.
+pub(super) fn remove(folder: &Path) -> io::Result<()> {
     match fs::remove_dir_all(folder) {
         Err(cause) if cause.kind() != io::ErrorKind::NotFound => Err(cause),
         _ => Ok(()),

@@ -70,9 +70,9 @@ impl Batch<'_> {
     }
 
     pub(super) fn clear(&mut self, quota: Name) -> Result<(), StoreError> {
-        if let Some(mut present) = self.quota("clear", quota)? {
-            present.clear();
-            self.keep(quota, present);
+        if let Some(entry) = self.entry("clear", &layout::quota_key(quota))? {
+            let (_, pages, _) = layout::decode_quota(&entry.content).ok_or_else(|| unknown_format("clear"))?;
+            self.remove_quota(quota, pages);
         }
         Ok(())
     }

@@ -77,11 +77,6 @@ impl Quota {
         self.drop_uses(|counted| counted.usage == usage);
     }
 
-    /// Makes all uses count no longer.
-    pub(super) fn clear(&mut self) {
-        self.drop_uses(|_| true);
-    }
-
     /// How many uses each window counts at `now`.
     pub(super) fn usage(&self, windows: &[Window], now: Timestamp) -> Vec<u32> {
         windows.iter().map(|window| u32::try_from(self.count(now, window.per)).unwrap_or(u32::MAX)).collect()

@@ -32,11 +32,12 @@ async fn a_writer_that_is_stuck_fails_the_store() {
     let (first, second) = (Arc::clone(&store), Arc::clone(&store));
     let tasks = TaskTracker::new();
     let first = tasks.spawn(async move { first.write("stick", Deadline::after(LONG), stuck).await });
-    let second = tasks.spawn(async move { second.census(Deadline::after(LONG)).await });
+    let second = tasks.spawn(async move { second.write("wait", Deadline::after(LONG), |_| Ok(())).await });
     let failed = store.failed().await;
     assert!(failed.is_final && failed.cause.starts_with("one write has lasted"), "{failed}");
     assert!(first.await.unwrap().unwrap_err().is_final);
     assert!(second.await.unwrap().unwrap_err().is_final);
+    assert!(store.census(Deadline::after(LONG)).await.unwrap_err().is_final);
     let read = store.read(Partition([1; 15]), &[Name::LOCKOUT], Deadline::after(LONG)).await;
     assert_eq!(read.unwrap_err().cause, failed.cause);
     assert_eq!(store.check(Deadline::after(LONG)).await.unwrap_err().cause, failed.cause);
@@ -90,4 +91,50 @@ async fn an_error_of_the_engine_fails_the_store() {
     });
     assert!(looked.await.unwrap_err().is_final);
     assert_eq!(store.failed().await.cause, "ChecksumMismatch");
+}
+
+/// What another version has written, or a fault: the sweeper goes on, and so does everything else.
+#[tokio::test]
+async fn what_cannot_be_decoded_does_not_end_the_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).await;
+    let index = layout::index_key(Name::LOCKOUT);
+    let write = {
+        let index = index.clone();
+        move |batch: &mut Batch<'_>| {
+            let at = Timestamp::from_millis(1);
+            batch.writes.insert(index.clone(), Some(vec![1]));
+            batch.writes.insert(layout::expiry_key(at, 1), Some(vec![9]));
+            batch.writes.insert(layout::expiry_key(at, 2), Some(layout::encode_expiring(&[index])));
+            Ok(())
+        }
+    };
+    store.write("write", Deadline::after(LONG), write).await.unwrap();
+    let swept = store.write("sweep", Deadline::after(LONG), |batch| batch.sweep(256)).await;
+    assert!(!swept.unwrap());
+    store.check(Deadline::after(LONG)).await.unwrap_err();
+    let left = store.write("look", Deadline::after(LONG), move |batch| {
+        let expiries = batch.state.disk.tables.range(layout::expiry_range(Timestamp::default(), batch.time)).count();
+        Ok((expiries, batch.state.disk.get("look", &index)?.is_some()))
+    });
+    assert_eq!(left.await.unwrap(), (0, true));
+    assert!(store.locate(Name([7; 16]), &[], Deadline::after(LONG)).await.unwrap().is_none());
+}
+
+/// A quota of which a page cannot be read is cleared all the same.
+#[tokio::test]
+async fn clearing_needs_the_first_page_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).await;
+    let quota = Name([7; 16]);
+    let write = move |batch: &mut Batch<'_>| {
+        let page = || quotas::QuotaPage { uses: Vec::new(), changed: false };
+        let present = quotas::Quota { pages: vec![page(), page()], ..quotas::Quota::default() };
+        batch.put(layout::quota_key(quota), None, LONG, &layout::encode_quota(&present));
+        Ok(())
+    };
+    store.write("write", Deadline::after(LONG), write).await.unwrap();
+    store.usage(quota, &[], Timestamp::default(), Deadline::after(LONG)).await.unwrap_err();
+    store.clear(quota, Deadline::after(LONG)).await.unwrap();
+    assert_eq!(store.usage(quota, &[], Timestamp::default(), Deadline::after(LONG)).await.unwrap(), [0_u32; 0]);
 }

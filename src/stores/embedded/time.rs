@@ -1,11 +1,15 @@
 //! The two times of the embedded store.
 //!
-//! Times to live are judged by the time since the store was opened: the clock of the machine is read once, and from then on the
-//! time passes as it really passes. A clock that leaps a day ahead and back makes nothing expire, and one that goes back keeps
-//! nothing for ever.
+//! Times to live are judged by the store's time. A new store reads it once from the clock of the machine, and from then on it
+//! passes as time really passes: a clock that leaps a day ahead and back makes nothing expire.
 //!
-//! By the other time, [`witness`](StoreTime::witness), the clock of the machine is judged. It passes in the same way, and
+//! By the time of day, [`witness`](StoreTime::witness), the clock of the machine is judged. It passes in the same way, and
 //! follows the clock where that was set for good: what the clock has told for a minute without a leap is believed.
+//!
+//! Both are kept on the disk, and the next process goes on with them as far apart as they were. Between the two processes as
+//! much time has passed as the time of day tells. So a store's time that is wrong, since the clock was when the store was made,
+//! or since the machine slept, shortens no life at a restart. A clock that is earlier at a restart counts as no time: what is
+//! stored then lives longer by as much as the process was stopped.
 
 use std::{
     fmt,
@@ -34,6 +38,32 @@ struct Machine {
     belief: Mutex<Belief>,
 }
 
+/// Both times at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct BothTimes {
+    /// The store's time.
+    pub(super) store: Timestamp,
+    /// The time of day.
+    pub(super) day: Timestamp,
+}
+
+impl BothTimes {
+    /// The store's time is the time of day.
+    pub(super) fn equal(time: Timestamp) -> Self {
+        Self { store: time, day: time }
+    }
+
+    /// Whether two times are as far apart as these, but for less than a leap.
+    pub(super) fn as_far_apart(self, other: Self) -> bool {
+        is_same(self.ahead_ms(), other.ahead_ms())
+    }
+
+    /// How far the time of day is ahead.
+    fn ahead_ms(self) -> i64 {
+        between(self.store, self.day)
+    }
+}
+
 /// How far the clock of the machine is ahead of the store's time, in milliseconds.
 #[derive(Clone, Copy, Debug, Default)]
 struct Belief {
@@ -56,28 +86,37 @@ impl StoreTime {
         Self { opened_at, elapsed: Arc::new(elapsed), machine: None }
     }
 
-    /// Something was written at that time: a clock that was earlier at the start is judged by it, as one that was set back.
-    pub fn not_before(&self, last_write: Timestamp) {
+    /// Goes on from the last times of the process before. A clock that was earlier than those at the start is judged by them,
+    /// as one that was set back.
+    pub(super) fn going_on_from(mut self, last: BothTimes) -> Self {
         if let Some(machine) = &self.machine {
-            let behind = between(self.opened_at, last_write).max(0);
-            *machine.belief.lock().unwrap_or_else(PoisonError::into_inner) = Belief { ahead_ms: behind, told: None };
+            self.opened_at = last.store.plus(self.opened_at.since(last.day));
+            let belief = Belief { ahead_ms: last.ahead_ms(), told: None };
+            *machine.belief.lock().unwrap_or_else(PoisonError::into_inner) = belief;
         }
+        self
     }
 
-    /// The time now, for times to live.
+    /// The store's time, for times to live.
     pub(super) fn now(&self) -> Timestamp {
         self.opened_at.plus((self.elapsed)())
     }
 
-    /// The time of day, by which the clock of the machine is judged. Asked once a second.
+    /// The time of day, by which the clock of the machine is judged.
     pub(super) fn witness(&self) -> Timestamp {
-        let Some(machine) = &self.machine else { return self.now() };
+        self.both().day
+    }
+
+    /// The store's time and the time of day. Asked with every batch and with every look at the clock of the machine: each time
+    /// the clock is heard.
+    pub(super) fn both(&self) -> BothTimes {
         let elapsed = (self.elapsed)();
-        let time = self.opened_at.plus(elapsed);
-        let told = between(time, machine.clock.now());
+        let store = self.opened_at.plus(elapsed);
+        let Some(machine) = &self.machine else { return BothTimes::equal(store) };
+        let told = between(store, machine.clock.now());
         let mut belief = machine.belief.lock().unwrap_or_else(PoisonError::into_inner);
         belief.hear(told, elapsed);
-        Timestamp::from_millis(time.as_millis().saturating_add_signed(belief.ahead_ms))
+        BothTimes { store, day: Timestamp::from_millis(store.as_millis().saturating_add_signed(belief.ahead_ms)) }
     }
 }
 
@@ -202,11 +241,33 @@ mod tests {
     #[test]
     fn a_start_before_the_last_write_is_believed_after_a_minute() {
         let clocks = TwoClocks::at(NOON);
-        let time = StoreTime::starting_at(clocks.clone());
-        time.not_before(Timestamp::from_millis(NOON + HOUR_MS));
+        let last = |ms| BothTimes::equal(Timestamp::from_millis(ms));
+        let time = StoreTime::starting_at(clocks.clone()).going_on_from(last(NOON + HOUR_MS));
+        assert_eq!(time.now().as_millis(), NOON + HOUR_MS);
         assert_eq!(clocks.until_believed(&time), 60);
-        let later = StoreTime::starting_at(clocks.clone());
-        later.not_before(Timestamp::from_millis(NOON));
+        let later = StoreTime::starting_at(clocks.clone()).going_on_from(last(NOON));
         assert_eq!(clocks.until_believed(&later), 0);
+    }
+
+    /// A store that was made by a wrong clock, in both directions, goes on with its own time; the time of day is right at once.
+    #[test]
+    fn the_times_stay_as_far_apart_from_start_to_start() {
+        for made_at in [1_000, NOON + 24 * HOUR_MS] {
+            let clocks = TwoClocks::at(made_at);
+            let time = StoreTime::starting_at(clocks.clone());
+            clocks.leap_to(NOON);
+            assert_eq!(clocks.until_believed(&time), 60);
+            let last = time.both();
+            assert_eq!((last.store.as_millis(), last.day), (made_at + 60_000, clocks.now()));
+            // Stopped for an hour.
+            clocks.leap_to(clocks.now().as_millis() + HOUR_MS);
+            let next = StoreTime::starting_at(clocks.clone()).going_on_from(last);
+            assert_eq!(next.both().store.as_millis(), made_at + 60_000 + HOUR_MS);
+            assert_eq!(clocks.until_believed(&next), 0);
+        }
+        // A store that is new.
+        let clocks = TwoClocks::at(NOON);
+        let first = StoreTime::starting_at(clocks).going_on_from(BothTimes::default());
+        assert_eq!(first.both(), BothTimes::equal(Timestamp::from_millis(NOON)));
     }
 }

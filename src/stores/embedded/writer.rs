@@ -151,7 +151,7 @@ pub(super) fn run(mut state: WriterState, time: &StoreTime, mut jobs: Receiver<J
             }
         };
         if closing {
-            if let Err(error) = state.disk.tick() {
+            if let Err(error) = state.disk.tick(time.both()) {
                 tracing::error!(%error, "cannot sync the side record of the embedded store");
             }
             // What was queued behind is told that the store is closed.
@@ -173,7 +173,7 @@ fn attend(
     let ticks = gathered.iter().any(|job| matches!(job.kind, JobKind::Sweep));
     let more = serve(state, time, gathered, sweep)?;
     if ticks {
-        state.disk.tick()?;
+        state.disk.tick(time.both())?;
     }
     signs.underway.end();
     Ok(more)
@@ -194,7 +194,7 @@ fn serve(state: &mut WriterState, time: &StoreTime, gathered: &mut Vec<Job>, swe
         }
     }
     let writes = batch.into_writes();
-    let committed = if writes.is_empty() { Ok(()) } else { state.disk.commit(writes, time.witness()) };
+    let committed = if writes.is_empty() { Ok(()) } else { state.disk.commit(writes, time.both()) };
     for answer in unsent {
         answer(committed.as_ref().err());
     }
