@@ -346,6 +346,8 @@ async fn what_can_be_read_is_left_where_a_loss_is_accepted() {
     let store = open(copy.path(), true).await.unwrap();
     let missing = fixture.missing(&store).await;
     assert!((1..fixture.records / 2).contains(&missing), "{missing} of {}", fixture.records);
+    let census = store.census(soon()).await.unwrap();
+    assert_eq!((census.records, census.expiries), (fixture.records - missing, fixture.records - missing));
     let kept = fs::read_dir(copy.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     assert_eq!(kept.filter(|name| name.starts_with("data.damaged-")).count(), 1);
 }
