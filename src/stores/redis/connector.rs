@@ -75,7 +75,9 @@ impl Connector {
         let late = |_| Err(StoreError::new("connect", "no answer in time").at(&self.shown));
         let opened = timeout_at(Deadline::after(self.time_max()).instant(), self.open()).await.unwrap_or_else(late)?;
         if self.examines {
-            let examined = server::examine(&opened.connection, self.expected, Deadline::after(self.connect_timeout));
+            // Some twenty trips, each of which may be slow on a busy machine.
+            let limit = Deadline::after(self.connect_timeout * 4);
+            let examined = server::examine(&opened.connection, self.expected, limit);
             examined.await.map_err(|error| error.at(&self.shown))?;
         }
         Ok(opened)
@@ -99,7 +101,7 @@ impl Connector {
     fn time_max(&self) -> Duration {
         let steps = match &self.servers {
             Servers::One(_) => 1,
-            Servers::Cluster(_) | Servers::Sentinels { .. } => 4,
+            Servers::Cluster(_) | Servers::Sentinels { .. } => 8,
         };
         self.connect_timeout * steps
     }

@@ -284,7 +284,8 @@ async fn renew(connector: Connector, state: Arc<LinkState>) {
         }
     }
     loop {
-        state.until_given_up(connector.connect_timeout).await;
+        // Twice: our own lateness on a busy machine is not the server's.
+        state.until_given_up(connector.connect_timeout * 2).await;
         generation += 1;
         if connector.is_told {
             tracing::warn!(%store, "the connection to redis is lost or out of date");
