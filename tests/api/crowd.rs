@@ -49,8 +49,12 @@ const TROUBLE: [&str; 4] = [
 ];
 const IN_PROGRESS: &str = "Aborted REQUEST_IN_PROGRESS";
 
+/// One crowd at a time: two would keep a machine of few cores busy with each other.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 /// All people, at work until they are told to stop.
 pub(crate) struct Crowd {
+    _alone: tokio::sync::MutexGuard<'static, ()>,
     street: Arc<Street>,
     people: JoinSet<Vec<Visit>>,
 }
@@ -132,6 +136,7 @@ impl Crowd {
     /// People who call these servers of the site.
     pub(crate) async fn start(site: Site, servers: &[Server], seed: u64) -> Self {
         println!("seed {seed}");
+        let alone = ALONE.lock().await;
         let mut callers = Vec::new();
         for server in servers {
             callers.push(Caller::of(server).await);
@@ -145,7 +150,7 @@ impl Crowd {
             mail: Mutex::default(),
         });
         let people = (0..PEOPLE).map(|n| Arc::clone(&street).live(n, Dice(seed * PEOPLE + n)));
-        let crowd = Self { people: people.collect(), street };
+        let crowd = Self { _alone: alone, people: people.collect(), street };
         crowd.wait_busy().await;
         crowd
     }
@@ -156,6 +161,8 @@ impl Crowd {
             .with("OTPD__POLICY__QUOTAS__DESTINATION_SENDS", r#"["1000 per 1h"]"#)
             .with("OTPD__POLICY__QUOTAS__ACCOUNT_CREATIONS", r#"["1000 per 1h"]"#)
             .with("OTPD__SERVER__MAX_IN_FLIGHT", "4096")
+            // A machine with busy cores is no trouble of the store.
+            .with("OTPD__STORE__TIMEOUT", "3s")
     }
 
     /// The time since the start.
