@@ -4,6 +4,7 @@
 
 pub mod clock;
 pub mod entropy;
+pub(crate) mod files;
 pub mod observer;
 pub mod provider;
 pub mod store;

@@ -11,7 +11,10 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use zeroize::Zeroizing;
 
 use crate::{
-    ports::entropy::{Entropy, NoEntropy},
+    ports::{
+        entropy::{Entropy, NoEntropy},
+        files,
+    },
     secret::Secret,
 };
 
@@ -44,7 +47,11 @@ pub fn kept_in(folder: &Path, may_generate: bool, entropy: &dyn Entropy) -> io::
             Err(refused(io::ErrorKind::PermissionDenied, "must be for its owner alone: `chmod 600`"))
         }
         Ok(_) => Ok(Secret::new(fs::read_to_string(&path)?.trim().to_owned())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound && may_generate => make(folder, &path, entropy),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && may_generate => {
+            let ring = generate(super::ring::FIRST_KEY_ID, entropy).map_err(io::Error::other)?;
+            files::replace(folder, FILE, ring.expose().as_bytes())?;
+            Ok(ring)
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let why = "is missing, and the store holds what it has sealed: put it back, or start with an empty folder";
             Err(refused(error.kind(), why))
@@ -67,23 +74,6 @@ pub fn copy_kept(from: &Path, to: &Path) -> io::Result<bool> {
     file.write_all(ring.expose().as_bytes())?;
     file.sync_all()?;
     Ok(true)
-}
-
-fn make(folder: &Path, path: &Path, entropy: &dyn Entropy) -> io::Result<Secret<String>> {
-    let ring = generate(super::ring::FIRST_KEY_ID, entropy).map_err(io::Error::other)?;
-    // Written whole under another name first: a crash leaves no half a key behind.
-    let draft = folder.join(format!("{FILE}.new"));
-    match fs::remove_file(&draft) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    // What has that name meanwhile, a link too, is neither followed nor kept.
-    let mut file = fs::File::options().write(true).create_new(true).mode(0o600).open(&draft)?;
-    file.write_all(ring.expose().as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&draft, path)?;
-    fs::File::open(folder)?.sync_all()?;
-    Ok(ring)
 }
 
 #[cfg(test)]

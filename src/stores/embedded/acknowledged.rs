@@ -7,9 +7,9 @@
 //! what was told; after a power cut it lags by a second at most, and what it does not tell is not missed.
 
 use std::{
-    fs::{self, File},
+    fs::File,
     io,
-    os::unix::fs::{FileExt, OpenOptionsExt},
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -17,7 +17,10 @@ use std::{
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::time::BothTimes;
-use crate::{domain::time::Timestamp, ports::clock::Stopwatch};
+use crate::{
+    domain::time::Timestamp,
+    ports::{clock::Stopwatch, files},
+};
 
 const FILE: &str = "acknowledged";
 /// Seven bytes, and the layout of the keys and values of the database.
@@ -27,7 +30,8 @@ pub(super) const LAYOUT: u8 = 1;
 /// Magic, number of the batch, the two times, checksum.
 const LENGTH: usize = 40;
 /// The two records of the file are this far apart, so that a write that is cut short damages one of them.
-const DISTANCE: u64 = 4_096;
+const DISTANCE: u64 = SLOT as u64;
+const SLOT: usize = 4_096;
 /// How long a write may wait to be synced.
 const SYNC_AFTER: Duration = Duration::from_millis(900);
 
@@ -110,18 +114,9 @@ fn encode(told: Acknowledged) -> Vec<u8> {
 impl AcknowledgedFile {
     /// Replaces the side record as a whole. It is on the disk when this returns.
     pub(super) fn create(directory: &Path, told: Acknowledged) -> io::Result<Self> {
-        let draft = directory.join(format!("{FILE}.new"));
-        match fs::remove_file(&draft) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let file = File::options().read(true).write(true).create_new(true).mode(0o600).open(&draft)?;
-        for slot in [0, 1] {
-            file.write_all_at(&encode(told), slot * DISTANCE)?;
-        }
-        file.sync_all()?;
-        fs::rename(&draft, path(directory))?;
-        File::open(directory)?.sync_all()?;
+        let record = encode(told);
+        let between = [0; SLOT - LENGTH];
+        let file = files::replace(directory, FILE, &[record.as_slice(), &between, &record].concat())?;
         Ok(Self { file, unsynced: None })
     }
 

@@ -24,7 +24,7 @@ use super::{
     failure::StoreFailure,
     readers::Readers,
 };
-use crate::ports::store::StoreError;
+use crate::ports::{files, store::StoreError};
 
 /// The socket in the store's folder.
 pub(super) const SOCKET: &str = "backup.sock";
@@ -41,10 +41,7 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(500);
 /// Opens the socket, for the owner of the folder alone.
 pub(super) fn listen(directory: &Path) -> io::Result<UnixListener> {
     let (path, new) = (directory.join(SOCKET), directory.join(format!("{SOCKET}.new")));
-    match fs::remove_file(&new) {
-        Err(cause) if cause.kind() != io::ErrorKind::NotFound => return Err(cause),
-        _ => {}
-    }
+    files::remove(&new)?;
     let listener = UnixListener::bind(&new)?;
     fs::set_permissions(&new, fs::Permissions::from_mode(0o600))?;
     // Replaces what an earlier process has left.

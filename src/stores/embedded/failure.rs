@@ -114,6 +114,7 @@ mod tests {
         task::yield_now,
         time::{advance, timeout},
     };
+    use tokio_util::task::TaskTracker;
 
     use super::*;
 
@@ -132,7 +133,7 @@ mod tests {
     async fn a_process_that_was_stopped_does_not_fail() {
         let (underway, failure) = (Underway::default(), StoreFailure::default());
         let watching = watch(underway.clone(), failure.clone(), LOOK * LOOKS, CancellationToken::new());
-        let watching = tokio::spawn(watching);
+        let watching = TaskTracker::new().spawn(watching);
         yield_now().await;
         for _ in 0..3 * LOOKS {
             underway.begin();

@@ -134,7 +134,6 @@ async fn clearing_needs_the_first_page_alone() {
         Ok(())
     };
     store.write("write", Deadline::after(LONG), write).await.unwrap();
-    store.usage(quota, &[], Timestamp::default(), Deadline::after(LONG)).await.unwrap_err();
     store.clear(quota, Deadline::after(LONG)).await.unwrap();
-    assert_eq!(store.usage(quota, &[], Timestamp::default(), Deadline::after(LONG)).await.unwrap(), [0_u32; 0]);
+    assert!(store.usage(quota, &[], Timestamp::default(), Deadline::after(LONG)).await.unwrap().is_empty());
 }
