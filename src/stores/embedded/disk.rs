@@ -41,7 +41,7 @@ use crate::{
 const CACHE_BYTES: u64 = 32 << 20;
 /// How many bytes of each kind are kept in memory before they become a table. Few enough that looking among them costs little
 /// more than in an empty store.
-pub(super) const MEMTABLES: [u64; KEYSPACES.len()] = [4 << 20, 1 << 20, 1 << 20, 1 << 20];
+pub(super) const MEMTABLES: [u64; KEYSPACES.len()] = [8 << 20, 2 << 20, 2 << 20, 2 << 20];
 /// New tables that are merged at once. Many, since each merge writes a level of the older ones again.
 const NEW_TABLES: u8 = 12;
 /// How large a table becomes when it is merged. The newest level of merged tables is as large as so many new ones.

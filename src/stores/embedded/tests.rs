@@ -25,13 +25,16 @@ async fn a_writer_that_is_stuck_fails_the_store() {
     let store = Arc::new(open(folder.path()).await);
     store.check(Deadline::after(LONG)).await.unwrap();
     let (end, stuck) = blocking::channel::<()>();
+    let (tell, told) = tokio::sync::oneshot::channel();
     let stuck = move |_: &mut Batch<'_>| {
+        let _ = tell.send(());
         let _ = stuck.recv();
         Ok(())
     };
     let (first, second) = (Arc::clone(&store), Arc::clone(&store));
     let tasks = TaskTracker::new();
     let first = tasks.spawn(async move { first.write("stick", Deadline::after(LONG), stuck).await });
+    told.await.unwrap();
     let second = tasks.spawn(async move { second.write("wait", Deadline::after(LONG), |_| Ok(())).await });
     let failed = store.failed().await;
     assert!(failed.is_final && failed.cause.starts_with("one write has lasted"), "{failed}");
