@@ -233,8 +233,8 @@ impl LinkState {
     }
 
     /// Returns once the connection is given up. Late answers alone are no reason: they may have been late on a busy machine of
-    /// ours, or have had little time. The server is then asked, and given up if it stays silent for as long as a connection
-    /// may take to be made. Of a cluster, the health check learns which nodes are there.
+    /// ours, or have had little time. The server is then asked, and given up if it stays silent for twice the time that
+    /// a connection may take to be made. Of a cluster, the health check learns which nodes are there.
     async fn until_given_up(&self, silence_max: Duration) {
         while let Some(Live { mut connection, generation }) = self.get() {
             if self.given_up.load(Ordering::Acquire) >= generation {
