@@ -1,13 +1,15 @@
 //! HTTP to providers: requests and answers as values, and the one executor that sends them.
 
-mod breaker;
 mod client;
 mod executor;
 mod inbound;
 mod outbound;
+mod proxy;
+mod remark;
 mod settings;
 
 pub use executor::HttpProvider;
 pub use inbound::Inbound;
 pub use outbound::Outbound;
+pub use proxy::{ProxyChoice, ProxyVariables};
 pub use settings::{BaseUrl, HttpSettings};

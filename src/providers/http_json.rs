@@ -60,7 +60,7 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<HttpJson> {
     let method = section.text("method", method).unwrap_or(Method::POST);
     let path = settings::required(section, "path", "the path below base_url, such as /messages", path);
     let user = section.optional_text("user", user);
-    let password = section.optional_text("password", |text| Ok(Secret::new(text.to_owned())));
+    let password = section.optional_secret("password", |text| Ok(Secret::new(text.to_owned())));
     if user.is_some() != password.is_some() && !settings::is_wrong(section, "user") {
         section.cross_field_error("password", "goes with user: set both or none");
     }
