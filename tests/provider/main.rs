@@ -11,9 +11,11 @@ mod fixtures;
 mod logs;
 mod play;
 mod probe;
+mod proxy;
 mod scenario;
 mod server;
 mod tls;
+mod waits;
 
 use std::collections::BTreeSet;
 
