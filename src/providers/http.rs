@@ -1,6 +1,7 @@
 //! HTTP to providers: requests and answers as values, and the one executor that sends them.
 
 mod breaker;
+mod charset;
 mod client;
 mod executor;
 mod inbound;

@@ -186,7 +186,10 @@ impl Adapter for HttpJson {
         let request = self.with_headers(request, &values)?;
         Ok(match &self.body {
             Body::Empty => request,
-            Body::Json(json) => request.json(&Filled(json, &values)),
+            Body::Json(json) => {
+                json.check(&values)?;
+                request.json(&Filled(json, &values))
+            }
             Body::Form(pairs) => {
                 let filled: Vec<_> = pairs.iter().map(|(name, value)| (name, value.fill(&values))).collect();
                 let pairs: Vec<_> =

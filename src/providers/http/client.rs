@@ -30,6 +30,9 @@ use crate::ports::clock::Deadline;
 /// Idle connections are kept this long; most servers close theirs after a minute.
 const IDLE: Duration = Duration::from_secs(30);
 
+/// An answer may have this many headers; gateways behind several proxies add dozens each.
+const MAX_HEADERS: usize = 1000;
+
 /// Why there is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NoAnswer {
@@ -66,6 +69,11 @@ impl Client {
             .pool_max_idle_per_host(max_idle)
             .pool_timer(TokioTimer::new())
             .http1_max_buf_size(Inbound::MAX_BODY)
+            // As lenient as can be: an answer that cannot be read leaves a send unconfirmed. The buffer bounds the headers.
+            .http1_max_headers(MAX_HEADERS)
+            .http1_allow_obsolete_multiline_headers_in_responses(true)
+            .http1_allow_spaces_after_header_name_in_responses(true)
+            .http1_ignore_invalid_headers_in_responses(true)
             .build(connector);
         Self { pool, connect_timeout }
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    domain::{destination::Destination, time::whole_minutes},
+    domain::{code, destination::Destination, time::whole_minutes},
     ports::provider::{Delivery, RequestError},
     providers::adapter::context,
     secret::Secret,
@@ -13,6 +13,7 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Variable {
     Code,
+    CodeSpelled,
     Text,
     To,
     ToDigits,
@@ -20,6 +21,7 @@ pub(super) enum Variable {
     Purpose,
     Locale,
     Minutes,
+    Seconds,
     Tenant,
     Reference,
     IdempotencyKey,
@@ -31,6 +33,7 @@ pub(super) enum Variable {
 
 const NAMES: &[(&str, Variable)] = &[
     ("code", Variable::Code),
+    ("code_spelled", Variable::CodeSpelled),
     ("text", Variable::Text),
     ("to", Variable::To),
     ("to_digits", Variable::ToDigits),
@@ -38,6 +41,7 @@ const NAMES: &[(&str, Variable)] = &[
     ("purpose", Variable::Purpose),
     ("locale", Variable::Locale),
     ("minutes", Variable::Minutes),
+    ("seconds", Variable::Seconds),
     ("tenant", Variable::Tenant),
     ("reference", Variable::Reference),
     ("idempotency_key", Variable::IdempotencyKey),
@@ -77,6 +81,7 @@ impl Variable {
         let transaction = || call.transaction.as_ref().ok_or(RequestError::MissingParameter("transaction"));
         let text = match self {
             Self::Code => return Ok(context::message(delivery)?.code.clone()),
+            Self::CodeSpelled => code::spelled(context::message(delivery)?.code.expose()),
             Self::Text => return Ok(context::message(delivery)?.text.clone()),
             Self::Parameter(name) => {
                 return call.parameters.get(name).cloned().ok_or(RequestError::MissingParameter(name));
@@ -91,6 +96,7 @@ impl Variable {
             Self::Purpose => call.purpose.name().to_owned(),
             Self::Locale => call.locale.clone(),
             Self::Minutes => whole_minutes(delivery.code_life).to_string(),
+            Self::Seconds => delivery.code_life.as_secs().to_string(),
             Self::Tenant => call.tenant.as_str().to_owned(),
             Self::Reference => call.challenge.as_str().to_owned(),
             Self::IdempotencyKey => delivery.idempotency_key.clone(),
