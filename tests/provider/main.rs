@@ -4,6 +4,7 @@
 //! has the format.
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
+mod authority;
 mod breaker;
 mod canary;
 mod executor;

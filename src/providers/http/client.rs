@@ -39,6 +39,8 @@ pub(super) enum NoAnswer {
     /// Nothing was sent: the name was not resolved, no connection or TLS session was made, or the time ran out before the
     /// body left.
     NothingSent(&'static str),
+    /// Nothing was sent, because whoever gives out credentials refuses to.
+    Denied(&'static str),
     /// The request may have arrived.
     Unknown(&'static str),
 }

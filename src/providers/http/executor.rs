@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use tokio::sync::Semaphore;
 
 use super::{
-    HttpSettings, Inbound, Outbound,
+    Authority, HttpSettings, Inbound, Outbound, authority,
     breaker::{Breaker, Fault, Permit, Transition},
     client::{Client, NoAnswer, Prepared},
 };
@@ -32,6 +32,7 @@ const FAIR_TIME: Duration = Duration::from_secs(1);
 pub struct HttpProvider {
     name: String,
     adapter: Box<dyn Adapter>,
+    authority: Option<Box<dyn Authority>>,
     capabilities: Capabilities,
     client: Client,
     permits: Semaphore,
@@ -93,6 +94,7 @@ impl Ended<'_> {
     fn fault(&self, alarm: Option<Alarm>) -> Option<Fault> {
         let refused = self.failure == Some(Failure::Refused);
         match self.exchanged {
+            Err(NoAnswer::Denied(_)) => Some(Fault::Refusing),
             Err(_) => Some(Fault::Failing),
             Ok(answer) if answer.status >= 500 || answer.status == 429 => Some(Fault::Failing),
             Ok(answer) if refused && matches!(answer.status, 401 | 407) => Some(Fault::Refusing),
@@ -104,6 +106,7 @@ impl Ended<'_> {
     /// The label of the metric.
     fn outcome(&self, fault: Option<Fault>) -> &'static str {
         match (self.exchanged, self.failure) {
+            (Err(NoAnswer::Denied(_)), _) => "refused",
             (Err(NoAnswer::NothingSent(_)), _) => "nothing_sent",
             (Err(NoAnswer::Unknown(_)), _) => "unknown",
             (Ok(_), Some(Failure::Refused)) => "refused",
@@ -135,6 +138,7 @@ impl HttpProvider {
         };
         Ok(Self {
             name: name.to_owned(),
+            authority: adapter.authority(),
             adapter,
             capabilities,
             client: Client::new(settings.tls()?, settings.connect_timeout, settings.max_in_flight),
@@ -180,16 +184,22 @@ impl HttpProvider {
             Err(failure) => return D::failed(failure),
         };
         let watch = Stopwatch::start();
-        let exchanged = self.client.exchange(prepared, deadline).await;
+        let exchanged = self.exchange(prepared, request, deadline).await;
         let permit = Some(permit).filter(|_| !(is_short && deadline.remaining().is_zero()));
         let decision = match &exchanged {
             Ok(answer) => judge(answer),
             Err(NoAnswer::NothingSent(_)) => D::failed(Failure::Unavailable { retry_after: None }),
+            Err(NoAnswer::Denied(_)) => D::failed(Failure::Refused),
             Err(NoAnswer::Unknown(_)) => D::UNKNOWN,
         };
         let failure = decision.failure();
         self.record(permit, &Ended { operation, exchanged: &exchanged, failure, took: watch.elapsed() });
         decision
+    }
+
+    async fn exchange(&self, first: Prepared, request: &Outbound, deadline: Deadline) -> Result<Inbound, NoAnswer> {
+        let authority = self.authority.as_deref();
+        authority::exchange(authority, (&self.client, &self.clock), request, first, deadline).await
     }
 
     /// Tells the breaker, the observer and the log. Of the request nothing is told, of the answer only its status.
@@ -220,7 +230,11 @@ impl HttpProvider {
         let (provider, operation, duration_ms) = (self.name.as_str(), ended.operation, millis(ended.took));
         let status = ended.status();
         let by_status = ended.failure.filter(|failure| *failure == Failure::Refused).and(Alarm::by_status(status));
-        match (alarm.or(by_status), outcome) {
+        let denied = match ended.exchanged {
+            Err(NoAnswer::Denied(reason)) => Some(Alarm::Credentials(reason)),
+            _ => None,
+        };
+        match (alarm.or(by_status).or(denied), outcome) {
             (Some(Alarm::Credentials(alarm)), _) => {
                 tracing::error!(provider, operation, status, alarm, "the provider refuses otpd's credentials");
             }
@@ -232,7 +246,9 @@ impl HttpProvider {
             (None, _) => {
                 let failure = match ended.exchanged {
                     Ok(_) => "",
-                    Err(NoAnswer::NothingSent(reason) | NoAnswer::Unknown(reason)) => *reason,
+                    Err(NoAnswer::NothingSent(reason) | NoAnswer::Denied(reason) | NoAnswer::Unknown(reason)) => {
+                        *reason
+                    }
                 };
                 tracing::warn!(provider, operation, status, failure, duration_ms, "the provider failed");
             }

@@ -13,15 +13,39 @@ use crate::{ports::provider::RequestError, secret::Secret};
 
 /// A text with placeholders. The rest of the text may be a credential.
 #[derive(Clone)]
-pub(super) struct Template(Vec<Piece>);
+pub(super) struct Template<V = Variable>(Vec<Piece<V>>);
 
 #[derive(Clone)]
-enum Piece {
+enum Piece<V> {
     Literal(Secret<String>),
-    Placeholder(Variable),
+    Placeholder(V),
+}
+
+/// What the placeholders of a template stand for.
+pub(super) trait Placeholder: Copy {
+    /// Parses a name.
+    ///
+    /// # Errors
+    /// The name is unknown.
+    fn parse(name: &str) -> Result<Self, String>;
 }
 
 impl Template {
+    /// The text with each value inserted unchanged.
+    pub(super) fn fill(&self, values: &Values) -> Secret<String> {
+        self.fill_with(|variable| values.get(variable).to_owned())
+    }
+
+    /// The text with each value percent-encoded but for the unreserved characters (RFC 3986, 2.3) and the asterisk.
+    pub(super) fn fill_encoded(&self, values: &Values) -> Secret<String> {
+        // The encoder writes a space as a plus, and a plus of the value as %2B.
+        let encode =
+            |value: &str| form_urlencoded::byte_serialize(value.as_bytes()).collect::<String>().replace('+', "%20");
+        self.fill_with(|variable| encode(values.get(variable)))
+    }
+}
+
+impl<V: Placeholder> Template<V> {
     /// Parses a text.
     ///
     /// # Errors
@@ -35,7 +59,7 @@ impl Template {
                 return Err("has a placeholder with a type, which is for a whole string of json".to_owned());
             }
             pieces.push(Piece::Literal(Secret::new(literal.to_owned())));
-            pieces.push(Piece::Placeholder(Variable::parse(name.trim())?));
+            pieces.push(Piece::Placeholder(V::parse(name.trim())?));
             rest = after;
         }
         pieces.push(Piece::Literal(Secret::new(rest.to_owned())));
@@ -43,24 +67,11 @@ impl Template {
     }
 
     /// The variables of its placeholders.
-    pub(super) fn variables(&self) -> impl Iterator<Item = Variable> {
+    pub(super) fn variables(&self) -> impl Iterator<Item = V> {
         self.0.iter().filter_map(|piece| match piece {
             Piece::Literal(_) => None,
             Piece::Placeholder(variable) => Some(*variable),
         })
-    }
-
-    /// The text with each value inserted unchanged.
-    pub(super) fn fill(&self, values: &Values) -> Secret<String> {
-        self.fill_with(|variable| values.get(variable).to_owned())
-    }
-
-    /// The text with each value percent-encoded but for the unreserved characters (RFC 3986, 2.3) and the asterisk.
-    pub(super) fn fill_encoded(&self, values: &Values) -> Secret<String> {
-        // The encoder writes a space as a plus, and a plus of the value as %2B.
-        let encode =
-            |value: &str| form_urlencoded::byte_serialize(value.as_bytes()).collect::<String>().replace('+', "%20");
-        self.fill_with(|variable| encode(values.get(variable)))
     }
 
     /// The text with one and the same sample in each placeholder.
@@ -68,7 +79,8 @@ impl Template {
         self.fill_with(|_| "0".to_owned())
     }
 
-    fn fill_with(&self, value: impl Fn(Variable) -> String) -> Secret<String> {
+    /// The text with what the function says in each placeholder.
+    pub(super) fn fill_with(&self, value: impl Fn(V) -> String) -> Secret<String> {
         let mut filled = String::new();
         for piece in &self.0 {
             match piece {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::template::Placeholder;
 use crate::{
     domain::{code, destination::Destination, time::whole_minutes},
     ports::provider::{Delivery, RequestError},
@@ -50,24 +51,27 @@ const NAMES: &[(&str, Variable)] = &[
     ("payee", Variable::Payee),
 ];
 
-impl Variable {
-    /// Parses a name.
-    ///
-    /// # Errors
-    /// The name is unknown.
-    pub(super) fn parse(name: &str) -> Result<Self, String> {
+impl Placeholder for Variable {
+    fn parse(name: &str) -> Result<Self, String> {
         if let Some(parameter) = name.strip_prefix("parameters.").filter(|rest| !rest.is_empty()) {
             // A `RequestError` names a parameter by a text that lives as long as the process. Leaking it is bounded: there
             // are as many names as the operator wrote.
             return Ok(Self::Parameter(String::leak(parameter.to_owned())));
         }
-        let found = NAMES.iter().find(|(known, _)| *known == name);
-        found.map(|(_, variable)| *variable).ok_or_else(|| {
-            let names: Vec<&str> = NAMES.iter().map(|(name, _)| *name).collect();
-            format!("names what there is not; there are: {}, parameters.NAME", names.join(", "))
-        })
+        named(NAMES, name).map_err(|message| format!("{message}, parameters.NAME"))
     }
+}
 
+/// What a name stands for.
+pub(super) fn named<V: Copy>(names: &[(&str, V)], name: &str) -> Result<V, String> {
+    let found = names.iter().find(|(known, _)| *known == name);
+    found.map(|(_, variable)| *variable).ok_or_else(|| {
+        let names: Vec<&str> = names.iter().map(|(name, _)| *name).collect();
+        format!("names what there is not; there are: {}", names.join(", "))
+    })
+}
+
+impl Variable {
     /// The name.
     pub(super) fn name(self) -> &'static str {
         match self {
