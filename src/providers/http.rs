@@ -6,13 +6,15 @@ mod charset;
 mod client;
 mod executor;
 mod inbound;
-pub(in crate::providers) mod oauth2;
+mod oauth2;
 mod outbound;
-pub(in crate::providers) mod renewable;
+mod renewable;
 mod settings;
 
 pub use authority::{Authorised, Authority, Denied, Outside};
 pub use executor::HttpProvider;
 pub use inbound::Inbound;
+pub(in crate::providers) use oauth2::OAuth2;
 pub use outbound::Outbound;
+pub(in crate::providers) use renewable::{Issued, Renewable};
 pub use settings::{BaseUrl, HttpSettings};

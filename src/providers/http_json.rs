@@ -16,7 +16,7 @@ use http::{HeaderName, Method, Uri};
 
 use super::{
     adapter::{Abilities, Adapter, settings},
-    http::{Authority, BaseUrl, Inbound, Outbound, oauth2::OAuth2},
+    http::{Authority, BaseUrl, Inbound, OAuth2, Outbound},
 };
 use crate::{
     domain::{code::CodeOwner, destination::Channel},
@@ -96,8 +96,10 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<HttpJson> {
         Body::Json(json) => json.collect(&mut variables),
         Body::Form(pairs) => variables.extend(pairs.iter().flat_map(|(_, template)| template.variables())),
     }
-    if variables.contains(&Variable::ToDigits) && channels.contains(&Channel::Email) {
-        section.cross_field_error("channels", "email goes without {{to_digits}}, which a mailbox has not");
+    let of_numbers = [Variable::ToDigits, Variable::ToIndian].into_iter().find(|variable| variables.contains(variable));
+    if let Some(variable) = of_numbers.filter(|_| channels.contains(&Channel::Email)) {
+        let name = variable.name();
+        section.cross_field_error("channels", format!("email goes without {{{{{name}}}}}, which a mailbox has not"));
     }
     let login = user.zip(password);
     Some(HttpJson { base_url, channels, method, path, login, oauth2, signature, headers, body, variables, rules })

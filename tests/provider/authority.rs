@@ -20,9 +20,9 @@ use super::{
 };
 
 /// A provider of one kind, as otpd builds it.
-pub(crate) fn provider(kind: &'static str, settings: &str, clock: &Arc<ManualClock>) -> Arc<dyn Provider> {
+pub(crate) fn provider(kind: &'static str, settings: toml::Table, clock: &Arc<ManualClock>) -> Arc<dyn Provider> {
     let diagnostics = Diagnostics::default();
-    let table = Table::from_toml(settings.parse().expect("TOML"));
+    let table = Table::from_toml(settings);
     let configured = Section::root(table, &diagnostics, |section| providers::read(kind, section));
     let configured = diagnostics.finish(configured).expect("right settings").expect("a provider");
     let deps = ProviderDeps { clock: clock.clone(), observer: Arc::new(Metrics::default()) };
@@ -50,7 +50,7 @@ impl World {
             api.url(),
             tokens.url()
         );
-        let provider = provider("http-json", &settings, &clock);
+        let provider = provider("http-json", settings.parse().expect("TOML"), &clock);
         Self { tokens, api, clock, provider }
     }
 

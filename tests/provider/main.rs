@@ -12,6 +12,7 @@ mod fixtures;
 mod logs;
 mod play;
 mod probe;
+mod recipes;
 mod scenario;
 mod server;
 mod tls;

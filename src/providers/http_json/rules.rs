@@ -102,7 +102,8 @@ impl Rules {
             section.missing("error_pointer", "where the values are that errors names");
         }
         let error_texts = section.section("error_texts", error_texts);
-        if !error_texts.is_empty() && success_text.is_empty() && success_pointer.is_none() {
+        let is_told = !success_text.is_empty() || success_pointer.is_some() || reference_pointer.is_some();
+        if !error_texts.is_empty() && !is_told {
             section.missing("success_text", "how a success is told from an error that error_texts does not list");
         }
         Self {
@@ -130,14 +131,14 @@ impl Rules {
         }
     }
 
-    /// The class of an error: by its value, then by its text, then by its status alone.
+    /// The class of an error: by its text, then by its value, then by its status alone.
     fn class(&self, status: u16, content: &Content) -> Option<Class> {
         let error = self.error_pointer.as_ref().and_then(|pointer| scalar(&content.json, pointer));
         let mut rules = self.errors.iter().filter(|rule| rule.statuses.holds(status));
+        let by_text = self.error_texts.iter().find(|(text, _)| content.text.contains(text)).map(|(_, class)| *class);
         let by_value = rules.clone().find(|rule| rule.value.is_some() && rule.value == error);
-        let by_text = || self.error_texts.iter().find(|(text, _)| content.text.contains(text)).map(|(_, class)| *class);
         let by_status = || rules.find(|rule| rule.value.is_none()).map(|rule| rule.class);
-        by_value.map(|rule| rule.class).or_else(by_text).or_else(by_status)
+        by_text.or_else(|| by_value.map(|rule| rule.class)).or_else(by_status)
     }
 
     /// Whether the body cannot be read, and so may hold an error that nobody sees: the page of a proxy, or a text where the

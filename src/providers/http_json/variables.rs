@@ -18,6 +18,7 @@ pub(super) enum Variable {
     Text,
     To,
     ToDigits,
+    ToIndian,
     Channel,
     Purpose,
     Locale,
@@ -38,6 +39,7 @@ const NAMES: &[(&str, Variable)] = &[
     ("text", Variable::Text),
     ("to", Variable::To),
     ("to_digits", Variable::ToDigits),
+    ("to_indian", Variable::ToIndian),
     ("channel", Variable::Channel),
     ("purpose", Variable::Purpose),
     ("locale", Variable::Locale),
@@ -96,6 +98,10 @@ impl Variable {
                 Destination::OnFile => return Err(RequestError::Unsupported("destination")),
             },
             Self::ToDigits => context::phone_digits(call)?.to_owned(),
+            Self::ToIndian => {
+                let mobile = context::indian_mobile(context::phone(call)?);
+                mobile.ok_or(RequestError::InvalidParameter("destination"))?.to_owned()
+            }
             Self::Channel => call.channel.name().to_owned(),
             Self::Purpose => call.purpose.name().to_owned(),
             Self::Locale => call.locale.clone(),
