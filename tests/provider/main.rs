@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 mod authority;
+mod aws;
 mod breaker;
 mod canary;
 mod executor;

@@ -90,7 +90,10 @@ async fn azure_gets_the_signature_that_it_computes_itself() {
     let request: Request = server.seen().remove(0);
     let header = |name| request.header(name).unwrap();
     let content = STANDARD.encode(Sha256::digest(&request.body));
-    assert_eq!((header("x-ms-date"), header("x-ms-content-sha256")), ("Tue, 14 Nov 2023 22:13:20 GMT", content.as_str()));
+    assert_eq!(
+        (header("x-ms-date"), header("x-ms-content-sha256")),
+        ("Tue, 14 Nov 2023 22:13:20 GMT", content.as_str())
+    );
     let signed = format!("POST\n{}\n{};{};{content}", request.target, header("x-ms-date"), header("host"));
     let mut mac = Hmac::<Sha256>::new_from_slice(b"ACCESS_KEY").unwrap();
     mac.update(signed.as_bytes());
