@@ -28,7 +28,7 @@ pub use telemetry::{Log, LogFormat};
 
 use crate::settings::{Diagnostics, Section, values};
 
-use crate::{domain::policy::Tenants, messages::Messages};
+use crate::{domain::policy::Tenants, messages::Messages, providers::http::ProxyVariables};
 
 /// The file that describes every setting with its default.
 pub const DEFAULT_FILE: &str = include_str!("../config.default.toml");
@@ -56,6 +56,8 @@ pub struct Config {
     pub sandboxes: Sandboxes,
     /// The providers and their routes.
     pub providers: Providers,
+    /// The proxies of the environment, for providers that name none.
+    pub proxies: ProxyVariables,
     /// The texts of messages.
     pub messages: Messages,
     /// The log.
@@ -82,16 +84,27 @@ impl Config {
         let requests = root.section("requests", Requests::read);
         let store = root.section("store", |section| StoreSettings::read(section, profile, &server));
         let keys = root.section("keys", |section| Keys::read(section, source, &store, profile, force));
-        let (tenants, sandboxes) = tenants::read(root, &requests, force.weak_policy);
-        if profile == Profile::Production && !force.sandbox && !sandboxes.is_empty() {
-            let refusal = "takes codes that are known; refused by profile production unless force.sandbox is set";
-            root.cross_field_error("sandbox", refusal);
-        }
+        let (tenants, sandboxes) = tenants::read(root, &requests, profile, force);
         let by_name = root.section("providers", |section| Providers::read(section, profile, force));
         let providers = Providers::routed(root, by_name);
+        let proxies = ProxyVariables::read(|name| source.variable(name));
         let messages = root.section("messages", messages::read);
         let log = root.section("log", Log::read);
-        Self { profile, force, server, operations, requests, store, keys, tenants, sandboxes, providers, messages, log }
+        Self {
+            profile,
+            force,
+            server,
+            operations,
+            requests,
+            store,
+            keys,
+            tenants,
+            sandboxes,
+            providers,
+            proxies,
+            messages,
+            log,
+        }
     }
 
     /// What is allowed here but is not meant for real people, one line each.
@@ -103,6 +116,10 @@ impl Config {
         if !self.sandboxes.is_empty() {
             warnings.push("sandbox destinations take codes that are known, and are sent nothing".to_owned());
         }
+        if !self.server.listen.ip().is_loopback() {
+            let who = "whoever can reach it may open challenges for any tenant and unlock any account";
+            warnings.push(format!("server.listen is open to other machines, and callers are not authenticated: {who}"));
+        }
         if self.keys == Keys::Generated {
             warnings.push("the master key is generated in the store's folder: records are lost with it".to_owned());
         }
@@ -113,6 +130,8 @@ impl Config {
         for (name, provider) in &self.providers.by_name {
             warnings.extend(provider.notes().iter().map(|note| format!("providers.{name}: {note}")));
         }
+        let unusable = "names no http:// proxy, and is not used";
+        warnings.extend(self.proxies.unusable().map(|name| format!("the variable {name} {unusable}")));
         warnings.extend(self.messages.warnings());
         warnings.extend(self.force.set().map(|name| format!("{name} lets pass what is refused by default")));
         warnings

@@ -4,8 +4,10 @@ pub mod adapter;
 mod aws;
 mod aws_ses;
 mod aws_sns;
+mod breaker;
 pub(crate) mod console;
 mod google_payment_integrator;
+pub mod guard;
 pub mod http;
 mod http_json;
 mod infobip_2fa;
@@ -26,7 +28,7 @@ mod wibmo_rupay;
 use std::{fmt, io, sync::Arc};
 
 use adapter::Adapter;
-use http::{HttpProvider, HttpSettings};
+use http::{HttpProvider, HttpSettings, ProxyVariables};
 
 use crate::{
     ports::{
@@ -76,6 +78,7 @@ pub fn read(kind: &str, section: &mut Section<'_>) -> Option<Configured> {
 pub struct Configured {
     kind: &'static str,
     notes: Vec<String>,
+    is_open: bool,
     build: Arc<Build>,
 }
 
@@ -86,6 +89,8 @@ pub struct ProviderDeps {
     pub clock: Arc<dyn Clock>,
     /// Is told of every call.
     pub observer: Arc<dyn ProviderObserver>,
+    /// The proxies of the environment.
+    pub proxies: ProxyVariables,
 }
 
 type Build = dyn Fn(&str, &ProviderDeps) -> io::Result<Arc<dyn Provider>> + Send + Sync;
@@ -95,7 +100,7 @@ impl Configured {
     pub(crate) fn new(
         build: impl Fn(&str, &ProviderDeps) -> io::Result<Arc<dyn Provider>> + Send + Sync + 'static,
     ) -> Self {
-        Self { kind: "", notes: Vec::new(), build: Arc::new(build) }
+        Self { kind: "", notes: Vec::new(), is_open: false, build: Arc::new(build) }
     }
 
     /// Reads a provider over HTTP: the settings of its adapter, and those that all providers over HTTP have.
@@ -106,17 +111,25 @@ impl Configured {
         let settings = HttpSettings::read(section);
         let adapter = read(section)?;
         let open = "base_url is plain http: codes and credentials can be read on the way";
-        let notes = adapter.base_url().is_open().then(|| open.to_owned()).into_iter().chain(adapter.notes()).collect();
+        let is_open = adapter.base_url().is_open();
+        let notes = is_open.then(|| open.to_owned()).into_iter().chain(adapter.notes()).collect();
         let build = move |name: &str, deps: &ProviderDeps| {
+            let proxy = settings.proxy.clone().or_else(|| deps.proxies.choice(adapter.base_url()));
+            let settings = HttpSettings { proxy, ..settings.clone() };
             let provider = HttpProvider::new(name, Box::new(adapter.clone()), &settings, Arc::clone(&deps.clock))?;
             Ok(Arc::new(provider.observed(Arc::clone(&deps.observer))) as Arc<dyn Provider>)
         };
-        Some(Self { notes, ..Self::new(build) })
+        Some(Self { notes, is_open, ..Self::new(build) })
     }
 
     /// The kind.
     pub fn kind(&self) -> &'static str {
         self.kind
+    }
+
+    /// Whether what is sent there can be read on the way.
+    pub(crate) fn is_open(&self) -> bool {
+        self.is_open
     }
 
     /// What the operator should know of it, one line each.

@@ -73,7 +73,7 @@ pub(crate) async fn assemble(inputs: Inputs<'_>) -> Result<Parts, StartError> {
     let (store_of, keys_of, entropy_of) = (Arc::clone(&store), Arc::clone(&keys), Arc::clone(&entropy));
     let examined = WitnessPorts { store: store_of, keys: keys_of, entropy: entropy_of, observer: metrics.clone() };
     let witness = Witness::new(examined, Arc::clone(&gate));
-    let deps = ProviderDeps { clock: Arc::clone(&clock), observer: metrics.clone() };
+    let deps = ProviderDeps { clock: Arc::clone(&clock), observer: metrics.clone(), proxies: config.proxies.clone() };
     let routes = routes(config, &deps)?;
     let messages = config.messages.clone();
     let ports = Ports { store: Arc::clone(&store), keys, gate, entropy, routes, messages, tasks: inputs.work.clone() };

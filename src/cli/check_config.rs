@@ -30,7 +30,11 @@ fn check_keys(config: &Config) -> Result<(), String> {
 
 /// Nor are the certificates and other files of providers.
 fn check_providers(config: &Config) -> Vec<String> {
-    let deps = ProviderDeps { clock: Arc::new(SystemClock), observer: Arc::new(Metrics::default()) };
+    let deps = ProviderDeps {
+        clock: Arc::new(SystemClock),
+        observer: Arc::new(Metrics::default()),
+        proxies: config.proxies.clone(),
+    };
     let built = config.providers.by_name.iter().map(|(name, provider)| {
         let built = provider.build(name, &deps);
         built.map(|_| ()).map_err(|error| format!("providers.{name}: {error}"))

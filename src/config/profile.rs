@@ -28,7 +28,7 @@ impl Profile {
 
 /// What is allowed although it is refused by default. The operator sets each switch by name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "four independent switches")]
+#[expect(clippy::struct_excessive_bools, reason = "independent switches")]
 pub struct Force {
     /// A console provider in production: codes appear on standard output.
     pub console_provider: bool,
@@ -38,6 +38,8 @@ pub struct Force {
     pub sandbox: bool,
     /// Codes of 4 or 5 digits, and challenges of more than 10 minutes.
     pub weak_policy: bool,
+    /// Providers that are reached without encryption, on other machines, in production.
+    pub plain_http: bool,
     /// A key ring without the lowest-numbered key of the store: all records are lost, because their names depend on it.
     pub missing_lowest_key: bool,
 }
@@ -49,6 +51,7 @@ impl Force {
             generated_keys: section.boolean("generated_keys").unwrap_or(false),
             sandbox: section.boolean("sandbox").unwrap_or(false),
             weak_policy: section.boolean("weak_policy").unwrap_or(false),
+            plain_http: section.boolean("plain_http").unwrap_or(false),
             missing_lowest_key: section.boolean("missing_lowest_key").unwrap_or(false),
         }
     }
@@ -60,6 +63,7 @@ impl Force {
             ("force.generated_keys", self.generated_keys),
             ("force.sandbox", self.sandbox),
             ("force.weak_policy", self.weak_policy),
+            ("force.plain_http", self.plain_http),
             ("force.missing_lowest_key", self.missing_lowest_key),
         ];
         all.into_iter().filter_map(|(name, set)| set.then_some(name))

@@ -31,6 +31,7 @@ impl Providers {
     /// Reads `[providers]`; `routes` is read by [`Providers::routed`].
     pub(super) fn read(section: &mut Section<'_>, profile: Profile, force: Force) -> BTreeMap<String, Configured> {
         let refused = profile == Profile::Production && !force.console_provider;
+        let must_encrypt = profile == Profile::Production && !force.plain_http;
         let mut by_name = BTreeMap::new();
         for name in section.names() {
             if let Err(message) = check_name(&name) {
@@ -40,6 +41,9 @@ impl Providers {
                 let kind = read_one(section, &name);
                 if refused && is_console(kind.as_ref()) {
                     section.cross_field_error("kind", refusal());
+                }
+                if must_encrypt && kind.as_ref().is_some_and(Configured::is_open) {
+                    section.cross_field_error("base_url", OPEN);
                 }
                 kind
             });
@@ -77,7 +81,7 @@ impl Providers {
 /// Reads a provider's section. The kind may be left out where the name says it.
 fn read_one(section: &mut Section<'_>, name: &str) -> Option<Configured> {
     let kinds: Vec<(&'static str, &'static str)> = KINDS.iter().map(|kind| (kind.name, kind.name)).collect();
-    let named = kinds.iter().find(|(kind, _)| *kind == name).map(|(_, kind)| *kind);
+    let named = kinds.iter().find(|(kind, _)| *kind == name.replace('_', "-")).map(|(_, kind)| *kind);
     let given = section.text("kind", values::word(&kinds));
     let Some(kind) = given.or(named) else {
         let kinds: Vec<&str> = kinds.iter().map(|(kind, _)| *kind).collect();
@@ -137,6 +141,9 @@ fn check_name(name: &str) -> Result<(), String> {
         false => Err("a provider's name must be 1 to 50 of [a-z0-9_-]".to_owned()),
     }
 }
+
+const OPEN: &str = "is plain http: codes and credentials can be read on the way; refused by profile production unless \
+                    force.plain_http is set";
 
 fn refusal() -> String {
     "console shows codes; refused by profile production unless force.console_provider is set".to_owned()

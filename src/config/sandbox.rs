@@ -13,14 +13,26 @@ use crate::{
 const MAX_DESTINATIONS: usize = 1000;
 
 /// Reads a section: `code`, and the `destinations` that accept it.
-pub(super) fn read(section: &mut Section<'_>) -> KnownCodes {
+///
+/// Where known codes are `refused`, a section that has anything in it is, whether that is right or wrong.
+pub(super) fn read(section: &mut Section<'_>, refused: bool) -> KnownCodes {
+    let is_said = !section.is_empty();
     let code = section.optional_text("code", code);
     let destinations = section.list("destinations", 0..=MAX_DESTINATIONS, destination).unwrap_or_default();
     if code.is_none() && !destinations.is_empty() {
         section.missing("code", "the code that the destinations take");
     }
+    if refused && is_said && (code.is_some() || !destinations.is_empty() || is_wrong(section)) {
+        section.diagnostics().add(section.path(), REFUSAL);
+    }
     let canonical = destinations.iter().filter_map(Destination::canonical);
     code.map(|code| canonical.map(|destination| (destination, code.clone())).collect()).unwrap_or_default()
+}
+
+const REFUSAL: &str = "takes codes that are known; refused by profile production unless force.sandbox is set";
+
+fn is_wrong(section: &Section<'_>) -> bool {
+    section.diagnostics().is_wrong_within(section.path())
 }
 
 fn code(text: &str) -> Result<Secret<String>, String> {

@@ -5,6 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::store::KEYS_VARIABLE;
 use crate::settings::{
     ConfigError, ConfigErrors, Diagnostics,
     tree::{Node, Table},
@@ -67,7 +68,10 @@ impl Source {
         for (name, value) in self.overrides() {
             let segments: Vec<&str> = name.get(PREFIX.len()..).unwrap_or_default().split("__").collect();
             if !name.to_ascii_uppercase().starts_with(PREFIX) {
-                diagnostics.add(name, format!("not a setting: settings are named {PREFIX}SECTION__KEY"));
+                let meant =
+                    name.get("OTPD_".len()..).unwrap_or_default().trim_start_matches('_').replacen('_', "__", 1);
+                let meant = if name.contains("__") { String::new() } else { format!(", such as {PREFIX}{meant}") };
+                diagnostics.add(name, format!("means nothing to otpd: settings are named {PREFIX}SECTION__KEY{meant}"));
             } else if segments.iter().any(|segment| segment.is_empty()) {
                 diagnostics.add(name, "not a setting: a section or key is empty");
             } else if let Err(path) = tree.put(&segments, name, Node::Text(value.clone()), diagnostics) {
@@ -77,15 +81,32 @@ impl Source {
         tree
     }
 
-    /// The variables that are meant as overrides, sections before their keys, so that the more specific one wins.
-    ///
-    /// Other variables that begin with `OTPD_` are ignored: Kubernetes sets such for a Service named otpd.
+    /// The variables that are meant as overrides, sections before their keys, so that the more specific one wins. Whatever begins
+    /// with `OTPD_` is, but for what otpd reads otherwise, and what Kubernetes sets for a Service named otpd.
     fn overrides(&self) -> Vec<&(String, String)> {
-        let meant = |name: &str| name.to_ascii_uppercase().starts_with("OTPD_") && name.contains("__");
-        let mut overrides: Vec<_> = self.environment.iter().filter(|(name, _)| meant(name)).collect();
+        let meant = |(name, value): &&(String, String)| {
+            let is_ours = name.to_ascii_uppercase().starts_with("OTPD_");
+            is_ours && !matches!(name.as_str(), FILE_VARIABLE | KEYS_VARIABLE) && !is_of_kubernetes(name, value)
+        };
+        let mut overrides: Vec<_> = self.environment.iter().filter(meant).collect();
         overrides.sort_by_key(|(name, _)| (name.matches("__").count(), name));
         overrides
     }
+}
+
+/// Whether Kubernetes sets such a variable for a Service whose name begins with otpd: `OTPD_SERVICE_HOST`, `OTPD_SERVICE_PORT`,
+/// `OTPD_SERVICE_PORT_<NAME>`, `OTPD_PORT`, `OTPD_PORT_<N>_<PROTOCOL>` and `…_ADDR`, `…_PORT`, `…_PROTO`
+/// (kubernetes.io/docs, "Accessing the Service").
+fn is_of_kubernetes(name: &str, value: &str) -> bool {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let by_port = name.rsplit_once("_PORT_").is_some_and(|(_, rest)| {
+        let mut words = rest.split('_');
+        words.next().is_some_and(is_number) && matches!(words.next(), Some("TCP" | "UDP" | "SCTP"))
+    });
+    let is_url = value.split_once("://").is_some_and(|(scheme, _)| matches!(scheme, "tcp" | "udp" | "sctp"));
+    let is_port = name.ends_with("_SERVICE_PORT") || name.contains("_SERVICE_PORT_");
+    let is_named = name.ends_with("_SERVICE_HOST") || is_port && is_number(value) || name.ends_with("_PORT") && is_url;
+    !name.contains("__") && (is_named || by_port)
 }
 
 fn configured_path(environment: &[(String, String)]) -> Option<PathBuf> {

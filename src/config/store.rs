@@ -45,7 +45,7 @@ pub struct StoreSettings {
 impl StoreSettings {
     pub(super) fn read(section: &mut Section<'_>, profile: Profile, server: &Server) -> Self {
         let span = || values::span(Duration::from_millis(10)..=Duration::from_secs(60));
-        let url = section.text("url", |text| check_url(text).map(|()| Secret::new(text.to_owned())));
+        let url = section.secret("url", |text| check_url(text).map(|()| Secret::new(text.to_owned())));
         let parsed = url.as_ref().and_then(|url| url.expose().parse::<StoreUrl>().ok());
         let store = Self {
             tls: tls(section, parsed.as_ref()),
@@ -108,7 +108,7 @@ fn tls(section: &mut Section<'_>, url: Option<&StoreUrl>) -> TlsFiles {
 fn sentinel(section: &mut Section<'_>, url: Option<&StoreUrl>) -> SentinelLogin {
     let login = SentinelLogin {
         user: section.optional_text("sentinel_username", |text| Ok(text.to_owned())),
-        password: section.optional_text("sentinel_password", |text| Ok(Secret::new(text.to_owned()))),
+        password: section.optional_secret("sentinel_password", |text| Ok(Secret::new(text.to_owned()))),
     };
     let set = [("sentinel_username", login.user.is_some()), ("sentinel_password", login.password.is_some())];
     for (name, _) in set.into_iter().filter(|(_, is_set)| *is_set && url.is_some_and(|url| !url.has_sentinels())) {
@@ -175,7 +175,10 @@ impl Keys {
             return keys;
         }
         // While the address or the file is wrong, it is not known whether keys are missing.
-        if diagnostics.is_wrong("store.url") || diagnostics.is_wrong("keys.file") {
+        if diagnostics.is_wrong("store.url")
+            || diagnostics.is_wrong("store.url_file")
+            || diagnostics.is_wrong("keys.file")
+        {
             return Self::Generated;
         }
         let generate = "make one with `otpd generate-key`, or set keys.file";

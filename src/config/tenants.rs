@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use super::{
     policy::PolicyLayer,
+    profile::{Force, Profile},
     sandbox::{self, Sandboxes},
     server::Requests,
 };
@@ -18,9 +19,19 @@ use crate::domain::{
 use crate::settings::Section;
 
 /// Reads `[policy]`, `[tenants]` and their sandboxes.
-pub(super) fn read(root: &mut Section<'_>, requests: &Requests, weak: bool) -> (Tenants, Sandboxes) {
+pub(super) fn read(
+    root: &mut Section<'_>,
+    requests: &Requests,
+    profile: Profile,
+    force: Force,
+) -> (Tenants, Sandboxes) {
+    let weak = force.weak_policy;
+    let refused = profile == Profile::Production && !force.sandbox;
     let diagnostics = root.diagnostics();
-    let mut sandboxes = Sandboxes { common: root.section("sandbox", sandbox::read), ..Sandboxes::default() };
+    let mut sandboxes = Sandboxes {
+        common: root.section("sandbox", |section| sandbox::read(section, refused)),
+        ..Sandboxes::default()
+    };
     let everyone = root.section("policy", |section| PolicyLayer::read(section, weak));
     let everyone = everyone.over(&TenantPolicy::default(), diagnostics);
     let listed = root.section("tenants", |section| {
@@ -32,7 +43,7 @@ pub(super) fn read(root: &mut Section<'_>, requests: &Requests, weak: bool) -> (
             }
             let (policy, known) = section.section(&name, |section| {
                 let policy = section.section("policy", |section| PolicyLayer::read(section, weak));
-                (policy, section.section("sandbox", sandbox::read))
+                (policy, section.section("sandbox", |section| sandbox::read(section, refused)))
             });
             if let Ok(tenant) = tenant {
                 listed.insert(tenant.clone(), policy.over(&everyone, diagnostics));

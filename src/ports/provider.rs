@@ -243,6 +243,11 @@ pub trait Provider: Send + Sync {
         true
     }
 
+    /// Whether it has asked to be left alone for a while: then it is tried after those that have not.
+    fn is_resting(&self) -> bool {
+        false
+    }
+
     /// Whether it is the sandbox of this destination. A sandbox is chosen before any route, and acquires no quotas; a
     /// success with it resets no failures.
     fn is_sandbox_for(&self, _tenant: &Tenant, _destination: &Destination) -> bool {

@@ -61,7 +61,7 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<GooglePaymentIntegrator>
     let (send_path, resend_path) = (path("send_path", SEND_PATH), path("resend_path", RESEND_PATH));
     let verify_path = path("verify_path", VERIFY_PATH);
     let account = section.optional_text("account_id", |text| Tenant::parse(text).map_err(|error| error.to_string()));
-    let authorization = section.optional_text("authorization", settings::header_text).map(Secret::new);
+    let authorization = section.optional_secret("authorization", settings::header_text).map(Secret::new);
     Some(GooglePaymentIntegrator { base_url: base_url?, send_path, resend_path, verify_path, account, authorization })
 }
 

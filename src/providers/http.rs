@@ -1,13 +1,14 @@
 //! HTTP to providers: requests and answers as values, and the one executor that sends them.
 
 mod authority;
-mod breaker;
 mod charset;
 mod client;
 mod executor;
 mod inbound;
 mod oauth2;
 mod outbound;
+mod proxy;
+mod remark;
 mod renewable;
 mod settings;
 
@@ -16,5 +17,6 @@ pub use executor::HttpProvider;
 pub use inbound::Inbound;
 pub(in crate::providers) use oauth2::OAuth2;
 pub use outbound::Outbound;
+pub use proxy::{ProxyChoice, ProxyVariables};
 pub(in crate::providers) use renewable::{Issued, Renewable};
 pub use settings::{BaseUrl, HttpSettings};

@@ -64,7 +64,7 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<HttpJson> {
     let method = section.text("method", method).unwrap_or(Method::POST);
     let path = settings::required(section, "path", "the path below base_url, such as /messages", path);
     let user = section.optional_text("user", user);
-    let password = section.optional_text("password", |text| Ok(Secret::new(text.to_owned())));
+    let password = section.optional_secret("password", |text| Ok(Secret::new(text.to_owned())));
     if user.is_some() != password.is_some() && !settings::is_wrong(section, "user") {
         section.cross_field_error("password", "goes with user: set both or none");
     }
@@ -146,13 +146,14 @@ fn is_printable(text: &str) -> bool {
     text.bytes().all(|byte| (b' '..=b'~').contains(&byte))
 }
 
-/// A section whose keys the operator chooses.
+/// A section whose keys the operator chooses. Each may be a secret, so it may also stand in a file that `NAME_file` names.
 fn templates<V: Placeholder>(
     section: &mut Section<'_>,
     parse: impl Fn(&str, &str) -> Result<Template<V>, String>,
 ) -> Vec<(String, Template<V>)> {
-    let names = section.names();
-    let read = |name: String| section.text(&name, |text| parse(&name, text)).map(|template| (name, template));
+    let keys = section.names();
+    let names: BTreeSet<&str> = keys.iter().map(|key| key.strip_suffix("_file").unwrap_or(key)).collect();
+    let read = |name: &str| section.secret(name, |text| parse(name, text)).map(|template| (name.to_owned(), template));
     names.into_iter().filter_map(read).collect()
 }
 

@@ -53,7 +53,7 @@ impl Routes {
         let route = best(&self.by_scope, goal).into_iter().flatten();
         let mut route: Route = route.filter(serves).cloned().collect();
         let last = last.filter(|_| self.resend_elsewhere);
-        route.sort_by_key(|provider| (!provider.is_ready(), last == Some(provider.name())));
+        route.sort_by_key(|provider| (!provider.is_ready(), provider.is_resting(), last == Some(provider.name())));
         route
     }
 

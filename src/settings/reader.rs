@@ -3,11 +3,21 @@
 //! A setting that is wrong reads as unset, so that reading goes on and finds the next error. A section is read inside
 //! [`Section::section`], which then reports every key that was not asked for: an unknown key is an error, never ignored.
 
-use std::{collections::BTreeSet, fmt::Display, ops::RangeInclusive};
+use std::{
+    collections::BTreeSet,
+    fmt::Display,
+    fs::File,
+    io::{self, Read},
+    ops::RangeInclusive,
+    path::Path,
+};
+
+use zeroize::Zeroizing;
 
 use super::{
     diagnostics::Diagnostics,
     tree::{Node, Table, table_of},
+    values,
 };
 
 /// One section while it is read.
@@ -117,6 +127,44 @@ impl<'a> Section<'a> {
         self.text(name, |text| if text.is_empty() { Ok(None) } else { parse(text).map(Some) }).flatten()
     }
 
+    /// A secret: in the setting itself, or in the file that the setting `NAME_file` names, without the line break at its end.
+    pub(crate) fn secret<T>(&mut self, name: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+        let file = format!("{name}_file");
+        // One sentence of config.default.toml describes all of these settings.
+        let path = self.parsed(&file, |node| match node {
+            Node::Value(toml::Value::String(text)) | Node::Text(text) if text.is_empty() => Ok(None),
+            Node::Value(toml::Value::String(text)) | Node::Text(text) => values::path(&text).map(Some),
+            _ => Err("must be a path in quotes".to_owned()),
+        });
+        let Some(path) = path.flatten() else { return self.text(name, parse) };
+        if self.text(name, |text| Ok(!text.is_empty())) == Some(true) {
+            self.cross_field_error(&file, format!("{name} is set, too: set one of them"));
+            return None;
+        }
+        match secret_in(&path).and_then(|text| parse(&text)) {
+            Ok(secret) => Some(secret),
+            Err(message) => {
+                self.cross_field_error(&file, message);
+                None
+            }
+        }
+    }
+
+    /// A secret that may be empty, which is as good as unset.
+    pub(crate) fn optional_secret<T>(
+        &mut self,
+        name: &str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        self.secret(name, |text| if text.is_empty() { Ok(None) } else { parse(text).map(Some) }).flatten()
+    }
+
+    /// Whether a secret is wrong in itself, wherever it stands.
+    pub(crate) fn is_secret_wrong(&self, name: &str) -> bool {
+        let path = self.path_of(name);
+        self.diagnostics.is_wrong(&path) || self.diagnostics.is_wrong(&format!("{path}_file"))
+    }
+
     /// A list of texts, each of which `parse` accepts.
     pub(crate) fn list<T>(
         &mut self,
@@ -180,8 +228,12 @@ impl<'a> Section<'a> {
     }
 
     fn value<T>(&mut self, name: &str, parse: impl FnOnce(Node) -> Result<T, String>) -> Option<T> {
+        self.diagnostics.asked_for(&self.path_of(name));
+        self.parsed(name, parse)
+    }
+
+    fn parsed<T>(&mut self, name: &str, parse: impl FnOnce(Node) -> Result<T, String>) -> Option<T> {
         let path = self.path_of(name);
-        self.diagnostics.asked_for(&path);
         match parse(self.remove(name)?) {
             Ok(value) => Some(value),
             Err(message) => {
@@ -209,6 +261,22 @@ impl<'a> Section<'a> {
             }
         }
     }
+}
+
+/// The longest file that holds a secret, in bytes.
+const MAX_SECRET: u64 = 64 * 1024;
+
+fn secret_in(path: &Path) -> Result<Zeroizing<String>, String> {
+    let unread = |error: io::Error| format!("cannot be read: {error}");
+    let mut text = Zeroizing::new(String::new());
+    let file = File::open(path).map_err(unread)?;
+    file.take(MAX_SECRET + 1).read_to_string(&mut text).map_err(unread)?;
+    if u64::try_from(text.len()).is_ok_and(|length| length > MAX_SECRET) {
+        return Err(format!("holds more than {MAX_SECRET} bytes"));
+    }
+    let end = text.strip_suffix('\n').map_or(text.len(), |line| line.strip_suffix('\r').unwrap_or(line).len());
+    text.truncate(end);
+    if text.is_empty() { Err("is empty".to_owned()) } else { Ok(text) }
 }
 
 /// The paths of all settings below a node, so that an error names the variable that set each.

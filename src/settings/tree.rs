@@ -70,11 +70,15 @@ impl Table {
         }
     }
 
-    /// The key that a variable means: that of the file in any case, or else in lower case. The case of a tenant is kept,
-    /// because callers send its name.
+    /// The key that a variable means: that of the file in any case, and with hyphens for underscores, which few shells take in
+    /// the name of a variable; or else in lower case. The case of a tenant is kept, because callers send its name.
+    ///
+    /// Of several such keys in the file the most similar one is meant.
     fn key(&self, path: &str, segment: &str) -> String {
-        let same = |key: &&String| key.eq_ignore_ascii_case(segment);
-        match self.0.keys().find(same) {
+        let plain = |text: &str| text.to_ascii_lowercase().replace('-', "_");
+        let in_any_case = self.0.keys().find(|key| key.eq_ignore_ascii_case(segment));
+        let similar = in_any_case.or_else(|| self.0.keys().find(|key| plain(key) == plain(segment)));
+        match similar {
             _ if self.0.contains_key(segment) => segment.to_owned(),
             Some(key) => key.clone(),
             None if path == "tenants" => segment.to_owned(),

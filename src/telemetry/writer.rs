@@ -213,6 +213,10 @@ mod tests {
         log.make_writer().write_all(b"first\n").unwrap();
         log.0.flush(Duration::from_millis(1));
         assert!(log.0.queue().stuck);
+        // What is added from here on is another write.
+        while !log.0.queue().lines.is_empty() {
+            thread::yield_now();
+        }
         // Does not wait again.
         log.0.flush(Duration::from_secs(3600));
         let line = [b'x'; 1024];

@@ -243,7 +243,7 @@ fn variables_override_the_file_by_the_type_the_setting_wants() {
 #[test]
 fn variables_that_are_no_settings_are_mistakes() {
     for (name, value, expected) in [
-        ("OTPD_STORE__URL", "x", "OTPD_STORE__URL: not a setting: settings are named OTPD__SECTION__KEY"),
+        ("OTPD_STORE__URL", "x", "OTPD_STORE__URL: means nothing to otpd: settings are named OTPD__SECTION__KEY"),
         ("OTPD__STORE__", "x", "OTPD__STORE__: not a setting: a section or key is empty"),
         ("OTPD__PROFILE__X", "x", "profile: is no section, but OTPD__PROFILE__X sets a key of it"),
         (

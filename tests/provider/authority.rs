@@ -9,7 +9,7 @@ use otpd::{
         clock::Deadline,
         provider::{Delivered, Provider},
     },
-    providers::{self, ProviderDeps},
+    providers::{self, ProviderDeps, http::ProxyVariables},
     settings::{Diagnostics, Section, tree::Table},
 };
 use tokio::task::JoinSet;
@@ -25,7 +25,11 @@ pub(crate) fn provider(kind: &'static str, settings: toml::Table, clock: &Arc<Ma
     let table = Table::from_toml(settings);
     let configured = Section::root(table, &diagnostics, |section| providers::read(kind, section));
     let configured = diagnostics.finish(configured).expect("right settings").expect("a provider");
-    let deps = ProviderDeps { clock: clock.clone(), observer: Arc::new(Metrics::default()) };
+    let deps = ProviderDeps {
+        clock: clock.clone(),
+        observer: Arc::new(Metrics::default()),
+        proxies: ProxyVariables::default(),
+    };
     configured.build(kind, &deps).expect("a provider")
 }
 

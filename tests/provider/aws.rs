@@ -11,7 +11,7 @@ use otpd::{
         clock::Deadline,
         provider::{Delivered, Provider},
     },
-    providers::ProviderDeps,
+    providers::{ProviderDeps, http::ProxyVariables},
 };
 use sha2::{Digest, Sha256};
 
@@ -82,7 +82,11 @@ fn provider(section: &str, variables: &[(&str, &str)], clock: &Arc<ManualClock>)
     let environment = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     let file = Some(("otpd.toml".to_owned(), format!("[providers.aws]\n{section}")));
     let config = Config::load(&Source { file, environment }).map_err(|errors| errors.to_string())?;
-    let deps = ProviderDeps { clock: clock.clone(), observer: Arc::new(Metrics::default()) };
+    let deps = ProviderDeps {
+        clock: clock.clone(),
+        observer: Arc::new(Metrics::default()),
+        proxies: ProxyVariables::default(),
+    };
     Ok(config.providers.by_name["aws"].build("aws", &deps).unwrap())
 }
 

@@ -10,7 +10,7 @@ use std::{
 use otpd::{
     metrics::Metrics,
     ports::{clock::SystemClock, provider::Provider},
-    providers::{self, KINDS, ProviderDeps},
+    providers::{self, KINDS, ProviderDeps, http::ProxyVariables},
     settings::{Diagnostics, Section, tree::Table},
 };
 
@@ -95,7 +95,14 @@ impl Fixture {
         let configured = diagnostics.finish(configured).map_err(|errors| format!("{file}: {errors}"))?;
         let configured = configured.ok_or_else(|| format!("{file}: not read, and no mistake was reported"))?;
         configured
-            .build(self.kind, &ProviderDeps { clock: Arc::new(SystemClock), observer: Arc::new(Metrics::default()) })
+            .build(
+                self.kind,
+                &ProviderDeps {
+                    clock: Arc::new(SystemClock),
+                    observer: Arc::new(Metrics::default()),
+                    proxies: ProxyVariables::default(),
+                },
+            )
             .map_err(|error| format!("{file}: {error}"))
     }
 

@@ -12,15 +12,15 @@ use std::{
 pub(crate) enum Program {
     /// `redis-server` of the system.
     Redis,
-    /// `valkey-server`: of `OTPD_VALKEY_SERVER`, else the one that scripts/test has fetched, else of the system.
+    /// `valkey-server`: of `VALKEY_SERVER`, else the one that scripts/test has fetched, else of the system.
     Valkey,
 }
 
 impl Program {
-    /// Valkey; nothing where `OTPD_SKIP_VALKEY=1` says that its tests are left out. A missing program is no reason to leave
+    /// Valkey; nothing where `SKIP_VALKEY=1` says that its tests are left out. A missing program is no reason to leave
     /// them out: they fail, and say what to do.
     pub(crate) fn valkey() -> Option<Self> {
-        (variable("OTPD_SKIP_VALKEY").as_deref() != Some("1")).then_some(Self::Valkey)
+        (variable("SKIP_VALKEY").as_deref() != Some("1")).then_some(Self::Valkey)
     }
 
     /// A command that runs it.
@@ -36,8 +36,8 @@ impl Program {
         let advice = match self {
             Self::Redis => "apt-get install redis-server, or run scripts/test",
             Self::Valkey => {
-                "run scripts/test, which fetches it; or name it in OTPD_VALKEY_SERVER; or leave its tests out with \
-                 OTPD_SKIP_VALKEY=1"
+                "run scripts/test, which fetches it; or name it in VALKEY_SERVER; or leave its tests out with \
+                 SKIP_VALKEY=1"
             }
         };
         panic!("cannot run {self:?} ({error}): these tests need it. {advice}")
@@ -46,7 +46,7 @@ impl Program {
 
 fn valkey_path() -> PathBuf {
     let fetched = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/valkey-server");
-    let named = variable("OTPD_VALKEY_SERVER").map(PathBuf::from);
+    let named = variable("VALKEY_SERVER").map(PathBuf::from);
     named.or_else(|| fetched.exists().then_some(fetched)).unwrap_or_else(|| PathBuf::from("valkey-server"))
 }
 

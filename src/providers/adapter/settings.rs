@@ -27,7 +27,11 @@ pub(in crate::providers) fn required<T>(
 
 /// A required credential.
 pub(in crate::providers) fn secret(section: &mut Section<'_>, name: &str, what: &str) -> Option<Secret<String>> {
-    required(section, name, what, |text| word(text).map(Secret::new))
+    let secret = section.secret(name, |text| word(text).map(Secret::new));
+    if secret.is_none() && !section.is_secret_wrong(name) {
+        section.missing(name, &format!("{what}; here, or in a file that {name}_file names"));
+    }
+    secret
 }
 
 /// Whether a setting is wrong in itself: then its relation to others is not checked.

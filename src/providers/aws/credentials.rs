@@ -47,8 +47,8 @@ impl Credentials {
     pub(super) fn read(section: &mut Section<'_>, region: Option<&str>) -> Option<Self> {
         let id = section.optional_text("access_key_id", settings::word);
         let word = |text: &str| settings::word(text).map(Secret::new);
-        let secret = section.optional_text("secret_access_key", word);
-        let token = section.optional_text("session_token", word);
+        let secret = section.optional_secret("secret_access_key", word);
+        let token = section.optional_secret("session_token", word);
         let file = section.optional_text("credentials_file", values::path);
         let profile = section.optional_text("credentials_profile", settings::word);
         let role_arn = section.optional_text("role_arn", printable(2048));

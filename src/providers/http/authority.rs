@@ -1,7 +1,7 @@
 //! What lets a request in at a provider beyond fixed headers: a token that is fetched and runs out, a signature over the whole
 //! request. It stands between the adapter, which knows no time and asks nobody, and the client.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -9,10 +9,7 @@ use super::{
     Inbound, Outbound,
     client::{Client, NoAnswer, Prepared},
 };
-use crate::{
-    domain::time::Timestamp,
-    ports::clock::{Clock, Deadline},
-};
+use crate::{domain::time::Timestamp, ports::clock::Deadline};
 
 /// Authorises requests to one provider.
 #[async_trait]
@@ -50,19 +47,18 @@ pub enum Denied {
 /// What an authority may use: the time, and other servers, until the deadline of the call.
 pub struct Outside<'a> {
     client: &'a Client,
-    clock: &'a dyn Clock,
     deadline: Deadline,
 }
 
 impl Outside<'_> {
     /// The time of day.
     pub fn now(&self) -> Timestamp {
-        self.clock.now()
+        self.client.clock().now()
     }
 
     /// The time on the monotonic clock.
     pub fn monotonic(&self) -> Duration {
-        self.clock.monotonic()
+        self.client.clock().monotonic()
     }
 
     /// When the call must have ended.
@@ -72,20 +68,20 @@ impl Outside<'_> {
 
     /// Asks a server, through the client of the provider; `None` where no answer comes.
     pub async fn ask(&self, request: &Outbound) -> Option<Inbound> {
-        self.client.exchange(Prepared::new(request)?, self.deadline).await.ok()
+        send(self.client, request, Prepared::new(request)?, self.deadline).await.ok()
     }
 }
 
 /// One exchange with a provider, whose request is authorised first where it has an authority.
 pub(super) async fn exchange(
     authority: Option<&dyn Authority>,
-    (client, clock): (&Client, &Arc<dyn Clock>),
+    client: &Client,
     request: &Outbound,
     prepared: Prepared,
     deadline: Deadline,
 ) -> Result<Inbound, NoAnswer> {
-    let Some(authority) = authority else { return client.exchange(prepared, deadline).await };
-    let outside = Outside { client, clock: clock.as_ref(), deadline };
+    let Some(authority) = authority else { return send(client, request, prepared, deadline).await };
+    let outside = Outside { client, deadline };
     let mut is_again = false;
     loop {
         let authorised = authority.authorise(request, &outside).await.map_err(|denied| match denied {
@@ -93,10 +89,19 @@ pub(super) async fn exchange(
             Denied::Refused(reason) => NoAnswer::Denied(reason),
         })?;
         let prepared = Prepared::new(&authorised.request).ok_or(NoAnswer::Denied("the credentials fit no header"))?;
-        let answer = client.exchange(prepared, deadline).await?;
+        let answer = send(client, &authorised.request, prepared, deadline).await?;
         if is_again || !authority.is_outdated(authorised.credentials, &answer) {
             return Ok(answer);
         }
         is_again = true;
+    }
+}
+
+/// Sends a request. What provably never left is sent anew once: a server that closes an idle connection just as it is used has
+/// not failed.
+async fn send(client: &Client, request: &Outbound, first: Prepared, deadline: Deadline) -> Result<Inbound, NoAnswer> {
+    match (client.exchange(first, deadline).await, Prepared::new(request)) {
+        (Err(NoAnswer::Dropped), Some(second)) => client.exchange(second, deadline).await,
+        (ended, _) => ended,
     }
 }

@@ -1,6 +1,7 @@
 //! One HTTP exchange, and when it failed: before anything was sent for certain, or later.
 
 use std::{
+    io,
     pin::Pin,
     sync::{
         Arc,
@@ -24,13 +25,14 @@ use hyper_util::{
 };
 use tokio::time::timeout_at;
 
-use super::{Inbound, Outbound};
-use crate::ports::clock::Deadline;
+use super::{HttpSettings, Inbound, Outbound, proxy::Connector};
+use crate::ports::clock::{Clock, Deadline};
 
-/// Idle connections are kept this long; most servers close theirs after a minute.
-const IDLE: Duration = Duration::from_secs(30);
+/// Idle connections are kept this long, a little less than servers keep theirs: the shortest usual time is 5 s (Apache, Node.js).
+/// A request that is written while the server closes the connection would have an unknown outcome.
+const IDLE: Duration = Duration::from_secs(4);
 
-/// An answer may have this many headers; gateways behind several proxies add dozens each.
+/// The most headers of an answer: a hundred, the parser's own bound, are too few behind some proxies.
 const MAX_HEADERS: usize = 1000;
 
 /// Why there is no answer.
@@ -41,14 +43,17 @@ pub(super) enum NoAnswer {
     NothingSent(&'static str),
     /// Nothing was sent, because whoever gives out credentials refuses to.
     Denied(&'static str),
+    /// The connection broke before the body left.
+    Dropped,
     /// The request may have arrived.
     Unknown(&'static str),
 }
 
 /// Connections to one provider.
 pub(super) struct Client {
-    pool: Pool<HttpsConnector<HttpConnector>, Watched>,
+    pool: Pool<HttpsConnector<Connector>, Watched>,
     connect_timeout: Duration,
+    clock: Arc<dyn Clock>,
 }
 
 /// A request that can be sent, and whether it has left.
@@ -58,17 +63,23 @@ pub(super) struct Prepared {
 }
 
 impl Client {
-    pub(super) fn new(tls: rustls::ClientConfig, connect_timeout: Duration, max_idle: usize) -> Self {
+    /// A client with these settings.
+    ///
+    /// # Errors
+    /// A file of the TLS settings cannot be read.
+    pub(super) fn new(settings: &HttpSettings, clock: Arc<dyn Clock>) -> io::Result<Self> {
+        let connect_timeout = settings.connect_timeout;
         let mut http = HttpConnector::new();
         http.set_nodelay(true);
         http.enforce_http(false);
         // hyper divides this among the addresses of a name, so that a dead address leaves time for the next.
         http.set_connect_timeout(Some(connect_timeout));
-        let connector =
-            HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(http);
+        let connector = Connector::new(http, settings.proxy.as_ref());
+        let tls = HttpsConnectorBuilder::new().with_tls_config(settings.tls()?);
+        let connector = tls.https_or_http().enable_http1().wrap_connector(connector);
         let pool = Pool::builder(TokioExecutor::new())
             .pool_idle_timeout(IDLE)
-            .pool_max_idle_per_host(max_idle)
+            .pool_max_idle_per_host(settings.guard.max_in_flight)
             .pool_timer(TokioTimer::new())
             .http1_max_buf_size(Inbound::MAX_BODY)
             // As lenient as can be: an answer that cannot be read leaves a send unconfirmed. The buffer bounds the headers.
@@ -77,7 +88,12 @@ impl Client {
             .http1_allow_spaces_after_header_name_in_responses(true)
             .http1_ignore_invalid_headers_in_responses(true)
             .build(connector);
-        Self { pool, connect_timeout }
+        Ok(Self { pool, connect_timeout, clock })
+    }
+
+    /// The clock that answers are read by.
+    pub(super) fn clock(&self) -> &dyn Clock {
+        self.clock.as_ref()
     }
 
     /// Sends a request and reads the whole answer, until the deadline.
@@ -94,13 +110,16 @@ impl Client {
         let answer = answered.map_err(|error| {
             // The pool repeats a request on a new connection only if none of it was written to the old one, so failing
             // to connect then still proves that nothing was sent.
-            if error.is_connect() { NoAnswer::NothingSent("no connection") } else { trace.fate("the connection broke") }
+            if error.is_connect() { NoAnswer::NothingSent("no connection") } else { trace.broken() }
         })?;
         let (head, body) = answer.into_parts();
         let read = timeout_at(deadline.instant(), Limited::new(body, Inbound::MAX_BODY).collect()).await;
         let body = read.map_err(|_| NoAnswer::Unknown("the answer was too slow"))?;
         let body = body.map_err(|_| NoAnswer::Unknown("the answer was cut off or too long"))?;
-        Ok(Inbound { status: head.status.as_u16(), headers: head.headers, body: body.to_bytes().to_vec() })
+        let mut answer =
+            Inbound { status: head.status.as_u16(), headers: head.headers, body: body.to_bytes().to_vec() };
+        answer.count_retry_after_from(self.clock.now());
+        Ok(answer)
     }
 }
 
@@ -147,6 +166,14 @@ impl Trace {
     fn fate(&self, reason: &'static str) -> NoAnswer {
         let stayed = if self.is_bare { !self.is_connected() } else { self.departure.give_up() };
         if stayed { NoAnswer::NothingSent(reason) } else { NoAnswer::Unknown(reason) }
+    }
+
+    /// As [`Trace::fate`], of a connection that broke.
+    fn broken(&self) -> NoAnswer {
+        match self.fate("the connection broke") {
+            NoAnswer::NothingSent(_) => NoAnswer::Dropped,
+            other => other,
+        }
     }
 }
 

@@ -1,120 +1,35 @@
-//! The executor: every call to a provider goes through here, whatever the adapter.
+//! The executor: every call over HTTP goes through here, whatever the adapter.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, sync::Arc};
 
 use async_trait::async_trait;
-use tokio::sync::Semaphore;
 
 use super::{
     Authority, HttpSettings, Inbound, Outbound, authority,
-    breaker::{Breaker, Fault, Permit, Transition},
     client::{Client, NoAnswer, Prepared},
+    remark::Unsaid,
 };
 use crate::{
-    domain::time::millis,
     ports::{
-        clock::{Clock, Deadline, Stopwatch},
+        clock::{Clock, Deadline},
         provider::{
-            Capabilities, Check, Checked, Delivered, Delivery, Failure, Provider, ProviderCall, ProviderObserver,
-            RequestError,
+            Capabilities, Check, Checked, Delivered, Delivery, Failure, Provider, ProviderObserver, RequestError,
         },
     },
-    providers::adapter::{Adapter, Alarm},
+    providers::{
+        adapter::{Adapter, Alarm},
+        breaker::Fault,
+        guard::{Attempted, Decision, Exchange, Guard},
+    },
 };
-
-/// What a caller is told to wait when all permits of a provider are in use.
-const CROWDED: Duration = Duration::from_millis(500);
-
-/// A provider that has had this much time, or its own time-out where that is shorter, and has not answered, has failed.
-const FAIR_TIME: Duration = Duration::from_secs(1);
 
 /// A provider over HTTP: an adapter, and the one way to call it.
 pub struct HttpProvider {
-    name: String,
     adapter: Box<dyn Adapter>,
     authority: Option<Box<dyn Authority>>,
     capabilities: Capabilities,
     client: Client,
-    permits: Semaphore,
-    breaker: Breaker,
-    clock: Arc<dyn Clock>,
-    observer: Option<Arc<dyn ProviderObserver>>,
-}
-
-/// What deliveries and checks have in common: the decisions that do not depend on the adapter.
-trait Decision {
-    /// The provider may have done what it was asked.
-    const UNKNOWN: Self;
-
-    /// The provider certainly did nothing.
-    fn failed(failure: Failure) -> Self;
-
-    /// The failure, where this is one.
-    fn failure(&self) -> Option<Failure>;
-}
-
-impl Decision for Delivered {
-    const UNKNOWN: Self = Self::Unknown;
-
-    fn failed(failure: Failure) -> Self {
-        Self::Failed(failure)
-    }
-
-    fn failure(&self) -> Option<Failure> {
-        if let Self::Failed(failure) = self { Some(*failure) } else { None }
-    }
-}
-
-impl Decision for Checked {
-    const UNKNOWN: Self = Self::Unknown;
-
-    fn failed(failure: Failure) -> Self {
-        Self::Failed(failure)
-    }
-
-    fn failure(&self) -> Option<Failure> {
-        if let Self::Failed(failure) = self { Some(*failure) } else { None }
-    }
-}
-
-/// A call that has ended.
-struct Ended<'a> {
-    operation: &'static str,
-    exchanged: &'a Result<Inbound, NoAnswer>,
-    failure: Option<Failure>,
-    took: Duration,
-}
-
-impl Ended<'_> {
-    fn status(&self) -> u16 {
-        self.exchanged.as_ref().map_or(0, |answer| answer.status)
-    }
-
-    /// Whether the provider is to be left alone if this goes on. The statuses are those that no caller's data can cause.
-    fn fault(&self, alarm: Option<Alarm>) -> Option<Fault> {
-        let refused = self.failure == Some(Failure::Refused);
-        match self.exchanged {
-            Err(NoAnswer::Denied(_)) => Some(Fault::Refusing),
-            Err(_) => Some(Fault::Failing),
-            Ok(answer) if answer.status >= 500 || answer.status == 429 => Some(Fault::Failing),
-            Ok(answer) if refused && matches!(answer.status, 401 | 407) => Some(Fault::Refusing),
-            Ok(_) if refused && matches!(alarm, Some(Alarm::Credentials(_))) => Some(Fault::Refusing),
-            Ok(_) => None,
-        }
-    }
-
-    /// The label of the metric.
-    fn outcome(&self, fault: Option<Fault>) -> &'static str {
-        match (self.exchanged, self.failure) {
-            (Err(NoAnswer::Denied(_)), _) => "refused",
-            (Err(NoAnswer::NothingSent(_)), _) => "nothing_sent",
-            (Err(NoAnswer::Unknown(_)), _) => "unknown",
-            (Ok(_), Some(Failure::Refused)) => "refused",
-            (Ok(_), Some(Failure::Unavailable { .. })) => "failed",
-            (Ok(_), None) if fault.is_some() => "failed",
-            (Ok(_), None) => "answered",
-        }
-    }
+    guard: Guard,
 }
 
 impl HttpProvider {
@@ -133,26 +48,18 @@ impl HttpProvider {
             code_owner: abilities.code_owner,
             channels: abilities.channels,
             contact_on_file: abilities.contact_on_file,
-            timeout: settings.timeout,
+            timeout: settings.guard.timeout,
             code_life: abilities.code_life,
         };
-        Ok(Self {
-            name: name.to_owned(),
-            authority: adapter.authority(),
-            adapter,
-            capabilities,
-            client: Client::new(settings.tls()?, settings.connect_timeout, settings.max_in_flight),
-            permits: Semaphore::new(settings.max_in_flight),
-            breaker: Breaker::new(settings.breaker_failures, settings.breaker_pause),
-            clock,
-            observer: None,
-        })
+        let client = Client::new(settings, Arc::clone(&clock))?;
+        let guard = Guard::new(name, &settings.guard, clock, None);
+        Ok(Self { authority: adapter.authority(), adapter, capabilities, client, guard })
     }
 
     /// The same provider, with an observer of its calls.
     #[must_use]
     pub fn observed(self, observer: Arc<dyn ProviderObserver>) -> Self {
-        Self { observer: Some(observer), ..self }
+        Self { guard: self.guard.observed(observer), ..self }
     }
 
     /// Sends a request if the provider is to be called now, and has its answer judged.
@@ -160,106 +67,62 @@ impl HttpProvider {
         &self,
         operation: &'static str,
         request: &Outbound,
+        unsaid: &Unsaid<'_>,
         deadline: Deadline,
-        judge: impl FnOnce(&Inbound) -> D,
+        judge: impl Fn(&Inbound) -> D,
     ) -> D {
         let Some(prepared) = Prepared::new(request) else {
             // Values from the caller can cause this, so it does not count in the breaker, which would open for others too.
-            tracing::error!(provider = self.name, operation, "the request cannot be sent: malformed URL or header");
+            tracing::error!(provider = self.name(), operation, "the request cannot be sent: malformed URL or header");
             return D::failed(Failure::Refused);
         };
-        // A time-out caused by a short deadline of the caller does not count against the provider.
-        let is_short = deadline.remaining() < self.capabilities.timeout.min(FAIR_TIME);
-        let deadline = deadline.at_most(self.capabilities.timeout);
-        if deadline.remaining().is_zero() {
-            tracing::warn!(provider = self.name, operation, "no time is left to call the provider");
-            return D::failed(Failure::Unavailable { retry_after: None });
-        }
-        let Ok(_permit) = self.permits.try_acquire() else {
-            tracing::warn!(provider = self.name, operation, "all permits of the provider are in use");
-            return D::failed(Failure::Unavailable { retry_after: Some(CROWDED) });
-        };
-        let permit = match self.breaker.admit(self.clock.monotonic()) {
-            Ok(permit) => permit,
-            Err(failure) => return D::failed(failure),
-        };
-        let watch = Stopwatch::start();
-        let exchanged = self.exchange(prepared, request, deadline).await;
-        let permit = Some(permit).filter(|_| !(is_short && deadline.remaining().is_zero()));
-        let decision = match &exchanged {
-            Ok(answer) => judge(answer),
-            Err(NoAnswer::NothingSent(_)) => D::failed(Failure::Unavailable { retry_after: None }),
-            Err(NoAnswer::Denied(_)) => D::failed(Failure::Refused),
-            Err(NoAnswer::Unknown(_)) => D::UNKNOWN,
-        };
-        let failure = decision.failure();
-        self.record(permit, &Ended { operation, exchanged: &exchanged, failure, took: watch.elapsed() });
-        decision
-    }
-
-    async fn exchange(&self, first: Prepared, request: &Outbound, deadline: Deadline) -> Result<Inbound, NoAnswer> {
-        let authority = self.authority.as_deref();
-        authority::exchange(authority, (&self.client, &self.clock), request, first, deadline).await
-    }
-
-    /// Tells the breaker, the observer and the log. Of the request nothing is told, of the answer only its status.
-    fn record(&self, permit: Option<Permit>, ended: &Ended<'_>) {
-        let alarm = ended.exchanged.as_ref().ok().and_then(|answer| self.adapter.alarm(answer));
-        let fault = ended.fault(alarm);
-        let transition = match (permit, fault) {
-            (None, _) => Transition::None,
-            (Some(permit), Some(fault)) => self.breaker.failed(permit, fault, self.clock.monotonic()),
-            (Some(permit), None) => self.breaker.succeeded(permit),
-        };
-        let (provider, operation, duration) = (self.name.as_str(), ended.operation, ended.took);
-        let outcome = ended.outcome(fault);
-        if let Some(observer) = &self.observer {
-            observer.provider_called(&ProviderCall { provider, operation, outcome, duration });
-        }
-        self.log(ended, outcome, alarm);
-        match transition {
-            Transition::None => {}
-            Transition::Opened => {
-                tracing::error!(provider, "the breaker opens: the provider is left alone for a while");
+        let exchange = |deadline| async move {
+            match authority::exchange(self.authority.as_deref(), &self.client, request, prepared, deadline).await {
+                Ok(answer) => self.answered(&answer, judge(&answer), unsaid),
+                Err(no_answer) => unanswered(no_answer),
             }
-            Transition::Closed => tracing::info!(provider, "the breaker closes"),
-        }
+        };
+        self.guard.call(operation, deadline, exchange).await
     }
 
-    fn log(&self, ended: &Ended<'_>, outcome: &'static str, alarm: Option<Alarm>) {
-        let (provider, operation, duration_ms) = (self.name.as_str(), ended.operation, millis(ended.took));
-        let status = ended.status();
-        let by_status = ended.failure.filter(|failure| *failure == Failure::Refused).and(Alarm::by_status(status));
-        let denied = match ended.exchanged {
-            Err(NoAnswer::Denied(reason)) => Some(Alarm::Credentials(reason)),
+    fn answered<D: Decision>(&self, answer: &Inbound, decision: D, unsaid: &Unsaid<'_>) -> Attempted<D> {
+        let is_refused = decision.failure() == Some(Failure::Refused);
+        let own = self.adapter.alarm(answer);
+        let alarm = own.or_else(|| Alarm::by_status(answer.status).filter(|_| is_refused));
+        let remark = if decision.is_plain() { String::new() } else { unsaid.remark(answer) };
+        // The statuses are those that no caller's data can cause.
+        let fault = match answer.status {
+            429 | 500.. => Some(Fault::Failing),
+            401 | 407 if is_refused => Some(Fault::Refusing),
+            _ if is_refused && matches!(own, Some(Alarm::Credentials(_))) => Some(Fault::Refusing),
             _ => None,
         };
-        match (alarm.or(by_status).or(denied), outcome) {
-            (Some(Alarm::Credentials(alarm)), _) => {
-                tracing::error!(provider, operation, status, alarm, "the provider refuses otpd's credentials");
-            }
-            (Some(Alarm::Request(alarm)), _) => {
-                tracing::error!(provider, operation, status, alarm, "the provider refuses the request");
-            }
-            (None, "refused") => tracing::error!(provider, operation, status, "the provider refuses the request"),
-            (None, "answered") => tracing::info!(provider, operation, status, duration_ms, "the provider answered"),
-            (None, _) => {
-                let failure = match ended.exchanged {
-                    Ok(_) => "",
-                    Err(NoAnswer::NothingSent(reason) | NoAnswer::Denied(reason) | NoAnswer::Unknown(reason)) => {
-                        *reason
-                    }
-                };
-                tracing::warn!(provider, operation, status, failure, duration_ms, "the provider failed");
-            }
-        }
+        Attempted { decision, exchange: Exchange::Answered, status: answer.status, fault, alarm, remark }
     }
+}
+
+fn unanswered<D: Decision>(no_answer: NoAnswer) -> Attempted<D> {
+    let (decision, exchange) = match no_answer {
+        NoAnswer::Denied(reason) => {
+            let (fault, alarm) = (Some(Fault::Refusing), Some(Alarm::Credentials(reason)));
+            let (decision, exchange) = (D::failed(Failure::Refused), Exchange::NothingSent(reason));
+            return Attempted { decision, exchange, status: 0, fault, alarm, remark: String::new() };
+        }
+        NoAnswer::NothingSent(reason) => {
+            (D::failed(Failure::Unavailable { retry_after: None }), Exchange::NothingSent(reason))
+        }
+        NoAnswer::Dropped => {
+            (D::failed(Failure::Unavailable { retry_after: None }), Exchange::NothingSent("the connection broke"))
+        }
+        NoAnswer::Unknown(reason) => (D::UNKNOWN, Exchange::Unknown(reason)),
+    };
+    Attempted { decision, exchange, status: 0, fault: Some(Fault::Failing), alarm: None, remark: String::new() }
 }
 
 #[async_trait]
 impl Provider for HttpProvider {
     fn name(&self) -> &str {
-        &self.name
+        self.guard.name()
     }
 
     fn capabilities(&self) -> &Capabilities {
@@ -267,7 +130,11 @@ impl Provider for HttpProvider {
     }
 
     fn is_ready(&self) -> bool {
-        self.breaker.would_admit(self.clock.monotonic())
+        self.guard.is_ready()
+    }
+
+    fn is_resting(&self) -> bool {
+        self.guard.is_resting()
     }
 
     fn check_error(&self, check: &Check) -> Option<RequestError> {
@@ -277,7 +144,8 @@ impl Provider for HttpProvider {
     async fn deliver(&self, delivery: Delivery, deadline: Deadline) -> Delivered {
         match self.adapter.deliver(&delivery) {
             Ok(request) => {
-                self.call("deliver", &request, deadline, |answer| self.adapter.delivered(&delivery, answer)).await
+                let judge = |answer: &Inbound| self.adapter.delivered(&delivery, answer);
+                self.call("deliver", &request, &Unsaid::of_delivery(&delivery, &request), deadline, judge).await
             }
             Err(error) => Delivered::Invalid(error),
         }
@@ -285,7 +153,10 @@ impl Provider for HttpProvider {
 
     async fn check(&self, check: Check, deadline: Deadline) -> Checked {
         match self.adapter.check(&check) {
-            Ok(request) => self.call("check", &request, deadline, |answer| self.adapter.checked(&check, answer)).await,
+            Ok(request) => {
+                let judge = |answer: &Inbound| self.adapter.checked(&check, answer);
+                self.call("check", &request, &Unsaid::of_check(&check, &request), deadline, judge).await
+            }
             Err(_) => Checked::Failed(Failure::Refused),
         }
     }

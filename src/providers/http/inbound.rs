@@ -1,11 +1,19 @@
 //! A provider's answer. It cannot be printed, because some providers repeat the message in it.
 
-use std::{borrow::Cow, fmt, time::Duration};
+use std::{
+    borrow::Cow,
+    fmt,
+    time::{Duration, SystemTime},
+};
 
-use http::HeaderMap;
+use http::{
+    HeaderMap, HeaderValue,
+    header::{DATE, RETRY_AFTER},
+};
 use serde::de::DeserializeOwned;
 
 use super::charset;
+use crate::domain::time::Timestamp;
 
 /// A provider's whole answer.
 pub struct Inbound {
@@ -48,9 +56,23 @@ impl Inbound {
         self.body.starts_with(b"upstream connect error or disconnect/reset before headers")
     }
 
+    /// Writes a `Retry-After` that is a date (RFC 9110, 10.2.3) as the seconds from the time at which the answer came, or from its
+    /// own `Date` where it has one: then the clocks need not agree.
+    pub(super) fn count_retry_after_from(&mut self, now: Timestamp) {
+        let date = |name| {
+            let text = self.headers.get(name)?.to_str().ok()?;
+            httpdate::parse_http_date(text.trim()).ok()?.duration_since(SystemTime::UNIX_EPOCH).ok()
+        };
+        let Some(until) = date(RETRY_AFTER) else { return };
+        let from = date(DATE).unwrap_or_else(|| Duration::from_millis(now.as_millis()));
+        let wait = until.saturating_sub(from);
+        let seconds = wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0));
+        self.headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+
     /// How long to wait: `Retry-After` in seconds (RFC 9110, 10.2.3), at most an hour.
     pub fn retry_after(&self) -> Option<Duration> {
-        let seconds: u64 = self.headers.get(http::header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+        let seconds: u64 = self.headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
         Some(Duration::from_secs(seconds.min(3600)))
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     fs, io,
+    net::IpAddr,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -13,23 +14,23 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
 
-use crate::settings::{Section, values};
+use super::proxy::ProxyChoice;
+use crate::{
+    providers::guard::GuardSettings,
+    settings::{Section, values},
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
 /// How a provider is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpSettings {
-    /// How long one call may take, from the first byte out to the last byte in.
-    pub timeout: Duration,
+    /// The bounds of its calls.
+    pub guard: GuardSettings,
     /// How long connecting may take, TLS included.
     pub connect_timeout: Duration,
-    /// How many calls may be in flight; more go to the next provider of the route.
-    pub max_in_flight: usize,
-    /// How many consecutive failures open the breaker.
-    pub breaker_failures: u32,
-    /// How long the breaker stays open at first.
-    pub breaker_pause: Duration,
+    /// The proxy; unset: what the environment says.
+    pub proxy: Option<ProxyChoice>,
     /// Certificate authorities instead of the public ones.
     pub ca_file: Option<PathBuf>,
     /// The certificate chain that otpd presents.
@@ -43,16 +44,14 @@ impl HttpSettings {
     pub fn read(section: &mut Section<'_>) -> Self {
         let span = |most| values::span(Duration::from_millis(10)..=most);
         let settings = Self {
-            timeout: section.text("timeout", span(30 * SECOND)).unwrap_or(5 * SECOND),
+            guard: GuardSettings::read(section, 256),
             connect_timeout: section.text("connect_timeout", span(30 * SECOND)).unwrap_or(2 * SECOND),
-            max_in_flight: section.integer("max_in_flight", 1..=10_000).unwrap_or(256),
-            breaker_failures: section.integer("breaker_failures", 1..=1000).unwrap_or(5),
-            breaker_pause: section.text("breaker_pause", span(60 * SECOND)).unwrap_or(5 * SECOND),
+            proxy: section.optional_secret("proxy", ProxyChoice::parse),
             ca_file: section.optional_text("ca_file", values::path),
             client_certificate_file: section.optional_text("client_certificate_file", values::path),
             client_key_file: section.optional_text("client_key_file", values::path),
         };
-        if settings.connect_timeout > settings.timeout {
+        if settings.connect_timeout > settings.guard.timeout {
             section.cross_field_error("connect_timeout", "must be at most timeout");
         }
         if settings.client_certificate_file.is_some() != settings.client_key_file.is_some() {
@@ -134,10 +133,20 @@ impl BaseUrl {
 
     /// Whether what is sent there can be read on the way: without TLS, and to another machine.
     pub(crate) fn is_open(&self) -> bool {
-        let uri: Option<Uri> = self.0.parse().ok();
+        self.uri().as_ref().and_then(Uri::scheme_str) == Some("http") && !self.is_loopback()
+    }
+
+    /// Whether it is on this machine.
+    pub(super) fn is_loopback(&self) -> bool {
+        let uri = self.uri();
         let host = uri.as_ref().and_then(Uri::host).unwrap_or_default();
-        let plain = uri.as_ref().and_then(Uri::scheme_str) == Some("http");
-        plain && !matches!(host, "localhost" | "127.0.0.1" | "[::1]")
+        let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+        host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
+    }
+
+    /// The whole URL.
+    pub(super) fn uri(&self) -> Option<Uri> {
+        self.0.parse().ok()
     }
 }
 

@@ -82,6 +82,24 @@ fn a_table_can_call_a_success_or_an_error_of_the_server_failed() {
     assert_eq!(judged(502, ""), Delivered::Failed(Failure::Unavailable { retry_after: None }));
 }
 
+#[test]
+fn headers_and_fields_may_stand_in_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("secret");
+    std::fs::write(&path, "Bearer {{parameters.key}}\n").unwrap();
+    let table = format!(
+        "path = \"/\"\n[headers]\nauthorization_file = \"{0}\"\n[form]\npassword_file = \"{0}\"\nuser = \"u\"",
+        path.display()
+    );
+    let adapter = configured(&table).unwrap();
+    let names: Vec<&str> = adapter.headers.iter().map(|(name, _)| name.as_str()).collect();
+    let Body::Form(form) = &adapter.body else { panic!("a form") };
+    assert_eq!((names, form.len()), (vec!["authorization"], 2));
+    assert_eq!(adapter.headers[0].1.sample().expose(), "Bearer 0");
+    let wrong = configured("path = \"/\"\n[headers]\nauthorization_file = \"/nowhere/else\"").err().unwrap();
+    assert!(wrong.starts_with("headers.authorization_file: cannot be read"), "{wrong}");
+}
+
 /// An answer with this body.
 fn answered(status: u16, body: &[u8]) -> Inbound {
     Inbound { status, headers: HeaderMap::new(), body: body.to_vec() }
