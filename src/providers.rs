@@ -1,6 +1,9 @@
 //! The registry of providers. A new one is a file, a line in [`KINDS`] and a folder of fixtures (docs/adding-a-provider.md).
 
 pub mod adapter;
+mod aws;
+mod aws_ses;
+mod aws_sns;
 mod breaker;
 pub(crate) mod console;
 mod google_payment_integrator;
@@ -10,6 +13,7 @@ mod http_json;
 mod infobip_2fa;
 mod iserveu;
 mod mail;
+mod mail_html;
 mod mailgun;
 mod msg91;
 pub(crate) mod sandbox;
@@ -43,6 +47,8 @@ pub struct Kind {
 
 /// All kinds, one line each.
 pub const KINDS: &[Kind] = &[
+    Kind { name: "aws-ses", read: |section| Configured::http(section, aws_ses::read) },
+    Kind { name: "aws-sns", read: |section| Configured::http(section, aws_sns::read) },
     Kind { name: "console", read: |section| Some(console::read(section)) },
     Kind {
         name: "google-payment-integrator",

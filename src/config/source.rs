@@ -14,6 +14,9 @@ use crate::settings::{
 /// The prefix of every variable that overrides a setting.
 const PREFIX: &str = "OTPD__";
 
+/// How the variables begin by which the tools of Amazon Web Services are configured.
+const FOREIGN: &str = "AWS_";
+
 /// Names the configuration file where the command line does not.
 pub const FILE_VARIABLE: &str = "OTPD_CONFIG";
 
@@ -54,6 +57,8 @@ impl Source {
     /// The settings as one tree. What cannot be placed goes to the diagnostics.
     pub(super) fn tree(&self, diagnostics: &mut Diagnostics) -> Table {
         let mut tree = Table::default();
+        let foreign = self.environment.iter().filter(|(name, _)| name.starts_with(FOREIGN)).cloned();
+        diagnostics.set_foreign(foreign);
         if let Some((path, text)) = &self.file {
             match text.parse::<toml::Table>() {
                 Ok(table) => tree = Table::from_toml(table),

@@ -45,6 +45,18 @@ pub fn reduce(prf: &[u8; 32], digits: u8) -> Secret<String> {
     Secret::new(format!("{:0width$}", number % modulus))
 }
 
+/// The code digit by digit, `7, 0, 4, 3`: a voice that reads `7043` says one number.
+pub(crate) fn spelled(code: &str) -> String {
+    let mut spelled = String::with_capacity(3 * code.len());
+    for digit in code.chars() {
+        if !spelled.is_empty() {
+            spelled.push_str(", ");
+        }
+        spelled.push(digit);
+    }
+    spelled
+}
+
 /// Compares what was typed with the code, in the same time whatever they are.
 pub fn matches(code: &Secret<String>, typed: &Secret<String>) -> bool {
     let (code, typed) = (padded(code.expose()), padded(typed.expose()));
@@ -58,4 +70,15 @@ fn padded(text: &str) -> [u8; MAX_TYPED + 1] {
     let bytes = std::iter::once(length).chain(text.bytes());
     padded.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
     padded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_is_spelled_digit_by_digit() {
+        assert_eq!(spelled("0743"), "0, 7, 4, 3");
+        assert_eq!((spelled("7"), spelled("")), ("7".to_owned(), String::new()));
+    }
 }

@@ -8,7 +8,7 @@ pub(super) mod settings;
 
 use std::time::Duration;
 
-use super::http::{BaseUrl, Inbound, Outbound};
+use super::http::{Authority, BaseUrl, Inbound, Outbound};
 use crate::{
     domain::{code::CodeOwner, destination::Channel},
     ports::provider::{Check, Checked, Delivered, Delivery, Failure, RequestError},
@@ -60,6 +60,12 @@ pub trait Adapter: Send + Sync {
 
     /// What the operator must mend according to an answer whose status alone does not say so.
     fn alarm(&self, _answer: &Inbound) -> Option<Alarm> {
+        None
+    }
+
+    /// What lets requests in beyond what the adapter writes into them itself. A new one for each provider that is built: it
+    /// may keep what it fetched.
+    fn authority(&self) -> Option<Box<dyn Authority>> {
         None
     }
 

@@ -4,6 +4,7 @@
 //! its status, as for every other provider.
 
 mod rules;
+mod signature;
 mod template;
 #[cfg(test)]
 mod tests;
@@ -15,7 +16,7 @@ use http::{HeaderName, Method, Uri};
 
 use super::{
     adapter::{Abilities, Adapter, settings},
-    http::{BaseUrl, Inbound, Outbound},
+    http::{Authority, BaseUrl, Inbound, OAuth2, Outbound},
 };
 use crate::{
     domain::{code::CodeOwner, destination::Channel},
@@ -24,7 +25,8 @@ use crate::{
     settings::{Section, values},
 };
 use rules::Rules;
-use template::{Filled, Json, Template};
+use signature::Signature;
+use template::{Filled, Json, Placeholder, Template};
 use variables::{Values, Variable};
 
 const METHODS: [(&str, &str); 4] = [("POST", "POST"), ("PUT", "PUT"), ("PATCH", "PATCH"), ("GET", "GET")];
@@ -40,6 +42,8 @@ pub(super) struct HttpJson {
     method: Method,
     path: Template,
     login: Option<(String, Secret<String>)>,
+    oauth2: Option<OAuth2>,
+    signature: Option<Signature>,
     headers: Vec<(String, Template)>,
     body: Body,
     variables: BTreeSet<Variable>,
@@ -64,6 +68,11 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<HttpJson> {
     if user.is_some() != password.is_some() && !settings::is_wrong(section, "user") {
         section.cross_field_error("password", "goes with user: set both or none");
     }
+    let oauth2 = OAuth2::read(section);
+    let signature = Signature::read(section);
+    if oauth2.is_some() && (user.is_some() || signature.is_some()) {
+        section.cross_field_error("oauth2", "goes without user and hmac: a request is authorised in one way");
+    }
     let headers = section.section("headers", |section| templates(section, header));
     let json = section.optional_text("json", Json::parse);
     let form = section.section("form", |section| templates(section, |_, text| Template::parse(text)));
@@ -87,11 +96,13 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<HttpJson> {
         Body::Json(json) => json.collect(&mut variables),
         Body::Form(pairs) => variables.extend(pairs.iter().flat_map(|(_, template)| template.variables())),
     }
-    if variables.contains(&Variable::ToDigits) && channels.contains(&Channel::Email) {
-        section.cross_field_error("channels", "email goes without {{to_digits}}, which a mailbox has not");
+    let of_numbers = [Variable::ToDigits, Variable::ToIndian].into_iter().find(|variable| variables.contains(variable));
+    if let Some(variable) = of_numbers.filter(|_| channels.contains(&Channel::Email)) {
+        let name = variable.name();
+        section.cross_field_error("channels", format!("email goes without {{{{{name}}}}}, which a mailbox has not"));
     }
     let login = user.zip(password);
-    Some(HttpJson { base_url, channels, method, path, login, headers, body, variables, rules })
+    Some(HttpJson { base_url, channels, method, path, login, oauth2, signature, headers, body, variables, rules })
 }
 
 fn method(text: &str) -> Result<Method, String> {
@@ -105,7 +116,7 @@ fn user(text: &str) -> Result<String, String> {
 
 /// A path below `base_url`, a query included.
 fn path(text: &str) -> Result<Template, String> {
-    let template = Template::parse(text)?;
+    let template: Template = Template::parse(text)?;
     let sample = template.sample();
     let uri: Option<Uri> = format!("http://localhost{}", sample.expose()).parse().ok();
     let plain = text.starts_with('/') && !sample.expose().contains('#') && !climbs(sample.expose());
@@ -122,7 +133,7 @@ fn climbs(path: &str) -> bool {
     path.get(..end).unwrap_or_default().split('/').any(|segment| matches!(segment, "." | ".."))
 }
 
-fn header(name: &str, text: &str) -> Result<Template, String> {
+fn header<V: Placeholder>(name: &str, text: &str) -> Result<Template<V>, String> {
     let known = HeaderName::from_bytes(name.as_bytes()).is_ok();
     if !known || OURS.iter().any(|ours| name.eq_ignore_ascii_case(ours)) {
         return Err("is no header that can be set".to_owned());
@@ -135,13 +146,14 @@ fn is_printable(text: &str) -> bool {
     text.bytes().all(|byte| (b' '..=b'~').contains(&byte))
 }
 
-/// A section whose keys the operator chooses.
-fn templates(
+/// A section whose keys the operator chooses. Each may be a secret, so it may also stand in a file that `NAME_file` names.
+fn templates<V: Placeholder>(
     section: &mut Section<'_>,
-    parse: impl Fn(&str, &str) -> Result<Template, String>,
-) -> Vec<(String, Template)> {
-    let names = section.names();
-    let read = |name: String| section.text(&name, |text| parse(&name, text)).map(|template| (name, template));
+    parse: impl Fn(&str, &str) -> Result<Template<V>, String>,
+) -> Vec<(String, Template<V>)> {
+    let keys = section.names();
+    let names: BTreeSet<&str> = keys.iter().map(|key| key.strip_suffix("_file").unwrap_or(key)).collect();
+    let read = |name: &str| section.secret(name, |text| parse(name, text)).map(|template| (name.to_owned(), template));
     names.into_iter().filter_map(read).collect()
 }
 
@@ -186,7 +198,10 @@ impl Adapter for HttpJson {
         let request = self.with_headers(request, &values)?;
         Ok(match &self.body {
             Body::Empty => request,
-            Body::Json(json) => request.json(&Filled(json, &values)),
+            Body::Json(json) => {
+                json.check(&values)?;
+                request.json(&Filled(json, &values))
+            }
             Body::Form(pairs) => {
                 let filled: Vec<_> = pairs.iter().map(|(name, value)| (name, value.fill(&values))).collect();
                 let pairs: Vec<_> =
@@ -194,6 +209,11 @@ impl Adapter for HttpJson {
                 request.form(&pairs)
             }
         })
+    }
+
+    fn authority(&self) -> Option<Box<dyn Authority>> {
+        let oauth2 = self.oauth2.clone().map(OAuth2::authority);
+        oauth2.or_else(|| self.signature.clone().map(|signature| Box::new(signature) as Box<dyn Authority>))
     }
 
     fn delivered(&self, _delivery: &Delivery, answer: &Inbound) -> Delivered {

@@ -1,5 +1,7 @@
 //! The envelope of mails: settings that the kinds for mail share.
 
+use base64::{Engine, engine::general_purpose::STANDARD};
+
 use super::adapter::settings;
 use crate::{domain::destination::Mailbox, settings::Section};
 
@@ -25,6 +27,23 @@ impl Envelope {
         let from_name = section.optional_text("from_name", name).unwrap_or_default();
         let subject = section.text("subject", line).unwrap_or_else(|| "Your verification code".to_owned());
         Some(Self { from: from?, from_name, subject })
+    }
+
+    /// As [`Envelope::sender`], with a name beyond ASCII in encoded words (RFC 2047), for interfaces that take headers as they are.
+    pub(super) fn encoded_sender(&self) -> String {
+        if self.from_name.is_ascii() {
+            return self.sender();
+        }
+        // At most 75 characters a word (RFC 2047, 2): 12 of markup, and 4 for each 3 bytes.
+        let mut words: Vec<String> = vec![String::new()];
+        for character in self.from_name.chars() {
+            match words.last_mut() {
+                Some(word) if word.len() + character.len_utf8() <= 45 => word.push(character),
+                _ => words.push(character.to_string()),
+            }
+        }
+        let words: Vec<String> = words.iter().map(|word| format!("=?UTF-8?B?{}?=", STANDARD.encode(word))).collect();
+        format!("{} <{}>", words.join(" "), self.from.expose())
     }
 
     /// The sender as a header has it (RFC 5322, 3.4): `"Name" <mailbox>`, or the mailbox alone.

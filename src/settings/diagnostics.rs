@@ -15,6 +15,8 @@ pub struct Diagnostics {
     variables: BTreeMap<String, String>,
     /// Every setting that was asked for.
     known: RefCell<BTreeSet<String>>,
+    /// Variables that are no settings of otpd.
+    foreign: BTreeMap<String, String>,
 }
 
 impl Diagnostics {
@@ -47,6 +49,16 @@ impl Diagnostics {
         let within =
             |setting: &str| setting.strip_prefix(section).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
         self.errors.borrow().iter().any(|error| within(&error.setting))
+    }
+
+    /// Hands over variables that are no settings of otpd.
+    pub(crate) fn set_foreign(&mut self, variables: impl Iterator<Item = (String, String)>) {
+        self.foreign = variables.collect();
+    }
+
+    /// The value of such a variable; `None` where it is not set, or empty.
+    pub(super) fn foreign(&self, name: &str) -> Option<&str> {
+        self.foreign.get(name).map(|value| value.trim()).filter(|value| !value.is_empty())
     }
 
     /// Records which variable set a setting, and returns the variable that had set it before.

@@ -62,6 +62,11 @@ impl<'a> Section<'a> {
         self.table.0.keys().cloned().collect()
     }
 
+    /// A variable of the process that is no setting of otpd, but of what a provider's own tools are configured by.
+    pub(crate) fn variable(&self, name: &str) -> Option<&'a str> {
+        self.diagnostics.foreign(name)
+    }
+
     /// Whether the section has no keys.
     pub(crate) fn is_empty(&self) -> bool {
         self.table.0.is_empty()

@@ -170,6 +170,23 @@ async fn a_body_of_the_greatest_length_is_read() {
 }
 
 #[tokio::test]
+async fn odd_headers_do_not_cost_an_answer() {
+    let server = Server::start().await;
+    let many: String = (0..900).map(|i| format!("x-{i}: {i}\r\n")).collect();
+    for (what, headers) in [
+        ("many", many.as_str()),
+        ("folded", "x-folded: a\r\n b\r\n"),
+        ("a space before the colon", "x-spaced : a\r\n"),
+        ("no colon", "x-none\r\n"),
+        ("bytes", "x-bytes: \u{e9}\r\n"),
+    ] {
+        let answer = format!("HTTP/1.1 200 OK\r\n{headers}content-length: 3\r\n\r\nodd");
+        server.script([Act::Send(answer.into_bytes())]);
+        assert_eq!(Probe::new(&server.url(), LONG).deliver().await, accepted("odd"), "{what}");
+    }
+}
+
+#[tokio::test]
 async fn redirects_are_not_followed() {
     let (server, other) = (Server::start().await, Server::start().await);
     other.otherwise(Act::Send(success("other")));

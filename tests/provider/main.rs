@@ -4,6 +4,8 @@
 //! has the format.
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
+mod authority;
+mod aws;
 mod breaker;
 mod canary;
 mod executor;
@@ -12,6 +14,7 @@ mod logs;
 mod play;
 mod probe;
 mod proxy;
+mod recipes;
 mod scenario;
 mod server;
 mod tls;

@@ -33,7 +33,7 @@ use crate::ports::clock::{Clock, Deadline};
 const IDLE: Duration = Duration::from_secs(4);
 
 /// The most headers of an answer: a hundred, the parser's own bound, are too few behind some proxies.
-const MAX_HEADERS: usize = 500;
+const MAX_HEADERS: usize = 1000;
 
 /// Why there is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +41,8 @@ pub(super) enum NoAnswer {
     /// Nothing was sent: the name was not resolved, no connection or TLS session was made, or the time ran out before the
     /// body left.
     NothingSent(&'static str),
+    /// Nothing was sent, because whoever gives out credentials refuses to.
+    Denied(&'static str),
     /// The connection broke before the body left.
     Dropped,
     /// The request may have arrived.
@@ -80,9 +82,18 @@ impl Client {
             .pool_max_idle_per_host(settings.guard.max_in_flight)
             .pool_timer(TokioTimer::new())
             .http1_max_buf_size(Inbound::MAX_BODY)
+            // As lenient as can be: an answer that cannot be read leaves a send unconfirmed. The buffer bounds the headers.
             .http1_max_headers(MAX_HEADERS)
+            .http1_allow_obsolete_multiline_headers_in_responses(true)
+            .http1_allow_spaces_after_header_name_in_responses(true)
+            .http1_ignore_invalid_headers_in_responses(true)
             .build(connector);
         Ok(Self { pool, connect_timeout, clock })
+    }
+
+    /// The clock that answers are read by.
+    pub(super) fn clock(&self) -> &dyn Clock {
+        self.clock.as_ref()
     }
 
     /// Sends a request and reads the whole answer, until the deadline.

@@ -5,7 +5,7 @@ use std::{io, sync::Arc};
 use async_trait::async_trait;
 
 use super::{
-    HttpSettings, Inbound, Outbound,
+    Authority, HttpSettings, Inbound, Outbound, authority,
     client::{Client, NoAnswer, Prepared},
     remark::Unsaid,
 };
@@ -26,6 +26,7 @@ use crate::{
 /// A provider over HTTP: an adapter, and the one way to call it.
 pub struct HttpProvider {
     adapter: Box<dyn Adapter>,
+    authority: Option<Box<dyn Authority>>,
     capabilities: Capabilities,
     client: Client,
     guard: Guard,
@@ -52,7 +53,7 @@ impl HttpProvider {
         };
         let client = Client::new(settings, Arc::clone(&clock))?;
         let guard = Guard::new(name, &settings.guard, clock, None);
-        Ok(Self { adapter, capabilities, client, guard })
+        Ok(Self { authority: adapter.authority(), adapter, capabilities, client, guard })
     }
 
     /// The same provider, with an observer of its calls.
@@ -76,21 +77,12 @@ impl HttpProvider {
             return D::failed(Failure::Refused);
         };
         let exchange = |deadline| async move {
-            match self.exchange(prepared, request, deadline).await {
+            match authority::exchange(self.authority.as_deref(), &self.client, request, prepared, deadline).await {
                 Ok(answer) => self.answered(&answer, judge(&answer), unsaid),
                 Err(no_answer) => unanswered(no_answer),
             }
         };
         self.guard.call(operation, deadline, exchange).await
-    }
-
-    /// One exchange. What provably never left is sent anew once: a server that closes an idle connection just as it is used
-    /// has not failed.
-    async fn exchange(&self, first: Prepared, request: &Outbound, deadline: Deadline) -> Result<Inbound, NoAnswer> {
-        match (self.client.exchange(first, deadline).await, Prepared::new(request)) {
-            (Err(NoAnswer::Dropped), Some(second)) => self.client.exchange(second, deadline).await,
-            (ended, _) => ended,
-        }
     }
 
     fn answered<D: Decision>(&self, answer: &Inbound, decision: D, unsaid: &Unsaid<'_>) -> Attempted<D> {
@@ -111,6 +103,11 @@ impl HttpProvider {
 
 fn unanswered<D: Decision>(no_answer: NoAnswer) -> Attempted<D> {
     let (decision, exchange) = match no_answer {
+        NoAnswer::Denied(reason) => {
+            let (fault, alarm) = (Some(Fault::Refusing), Some(Alarm::Credentials(reason)));
+            let (decision, exchange) = (D::failed(Failure::Refused), Exchange::NothingSent(reason));
+            return Attempted { decision, exchange, status: 0, fault, alarm, remark: String::new() };
+        }
         NoAnswer::NothingSent(reason) => {
             (D::failed(Failure::Unavailable { retry_after: None }), Exchange::NothingSent(reason))
         }

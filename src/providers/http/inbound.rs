@@ -1,6 +1,7 @@
 //! A provider's answer. It cannot be printed, because some providers repeat the message in it.
 
 use std::{
+    borrow::Cow,
     fmt,
     time::{Duration, SystemTime},
 };
@@ -11,6 +12,7 @@ use http::{
 };
 use serde::de::DeserializeOwned;
 
+use super::charset;
 use crate::domain::time::Timestamp;
 
 /// A provider's whole answer.
@@ -33,8 +35,19 @@ impl Inbound {
     }
 
     /// The body as JSON of the given type; `None` where it is anything else.
+    ///
+    /// A byte order mark, another encoding than UTF-8 and a member that is there twice, of which the last counts, are no
+    /// obstacles.
     pub fn json<T: DeserializeOwned>(&self) -> Option<T> {
-        serde_json::from_slice(&self.body).ok()
+        // By way of a `Value`: read at once, a member that is there twice would be an error.
+        let value: serde_json::Value = serde_json::from_str(&self.text()).ok()?;
+        serde_json::from_value(value).ok()
+    }
+
+    /// The body as text.
+    pub fn text(&self) -> Cow<'_, str> {
+        let content_type = self.headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        charset::text(content_type.unwrap_or_default(), &self.body)
     }
 
     /// Whether a proxy in front of the provider (Envoy) lost the connection to it before the answer. The proxy says 503 for

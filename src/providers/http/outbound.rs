@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::secret::Secret;
 
 /// A request to a provider.
+#[derive(Clone)]
 pub struct Outbound {
     pub(super) method: Method,
     pub(super) url: Secret<String>,
@@ -85,22 +86,22 @@ impl Outbound {
         self.header("content-type", content_type)
     }
 
-    /// The method, for tests of adapters.
+    /// The method, for authorities and tests.
     pub fn method(&self) -> &Method {
         &self.method
     }
 
-    /// The URL, for tests of adapters.
+    /// The URL, for authorities and tests.
     pub fn url(&self) -> &Secret<String> {
         &self.url
     }
 
-    /// The headers, for tests of adapters.
+    /// The headers, for authorities and tests.
     pub fn headers(&self) -> &[(String, Secret<String>)] {
         &self.headers
     }
 
-    /// The body, for tests of adapters.
+    /// The body, for authorities and tests.
     pub fn content(&self) -> &Secret<Vec<u8>> {
         &self.body
     }

@@ -23,7 +23,7 @@ fn what_cannot_be_meant_is_refused_with_its_place() {
         ("path = \"send\"", "path: must begin with a slash"),
         ("path = \"/a/../b\"", "path: must begin with a slash"),
         ("path = \"/a b\"", "path: must begin with a slash"),
-        ("path = \"/{{cod}}\"", "path: names what there is not; there are: code, text, to,"),
+        ("path = \"/{{cod}}\"", "path: names what there is not; there are: code, code_spelled, text, to,"),
         ("path = \"/{{parameters.}}\"", "path: names what there is not"),
         ("path = \"/{{code\"", "path: has a {{ without its }}"),
         ("path = \"/\"\njson = '{'", "json: must be JSON: EOF while parsing"),
@@ -33,6 +33,12 @@ fn what_cannot_be_meant_is_refused_with_its_place() {
         ("path = \"/\"\nmethod = \"GET\"\njson = '{}'", "method: GET goes without json and form"),
         ("path = \"/\"\nmethod = \"TRACE\"", "method: must be POST or PUT or PATCH or GET"),
         ("path = \"/{{to_digits}}\"\nchannels = [\"sms\", \"email\"]", "channels: email goes without {{to_digits}}"),
+        ("path = \"/{{minutes:number}}\"", "path: has a placeholder with a type"),
+        ("path = \"/\"\njson = '[\"{{minutes:list}}\"]'", "json: has a placeholder of a type that there is not"),
+        ("path = \"/\"\njson = '[\"a {{minutes:number}}\"]'", "json: has a placeholder with a type"),
+        ("path = \"/\"\njson = '[\"{{code:number}}\"]'", "json: has a number of what is a text"),
+        ("path = \"/\"\nerror_texts = { \"ERR\" = \"failed\" }", "success_text: required"),
+        ("path = \"/\"\nsuccess_text = [\" \"]", "success_text: item 1: must be a text"),
         ("path = \"/\"\nuser = \"a\"", "password: goes with user"),
         ("path = \"/\"\nuser = \"a:b\"\npassword = \"c\"", "user: must be without a colon"),
         ("path = \"/\"\nsuccess_pointer = \"a\"\nsuccess_values = [\"b\"]", "success_pointer: must be a JSON pointer"),
@@ -74,6 +80,102 @@ fn a_table_can_call_a_success_or_an_error_of_the_server_failed() {
     assert_eq!(judged(200, "{\"code\": 17}"), Delivered::Failed(Failure::Unavailable { retry_after: None }));
     assert_eq!(judged(200, "{\"code\": 18}"), accepted(""));
     assert_eq!(judged(502, ""), Delivered::Failed(Failure::Unavailable { retry_after: None }));
+}
+
+#[test]
+fn headers_and_fields_may_stand_in_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("secret");
+    std::fs::write(&path, "Bearer {{parameters.key}}\n").unwrap();
+    let table = format!(
+        "path = \"/\"\n[headers]\nauthorization_file = \"{0}\"\n[form]\npassword_file = \"{0}\"\nuser = \"u\"",
+        path.display()
+    );
+    let adapter = configured(&table).unwrap();
+    let names: Vec<&str> = adapter.headers.iter().map(|(name, _)| name.as_str()).collect();
+    let Body::Form(form) = &adapter.body else { panic!("a form") };
+    assert_eq!((names, form.len()), (vec!["authorization"], 2));
+    assert_eq!(adapter.headers[0].1.sample().expose(), "Bearer 0");
+    let wrong = configured("path = \"/\"\n[headers]\nauthorization_file = \"/nowhere/else\"").err().unwrap();
+    assert!(wrong.starts_with("headers.authorization_file: cannot be read"), "{wrong}");
+}
+
+/// An answer with this body.
+fn answered(status: u16, body: &[u8]) -> Inbound {
+    Inbound { status, headers: HeaderMap::new(), body: body.to_vec() }
+}
+
+const FAILED: Delivered = Delivered::Failed(Failure::Unavailable { retry_after: None });
+const REFUSED: Delivered = Delivered::Failed(Failure::Refused);
+
+#[test]
+fn a_body_that_cannot_be_read_decides_nothing() {
+    let table = "path = \"/\"\nerror_pointer = \"/error/code\"\n\
+                 errors = { \"* invalid_number\" = \"rejected\", \"200 not_sent\" = \"failed\", \"402\" = \"throttled\" }";
+    let adapter = configured(table).unwrap();
+    let marked = |text: &str| [b"\xEF\xBB\xBF", text.as_bytes()].concat();
+    let wide = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>();
+    let not_sent = "{\"error\":{\"code\":\"not_sent\"}}";
+    let invalid = "{\"error\":{\"code\":\"invalid_number\"}}";
+    for (status, body, expected) in [
+        (200, not_sent.as_bytes().to_vec(), FAILED),
+        (200, marked(not_sent), FAILED),
+        (200, wide(not_sent), FAILED),
+        (400, marked(invalid), Delivered::Rejected),
+        (200, marked("{\"id\":1}"), accepted("")),
+        (200, b"[]".to_vec(), accepted("")),
+        (200, b"{\"error\":{\"code\":\"x\"},\"error\":{\"code\":\"not_sent\"}}".to_vec(), FAILED),
+        (200, b"<html>sign in</html>".to_vec(), Delivered::Unknown),
+        (200, b"ERR: 105".to_vec(), Delivered::Unknown),
+        (200, b"105".to_vec(), Delivered::Unknown),
+        (200, b"\"queued\"".to_vec(), Delivered::Unknown),
+        (200, b"{\"error\":".to_vec(), Delivered::Unknown),
+        (200, Vec::new(), Delivered::Unknown),
+        (204, Vec::new(), accepted("")),
+        (400, b"<html>bad request</html>".to_vec(), REFUSED),
+        (402, b"<html>pay</html>".to_vec(), FAILED),
+        (503, b"busy".to_vec(), FAILED),
+        (502, b"<html>bad gateway</html>".to_vec(), Delivered::Unknown),
+    ] {
+        assert_eq!(adapter.rules.judge(&answered(status, &body)), expected, "{status} {body:?}");
+    }
+}
+
+#[test]
+fn a_page_is_no_success_though_the_status_is_enough() {
+    let adapter = configured("path = \"/\"").unwrap();
+    for (body, expected) in [
+        ("<html>sign in</html>", Delivered::Unknown),
+        ("\u{FEFF}\r\n<!DOCTYPE html><p>", Delivered::Unknown),
+        ("<ok/>", accepted("")),
+        ("OK", accepted("")),
+        ("", accepted("")),
+    ] {
+        assert_eq!(adapter.rules.judge(&answered(200, body.as_bytes())), expected, "{body}");
+    }
+}
+
+#[test]
+fn plain_texts_are_judged_by_their_words() {
+    let table = "path = \"/\"\nsuccess_text = [\"success |\", \"OK\"]\n[error_texts]\n\"ERR: \" = \"refused\"\n\
+                 \"ERR: 105\" = \"rejected\"\nbusy = \"throttled\"\n[errors]\n\"402\" = \"failed\"";
+    let adapter = configured(table).unwrap();
+    for (status, body, expected) in [
+        (200, "success | 1 | 2", accepted("")),
+        (200, " OK\n", accepted("")),
+        (200, "\u{FEFF}OK", accepted("")),
+        (200, "ERR: 105 no such number", Delivered::Rejected),
+        (200, "ERR: 7", REFUSED),
+        (200, "gateway busy", FAILED),
+        (200, "FAIL", Delivered::Unknown),
+        (200, "<html>OK</html>", Delivered::Unknown),
+        (200, "", Delivered::Unknown),
+        (402, "ERR: 105", Delivered::Rejected),
+        (402, "pay", FAILED),
+        (400, "OK", REFUSED),
+    ] {
+        assert_eq!(adapter.rules.judge(&answered(status, body.as_bytes())), expected, "{status} {body}");
+    }
 }
 
 #[test]

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::template::Placeholder;
 use crate::{
-    domain::{destination::Destination, time::whole_minutes},
+    domain::{code, destination::Destination, time::whole_minutes},
     ports::provider::{Delivery, RequestError},
     providers::adapter::context,
     secret::Secret,
@@ -13,13 +14,16 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Variable {
     Code,
+    CodeSpelled,
     Text,
     To,
     ToDigits,
+    ToIndian,
     Channel,
     Purpose,
     Locale,
     Minutes,
+    Seconds,
     Tenant,
     Reference,
     IdempotencyKey,
@@ -31,13 +35,16 @@ pub(super) enum Variable {
 
 const NAMES: &[(&str, Variable)] = &[
     ("code", Variable::Code),
+    ("code_spelled", Variable::CodeSpelled),
     ("text", Variable::Text),
     ("to", Variable::To),
     ("to_digits", Variable::ToDigits),
+    ("to_indian", Variable::ToIndian),
     ("channel", Variable::Channel),
     ("purpose", Variable::Purpose),
     ("locale", Variable::Locale),
     ("minutes", Variable::Minutes),
+    ("seconds", Variable::Seconds),
     ("tenant", Variable::Tenant),
     ("reference", Variable::Reference),
     ("idempotency_key", Variable::IdempotencyKey),
@@ -46,24 +53,27 @@ const NAMES: &[(&str, Variable)] = &[
     ("payee", Variable::Payee),
 ];
 
-impl Variable {
-    /// Parses a name.
-    ///
-    /// # Errors
-    /// The name is unknown.
-    pub(super) fn parse(name: &str) -> Result<Self, String> {
+impl Placeholder for Variable {
+    fn parse(name: &str) -> Result<Self, String> {
         if let Some(parameter) = name.strip_prefix("parameters.").filter(|rest| !rest.is_empty()) {
             // A `RequestError` names a parameter by a text that lives as long as the process. Leaking it is bounded: there
             // are as many names as the operator wrote.
             return Ok(Self::Parameter(String::leak(parameter.to_owned())));
         }
-        let found = NAMES.iter().find(|(known, _)| *known == name);
-        found.map(|(_, variable)| *variable).ok_or_else(|| {
-            let names: Vec<&str> = NAMES.iter().map(|(name, _)| *name).collect();
-            format!("names what there is not; there are: {}, parameters.NAME", names.join(", "))
-        })
+        named(NAMES, name).map_err(|message| format!("{message}, parameters.NAME"))
     }
+}
 
+/// What a name stands for.
+pub(super) fn named<V: Copy>(names: &[(&str, V)], name: &str) -> Result<V, String> {
+    let found = names.iter().find(|(known, _)| *known == name);
+    found.map(|(_, variable)| *variable).ok_or_else(|| {
+        let names: Vec<&str> = names.iter().map(|(name, _)| *name).collect();
+        format!("names what there is not; there are: {}", names.join(", "))
+    })
+}
+
+impl Variable {
     /// The name.
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -77,6 +87,7 @@ impl Variable {
         let transaction = || call.transaction.as_ref().ok_or(RequestError::MissingParameter("transaction"));
         let text = match self {
             Self::Code => return Ok(context::message(delivery)?.code.clone()),
+            Self::CodeSpelled => code::spelled(context::message(delivery)?.code.expose()),
             Self::Text => return Ok(context::message(delivery)?.text.clone()),
             Self::Parameter(name) => {
                 return call.parameters.get(name).cloned().ok_or(RequestError::MissingParameter(name));
@@ -87,10 +98,15 @@ impl Variable {
                 Destination::OnFile => return Err(RequestError::Unsupported("destination")),
             },
             Self::ToDigits => context::phone_digits(call)?.to_owned(),
+            Self::ToIndian => {
+                let mobile = context::indian_mobile(context::phone(call)?);
+                mobile.ok_or(RequestError::InvalidParameter("destination"))?.to_owned()
+            }
             Self::Channel => call.channel.name().to_owned(),
             Self::Purpose => call.purpose.name().to_owned(),
             Self::Locale => call.locale.clone(),
             Self::Minutes => whole_minutes(delivery.code_life).to_string(),
+            Self::Seconds => delivery.code_life.as_secs().to_string(),
             Self::Tenant => call.tenant.as_str().to_owned(),
             Self::Reference => call.challenge.as_str().to_owned(),
             Self::IdempotencyKey => delivery.idempotency_key.clone(),
