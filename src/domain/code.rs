@@ -45,6 +45,19 @@ pub fn reduce(prf: &[u8; 32], digits: u8) -> Secret<String> {
     Secret::new(format!("{:0width$}", number % modulus))
 }
 
+/// A code for a voice that reads it out, one character after the other: `7, 0, 4, 3`. Without the commas it would be read as one
+/// number.
+pub(crate) fn spelled(code: &str) -> String {
+    let mut spelled = String::with_capacity(code.len().saturating_mul(3));
+    for (index, character) in code.chars().enumerate() {
+        if index > 0 {
+            spelled.push_str(", ");
+        }
+        spelled.push(character);
+    }
+    spelled
+}
+
 /// Compares what was typed with the code, in the same time whatever they are.
 pub fn matches(code: &Secret<String>, typed: &Secret<String>) -> bool {
     let (code, typed) = (padded(code.expose()), padded(typed.expose()));
