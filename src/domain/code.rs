@@ -72,3 +72,15 @@ fn padded(text: &str) -> [u8; MAX_TYPED + 1] {
     padded.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
     padded
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_is_spelled_with_commas() {
+        for (code, expected) in [("7043", "7, 0, 4, 3"), ("1", "1"), ("", ""), ("A9", "A, 9")] {
+            assert_eq!(spelled(code), expected);
+        }
+    }
+}
