@@ -101,7 +101,8 @@ impl Messages {
     /// See [`Unrendered`].
     pub fn text(&self, goal: &Goal<'_>, locale: &str, content: &Content<'_>) -> Result<Secret<String>, Unrendered> {
         let reader = Language::parse(locale);
-        let fitting = self.templates.iter().filter_map(|template| Some((template.fit(goal, reader.as_ref())?, template)));
+        let fitting =
+            self.templates.iter().filter_map(|template| Some((template.fit(goal, reader.as_ref())?, template)));
         if let Some((_, template)) = fitting.max_by_key(|(fit, _)| *fit) {
             return self.render(template, goal.channel, content);
         }
@@ -112,7 +113,18 @@ impl Messages {
     /// Templates that may cost more than the operator expects or not work everywhere, one line each.
     pub fn warnings(&self) -> Vec<String> {
         let short = |template: &&Template| matches!(template.scope.channel, None | Some(Channel::Sms));
-        self.templates.iter().filter(short).flat_map(|template| self.too_long(template)).collect()
+        let long = self.templates.iter().filter(short).flat_map(|template| self.too_long(template));
+        long.chain(self.templates.iter().filter_map(|template| self.read_as_number(template))).collect()
+    }
+
+    /// A template for calls that does not spell the code.
+    fn read_as_number(&self, template: &Template) -> Option<String> {
+        let amount = Amount { micros: 1, currency: "XTS".to_owned() };
+        let transaction = Transaction { amount, payee: MARK.to_owned(), reference: String::new() };
+        let text = self.sample(template, CODE, 10, &transaction).unwrap_or_default();
+        let is_number = template.scope.channel == Some(Channel::Voice) && !text.contains(&spelled(CODE));
+        let why = "a voice reads {{ code }} as one number; {{ code_spelled }} is read digit by digit";
+        is_number.then(|| format!("messages.templates.{}.text: {why}", template.name))
     }
 
     fn too_long(&self, template: &Template) -> Vec<String> {

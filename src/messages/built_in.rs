@@ -38,16 +38,16 @@ mod tests {
 
     #[test]
     fn a_transaction_shows_amount_and_payee() {
-        for (micros, currency, expected) in [
-            (12_500_000, "EUR", "EUR 12.50"),
-            (1_000_000_000, "JPY", "JPY 1000"),
-            (1_500_000, "KWD", "KWD 1.500"),
-        ] {
+        for (micros, currency, expected) in
+            [(12_500_000, "EUR", "EUR 12.50"), (1_000_000_000, "JPY", "JPY 1000"), (1_500_000, "KWD", "KWD 1.500")]
+        {
             let amount = Amount { micros, currency: currency.to_owned() };
             let transaction = Transaction { amount, payee: "Books & Co".to_owned(), reference: String::new() };
             assert_eq!(
                 shown(Channel::Sms, 300, Some(&transaction)),
-                format!("123456 is your code to pay {expected} to Books & Co. It is valid for 5 minutes. Do not share it.")
+                format!(
+                    "123456 is your code to pay {expected} to Books & Co. It is valid for 5 minutes. Do not share it."
+                )
             );
         }
     }

@@ -46,7 +46,8 @@ impl Template {
             None => None,
             Some(language) => Some(language.nearness_to(reader?)?),
         };
-        let fits = self.is_for_transactions() == (goal.purpose == Purpose::Transaction) && self.scope.fit(goal).is_some();
+        let fits =
+            self.is_for_transactions() == (goal.purpose == Purpose::Transaction) && self.scope.fit(goal).is_some();
         fits.then_some((tenant.is_some(), nearness, purpose.is_some(), channel.is_some()))
     }
 

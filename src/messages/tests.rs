@@ -115,7 +115,14 @@ fn variables_and_the_condition_are_filled_in() {
 fn a_template_for_calls_may_spell_the_code() {
     let scope = Scope { channel: Some(Channel::Voice), ..Scope::default() };
     let calls = Template { scope, ..template("calls", "Your code is {{ code_spelled }}. Again: {{ code_spelled }}.") };
+    let read_out = Template { name: "read".to_owned(), text: "{{ code }}".to_owned(), ..calls.clone() };
+    let warnings = messages(SmsSuffix::None, vec![read_out]).warnings();
+    assert!(
+        warnings[0].starts_with("messages.templates.read.text: a voice reads {{ code }} as one number"),
+        "{warnings:?}"
+    );
     let messages = messages(SmsSuffix::None, vec![calls]);
+    assert_eq!(messages.warnings(), Vec::<String>::new());
     let shown = text(&messages, (LOGIN.0, LOGIN.1, Channel::Voice), "", None);
     assert_eq!(shown, "Your code is 1, 2, 3, 4, 5, 6. Again: 1, 2, 3, 4, 5, 6.");
 }

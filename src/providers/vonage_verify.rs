@@ -20,10 +20,10 @@ use crate::{
 /// <https://developer.vonage.com/en/verify/guides/verify-v2-languages>: those with a text of Vonage's own, and the languages of
 /// <https://developer.vonage.com/en/verify/guides/verify-languages>, to which the API's description referred before.
 const LOCALES: [&str; 40] = [
-    "ar-xa", "cs-cz", "cy-cy", "cy-gb", "da-dk", "de-de", "el-gr", "en-au", "en-gb", "en-in", "en-us", "es-es", "es-mx",
-    "es-us", "fi-fi", "fil-ph", "fr-ca", "fr-fr", "hi-in", "hu-hu", "id-id", "is-is", "it-it", "ja-jp", "ko-kr", "nb-no",
-    "nl-nl", "pl-pl", "pt-br", "pt-pt", "ro-ro", "ru-ru", "sv-se", "th-th", "tr-tr", "vi-vn", "yue-cn", "zh-cn", "zh-hk",
-    "zh-tw",
+    "ar-xa", "cs-cz", "cy-cy", "cy-gb", "da-dk", "de-de", "el-gr", "en-au", "en-gb", "en-in", "en-us", "es-es",
+    "es-mx", "es-us", "fi-fi", "fil-ph", "fr-ca", "fr-fr", "hi-in", "hu-hu", "id-id", "is-is", "it-it", "ja-jp",
+    "ko-kr", "nb-no", "nl-nl", "pl-pl", "pt-br", "pt-pt", "ro-ro", "ru-ru", "sv-se", "th-th", "tr-tr", "vi-vn",
+    "yue-cn", "zh-cn", "zh-hk", "zh-tw",
 ];
 
 /// The shortest time that a step of a workflow may take.

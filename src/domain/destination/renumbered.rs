@@ -5,17 +5,17 @@
 //! library takes the old number; it no longer takes those of Ivory Coast, Mexico (+52 1) and San Marino (without 0549).
 
 /// A number that begins with `old` and has so many digits after it begins with `new` instead.
-struct Change {
+struct Renumbering {
     old: &'static str,
     rest: usize,
     new: &'static str,
 }
 
-const fn change(old: &'static str, rest: usize, new: &'static str) -> Change {
-    Change { old, rest, new }
+const fn change(old: &'static str, rest: usize, new: &'static str) -> Renumbering {
+    Renumbering { old, rest, new }
 }
 
-const CHANGES: &[Change] = &[
+const RENUMBERINGS: &[Renumbering] = &[
     // Benin, November 2024: 01 before all numbers.
     change("+229", 8, "+22901"),
     // Gabon, October 2019: the 0 becomes 1, 6 or 7. The library also takes the old numbers without their 0.
@@ -87,8 +87,8 @@ const CHANGES: &[Change] = &[
 
 /// The newest number of the phone that a number in E.164 names.
 pub(super) fn current(number: &str) -> String {
-    let fitting = |change: &&Change| number.strip_prefix(change.old).is_some_and(|rest| rest.len() == change.rest);
-    if let Some(Change { old, new, .. }) = CHANGES.iter().find(fitting) {
+    let fitting = |change: &&Renumbering| number.strip_prefix(change.old).is_some_and(|rest| rest.len() == change.rest);
+    if let Some(Renumbering { old, new, .. }) = RENUMBERINGS.iter().find(fitting) {
         return format!("{new}{}", number.get(old.len()..).unwrap_or_default());
     }
     with_ninth_digit(number).unwrap_or_else(|| number.to_owned())
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn both_numbers_are_taken_and_one_is_current() {
-        for Change { old, rest, new } in CHANGES {
+        for Renumbering { old, rest, new } in RENUMBERINGS {
             let (old, new) = (sample(old, *rest), sample(new, *rest));
             assert!(PhoneNumber::parse(&old).is_ok(), "{old} is no longer taken: its row can go");
             assert!(PhoneNumber::parse(&new).is_ok(), "{new}");

@@ -129,7 +129,9 @@ mod tests {
                 GeneralCategory::Format => assert!(is_invisible(character) && !is_visible(character), "{code:x}"),
                 GeneralCategory::DecimalNumber => assert!(with_ascii_digit(character).is_ascii_digit(), "{code:x}"),
                 GeneralCategory::Control => assert!(is_break(character) && !is_visible(character), "{code:x}"),
-                GeneralCategory::PrivateUse | GeneralCategory::Unassigned => assert!(!is_visible(character), "{code:x}"),
+                GeneralCategory::PrivateUse | GeneralCategory::Unassigned => {
+                    assert!(!is_visible(character), "{code:x}")
+                }
                 _ => assert!(!is_break(character), "{code:x}"),
             }
         }

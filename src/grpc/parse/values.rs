@@ -246,7 +246,9 @@ mod tests {
             payee: "Shop".to_owned(),
             reference: reference.to_owned(),
         };
-        for (given, kept) in [("", ""), ("R-1", "R-1"), ("a\u{202e}b\r\nc\u{2029}d\u{85}", "ab  c d "), ("\u{200b}", "\u{200b}")] {
+        for (given, kept) in
+            [("", ""), ("R-1", "R-1"), ("a\u{202e}b\r\nc\u{2029}d\u{85}", "ab  c d "), ("\u{200b}", "\u{200b}")]
+        {
             let reference = read(|faults| transaction(faults, asked(given))).map(|it| it.map(|it| it.reference));
             assert_eq!(reference, Ok(Some(kept.to_owned())));
         }

@@ -62,8 +62,10 @@ mod tests {
     use super::*;
     use crate::providers::adapter::settings::adapter_of;
 
+    #[expect(clippy::unnecessary_wraps, reason = "as adapters are read")]
     fn read(section: &mut Section<'_>) -> Option<ByLocale<String>> {
-        let parse = |text: &str| if text.is_empty() { Err("must not be empty".to_owned()) } else { Ok(text.to_owned()) };
+        let parse =
+            |text: &str| if text.is_empty() { Err("must not be empty".to_owned()) } else { Ok(text.to_owned()) };
         Some(ByLocale::read(section, "words", "other".to_owned(), parse))
     }
 
@@ -87,8 +89,11 @@ mod tests {
 
     #[test]
     fn wrong_names_and_values_are_reported() {
-        let errors = adapter_of("[words]\nde = \"\"\nen_US = \"word\"\nfr = 1", read).expect_err("mistakes").to_string();
-        for expected in ["words.de: must not be empty", "words.en_US: must be named by a BCP 47", "words.fr: must be a text"] {
+        let errors =
+            adapter_of("[words]\nde = \"\"\nen_US = \"word\"\nfr = 1", read).expect_err("mistakes").to_string();
+        for expected in
+            ["words.de: must not be empty", "words.en_US: must be named by a BCP 47", "words.fr: must be a text"]
+        {
             assert!(errors.contains(expected), "{errors}");
         }
     }
