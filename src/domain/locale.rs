@@ -84,13 +84,15 @@ impl Language {
         Some(Nearness(Reverse((relation, up, down))))
     }
 
-    /// Where the first tag of a list stands that is among this language's own, there and here. The usual region is no step.
+    /// Where the first tag of a list stands that is among this one and its parents of the same language, there and here. The usual
+    /// region is no step.
     fn shared_with(&self, list: &[LanguageIdentifier]) -> Option<(usize, usize)> {
         let own = |tag: &LanguageIdentifier| {
             let place = self.chain.iter().position(|parent| parent == tag);
             if *tag == self.shortest { Some(0) } else { place }
         };
-        list.iter().enumerate().find_map(|(there, tag)| Some((there, own(tag)?)))
+        let ours = list.iter().enumerate().filter(|(_, tag)| tag.language == self.shortest.language);
+        ours.filter_map(|(there, tag)| Some((there, own(tag)?))).next()
     }
 }
 
@@ -180,13 +182,16 @@ fn with_parents(tag: &LanguageIdentifier) -> Vec<LanguageIdentifier> {
     chain
 }
 
-/// What else people read: Chinese who read traditional characters read simplified ones, Serbian is read in both scripts, and
-/// other languages of China are written as Chinese (CLDR, `languageMatching`).
+/// What else people read: Chinese who read traditional characters read simplified ones, Serbian is read in both scripts, Norwegian
+/// in both its forms, and other languages of China are written as Chinese (CLDR, `languageMatching`).
 fn readable(whole: &LanguageIdentifier) -> Vec<LanguageIdentifier> {
     let script = whole.script.map(|script| script.to_string()).unwrap_or_default();
     let tags: &[&str] = match (whole.language.as_str(), script.as_str()) {
         ("zh", "Hant") | ("yue" | "gan" | "hsn" | "wuu", "Hans") => &["zh"],
         ("sr", "Latn") => &["sr"],
+        ("no", _) => &["nb", "nn"],
+        ("nb", _) => &["nn"],
+        ("nn", _) => &["nb"],
         ("sr", "Cyrl") => &["sr-Latn"],
         ("yue", "Hant") => &["zh-Hant-HK", "zh-Hant", "zh"],
         ("hak" | "nan", _) => &["zh-Hant", "zh"],

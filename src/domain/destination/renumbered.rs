@@ -81,6 +81,19 @@ const RENUMBERINGS: &[Renumbering] = &[
     // Palestine: mobile numbers are reached under the code of Israel as well.
     change("+97256", 7, "+97056"),
     change("+97259", 7, "+97059"),
+    // France: numbers overseas are in the national plan and have country codes of their own.
+    change("+33690", 6, "+590690"),
+    change("+33691", 6, "+590691"),
+    change("+33692", 6, "+262692"),
+    change("+33693", 6, "+262693"),
+    change("+33694", 6, "+594694"),
+    change("+33696", 6, "+596696"),
+    change("+33697", 6, "+596697"),
+    change("+33590", 6, "+590590"),
+    change("+33594", 6, "+594594"),
+    change("+33596", 6, "+596596"),
+    change("+33262", 6, "+262262"),
+    change("+33269", 6, "+262269"),
     // San Marino is reached under the code of Italy as well.
     change("+390549", 6, "+3780549"),
 ];
