@@ -45,15 +45,14 @@ pub fn reduce(prf: &[u8; 32], digits: u8) -> Secret<String> {
     Secret::new(format!("{:0width$}", number % modulus))
 }
 
-/// A code for a voice that reads it out, one character after the other: `7, 0, 4, 3`. Without the commas it would be read as one
-/// number.
+/// The code digit by digit, `7, 0, 4, 3`: a voice that reads `7043` says one number.
 pub(crate) fn spelled(code: &str) -> String {
-    let mut spelled = String::with_capacity(code.len().saturating_mul(3));
-    for (index, character) in code.chars().enumerate() {
-        if index > 0 {
+    let mut spelled = String::with_capacity(3 * code.len());
+    for digit in code.chars() {
+        if !spelled.is_empty() {
             spelled.push_str(", ");
         }
-        spelled.push(character);
+        spelled.push(digit);
     }
     spelled
 }
@@ -78,9 +77,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_code_is_spelled_with_commas() {
-        for (code, expected) in [("7043", "7, 0, 4, 3"), ("1", "1"), ("", ""), ("A9", "A, 9")] {
-            assert_eq!(spelled(code), expected);
-        }
+    fn a_code_is_spelled_digit_by_digit() {
+        assert_eq!(spelled("0743"), "0, 7, 4, 3");
+        assert_eq!((spelled("7"), spelled("")), ("7".to_owned(), String::new()));
     }
 }

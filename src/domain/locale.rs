@@ -91,8 +91,8 @@ impl Language {
             let place = self.chain.iter().position(|parent| parent == tag);
             if *tag == self.shortest { Some(0) } else { place }
         };
-        let ours = list.iter().enumerate().filter(|(_, tag)| tag.language == self.shortest.language);
-        ours.filter_map(|(there, tag)| Some((there, own(tag)?))).next()
+        let mut ours = list.iter().enumerate().filter(|(_, tag)| tag.language == self.shortest.language);
+        ours.find_map(|(there, tag)| Some((there, own(tag)?)))
     }
 }
 

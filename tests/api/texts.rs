@@ -161,10 +161,9 @@ async fn a_reader_gets_the_nearest_language() {
         [("zh", "简体"), ("zh-Hant", "繁體"), ("pt-PT", "pt"), ("es-419", "es"), ("sr-Latn", "sr"), ("nb", "nb")];
     let mut settings = "[messages.templates.any]\ntext = \"any {{ code }}\"\n".to_owned();
     settings += "[messages.templates.calls]\nchannel = \"voice\"\ntext = \"call {{ code_spelled }}\"\n";
-    for (locale, word) in templates {
-        settings +=
-            &format!("[messages.templates.{locale}]\nlocale = \"{locale}\"\ntext = \"{word} {{{{ code }}}}\"\n");
-    }
+    settings.extend(templates.map(|(locale, word)| {
+        format!("[messages.templates.{locale}]\nlocale = \"{locale}\"\ntext = \"{word} {{{{ code }}}}\"\n")
+    }));
     let site = Site::embedded().configured(&settings);
     let server = site.start();
     let caller = Caller::of(&server).await;
@@ -219,4 +218,20 @@ async fn a_payee_that_nobody_can_see_is_refused() {
         let refused = caller.create(request).await.unwrap_err();
         assert_eq!((refused.code(), blamed(&refused)), (Code::InvalidArgument, vec!["transaction.payee".to_owned()]));
     }
+}
+
+#[tokio::test]
+async fn a_sandbox_knows_its_destinations_by_every_spelling() {
+    let sandbox = "[sandbox]\ncode = \"424242\"\ndestinations = [\"+22940123456\", \"Jane@example.com\"]\n";
+    let site = Site::embedded().configured(sandbox);
+    let server = site.start();
+    let caller = Caller::of(&server).await;
+    let spellings = [sms("+2290140123456", SMS), sms("+22940123456", SMS), email("\"jane\"@EXAMPLE.com", SMS)];
+    for (index, destination) in spellings.into_iter().enumerate() {
+        let id = format!("c{index}");
+        assert_eq!(created(&caller.create(to(destination, login(&id, &id, ""))).await), "success");
+        assert_eq!(sent(&caller.send(send("s", &id)).await), "success");
+        assert_eq!(verified(&caller.verify(verify("v", &id, "424242")).await), "success");
+    }
+    assert!(site.messages().is_empty());
 }

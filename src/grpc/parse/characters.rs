@@ -130,7 +130,7 @@ mod tests {
                 GeneralCategory::DecimalNumber => assert!(with_ascii_digit(character).is_ascii_digit(), "{code:x}"),
                 GeneralCategory::Control => assert!(is_break(character) && !is_visible(character), "{code:x}"),
                 GeneralCategory::PrivateUse | GeneralCategory::Unassigned => {
-                    assert!(!is_visible(character), "{code:x}")
+                    assert!(!is_visible(character), "{code:x}");
                 }
                 _ => assert!(!is_break(character), "{code:x}"),
             }
