@@ -68,9 +68,7 @@ impl Source {
         for (name, value) in self.overrides() {
             let segments: Vec<&str> = name.get(PREFIX.len()..).unwrap_or_default().split("__").collect();
             if !name.to_ascii_uppercase().starts_with(PREFIX) {
-                let meant =
-                    name.get("OTPD_".len()..).unwrap_or_default().trim_start_matches('_').replacen('_', "__", 1);
-                let meant = if name.contains("__") { String::new() } else { format!(", such as {PREFIX}{meant}") };
+                let meant = meant(name);
                 diagnostics.add(name, format!("means nothing to otpd: settings are named {PREFIX}SECTION__KEY{meant}"));
             } else if segments.iter().any(|segment| segment.is_empty()) {
                 diagnostics.add(name, "not a setting: a section or key is empty");
@@ -91,6 +89,20 @@ impl Source {
         let mut overrides: Vec<_> = self.environment.iter().filter(meant).collect();
         overrides.sort_by_key(|(name, _)| (name.matches("__").count(), name));
         overrides
+    }
+}
+
+/// What a variable may have been meant as, for the end of a message.
+fn meant(name: &str) -> String {
+    let rest = name.get("OTPD_".len()..).unwrap_or_default();
+    match (rest.to_ascii_uppercase().as_str(), rest.split_once('_')) {
+        (upper, _) if upper.starts_with("CONF") => format!(", and the file by {FILE_VARIABLE}"),
+        (upper, _) if upper.starts_with("MASTER") || upper.starts_with("KEY") => {
+            format!(", and the keys by {KEYS_VARIABLE}")
+        }
+        (_, Some((section, key))) if !rest.contains("__") => format!(", such as {PREFIX}{section}__{key}"),
+        (_, None) => format!(", such as {PREFIX}SERVER__LISTEN"),
+        _ => String::new(),
     }
 }
 

@@ -3,6 +3,8 @@
 //! Format: twilio.com/docs, "Messages resource"; codes: "Error and warning dictionary"; on WhatsApp, "Content API,
 //! whatsapp/authentication". There is no idempotency key. The answer repeats the message with its code.
 
+use std::ops::RangeInclusive;
+
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -19,6 +21,9 @@ use crate::{
 
 /// The longest text that one message takes, in characters.
 const MAX_TEXT: usize = 1600;
+
+/// How long a message may wait to be sent, in seconds: what `ValidityPeriod` takes.
+const VALIDITY: RangeInclusive<u64> = 1..=36_000;
 
 /// The longest code that an authentication template of WhatsApp takes, in characters.
 const MAX_CODE: usize = 15;
@@ -167,7 +172,9 @@ impl Adapter for TwilioMessages {
             Sender::Service(service) => ("MessagingServiceSid", service.clone()),
         };
         let content = self.content(whatsapp, context::message(delivery)?)?;
-        let mut form = vec![("To", to.as_str()), (sender, from.as_str())];
+        // A message that waits for longer than its code lives is of no use any more.
+        let validity = delivery.code_life.as_secs().clamp(*VALIDITY.start(), *VALIDITY.end()).to_string();
+        let mut form = vec![("To", to.as_str()), (sender, from.as_str()), ("ValidityPeriod", validity.as_str())];
         form.extend(content.iter().map(|(name, value)| (*name, value.expose().as_str())));
         let url = self.base_url.join(&format!("/2010-04-01/Accounts/{}/Messages.json", self.account_sid));
         Ok(Outbound::post(url).basic(&self.user, &self.password).form(&form))

@@ -186,7 +186,7 @@ async fn shorter_than_a_callers_deadline() {
     let time = Stopwatch::start();
     let told = sent(&caller.send_within(send("s", "c"), Duration::from_millis(400)).await);
     assert!(TROUBLE[..2].contains(&&*told), "{told}");
-    assert!(time.elapsed() < Duration::from_secs(2), "{:?}", time.elapsed());
+    assert!(time.elapsed() < Duration::from_secs(4), "{:?}", time.elapsed());
     redis.resume();
     let deadline = Deadline::after(Duration::from_secs(20));
     let mut told = String::new();

@@ -226,6 +226,15 @@ fn variables_override_the_file_by_the_type_the_setting_wants() {
         ("OTPD__POLICY__RESEND_GAPS", "[\"1s\"]"),
         ("OTPD__LOG__FORMAT", "json"),
         ("OTPD_SERVICE_HOST", "10.0.0.1"),
+        ("OTPD_SERVICE_PORT", "50051"),
+        ("OTPD_SERVICE_PORT_GRPC", "50051"),
+        ("OTPD_PORT", "tcp://10.0.0.1:50051"),
+        ("OTPD_PORT_50051_TCP", "tcp://10.0.0.1:50051"),
+        ("OTPD_PORT_50051_TCP_ADDR", "10.0.0.1"),
+        ("OTPD_PORT_50051_TCP_PORT", "50051"),
+        ("OTPD_PORT_50051_TCP_PROTO", "tcp"),
+        ("OTPD_ADMIN_SERVICE_HOST", "10.0.0.1"),
+        ("OTPD_ADMIN_PORT", "udp://10.0.0.1:50051"),
         ("PATH", "/bin"),
     ];
     let config = load(file, &environment).unwrap();
@@ -244,6 +253,31 @@ fn variables_override_the_file_by_the_type_the_setting_wants() {
 fn variables_that_are_no_settings_are_mistakes() {
     for (name, value, expected) in [
         ("OTPD_STORE__URL", "x", "OTPD_STORE__URL: means nothing to otpd: settings are named OTPD__SECTION__KEY"),
+        (
+            "OTPD_STORE_URL",
+            "x",
+            "OTPD_STORE_URL: means nothing to otpd: settings are named OTPD__SECTION__KEY, such as OTPD__STORE__URL",
+        ),
+        (
+            "otpd_store_timeout",
+            "x",
+            "otpd_store_timeout: means nothing to otpd: settings are named OTPD__SECTION__KEY, such as OTPD__store__timeout",
+        ),
+        (
+            "OTPD_CONFG",
+            "x",
+            "OTPD_CONFG: means nothing to otpd: settings are named OTPD__SECTION__KEY, and the file by OTPD_CONFIG",
+        ),
+        (
+            "OTPD_MASTER_KEY",
+            "x",
+            "OTPD_MASTER_KEY: means nothing to otpd: settings are named OTPD__SECTION__KEY, and the keys by OTPD_MASTER_KEYS",
+        ),
+        (
+            "OTPD_PORT",
+            "8080",
+            "OTPD_PORT: means nothing to otpd: settings are named OTPD__SECTION__KEY, such as OTPD__SERVER__LISTEN",
+        ),
         ("OTPD__STORE__", "x", "OTPD__STORE__: not a setting: a section or key is empty"),
         ("OTPD__PROFILE__X", "x", "profile: is no section, but OTPD__PROFILE__X sets a key of it"),
         (
@@ -260,6 +294,91 @@ fn variables_that_are_no_settings_are_mistakes() {
         twice,
         ["store.timeout (OTPD__store__timeout): set twice in the environment, also by OTPD__STORE__TIMEOUT"]
     );
+}
+
+#[test]
+fn a_secret_may_stand_in_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let mailer = |rest: &str| format!("[providers.mail]\nkind = \"sendgrid\"\nfrom = \"a@b.example\"\n{rest}");
+    let good = file("key", "SG.abc\n");
+    load(&mailer(&format!("api_key_file = \"{good}\"")), &[]).unwrap();
+    load(&mailer(""), &[("OTPD__PROVIDERS__MAIL__API_KEY_FILE", &good)]).unwrap();
+    let url = file("url", "redis://:hunter2@db:6379/3\r\n");
+    let config = load(&format!("[store]\nurl_file = \"{url}\""), &[KEY]).unwrap();
+    assert_eq!(config.store.url.expose(), "redis://:hunter2@db:6379/3");
+
+    let both = load(&mailer(&format!("api_key = \"x\"\napi_key_file = \"{good}\"")), &[]).unwrap_err();
+    assert_eq!(both, ["providers.mail.api_key_file: api_key is set, too: set one of them"]);
+    for (text, expected) in [
+        ("", "providers.mail.api_key_file: is empty"),
+        ("\n", "providers.mail.api_key_file: is empty"),
+        ("a b", "providers.mail.api_key_file: must be visible ASCII characters without spaces"),
+        (&"x".repeat(70_000), "providers.mail.api_key_file: holds more than 65536 bytes"),
+    ] {
+        let path = file("wrong", text);
+        assert_eq!(load(&mailer(&format!("api_key_file = \"{path}\"")), &[]).unwrap_err(), [expected]);
+    }
+    let gone = load(&mailer("api_key_file = \"/nowhere\""), &[]).unwrap_err();
+    assert!(gone.len() == 1 && gone[0].starts_with("providers.mail.api_key_file: cannot be read"), "{gone:?}");
+    let missing = load(&mailer(""), &[]).unwrap_err();
+    assert!(missing[0].contains("or in a file that api_key_file names"), "{missing:?}");
+}
+
+#[test]
+fn a_variable_names_a_section_with_hyphens_by_underscores() {
+    let file = "[providers.twilio-messages]\naccount_sid = \"AC00000000000000000000000000000000\"\nfrom = \"Acme\"";
+    let token = ("OTPD__PROVIDERS__TWILIO_MESSAGES__AUTH_TOKEN", "t");
+    let config = load(file, &[token]).unwrap();
+    assert_eq!(config.providers.by_name.keys().collect::<Vec<_>>(), ["twilio-messages"]);
+    let alone = [
+        ("OTPD__PROVIDERS__TWILIO_MESSAGES__ACCOUNT_SID", "AC00000000000000000000000000000000"),
+        ("OTPD__PROVIDERS__TWILIO_MESSAGES__FROM", "Acme"),
+        token,
+    ];
+    let config = load("", &alone).unwrap();
+    assert_eq!(config.providers.by_name["twilio_messages"].kind(), "twilio-messages");
+    // The name as it is written wins over one that is similar.
+    let both = format!("{file}\n[providers.twilio_messages]\nkind = \"console\"");
+    let errors = load(&both, &[token]).unwrap_err();
+    assert!(errors.iter().any(|error| error.starts_with("providers.twilio_messages.auth_token")), "{errors:?}");
+    let template = ("OTPD__MESSAGES__TEMPLATES__LOG_IN__TEXT", "{{ code }} anew");
+    load("[messages.templates.log-in]\ntext = \"{{ code }}\"", &[template]).unwrap();
+}
+
+#[test]
+fn production_encrypts_and_refuses_known_codes_beside_all_other_mistakes() {
+    let gateway = |url: &str| format!("[providers.gw]\nkind = \"http-json\"\nbase_url = \"{url}\"\npath = \"/m\"");
+    let production = |rest: &str| load(&format!("profile = \"production\"\n{rest}"), &[KEY]);
+    let open = production(&gateway("http://sms.example.com")).unwrap_err();
+    assert!(open.len() == 1 && open[0].starts_with("providers.gw.base_url: is plain http"), "{open:?}");
+    for here in ["http://127.0.0.1:1", "http://127.9.9.9", "http://[::1]:1", "http://localhost", "https://a.example"] {
+        production(&gateway(here)).unwrap();
+    }
+    load(&gateway("http://sms.example.com"), &[]).unwrap();
+    production(&format!("{}\n[force]\nplain_http = true", gateway("http://sms.example.com"))).unwrap();
+
+    let known = "[sandbox]\ncode = \"424242\"\ndestinations = [\"+1\"]";
+    let refused = production(&format!("{}\n{known}", gateway("https://a.example"))).unwrap_err();
+    let settings: Vec<&str> = refused.iter().map(|error| error.split(": ").next().unwrap()).collect();
+    assert_eq!(settings, ["sandbox.destinations", "sandbox"]);
+    production(&format!("{}\n[sandbox]\ndestinations = []", gateway("https://a.example"))).unwrap();
+}
+
+#[test]
+fn a_listener_that_others_can_reach_is_warned_of() {
+    for (listen, warned) in [("0.0.0.0:50051", true), ("[::]:50051", true), ("127.0.0.1:1", false), ("[::1]:1", false)]
+    {
+        let config = load(&format!("[server]\nlisten = \"{listen}\""), &[]).unwrap();
+        let warnings = config.warnings();
+        assert_eq!(warnings.iter().any(|warning| warning.starts_with("server.listen")), warned, "{warnings:?}");
+    }
+    let proxied = load("", &[("HTTPS_PROXY", "socks5://a:1"), ("http_proxy", "http://a:1")]).unwrap().warnings();
+    assert!(proxied.iter().any(|warning| warning.contains("HTTPS_PROXY")), "{proxied:?}");
 }
 
 #[test]

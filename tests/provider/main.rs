@@ -13,10 +13,13 @@ mod fixtures;
 mod logs;
 mod play;
 mod probe;
+mod proxy;
 mod recipes;
 mod scenario;
 mod server;
+mod smtp;
 mod tls;
+mod waits;
 
 use std::collections::BTreeSet;
 
