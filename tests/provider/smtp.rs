@@ -146,7 +146,7 @@ impl Session {
             let line = read_line(&mut stream).await?;
             lock(&self.seen).commands.push(line.clone());
             let verb = line.split(' ').next().unwrap_or_default().to_ascii_uppercase();
-            let offers: String = self.setup.offers.iter().map(|offer| format!("250-{offer}\r\n")).collect();
+            let offers = self.setup.offers.iter().map(|offer| format!("250-{offer}\r\n")).collect::<Vec<_>>().concat();
             let ehlo = format!("250-mail.example.com\r\n{offers}250 HELP\r\n");
             let (verb, usual) = match verb.as_str() {
                 "EHLO" => ("EHLO", ehlo.as_str()),

@@ -148,16 +148,16 @@ impl Connections {
 
 async fn transact(connection: &mut AsyncSmtpConnection, mail: &Mail, deadline: Deadline) -> Result<u16, Failed> {
     let sender = connection.command(MailFrom::new(Some(mail.from.clone()), Vec::new()));
-    expect(Stage::Sender, bounded(Stage::Sender, deadline, sender).await?, 200..300)?;
+    expect(Stage::Sender, &bounded(Stage::Sender, deadline, sender).await?, 200..300)?;
     let destination = connection.command(Rcpt::new(mail.to.clone(), Vec::new()));
-    expect(Stage::Destination, bounded(Stage::Destination, deadline, destination).await?, 200..300)?;
-    expect(Stage::Data, bounded(Stage::Data, deadline, connection.command(Data)).await?, 354..355)?;
+    expect(Stage::Destination, &bounded(Stage::Destination, deadline, destination).await?, 200..300)?;
+    expect(Stage::Data, &bounded(Stage::Data, deadline, connection.command(Data)).await?, 354..355)?;
     let content = connection.message(mail.content.expose());
-    expect(Stage::Message, bounded(Stage::Message, deadline, content).await?, 200..300)
+    expect(Stage::Message, &bounded(Stage::Message, deadline, content).await?, 200..300)
 }
 
 /// The code of a reply, if it is one of these.
-fn expect(stage: Stage, reply: Response, codes: std::ops::Range<u16>) -> Result<u16, Failed> {
+fn expect(stage: Stage, reply: &Response, codes: std::ops::Range<u16>) -> Result<u16, Failed> {
     let code = u16::from(reply.code());
     if codes.contains(&code) { Ok(code) } else { Err((stage, Trouble::Broken)) }
 }

@@ -81,7 +81,7 @@ pub(super) fn judged(stage: Stage, trouble: &Trouble) -> Attempted<Delivered> {
             )
         }
         Trouble::Reply { code, text } => {
-            let (decision, fault, alarm) = replied(stage, *code, &Enhanced::of(text), text);
+            let (decision, fault, alarm) = replied(stage, *code, Enhanced::of(text), text);
             attempted(decision, Exchange::Answered, *code, fault, alarm)
         }
     }
@@ -126,7 +126,7 @@ impl Enhanced {
     }
 }
 
-fn replied(stage: Stage, code: u16, enhanced: &Enhanced, text: &str) -> (Delivered, Option<Fault>, Option<Alarm>) {
+fn replied(stage: Stage, code: u16, enhanced: Enhanced, text: &str) -> (Delivered, Option<Fault>, Option<Alarm>) {
     let unavailable = Delivered::Failed(Failure::Unavailable { retry_after: None });
     let refused = Delivered::Failed(Failure::Refused);
     let credentials = "the mail server refuses user and password";
@@ -143,14 +143,14 @@ fn replied(stage: Stage, code: u16, enhanced: &Enhanced, text: &str) -> (Deliver
         }
         (Stage::Sender, _) => (refused, None, Some(Alarm::Request("the mail server refuses the sender"))),
         (Stage::Destination, 550..=553) if is_about_destination(enhanced, text) => (Delivered::Rejected, None, None),
-        (Stage::Message, 550..=554) if *enhanced == Enhanced::Destination => (Delivered::Rejected, None, None),
+        (Stage::Message, 550..=554) if enhanced == Enhanced::Destination => (Delivered::Rejected, None, None),
         _ => (refused, None, Some(Alarm::Request("the mail server refuses the mail"))),
     }
 }
 
 /// Whether a refusal of RCPT is about the destination: the enhanced code says so, or there is none and the text does not speak
 /// of relaying or policy.
-fn is_about_destination(enhanced: &Enhanced, text: &str) -> bool {
+fn is_about_destination(enhanced: Enhanced, text: &str) -> bool {
     match enhanced {
         Enhanced::Destination => true,
         Enhanced::Other => false,
