@@ -6,6 +6,7 @@ pub mod code;
 pub mod destination;
 pub mod ids;
 pub mod invariants;
+pub mod locale;
 pub mod lockout;
 pub mod outcome;
 pub mod policy;

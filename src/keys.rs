@@ -35,3 +35,6 @@ impl Prf {
         tag
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,7 +14,9 @@ use minijinja::{Environment, UndefinedBehavior, context};
 
 use crate::{
     domain::{
+        code::spelled,
         destination::Channel,
+        locale::Language,
         route::Goal,
         time::whole_minutes,
         transaction::{Amount, Transaction},
@@ -98,20 +100,31 @@ impl Messages {
     /// # Errors
     /// See [`Unrendered`].
     pub fn text(&self, goal: &Goal<'_>, locale: &str, content: &Content<'_>) -> Result<Secret<String>, Unrendered> {
-        let transaction = content.transaction.map(readable);
-        let content = Content { transaction: transaction.as_ref(), ..content.clone() };
-        let fitting = self.templates.iter().filter_map(|template| Some((template.fit(goal, locale)?, template)));
+        let reader = Language::parse(locale);
+        let fitting =
+            self.templates.iter().filter_map(|template| Some((template.fit(goal, reader.as_ref())?, template)));
         if let Some((_, template)) = fitting.max_by_key(|(fit, _)| *fit) {
-            return self.render(template, goal.channel, &content);
+            return self.render(template, goal.channel, content);
         }
-        let text = built_in::text(content.code, content.code_life, content.transaction);
+        let text = built_in::text(goal.channel, content);
         Ok(self.with_suffix(text.expose().clone(), goal.channel, content.code))
     }
 
     /// Templates that may cost more than the operator expects or not work everywhere, one line each.
     pub fn warnings(&self) -> Vec<String> {
         let short = |template: &&Template| matches!(template.scope.channel, None | Some(Channel::Sms));
-        self.templates.iter().filter(short).flat_map(|template| self.too_long(template)).collect()
+        let long = self.templates.iter().filter(short).flat_map(|template| self.too_long(template));
+        long.chain(self.templates.iter().filter_map(|template| self.read_as_number(template))).collect()
+    }
+
+    /// A template for calls that does not spell the code.
+    fn read_as_number(&self, template: &Template) -> Option<String> {
+        let amount = Amount { micros: 1, currency: "XTS".to_owned() };
+        let transaction = Transaction { amount, payee: MARK.to_owned(), reference: String::new() };
+        let text = self.sample(template, CODE, 10, &transaction).unwrap_or_default();
+        let is_number = template.scope.channel == Some(Channel::Voice) && !text.contains(&spelled(CODE));
+        let why = "a voice reads {{ code }} as one number; {{ code_spelled }} is read digit by digit";
+        is_number.then(|| format!("messages.templates.{}.text: {why}", template.name))
     }
 
     fn too_long(&self, template: &Template) -> Vec<String> {
@@ -166,8 +179,8 @@ impl Messages {
                 faults.push("cannot be rendered".to_owned());
                 continue;
             };
-            if !text.contains(CODE) {
-                faults.push("must show the code in every case: {{ code }}".to_owned());
+            if !text.contains(CODE) && !text.contains(&spelled(CODE)) {
+                faults.push("must show the code in every case: {{ code }} or {{ code_spelled }}".to_owned());
             }
             if template.is_for_transactions() && !text.contains(&decimal) {
                 faults.push("must show the amount of a transaction in every case: {{ amount }}".to_owned());
@@ -207,13 +220,14 @@ impl Messages {
         content: &Content<'_>,
     ) -> Result<Secret<String>, Unrendered> {
         let (code, minutes) = (content.code.expose(), whole_minutes(content.code_life));
+        let code_spelled = spelled(code);
         let brand = self.brand.as_deref();
         // The template crate frees its copies of the code without wiping them.
         let values = if let Some(Transaction { amount, payee, reference }) = content.transaction {
             let (currency, amount) = (&amount.currency, amount.decimal());
-            context! { code, minutes, brand, amount, currency, payee, reference }
+            context! { code, code_spelled, minutes, brand, amount, currency, payee, reference }
         } else {
-            context! { code, minutes, brand }
+            context! { code, code_spelled, minutes, brand }
         };
         let found = self.compiled.get_template(&template.name);
         // The cause is dropped, because it could quote the text.
@@ -234,18 +248,6 @@ const MARK: &str = "\u{e002}\u{e003}";
 const CODE: &str = "\u{e000}\u{e001}";
 /// The length of names in the samples that are measured.
 const SAMPLE_NAME: usize = 40;
-
-/// The caller's texts of a transaction on one line: without line breaks, and without marks that change the direction of what
-/// follows.
-fn readable(transaction: &Transaction) -> Transaction {
-    let line = |text: &str| -> String {
-        let turns = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        let breaks = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
-        text.chars().filter(|c| !turns(*c)).map(|c| if breaks(c) { ' ' } else { c }).collect()
-    };
-    let Transaction { amount, payee, reference } = transaction;
-    Transaction { amount: amount.clone(), payee: line(payee), reference: line(reference) }
-}
 
 impl fmt::Debug for Messages {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

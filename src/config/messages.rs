@@ -49,7 +49,7 @@ fn read_template(section: &mut Section<'_>, name: &str) -> Option<Template> {
         channel: section.optional_text("channel", values::word(&channels)),
         prefix: String::new(),
     };
-    let locale = section.optional_text("locale", templates::locale).unwrap_or_default();
+    let locale = section.optional_text("locale", templates::locale);
     // A text over several lines ends with the line break before its closing quotes.
     let text = section.text("text", |text| Ok(text.trim_end().to_owned()));
     if text.is_none() {

@@ -56,7 +56,7 @@ pub(crate) fn create_challenge(context: &Context, request: proto::CreateChalleng
     if purpose == Some(Purpose::Registration) {
         destinations::are_one_contact(&mut faults, &destinations);
     }
-    let locale = client::locale(&mut faults, request.locale);
+    let locale = client::language(&mut faults, request.locale);
     let client = client::context(&mut faults, request.client_context);
     let parameters = values::parameters(&mut faults, request.provider_parameters);
     if !parameters.is_empty() && !request.send_otp {

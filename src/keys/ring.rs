@@ -184,9 +184,14 @@ fn parse_key(entry: &str) -> Option<(u32, Secret<[u8; 32]>)> {
 fn derive(master: &Secret<[u8; 32]>, purpose: &str) -> Secret<[u8; 32]> {
     let mut key = [0; 32];
     // 32 bytes are within what HKDF-SHA-256 gives (255 times 32), so that expanding cannot fail.
-    let expanded = Hkdf::<Sha256>::new(None, master.expose()).expand(purpose.as_bytes(), &mut key);
-    debug_assert!(expanded.is_ok(), "HKDF gives 32 bytes");
+    let expanded = expand(master.expose(), &[], purpose.as_bytes(), &mut key);
+    debug_assert!(expanded, "HKDF gives 32 bytes");
     Secret::new(key)
+}
+
+/// Fills a key by HKDF-SHA-256; whether it is not too long. An empty salt is none.
+pub(super) fn expand(master: &[u8], salt: &[u8], purpose: &[u8], key: &mut [u8]) -> bool {
+    Hkdf::<Sha256>::new(Some(salt), master).expand(purpose, key).is_ok()
 }
 
 #[cfg(test)]

@@ -69,8 +69,8 @@ impl SealKey {
         record.splice(..0, header.into_iter().chain(nonce));
         let (_, text) = record.split_at_mut_checked(HEADER + NONCE).ok_or(SealError::TooLong)?;
         let associated = associated(partition, name, header);
-        let tag = self.cipher.encrypt_inout_detached(&XNonce::from(nonce), &associated, text.into());
-        record.extend_from_slice(&tag.map_err(|_| SealError::TooLong)?);
+        let tag = encrypt(&self.cipher, nonce, &associated, text).ok_or(SealError::TooLong)?;
+        record.extend_from_slice(&tag);
         Sealed::from_bytes(record).ok_or(SealError::TooLong)
     }
 
@@ -81,15 +81,30 @@ impl SealKey {
         let (text, tag) = rest.split_last_chunk::<TAG>().ok_or(SealError::Damaged)?;
         let mut record = text.to_vec();
         let associated = associated(partition, name, *header);
-        let opened = self.cipher.decrypt_inout_detached(
-            &XNonce::from(*nonce),
-            &associated,
-            record.as_mut_slice().into(),
-            &Tag::from(*tag),
-        );
-        opened.map_err(|_| SealError::Damaged)?;
-        Ok(record)
+        let is_whole = decrypt(&self.cipher, *nonce, &associated, &mut record, *tag);
+        if is_whole { Ok(record) } else { Err(SealError::Damaged) }
     }
+}
+
+/// Encrypts a text where it is, and gives its tag. `None`: it is too long.
+pub(super) fn encrypt(
+    cipher: &XChaCha20Poly1305,
+    nonce: [u8; NONCE],
+    associated: &[u8],
+    text: &mut [u8],
+) -> Option<[u8; TAG]> {
+    cipher.encrypt_inout_detached(&XNonce::from(nonce), associated, text.into()).ok().map(Into::into)
+}
+
+/// Decrypts a text where it is; whether it and what is associated with it are as they were encrypted.
+pub(super) fn decrypt(
+    cipher: &XChaCha20Poly1305,
+    nonce: [u8; NONCE],
+    associated: &[u8],
+    text: &mut [u8],
+    tag: [u8; TAG],
+) -> bool {
+    cipher.decrypt_inout_detached(&XNonce::from(nonce), associated, text.into(), &Tag::from(tag)).is_ok()
 }
 
 /// The id of the key that a record was sealed with.

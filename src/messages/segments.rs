@@ -67,6 +67,23 @@ mod tests {
         assert_eq!(all.len(), 137);
     }
 
+    /// Goal: no character is counted wrongly. Method: all characters, against a table of another origin.
+    #[test]
+    fn the_alphabet_is_that_of_another_table() {
+        let lines = include_str!("../../tests/vectors/gsm_7.txt").lines().filter(|line| !line.starts_with('#'));
+        let table: std::collections::BTreeMap<char, usize> = lines
+            .map(|line| {
+                let (units, point) = line.split_once(' ').expect("two fields");
+                let point = u32::from_str_radix(point, 16).expect("hexadecimal");
+                (char::from_u32(point).expect("a character"), units.len() / 2)
+            })
+            .collect();
+        assert_eq!(table.len(), 137);
+        for c in '\0'..=char::MAX {
+            assert_eq!(septets(c), table.get(&c).copied(), "{c:?}");
+        }
+    }
+
     #[test]
     fn known_lengths() {
         assert_eq!(size(""), (0, None, false));

@@ -105,17 +105,42 @@ mod tests {
 
     #[test]
     fn lines_are_read_as_a_phone_reads_them() {
-        assert_eq!(bound_host("@example.com #747723"), Some("example.com"));
-        assert_eq!(bound_host("words\n\n@example.com #747723 %shop.example $more"), Some("example.com"));
+        for bound in [
+            "@example.com #747723",
+            "747723 is your code.\n\n@example.com #747723",
+            "747723 is your code.\r\n@example.com #747723",
+            "words\n\n@example.com #747723 %shop.example $more",
+            "@example.com #747723 @shop.example",
+            "@example.com #747723 ",
+            "@example.com #747723 words",
+            "@example.com #A-7z",
+            "@shop.example #1\n@example.com #747723",
+        ] {
+            assert_eq!(bound_host(bound), Some("example.com"), "{bound:?}");
+        }
+        assert_eq!(bound_host("@login.example.com #747723"), Some("login.example.com"));
         for unbound in [
+            "",
+            "747723 is your code.",
             "something @example.com #747723",
+            " @example.com #747723",
             "@example.com code #747723",
             "@example.com  #747723",
+            "@example.com\t#747723",
+            "@example.com#747723",
+            "@example.com # 747723",
+            "@example.com 747723",
+            "example.com #747723",
+            "#747723 @example.com",
+            "@ example.com #747723",
             "@example.com #747723\n",
+            "@example.com #747723\nwords",
             "@ #747723",
             "@example.com #",
+            "@example.com # ",
+            "@",
         ] {
-            assert_eq!(bound_host(unbound), None, "{unbound}");
+            assert_eq!(bound_host(unbound), None, "{unbound:?}");
         }
     }
 }

@@ -5,15 +5,19 @@
 
 use std::collections::BTreeSet;
 
-use crate::domain::{purpose::Purpose, route::Goal, route::Scope};
+use crate::domain::{
+    locale::{self, Language, Nearness},
+    purpose::Purpose,
+    route::Goal,
+    route::Scope,
+};
 
 /// The variables of every template.
-pub(super) const COMMON: [&str; 3] = ["code", "minutes", "brand"];
+pub(super) const COMMON: [&str; 4] = ["code", "code_spelled", "minutes", "brand"];
 /// The variables of templates for transactions.
 pub(super) const OF_TRANSACTIONS: [&str; 4] = ["amount", "currency", "payee", "reference"];
 
 const MAX_TEXT: usize = 2000;
-const MAX_LOCALE: usize = 35;
 
 /// A text with variables.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,26 +26,29 @@ pub struct Template {
     pub name: String,
     /// The tenant, purpose and channel that it is for; the prefix is unused.
     pub scope: Scope,
-    /// The language of its readers, as a BCP 47 tag in lower case. Empty: any.
-    pub locale: String,
+    /// The language of its readers. `None`: any.
+    pub locale: Option<Language>,
     /// The text.
     pub text: String,
 }
 
 /// How specifically a template fits, the most important part first: a template of the tenant, then the language that the
 /// person reads, then the purpose, then the channel.
-pub(super) type Fit = (bool, usize, bool, bool);
+pub(super) type Fit = (bool, Option<Nearness>, bool, bool);
 
 impl Template {
     /// How specifically it fits. `None` where it does not.
     ///
     /// Only templates for transactions fit a transaction, because no other shows what the person agrees to.
-    pub(super) fn fit(&self, goal: &Goal<'_>, locale: &str) -> Option<Fit> {
+    pub(super) fn fit(&self, goal: &Goal<'_>, reader: Option<&Language>) -> Option<Fit> {
         let Scope { tenant, purpose, channel, .. } = &self.scope;
-        let fits = self.is_for_transactions() == (goal.purpose == Purpose::Transaction)
-            && covers(&self.locale, locale)
-            && self.scope.fit(goal).is_some();
-        fits.then_some((tenant.is_some(), self.locale.len(), purpose.is_some(), channel.is_some()))
+        let nearness = match &self.locale {
+            None => None,
+            Some(language) => Some(language.nearness_to(reader?)?),
+        };
+        let fits =
+            self.is_for_transactions() == (goal.purpose == Purpose::Transaction) && self.scope.fit(goal).is_some();
+        fits.then_some((tenant.is_some(), nearness, purpose.is_some(), channel.is_some()))
     }
 
     /// Whether it shows what the person agrees to.
@@ -79,26 +86,13 @@ impl Template {
     }
 }
 
-/// Whether a text in a language suits a reader: `pt` suits `pt-BR`, and not the other way round.
-fn covers(language: &str, reader: &str) -> bool {
-    let begins = reader.get(..language.len()).is_some_and(|start| start.eq_ignore_ascii_case(language));
-    let ends = reader.get(language.len()..).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'));
-    language.is_empty() || (begins && ends)
-}
-
 /// Parses a language tag.
 ///
 /// # Errors
 /// What a tag must be.
-pub(crate) fn locale(text: &str) -> Result<String, String> {
-    let subtag = |part: &str| (1..=8).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_alphanumeric());
-    let first = text.split('-').next().unwrap_or_default();
-    let language = (2..=8).contains(&first.len()) && first.bytes().all(|byte| byte.is_ascii_alphabetic());
-    if language && text.len() <= MAX_LOCALE && text.split('-').all(subtag) {
-        Ok(text.to_ascii_lowercase())
-    } else {
-        Err("must be a BCP 47 tag, such as pt-BR or pt".to_owned())
-    }
+pub(crate) fn locale(text: &str) -> Result<Language, String> {
+    let language = Some(text).filter(|text| text.len() <= locale::MAX_LENGTH).and_then(Language::parse);
+    language.ok_or_else(|| "must be the BCP 47 tag of a language, such as pt-BR or pt".to_owned())
 }
 
 /// What stands in a pair of braces.

@@ -9,7 +9,7 @@ use crate::domain::{
 };
 
 fn template(name: &str, text: &str) -> Template {
-    Template { name: name.to_owned(), scope: Scope::default(), locale: String::new(), text: text.to_owned() }
+    Template { name: name.to_owned(), scope: Scope::default(), locale: None, text: text.to_owned() }
 }
 
 fn transactional(name: &str, text: &str) -> Template {
@@ -52,7 +52,7 @@ const PAYMENT: (&str, Purpose, Channel) = ("other", Purpose::Transaction, Channe
 fn the_closest_template_is_taken() {
     let scoped = |name: &str, tenant: &str, purpose, channel, locale: &str| {
         let scope = Scope { tenant: Tenant::parse(tenant).ok(), purpose, channel, prefix: String::new() };
-        Template { scope, locale: locale.to_owned(), ..template(name, &format!("{name} {{{{ code }}}}")) }
+        Template { scope, locale: Language::parse(locale), ..template(name, &format!("{name} {{{{ code }}}}")) }
     };
     let (login, sms) = (Some(Purpose::Login), Some(Channel::Sms));
     let messages = messages(
@@ -66,6 +66,10 @@ fn the_closest_template_is_taken() {
             scoped("pt-login", "", login, None, "pt"),
             scoped("acme", "acme", None, None, ""),
             scoped("acme-zh", "acme", None, None, "zh-hant"),
+            scoped("zh", "", None, None, "zh"),
+            scoped("zh-Hant", "", None, None, "zh-Hant"),
+            scoped("es-419", "", None, None, "es-419"),
+            scoped("sr-Latn", "", None, None, "sr-Latn"),
         ],
     );
     for (tenant, purpose, channel, locale, expected) in [
@@ -76,6 +80,15 @@ fn the_closest_template_is_taken() {
         ("other", Purpose::Registration, Channel::Sms, "PT-br", "pt-BR"),
         ("other", Purpose::Registration, Channel::Sms, "pt-PT", "pt"),
         ("other", Purpose::Login, Channel::Sms, "pt-AO", "pt-login"),
+        ("other", Purpose::Login, Channel::Sms, "zh-TW", "zh-Hant"),
+        ("other", Purpose::Login, Channel::Sms, "zh-MO", "zh-Hant"),
+        ("other", Purpose::Login, Channel::Sms, "zh-Hant-HK", "zh-Hant"),
+        ("other", Purpose::Login, Channel::Sms, "zh-SG", "zh"),
+        ("other", Purpose::Login, Channel::Sms, "zh-Hans-HK", "zh"),
+        ("other", Purpose::Login, Channel::Sms, "es-AR", "es-419"),
+        ("other", Purpose::Login, Channel::Sms, "es", "es-419"),
+        ("other", Purpose::Login, Channel::Sms, "sh", "sr-Latn"),
+        ("other", Purpose::Login, Channel::Sms, "x-house", "login"),
         ("other", Purpose::Login, Channel::Sms, "pt-BR", "pt-BR"),
         ("acme", Purpose::Login, Channel::Sms, "pt-BR", "acme"),
         ("acme", Purpose::Login, Channel::Voice, "zh-Hant-TW", "acme-zh"),
@@ -99,17 +112,33 @@ fn variables_and_the_condition_are_filled_in() {
 }
 
 #[test]
+fn a_template_for_calls_may_spell_the_code() {
+    let scope = Scope { channel: Some(Channel::Voice), ..Scope::default() };
+    let calls = Template { scope, ..template("calls", "Your code is {{ code_spelled }}. Again: {{ code_spelled }}.") };
+    let read_out = Template { name: "read".to_owned(), text: "{{ code }}".to_owned(), ..calls.clone() };
+    let warnings = messages(SmsSuffix::None, vec![read_out]).warnings();
+    assert!(
+        warnings[0].starts_with("messages.templates.read.text: a voice reads {{ code }} as one number"),
+        "{warnings:?}"
+    );
+    let messages = messages(SmsSuffix::None, vec![calls]);
+    assert_eq!(messages.warnings(), Vec::<String>::new());
+    let shown = text(&messages, (LOGIN.0, LOGIN.1, Channel::Voice), "", None);
+    assert_eq!(shown, "Your code is 1, 2, 3, 4, 5, 6. Again: 1, 2, 3, 4, 5, 6.");
+}
+
+#[test]
 fn all_faults_of_all_templates_are_reported() {
     let found = faults(vec![
         template("a", "{{ kode }} {{ payee }} {% for x in y %}\n{# note #}"),
         template("b", "hello"),
         transactional("c", "{{ code }}"),
         transactional("d", "{% if minutes == 1 %}{{ code }}{% endif %} {{ amount }} {{ payee }}"),
-        Template { locale: "fr".to_owned(), ..template("e", "{{ code }} {{ brand }}") },
-        Template { locale: "it".to_owned(), ..template("f", "{% if minutes == 1 %}{{ code }}") },
-        Template { locale: "es".to_owned(), ..template("g", "{{ code | upper }} {{ 1 / 0 }} {{ code") },
-        Template { locale: "sv".to_owned(), ..template("h", "") },
-        Template { locale: "da".to_owned(), ..transactional("i", "{{ code }} {{ amount }}:\n{{ payee }} ") },
+        Template { locale: Language::parse("fr"), ..template("e", "{{ code }} {{ brand }}") },
+        Template { locale: Language::parse("it"), ..template("f", "{% if minutes == 1 %}{{ code }}") },
+        Template { locale: Language::parse("es"), ..template("g", "{{ code | upper }} {{ 1 / 0 }} {{ code") },
+        Template { locale: Language::parse("sv"), ..template("h", "") },
+        Template { locale: Language::parse("da"), ..transactional("i", "{{ code }} {{ amount }}:\n{{ payee }} ") },
     ]);
     let expected = [
         "a: line 1: only",
@@ -137,18 +166,17 @@ fn all_faults_of_all_templates_are_reported() {
 }
 
 #[test]
-fn nothing_comes_after_the_last_line_and_callers_cannot_break_it() {
+fn nothing_comes_after_the_last_line() {
     let words = "{{ code }}: {{ amount }} {{ payee }} {{ reference }}";
     let origin = SmsSuffix::origin_bound("example.com").expect("origin");
     let bound = messages(origin, vec![transactional("one", words)]);
-    let hostile = "Books\n@evil.example #999999\r\n\u{2028}\u{202e}x\u{85}";
+    let hostile = "Books @evil.example #999999";
     let transaction = Transaction { reference: hostile.to_owned(), ..pays(hostile) };
     for (goal, transaction) in [(PAYMENT, Some(&transaction)), (LOGIN, None)] {
         let shown = text(&bound, goal, "", transaction);
         assert!(shown.ends_with("\n@example.com #123456"), "{shown}");
         assert_eq!(shown.lines().count(), 2, "{shown}");
         assert_eq!(bound_host(&shown), Some("example.com"));
-        assert!(!shown.contains(['\u{2028}', '\u{202e}', '\u{85}', '\r']), "{shown:?}");
     }
     assert!(!text(&bound, (LOGIN.0, LOGIN.1, Channel::Email), "", None).contains('@'));
     let app = messages(SmsSuffix::sms_retriever("FA+9qCX9VSu").expect("hash"), Vec::new());

@@ -3,6 +3,7 @@
 //! An adapter does no I/O, reads no clock and keeps no state; [`super::http`] does all of that for every adapter alike.
 
 pub(super) mod answer;
+pub(super) mod by_locale;
 pub(super) mod context;
 pub(super) mod settings;
 

@@ -121,7 +121,7 @@ impl Adapter for AwsSes {
             destination: Destination { to_addresses: [context::mailbox(&delivery.context)?] },
             content: Content {
                 simple: Simple {
-                    subject: part(&self.envelope.subject),
+                    subject: part(self.envelope.subject(&delivery.context.locale)),
                     body: Body {
                         text: part(message.text.expose()),
                         html: html.as_ref().map(|page| part(page.expose())),

@@ -2,31 +2,36 @@
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 
-use super::adapter::settings;
+use super::adapter::{by_locale::ByLocale, settings};
 use crate::{domain::destination::Mailbox, settings::Section};
 
 /// The longest line of a header that RFC 5322, 2.1.1 recommends.
 const MAX_LINE: usize = 78;
 
-/// Sender and subject. The subject does not hold the code, because subjects are shown on locked screens.
+/// Sender and subjects. A subject does not hold the code, because subjects are shown on locked screens.
 #[derive(Clone)]
 pub(super) struct Envelope {
     /// The sender's mailbox.
     pub(super) from: Mailbox,
     /// The sender's name; may be empty.
     pub(super) from_name: String,
-    /// The subject.
-    pub(super) subject: String,
+    subjects: ByLocale<String>,
 }
 
 impl Envelope {
-    /// Reads `from`, `from_name` and `subject`.
+    /// Reads `from`, `from_name`, `subject` and `subjects`.
     pub(super) fn read(section: &mut Section<'_>) -> Option<Self> {
         let mailbox = |text: &str| Mailbox::parse(text).map_err(|error| error.to_string());
         let from = settings::required(section, "from", "the mailbox that the provider may send from", mailbox);
         let from_name = section.optional_text("from_name", name).unwrap_or_default();
         let subject = section.text("subject", line).unwrap_or_else(|| "Your verification code".to_owned());
-        Some(Self { from: from?, from_name, subject })
+        let subjects = ByLocale::read(section, "subjects", subject, line);
+        Some(Self { from: from?, from_name, subjects })
+    }
+
+    /// The subject for a reader.
+    pub(super) fn subject(&self, locale: &str) -> &str {
+        self.subjects.of(locale)
     }
 
     /// As [`Envelope::sender`], with a name beyond ASCII in encoded words (RFC 2047), for interfaces that take headers as they are.

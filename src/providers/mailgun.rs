@@ -81,7 +81,7 @@ impl Adapter for Mailgun {
         let form = [
             ("from", from.as_str()),
             ("to", to),
-            ("subject", &self.envelope.subject),
+            ("subject", self.envelope.subject(&delivery.context.locale)),
             ("text", context::message(delivery)?.text.expose()),
             // Tracking rewrites links and adds an image; a mail with a code needs neither.
             ("o:tracking", "no"),

@@ -116,7 +116,7 @@ impl Adapter for SendGrid {
         let mail = Mail {
             personalizations: [Personalization { to: [to] }],
             from: Address { email: self.envelope.from.expose(), name: &self.envelope.from_name },
-            subject: &self.envelope.subject,
+            subject: self.envelope.subject(&delivery.context.locale),
             content: [Content { r#type: "text/plain", value: text }],
             tracking_settings: Tracking::default(),
         };
@@ -160,6 +160,8 @@ mod tests {
                 ("from_name = \"Acme \\\"x\\\"\"", "from_name: must be without quotes"),
                 ("subject = \"\"", "subject: must be one line"),
                 ("subject = \"a\\nb\"", "subject: must be one line"),
+                ("subjects = { de = \"\" }", "subjects.de: must be one line"),
+                ("subjects = { de_DE = \"Code\" }", "subjects.de_DE: must be named by a BCP 47 tag"),
             ],
         );
     }

@@ -8,13 +8,13 @@ use std::ops::RangeInclusive;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    adapter::{Abilities, Adapter, answer, context, delivered_by_status, settings},
+    adapter::{Abilities, Adapter, answer, by_locale::ByLocale, context, delivered_by_status, settings},
     http::{BaseUrl, Inbound, Outbound},
     twilio::sid,
 };
 use crate::{
     domain::{code::CodeOwner, destination::Channel},
-    ports::provider::{Delivered, Delivery, Failure, Message, RequestError},
+    ports::provider::{ChallengeContext, Delivered, Delivery, Failure, Message, RequestError},
     secret::Secret,
     settings::Section,
 };
@@ -37,7 +37,7 @@ pub(super) struct TwilioMessages {
     user: String,
     password: Secret<String>,
     sender: Sender,
-    content_sid: Option<String>,
+    content_sids: Option<ByLocale<String>>,
 }
 
 /// Who a message comes from.
@@ -57,11 +57,12 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<TwilioMessages> {
     let from = section.optional_text("from", sender);
     let service = section.optional_text("messaging_service_sid", sid("MG"));
     let content_sid = section.optional_text("whatsapp_content_sid", sid("HX"));
+    let content_sids = content_sids(section, content_sid);
     let whatsapp = channels.contains(&Channel::WhatsApp);
     if whatsapp && from.as_ref().is_some_and(|from| !from.starts_with('+')) {
         section.cross_field_error("from", "must be a number in E.164 where channels has whatsapp");
     }
-    if content_sid.is_some() && !whatsapp && !settings::is_wrong(section, "channels") {
+    if content_sids.is_some() && !whatsapp && !settings::is_wrong(section, "channels") {
         section.cross_field_error("whatsapp_content_sid", "goes with whatsapp in channels");
     }
     let sender = match (from, service) {
@@ -77,7 +78,17 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<TwilioMessages> {
     let account_sid = account_sid?;
     let user = api_key_sid.unwrap_or_else(|| account_sid.clone());
     let (base_url, password, sender) = (base_url?, password?, sender?);
-    Some(TwilioMessages { base_url, channels, account_sid, user, password, sender, content_sid })
+    Some(TwilioMessages { base_url, channels, account_sid, user, password, sender, content_sids })
+}
+
+/// The templates of WhatsApp by the language of the reader, with one for all others.
+fn content_sids(section: &mut Section<'_>, otherwise: Option<String>) -> Option<ByLocale<String>> {
+    const TABLE: &str = "whatsapp_content_sids";
+    let templates = ByLocale::read(section, TABLE, otherwise.clone().unwrap_or_default(), sid("HX"));
+    if otherwise.is_none() && !templates.is_uniform() && !settings::is_wrong(section, "whatsapp_content_sid") {
+        section.missing("whatsapp_content_sid", "the template for readers of other languages");
+    }
+    otherwise.map(|_| templates)
 }
 
 /// A number in E.164, a short code, or a name of at most 11 characters with a letter among them.
@@ -128,10 +139,11 @@ impl TwilioMessages {
     /// The fields of the content: the text, or on WhatsApp the template that was approved for codes.
     fn content<'a>(
         &'a self,
-        whatsapp: bool,
+        context: &ChallengeContext,
         message: &'a Message,
     ) -> Result<Vec<(&'a str, Secret<String>)>, RequestError> {
-        let Some(content_sid) = self.content_sid.as_ref().filter(|_| whatsapp) else {
+        let templates = self.content_sids.as_ref().filter(|_| context.channel == Channel::WhatsApp);
+        let Some(content_sid) = templates.map(|templates| templates.of(&context.locale)) else {
             let fits = message.text.expose().chars().count() <= MAX_TEXT;
             return if fits {
                 Ok(vec![("Body", message.text.clone())])
@@ -171,7 +183,7 @@ impl Adapter for TwilioMessages {
             Sender::From(from) => ("From", format!("{scheme}{from}")),
             Sender::Service(service) => ("MessagingServiceSid", service.clone()),
         };
-        let content = self.content(whatsapp, context::message(delivery)?)?;
+        let content = self.content(&delivery.context, context::message(delivery)?)?;
         // A message that waits for longer than its code lives is of no use any more.
         let validity = delivery.code_life.as_secs().clamp(*VALIDITY.start(), *VALIDITY.end()).to_string();
         let mut form = vec![("To", to.as_str()), (sender, from.as_str()), ("ValidityPeriod", validity.as_str())];
@@ -207,7 +219,7 @@ impl Adapter for TwilioMessages {
     }
 
     fn notes(&self) -> Vec<String> {
-        let template = self.content_sid.is_some() || !self.channels.contains(&Channel::WhatsApp);
+        let template = self.content_sids.is_some() || !self.channels.contains(&Channel::WhatsApp);
         let note = "WhatsApp takes free text only within a day of the person's own last message; \
                     set whatsapp_content_sid to a template";
         (!template).then(|| note.to_owned()).into_iter().collect()
@@ -240,6 +252,7 @@ mod tests {
                 ),
                 ("channels = [\"voice\"]", "channels: item 1: must be sms or whatsapp"),
                 ("channels = [\"sms\"]", "whatsapp_content_sid: goes with whatsapp"),
+                ("whatsapp_content_sids = { de = \"HX1\" }", "whatsapp_content_sids.de: must be HX and 32"),
                 ("base_url = \"ftp://x\"", "base_url: must be a URL"),
             ],
         );

@@ -17,9 +17,13 @@ use crate::{
     settings::{Section, values},
 };
 
-/// The locales of Vonage's own client libraries. The first one of a language stands for the others.
-const LOCALES: [&str; 13] = [
-    "en-us", "en-gb", "es-es", "es-mx", "es-us", "it-it", "fr-fr", "de-de", "ru-ru", "hi-in", "pt-br", "pt-pt", "id-id",
+/// <https://developer.vonage.com/en/verify/guides/verify-v2-languages>: those with a text of Vonage's own, and the languages of
+/// <https://developer.vonage.com/en/verify/guides/verify-languages>, to which the API's description referred before.
+const LOCALES: [&str; 40] = [
+    "ar-xa", "cs-cz", "cy-cy", "cy-gb", "da-dk", "de-de", "el-gr", "en-au", "en-gb", "en-in", "en-us", "es-es",
+    "es-mx", "es-us", "fi-fi", "fil-ph", "fr-ca", "fr-fr", "hi-in", "hu-hu", "id-id", "is-is", "it-it", "ja-jp",
+    "ko-kr", "nb-no", "nl-nl", "pl-pl", "pt-br", "pt-pt", "ro-ro", "ru-ru", "sv-se", "th-th", "tr-tr", "vi-vn",
+    "yue-cn", "zh-cn", "zh-hk", "zh-tw",
 ];
 
 /// The shortest time that a step of a workflow may take.

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    adapter::{Abilities, Adapter, Alarm, answer, context, delivered_by_status, settings},
+    adapter::{Abilities, Adapter, Alarm, answer, by_locale::ByLocale, context, delivered_by_status, settings},
     http::{BaseUrl, Inbound, Outbound},
 };
 use crate::{
@@ -26,11 +26,11 @@ pub(super) struct WhatsAppCloud {
     version: String,
     phone_number_id: String,
     access_token: Secret<String>,
-    template: String,
-    language: String,
+    templates: ByLocale<String>,
+    languages: ByLocale<String>,
 }
 
-/// Reads the account, and the template that was approved for it.
+/// Reads the account, and the templates that were approved for it.
 pub(super) fn read(section: &mut Section<'_>) -> Option<WhatsAppCloud> {
     let base_url = BaseUrl::read(section, Some("https://graph.facebook.com"));
     let graph = section.text("version", version).unwrap_or_else(|| "v23.0".to_owned());
@@ -38,13 +38,15 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<WhatsAppCloud> {
     let access_token = settings::secret(section, "access_token", "a token of a system user");
     let template = settings::required(section, "template", "the name of the authentication template", word);
     let language = section.text("language", word).unwrap_or_else(|| "en_US".to_owned());
+    let languages = ByLocale::read(section, "languages", language, word);
+    let templates = ByLocale::read(section, "templates", template.clone().unwrap_or_default(), word);
     Some(WhatsAppCloud {
         base_url: base_url?,
         version: graph,
         phone_number_id: phone_number_id?,
         access_token: access_token?,
-        template: template?,
-        language,
+        templates: template.map(|_| templates)?,
+        languages,
     })
 }
 
@@ -179,8 +181,8 @@ impl Adapter for WhatsAppCloud {
             to: context::phone(&delivery.context)?,
             r#type: "template",
             template: Template {
-                name: &self.template,
-                language: Language { code: &self.language },
+                name: self.templates.of(&delivery.context.locale),
+                language: Language { code: self.languages.of(&delivery.context.locale) },
                 components: [
                     Component { r#type: "body", sub_type: None, index: None, parameters },
                     Component { r#type: "button", sub_type: Some("url"), index: Some("0"), parameters },
@@ -230,6 +232,8 @@ mod tests {
                 ("access_token = \"a b\"", "access_token: must be visible"),
                 ("template", "template: required"),
                 ("language = \"en-US\"", "language: must be letters"),
+                ("languages = { de = \"de-DE\" }", "languages.de: must be letters"),
+                ("templates = { de = \"\" }", "templates.de: must be letters"),
             ],
         );
     }

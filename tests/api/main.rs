@@ -49,6 +49,7 @@ mod seeds;
 mod sentinel;
 mod site;
 mod tamper;
+mod texts;
 mod trouble;
 mod upstream;
 mod upstream_secrecy;

@@ -68,6 +68,19 @@ async fn a_provider_that_asks_for_a_wait_rests_for_a_minute_at_most() {
     assert!(probe.provider.is_resting());
 }
 
+/// Servers close idle connections after 5 s and more. A request that crosses such an end would have an unknown outcome.
+#[tokio::test]
+async fn an_idle_connection_is_not_used_for_long() {
+    let server = Server::start().await;
+    server.otherwise(Act::Send(success("r")));
+    let probe = Probe::new(&server.url(), "");
+    for connections in [1, 2] {
+        assert!(matches!(probe.deliver().await, Delivered::Accepted(_)));
+        assert_eq!(server.connections(), connections);
+        tokio::time::sleep(Duration::from_millis(4500)).await;
+    }
+}
+
 #[tokio::test]
 async fn an_answer_with_more_headers_than_usual_is_read() {
     let server = Server::start().await;

@@ -29,6 +29,8 @@ mod orders;
 #[cfg(test)]
 mod pending;
 #[cfg(test)]
+mod phones;
+#[cfg(test)]
 mod protocol;
 #[cfg(test)]
 mod status;

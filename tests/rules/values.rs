@@ -24,49 +24,6 @@ fn ids_are_1_to_100_of_their_alphabet() {
 }
 
 #[test]
-fn phone_numbers_are_e164() {
-    for good in [
-        "+14155550100",
-        "+919876543210",
-        "+15555550123",
-        "+4930123456",
-        "+442079460000",
-        "+390236618300",
-        "+2290197123456",
-        "+22997123456",
-        "+541123456789",
-        "+5491123456789",
-        "+24106031234",
-        "+525512345678",
-    ] {
-        assert!(PhoneNumber::parse(good).is_ok(), "{good}");
-    }
-    for bad in [
-        "",
-        "+",
-        "14155550100",
-        "0014155550100",
-        "+1 415 555 0100",
-        "+1-415-555-0100",
-        "+0123456789",
-        "+999123456789",
-        "+1415555",
-        "+1234567890123456",
-        "+1415555010O",
-        "＋14155550100",
-        "+１４１５５５５０１００",
-        "+14155550100;ext=1",
-        "+4407700900123",
-        "+610491570006",
-        "+330639980001",
-        "+114155550100",
-        "+5215512345678",
-    ] {
-        assert_eq!(PhoneNumber::parse(bad), Err(MalformedDestination::PhoneNumber), "{bad}");
-    }
-}
-
-#[test]
 fn mailboxes_are_plain_addresses() {
     for good in ["jane@example.com", "a.b+c@sub.example.co.uk"] {
         assert!(Mailbox::parse(good).is_ok(), "{good}");
@@ -81,6 +38,28 @@ fn mailboxes_are_plain_addresses() {
         "a b@example.com",
         "é@example.com",
         "a@b@c.com",
+        "jane@example.com.",
+        "jane@[127.0.0.1]",
+        "jane@[IPv6:::1]",
+        "(me)jane@example.com",
+        "jane(me)@example.com",
+        "jane@(me)example.com",
+        "jane@example.com(me)",
+        "<jane@example.com>",
+        "mailto:jane@example.com,joe@example.com",
+        "jane.@example.com",
+        ".jane@example.com",
+        "jane..doe@example.com",
+        "jane@example..com",
+        "jane@-example.com",
+        "\"jane@example.com",
+        "jane\"@example.com",
+        "\"jane doe\"@example.com",
+        "\"ja\".\"ne\"@example.com",
+        "jane\\@example.com",
+        "j\u{200b}ane@example.com",
+        "jane@ｅxample.com",
+        "jane@bücher.example",
         long.as_str(),
     ] {
         assert_eq!(Mailbox::parse(bad), Err(MalformedDestination::EmailAddress), "{bad}");
@@ -96,15 +75,6 @@ fn masks_show_little() -> Result<(), MalformedDestination> {
 }
 
 #[test]
-fn old_and_new_numbers_of_a_phone_are_one_destination() -> Result<(), MalformedDestination> {
-    let canonical = |text| PhoneNumber::parse(text).map(|number| Destination::Phone(number).canonical());
-    for number in ["+22940123456", "+2290140123456"] {
-        assert_eq!(canonical(number)?.as_deref(), Some("+2290140123456"));
-    }
-    Ok(())
-}
-
-#[test]
 fn quotes_that_are_not_needed_are_dropped() -> Result<(), MalformedDestination> {
     for (given, kept) in [
         ("\"jane\"@example.com", "jane@example.com"),
@@ -112,7 +82,13 @@ fn quotes_that_are_not_needed_are_dropped() -> Result<(), MalformedDestination> 
         ("\"jane.doe\"@example.com", "jane.doe@example.com"),
         ("\"jane..doe\"@example.com", "\"jane..doe\"@example.com"),
         ("\"jane\\..doe\"@example.com", "\"jane..doe\"@example.com"),
+        ("\"jane@home\"@example.com", "\"jane@home\"@example.com"),
+        ("\"\\j\\a\\n\\e\"@example.com", "jane@example.com"),
+        ("\"a\\\"b\"@example.com", "\"a\\\"b\"@example.com"),
+        ("\"a\\\\b\"@example.com", "\"a\\\\b\"@example.com"),
+        ("\"Jane+tag\"@example.com", "Jane+tag@example.com"),
         ("jane@example.com", "jane@example.com"),
+        ("jane@xn--bcher-kva.example", "jane@xn--bcher-kva.example"),
     ] {
         assert_eq!(Mailbox::parse(given)?.expose(), kept, "{given}");
     }
@@ -122,18 +98,69 @@ fn quotes_that_are_not_needed_are_dropped() -> Result<(), MalformedDestination> 
 #[test]
 fn spelling_of_a_mailbox_is_one_destination() -> Result<(), MalformedDestination> {
     let spelt = |text| Mailbox::parse(text).map(|mailbox| Destination::Email(mailbox).canonical());
-    assert_eq!(spelt("Jane@Example.com")?, spelt("jane@example.COM")?);
+    for other in ["Jane@Example.com", "JANE@EXAMPLE.COM", "\"Jane\"@example.com", "\"JA\\NE\"@Example.com"] {
+        assert_eq!(spelt(other)?, spelt("jane@example.com")?, "{other}");
+    }
+    assert_eq!(spelt("jane@XN--BCHER-KVA.example")?, spelt("jane@xn--bcher-kva.example")?);
+    // Rules of one provider are not those of all.
+    for other in ["jane+otp@example.com", "ja.ne@example.com"] {
+        assert_ne!(spelt(other)?, spelt("jane@example.com")?, "{other}");
+    }
     Ok(())
 }
 
+/// Goal: an amount reads as banks write it. Method: currencies of each kind, and amounts that are finer than theirs.
 #[test]
-fn amounts_show_at_least_two_decimals() {
-    let shown = |micros| Amount { micros, currency: "EUR".to_owned() }.decimal();
-    assert_eq!(shown(1_500_000), "1.50");
-    assert_eq!(shown(2_000_000), "2.00");
-    assert_eq!(shown(1), "0.000001");
-    assert_eq!(shown(1_234_560_000), "1234.56");
-    assert_eq!(shown(1_005_000), "1.005");
+fn amounts_have_the_decimals_of_their_currency() {
+    for (micros, currency, expected) in [
+        (1_500_000, "EUR", "1.50"),
+        (2_000_000, "USD", "2.00"),
+        (1, "EUR", "0.000001"),
+        (1_234_560_000, "GBP", "1234.56"),
+        (1_005_000, "INR", "1.005"),
+        (1_000_000_000, "JPY", "1000"),
+        (1_000_500_000, "JPY", "1000.50"),
+        (1_000_120_000, "JPY", "1000.12"),
+        (1_000_123_000, "JPY", "1000.123"),
+        (50_000, "JPY", "0.05"),
+        (5_000_000, "KRW", "5"),
+        (5_000_000, "CLP", "5"),
+        (250_000_000_000, "VND", "250000"),
+        (1_000_000, "ISK", "1"),
+        (1_000_000, "UGX", "1"),
+        (1_000_000, "XAF", "1"),
+        (1_000_000, "XOF", "1"),
+        (1_000_000, "XPF", "1"),
+        (1_000_000, "PYG", "1"),
+        (1_000_000, "RWF", "1"),
+        (1_000_000, "KMF", "1"),
+        (1_000_000, "GNF", "1"),
+        (1_000_000, "DJF", "1"),
+        (1_000_000, "BIF", "1"),
+        (1_000_000, "VUV", "1"),
+        (1_000_000, "UYI", "1"),
+        (1_500_000, "KWD", "1.500"),
+        (1_500_000, "BHD", "1.500"),
+        (1_500_000, "IQD", "1.500"),
+        (1_500_000, "JOD", "1.500"),
+        (1_500_000, "LYD", "1.500"),
+        (1_500_000, "OMR", "1.500"),
+        (1_500_000, "TND", "1.500"),
+        (1_234_500, "KWD", "1.2345"),
+        (1_500_000, "CLF", "1.5000"),
+        (1_500_000, "UYW", "1.5000"),
+        (1_234_560, "CLF", "1.23456"),
+        (1_000_000, "HUF", "1.00"),
+        (1_000_000, "TWD", "1.00"),
+        (1_000_000, "IDR", "1.00"),
+        (1_000_000, "MGA", "1.00"),
+        (1_000_000, "XTS", "1.00"),
+        (i64::MAX, "EUR", "9223372036854.775807"),
+        (i64::MAX, "JPY", "9223372036854.775807"),
+    ] {
+        let amount = Amount { micros, currency: currency.to_owned() };
+        assert_eq!(amount.decimal(), expected, "{micros} {currency}");
+    }
 }
 
 #[test]

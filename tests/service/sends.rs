@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use otpd::{
     domain::{
         destination::Channel,
+        locale::Language,
         outcome::{Created, Sent, Verified},
         purpose::Purpose,
         quota::Window,
@@ -390,7 +391,7 @@ async fn an_id_used_again_after_retention_is_a_new_challenge() {
 async fn a_reader_of_german_sees_amount_and_payee_in_german() {
     let text = "{{ code }} für {{ amount }} {{ currency }} an {{ payee }}. {{ brand }} fragt nie danach.";
     let scope = Scope { purpose: Some(Purpose::Transaction), channel: Some(Channel::Sms), ..Scope::default() };
-    let german = Template { name: "de".to_owned(), scope, locale: "de".to_owned(), text: text.to_owned() };
+    let german = Template { name: "de".to_owned(), scope, locale: Language::parse("de"), text: text.to_owned() };
     let ending = SmsSuffix::origin_bound("bank.example").unwrap();
     let messages = Messages::new(Some("Bank".to_owned()), ending, vec![german]).unwrap();
     let mut world = World::new();

@@ -12,7 +12,11 @@ use otpd::ports::{
     clock::Deadline,
     store::{Acquired, Committed},
 };
-use tokio::task::JoinSet;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+};
 
 use crate::{
     harness::{
@@ -120,6 +124,57 @@ async fn a_server_that_was_only_late() {
     }
     // The only other connections are those of `redis-cli`, one a call.
     assert_eq!(received(server.cli(&["INFO", "stats"])), before + 1);
+}
+
+/// A server whose answers trickle in lives, however late each of them is: only silence ends a connection.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_whose_answers_trickle() {
+    let server = RedisServer::start();
+    let (slow, connections) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let url = format!("redis://127.0.0.1:{}", listener.local_addr().unwrap().port());
+    let (port, trickles, opened) = (server.port(), Arc::clone(&slow), Arc::clone(&connections));
+    let mut proxy = JoinSet::new();
+    proxy.spawn(async move {
+        let mut streams = JoinSet::new();
+        while let Ok((near, _)) = listener.accept().await {
+            opened.fetch_add(1, Ordering::SeqCst);
+            let far = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+            let ((mut near_in, mut near_out), (mut far_in, mut far_out)) = (near.into_split(), far.into_split());
+            streams.spawn(async move { drop(tokio::io::copy(&mut near_in, &mut far_out).await) });
+            let trickles = Arc::clone(&trickles);
+            streams.spawn(async move {
+                let mut bytes = [0; 4096];
+                loop {
+                    let most = if trickles.load(Ordering::SeqCst) { 1 } else { bytes.len() };
+                    match far_in.read(&mut bytes[..most]).await {
+                        Ok(read) if read > 0 && near_out.write_all(&bytes[..read]).await.is_ok() => {}
+                        _ => return,
+                    }
+                    if most == 1 {
+                        tokio::time::sleep(Duration::from_millis(10)).await;
+                    }
+                }
+            });
+        }
+    });
+    let mut config = config(&url);
+    config.connect_timeout = Duration::from_secs(1);
+    let store = open(config).await.unwrap();
+    let before = connections.load(Ordering::SeqCst);
+    slow.store(true, Ordering::SeqCst);
+    // Longer than the connection may be silent.
+    let until = Deadline::after(Duration::from_secs(5));
+    let mut late = 0;
+    while !until.remaining().is_zero() {
+        let deadline = Deadline::after(Duration::from_millis(20));
+        late += u64::from(store.read(partition(1), &[name(1)], deadline).await.is_err());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(late > 10, "the answers are not late");
+    slow.store(false, Ordering::SeqCst);
+    store.check(soon()).await.unwrap();
+    assert_eq!(connections.load(Ordering::SeqCst), before);
 }
 
 /// A server that is killed under load: errors until it is back, then service, and nothing acknowledged is lost.

@@ -2,7 +2,7 @@
 
 use icu_properties::{
     CodePointMapData, CodePointSetData,
-    props::{BidiControl, Dash, DefaultIgnorableCodePoint, GeneralCategory},
+    props::{BidiControl, Dash, DefaultIgnorableCodePoint, GeneralCategory, GeneralCategoryGroup},
 };
 
 /// The longest run of decimal digits without a gap: the mathematical ones, five styles in a row.
@@ -28,9 +28,32 @@ pub(super) fn is_dash(character: char) -> bool {
     CodePointSetData::new::<Dash>().contains(character)
 }
 
-/// Characters without a shape of their own: joiners, fillers, variation selectors, marks of direction.
+/// Characters without a shape of their own: joiners, fillers, variation selectors, marks of direction and of format.
 pub(super) fn is_invisible(character: char) -> bool {
-    CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(character)
+    let is_ignorable = CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(character);
+    is_ignorable || category(character) == GeneralCategory::Format
+}
+
+/// The frame of a keycap, as in `4️⃣`.
+pub(super) fn is_keycap(character: char) -> bool {
+    character == '\u{20e3}'
+}
+
+/// Letters, numbers, punctuation and symbols that have a shape. Marks alone have none, and what a character for private use or
+/// one that is not assigned looks like, nobody knows.
+pub(super) fn is_visible(character: char) -> bool {
+    let has_shape = GeneralCategoryGroup::Letter
+        .union(GeneralCategoryGroup::Number)
+        .union(GeneralCategoryGroup::Punctuation)
+        .union(GeneralCategoryGroup::Symbol)
+        .contains(category(character));
+    // It stands for a picture that is not there.
+    let is_stand_in = character == '\u{fffc}';
+    has_shape && !is_invisible(character) && !is_blank(character) && !is_stand_in
+}
+
+fn category(character: char) -> GeneralCategory {
+    CodePointMapData::<GeneralCategory>::new().get(character)
 }
 
 /// Characters that leave a place empty: blanks, and the Braille pattern without dots.
@@ -43,9 +66,15 @@ pub(super) fn is_direction_mark(character: char) -> bool {
     CodePointSetData::new::<BidiControl>().contains(character)
 }
 
-/// Separators that end a line or a paragraph.
-pub(super) fn is_line_separator(character: char) -> bool {
-    matches!(character, '\u{2028}' | '\u{2029}')
+/// Characters that end a line or a paragraph, and other controls.
+pub(super) fn is_break(character: char) -> bool {
+    character.is_control() || matches!(character, '\u{2028}' | '\u{2029}')
+}
+
+/// A text on one line and in its own direction: breaks become blanks, and marks that turn the direction are left out.
+pub(super) fn on_one_line(text: &str) -> String {
+    let kept = text.chars().filter(|character| !is_direction_mark(*character));
+    kept.map(|character| if is_break(character) { ' ' } else { character }).collect()
 }
 
 #[cfg(test)]
@@ -82,6 +111,28 @@ mod tests {
             } else {
                 assert_eq!(run % 10, 0, "{code:x}");
                 run = 0;
+            }
+        }
+    }
+
+    /// Goal: nothing that keyboards and copying add to a code is in its way. Method: all characters, by their category.
+    #[test]
+    fn whole_categories_are_of_a_kind() {
+        for character in '\0'..=char::MAX {
+            let code = u32::from(character);
+            match category(character) {
+                GeneralCategory::SpaceSeparator => assert!(is_blank(character), "{code:x}"),
+                GeneralCategory::LineSeparator | GeneralCategory::ParagraphSeparator => {
+                    assert!(is_blank(character) && is_break(character), "{code:x}");
+                }
+                GeneralCategory::DashPunctuation => assert!(is_dash(character), "{code:x}"),
+                GeneralCategory::Format => assert!(is_invisible(character) && !is_visible(character), "{code:x}"),
+                GeneralCategory::DecimalNumber => assert!(with_ascii_digit(character).is_ascii_digit(), "{code:x}"),
+                GeneralCategory::Control => assert!(is_break(character) && !is_visible(character), "{code:x}"),
+                GeneralCategory::PrivateUse | GeneralCategory::Unassigned => {
+                    assert!(!is_visible(character), "{code:x}");
+                }
+                _ => assert!(!is_break(character), "{code:x}"),
             }
         }
     }

@@ -92,8 +92,9 @@ pub(super) fn optional_purpose(faults: &mut Violations, purpose: i32) -> Option<
 /// keyboards, messages and copying add.
 pub(super) fn otp(faults: &mut Violations, otp: String) -> Secret<String> {
     let given = Secret::new(otp);
-    let is_dropped = |c: &char| c.is_whitespace() || characters::is_dash(*c) || characters::is_invisible(*c);
-    let meant = given.expose().chars().filter(|c| !is_dropped(c)).map(characters::with_ascii_digit);
+    let added = [characters::is_blank, characters::is_dash, characters::is_invisible, characters::is_keycap];
+    let is_meant = |c: &char| !added.iter().any(|is_kind| is_kind(*c));
+    let meant = given.expose().chars().filter(is_meant).map(characters::with_ascii_digit);
     // Large enough for so many characters of up to 4 bytes: a text that grows leaves copies of itself in memory.
     let mut otp = String::with_capacity((MAX_OTP + 1) * 4);
     otp.extend(meant.take(MAX_OTP + 1));
@@ -123,26 +124,26 @@ pub(super) fn transaction(faults: &mut Violations, transaction: proto::Transacti
         faults.missing("transaction.amount");
     }
     let payee = payee(faults, &transaction.payee);
-    let reference = transaction.reference;
-    if !fits(&reference, MAX_TEXT) {
+    if !fits(&transaction.reference, MAX_TEXT) {
         faults.invalid("transaction.reference", "must be at most 100 characters");
     }
+    // On one line and in their own direction: every text, provider and check sees the same. The person reads both in a message,
+    // where a line break or a mark of direction could make it say something else.
+    let reference = characters::on_one_line(&transaction.reference);
     Some(Transaction { amount: amount?, payee, reference })
 }
 
-/// Who is paid, on one line and in its own direction: every text, provider and check sees the same. The person reads it in a
-/// message, where a line break or a mark of direction could make it say something else.
+/// Who is paid.
 fn payee(faults: &mut Violations, given: &str) -> String {
     const FIELD: &str = "transaction.payee";
     if given.is_empty() {
         faults.missing(FIELD);
     } else if !fits(given, MAX_TEXT) || given.chars().any(char::is_control) {
         faults.invalid(FIELD, "must be 1 to 100 characters without control characters");
-    } else if given.chars().all(|c| characters::is_blank(c) || characters::is_invisible(c)) {
+    } else if !given.chars().any(characters::is_visible) {
         faults.invalid(FIELD, "must hold at least one visible character");
     }
-    let kept = given.chars().filter(|c| !characters::is_direction_mark(*c));
-    kept.map(|c| if characters::is_line_separator(c) { ' ' } else { c }).collect()
+    characters::on_one_line(given)
 }
 
 fn amount(faults: &mut Violations, amount: proto::Amount) -> Amount {
@@ -205,6 +206,10 @@ mod tests {
             ("४९३०२१", "493021"),
             ("Ab-1２", "Ab12"),
             ("1234 5678 9012 3456", "1234567890123456"),
+            ("4\u{fe0f}\u{20e3}9\u{fe0f}\u{20e3}3\u{fe0f}\u{20e3}0", "4930"),
+            ("\u{1d7d8}\u{1d7e3}\u{fe58}\u{fe63}\u{ff0d}𑁦", "010"),
+            ("493\u{2800}021\u{3164}\u{fff9}\u{e0020}", "493021"),
+            ("493\u{85}021\u{2028}\u{1680}", "493021"),
         ] {
             assert_eq!(meant(typed), Ok(expected.to_owned()), "{typed:?}");
         }
@@ -221,8 +226,31 @@ mod tests {
         assert_eq!(shown("Bäckerei \u{202e}Müller\u{2066}"), Ok("Bäckerei Müller".to_owned()));
         assert_eq!(shown("Shop\u{2028}Your code"), Ok("Shop Your code".to_owned()));
         assert_eq!(shown("👩\u{200d}🍳"), Ok("👩\u{200d}🍳".to_owned()));
-        for unseen in [" ", "\u{a0}", "\u{200b}", "\u{202e}", "\u{2028}", "\u{2800}", "\u{3164}", " \u{fe0f} "] {
+        assert_eq!(shown("a\u{202e}b\u{2028}c"), Ok("ab c".to_owned()));
+        for seen in ["€", "?", "店", "א", "7", "🛒", "\u{3164}x", "e\u{301}"] {
+            assert_eq!(shown(seen), Ok(seen.to_owned()));
+        }
+        let unseen = " ,\u{a0},\u{1680},\u{2000},\u{200a},\u{202f},\u{205f},\u{3000},\u{ad},\u{34f},\u{61c},\u{115f},\u{1160},\u{17b4},\
+                      \u{180b},\u{180e},\u{200b},\u{200d},\u{200f},\u{2028},\u{2029},\u{202e},\u{2060},\u{2064},\u{2066},\u{206f},\u{2800},\
+                      \u{3164},\u{fe0f},\u{feff},\u{ffa0},\u{fff9},\u{fffc},\u{1d173},\u{e0001},\u{e0041},\u{e0100},\u{301},\u{e000},\u{378},\
+                      \u{10ffff}, \u{fe0f} ,\u{2028}\u{202e}";
+        for unseen in unseen.split(',') {
             assert_eq!(shown(unseen), Err("must hold at least one visible character".to_owned()), "{unseen:?}");
+        }
+    }
+
+    #[test]
+    fn a_reference_is_seen_on_one_line() {
+        let asked = |reference: &str| proto::Transaction {
+            amount: Some(proto::Amount { amount_micros: 1, currency_code: "EUR".to_owned() }),
+            payee: "Shop".to_owned(),
+            reference: reference.to_owned(),
+        };
+        for (given, kept) in
+            [("", ""), ("R-1", "R-1"), ("a\u{202e}b\r\nc\u{2029}d\u{85}", "ab  c d "), ("\u{200b}", "\u{200b}")]
+        {
+            let reference = read(|faults| transaction(faults, asked(given))).map(|it| it.map(|it| it.reference));
+            assert_eq!(reference, Ok(Some(kept.to_owned())));
         }
     }
 }

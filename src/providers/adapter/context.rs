@@ -11,6 +11,7 @@ use crate::{
     domain::{
         destination::Destination,
         ids::Tenant,
+        locale,
         transaction::{Amount, Transaction},
     },
     ports::provider::{ChallengeContext, Check, Delivery, Message, Parameters, RequestError},
@@ -97,15 +98,9 @@ pub(in crate::providers) fn indian_units(amount: &Amount, unit_micros: i64) -> R
     units.ok_or(RequestError::InvalidParameter("transaction.amount.amount_micros"))
 }
 
-/// The provider's language for a locale: the same tag (BCP 47) where the provider has it, or else its first tag of the same
-/// language.
+/// The provider's language for a locale (BCP 47): the nearest of those that it has. `None`: it has none that the person reads.
 pub(in crate::providers) fn language(known: &[&'static str], locale: &str) -> Option<&'static str> {
-    fn primary(tag: &str) -> &str {
-        tag.split('-').next().unwrap_or_default()
-    }
-    let whole = known.iter().find(|tag| tag.eq_ignore_ascii_case(locale));
-    let found = whole.or_else(|| known.iter().find(|tag| primary(tag).eq_ignore_ascii_case(primary(locale))));
-    found.copied()
+    locale::nearest_tag(known.iter().copied(), locale)
 }
 
 /// A name for the provider, derived from tenant and name: 43 of `[A-Za-z0-9_-]`, always the same. It keeps tenants apart
@@ -128,16 +123,6 @@ fn digest(tenant: &Tenant, name: &str) -> [u8; 32] {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn languages_are_matched_as_a_whole_and_then_by_their_start() {
-        let known = ["en", "en-GB", "pt-BR", "pt"];
-        for (locale, expected) in
-            [("en-gb", Some("en-GB")), ("en-US", Some("en")), ("pt-PT", Some("pt-BR")), ("xx", None), ("", None)]
-        {
-            assert_eq!(language(&known, locale), expected, "{locale}");
-        }
-    }
 
     #[test]
     fn names_are_told_apart_by_tenant() {

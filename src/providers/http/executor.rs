@@ -145,7 +145,7 @@ impl Provider for HttpProvider {
         match self.adapter.deliver(&delivery) {
             Ok(request) => {
                 let judge = |answer: &Inbound| self.adapter.delivered(&delivery, answer);
-                self.call("deliver", &request, &Unsaid::of_delivery(&delivery, &request), deadline, judge).await
+                self.call("deliver", &request, &Unsaid::of_delivery(&delivery), deadline, judge).await
             }
             Err(error) => Delivered::Invalid(error),
         }
@@ -155,7 +155,7 @@ impl Provider for HttpProvider {
         match self.adapter.check(&check) {
             Ok(request) => {
                 let judge = |answer: &Inbound| self.adapter.checked(&check, answer);
-                self.call("check", &request, &Unsaid::of_check(&check, &request), deadline, judge).await
+                self.call("check", &request, &Unsaid::of_check(&check), deadline, judge).await
             }
             Err(_) => Checked::Failed(Failure::Refused),
         }

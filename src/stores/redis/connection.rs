@@ -10,7 +10,10 @@ use redis::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use super::layout::{ClusterNode, Layout};
+use super::{
+    layout::{ClusterNode, Layout},
+    stream::Heard,
+};
 
 /// A connection that many tasks share. redis-rs sends each command to a cluster's node by the slot of its key.
 #[derive(Clone)]
@@ -25,6 +28,8 @@ pub(super) struct Opened {
     pub(super) connection: Connection,
     /// The task that reads and writes, where it is ours. Without it, a silent server would keep it for ever.
     pub(super) driver: Option<AbortOnDropHandle<()>>,
+    /// What it has brought. Of a cluster nothing is counted.
+    pub(super) heard: Heard,
 }
 
 /// A master: the one server, or a node of a cluster.

@@ -15,7 +15,7 @@ use super::{
     connection::{Connection, Opened},
     fault,
     server::{self, Expected},
-    stream::{self, InFlight},
+    stream::{self, Heard, InFlight},
     tls::{self, TlsMaterial},
 };
 use crate::{
@@ -202,7 +202,7 @@ impl Connector {
         let mut cluster = builder.build().map_err(failed)?.get_async_connection().await.map_err(failed)?;
         let seed = nodes.first().and_then(stream::host).unwrap_or_default();
         let layout = Connection::layout_now(&mut cluster, seed).await.map_err(failed)?;
-        Ok(Opened { connection: Connection::Cluster(cluster, Arc::new(layout)), driver: None })
+        Ok(Opened { connection: Connection::Cluster(cluster, Arc::new(layout)), driver: None, heard: Heard::default() })
     }
 
     fn failed(&self, error: &RedisError) -> StoreError {

@@ -27,7 +27,7 @@ use super::{
     connector::Connector,
     fault::{self, LinkHealth},
     layout::Layout,
-    stream::InFlight,
+    stream::{Heard, InFlight},
 };
 use crate::ports::{
     clock::{Deadline, Stopwatch},
@@ -57,6 +57,7 @@ pub(super) struct Link {
 struct Live {
     connection: Connection,
     generation: u64,
+    heard: Heard,
 }
 
 struct LinkState {
@@ -97,7 +98,7 @@ impl Link {
         deadline: Deadline,
         ask: impl FnOnce(Connection) -> F,
     ) -> Result<T, StoreError> {
-        let Live { connection, generation } = self.live(operation)?;
+        let Live { connection, generation, .. } = self.live(operation)?;
         let asked = ask(connection);
         let deadline = deadline.at_most(self.operation_timeout);
         if deadline.remaining().is_zero() {
@@ -137,7 +138,7 @@ impl Link {
 
     /// Connects to the cluster anew, if other nodes are masters now. The old connection serves until then.
     pub(super) fn follow(&self, now: &Layout) {
-        if let Some(Live { connection: Connection::Cluster(_, known), generation }) = self.state.get()
+        if let Some(Live { connection: Connection::Cluster(_, known), generation, .. }) = self.state.get()
             && !known.has_same_masters(now)
         {
             self.state.give_up(generation);
@@ -186,10 +187,10 @@ impl LinkState {
         self.live.read().unwrap_or_else(PoisonError::into_inner).as_ref().map(|(live, _)| live.clone())
     }
 
-    fn set(&self, Opened { connection, driver }: Opened, generation: u64) {
+    fn set(&self, Opened { connection, driver, heard }: Opened, generation: u64) {
         self.late.store(0, Ordering::Relaxed);
         *self.failed.write().unwrap_or_else(PoisonError::into_inner) = None;
-        let live = (Live { connection, generation }, driver);
+        let live = (Live { connection, generation, heard }, driver);
         *self.live.write().unwrap_or_else(PoisonError::into_inner) = Some(live);
     }
 
@@ -233,10 +234,11 @@ impl LinkState {
     }
 
     /// Returns once the connection is given up. Late answers alone are no reason: they may have been late on a busy machine of
-    /// ours, or have had little time. The server is then asked, and given up if it stays silent for twice the time that
-    /// a connection may take to be made. Of a cluster, the health check learns which nodes are there.
+    /// ours, or have had little time. The server is then asked, and given up if nothing at all comes for twice the time that a
+    /// connection may take to be made: the answer may stand behind a thousand others, which show that the server lives.
+    /// Of a cluster, the health check learns which nodes are there.
     async fn until_given_up(&self, silence_max: Duration) {
-        while let Some(Live { mut connection, generation }) = self.get() {
+        while let Some(Live { mut connection, generation, heard }) = self.get() {
             if self.given_up.load(Ordering::Acquire) >= generation {
                 return;
             }
@@ -247,6 +249,7 @@ impl LinkState {
             if self.is_cluster || !self.judges_lateness {
                 continue;
             }
+            let before = heard.count();
             let ping = redis::cmd("PING");
             let answered = ping.query_async::<()>(&mut connection);
             match timeout_at(Deadline::after(silence_max).instant(), answered).await {
@@ -254,6 +257,7 @@ impl LinkState {
                     self.late.store(0, Ordering::Relaxed);
                     self.note_answer(answer.as_ref().err(), generation);
                 }
+                Err(_) if heard.count() > before => self.late.store(0, Ordering::Relaxed),
                 Err(_) => self.give_up(generation),
             }
         }

@@ -1,7 +1,15 @@
 //! Opens connections to the server. redis-rs writes each command by itself; over a stream of ours, the commands of one
 //! turn of the scheduler leave in one write, which Redis also reads at once.
 
-use std::{io, sync::Arc};
+use std::{
+    io::{self, IoSlice},
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+};
 
 use redis::{
     AsyncConnectionConfig, ConnectionAddr, ConnectionInfo, ErrorKind, RedisResult,
@@ -10,7 +18,7 @@ use redis::{
 };
 use rustls::pki_types::ServerName;
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpStream, UnixStream, lookup_host},
     sync::{Semaphore, SemaphorePermit},
     task::JoinSet,
@@ -87,10 +95,64 @@ async fn over(
         .set_connection_timeout(None)
         .set_response_timeout(None)
         .set_pipeline_buffer_size(IN_FLIGHT_MAX);
-    let stream = TurnStream::new(stream, in_flight.clone());
+    let heard = Heard::default();
+    let stream = TurnStream::new(HeardStream { stream, heard: heard.clone() }, in_flight.clone());
     let (connection, driver) = MultiplexedConnection::new_with_config(server.redis_settings(), stream, config).await?;
     let driver = Some(AbortOnDropHandle::new(tracker.spawn(driver)));
-    Ok(Opened { connection: Connection::One(connection), driver })
+    Ok(Opened { connection: Connection::One(connection), driver, heard })
+}
+
+/// How often a connection has brought something: the server lives, however late its answers are.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Heard(Arc<AtomicU64>);
+
+impl Heard {
+    pub(super) fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A stream that counts what it brings.
+struct HeardStream<S> {
+    stream: S,
+    heard: Heard,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for HeardStream<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if buffer.filled().len() > before {
+            self.heard.0.fetch_add(1, Ordering::Relaxed);
+        }
+        read
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for HeardStream<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
 }
 
 /// Tries all addresses of a name at once, and takes the first that answers: one that is silent costs no time.
