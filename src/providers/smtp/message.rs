@@ -40,7 +40,7 @@ impl Mail {
         let builder = Message::builder()
             .from(Mailbox::new(name, from.clone()))
             .to(Mailbox::new(None, to.clone()))
-            .subject(style.envelope.subject.clone())
+            .subject(style.envelope.subject(&delivery.context.locale))
             .date(now)
             .message_id(Some(format!("<{id}>")))
             .raw_header(header::HeaderValue::new(

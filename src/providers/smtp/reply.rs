@@ -82,7 +82,9 @@ pub(super) fn judged(stage: Stage, trouble: &Trouble) -> Attempted<Delivered> {
         }
         Trouble::Reply { code, text } => {
             let (decision, fault, alarm) = replied(stage, *code, Enhanced::of(text), text);
-            attempted(decision, Exchange::Answered, *code, fault, alarm)
+            // Of the text the log gets the enhanced code alone: the rest may repeat the address.
+            let remark = enhanced_code(text).unwrap_or_default().to_owned();
+            Attempted { remark, ..attempted(decision, Exchange::Answered, *code, fault, alarm) }
         }
     }
 }
@@ -114,16 +116,22 @@ enum Enhanced {
 
 impl Enhanced {
     fn of(text: &str) -> Self {
-        let first = text.split_whitespace().next().unwrap_or_default();
-        let numbers: Option<Vec<u16>> = first.split('.').map(|part| part.parse().ok()).collect();
-        match numbers.as_deref() {
+        let numbers: Vec<&str> = enhanced_code(text).unwrap_or_default().split('.').collect();
+        match numbers.as_slice() {
             // 1.7 and 1.8 are about the sender's address.
-            Some([_, 1, 7 | 8]) => Self::Other,
-            Some([_, 1 | 2, _]) => Self::Destination,
-            Some([_, _, _]) => Self::Other,
+            [_, "1", "7" | "8"] => Self::Other,
+            [_, "1" | "2", _] => Self::Destination,
+            [_, _, _] => Self::Other,
             _ => Self::None,
         }
     }
+}
+
+/// The enhanced code that a text begins with, such as `5.1.1`.
+fn enhanced_code(text: &str) -> Option<&str> {
+    let first = text.split_whitespace().next()?;
+    let is_number = |part: &str| (1..=3).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit());
+    Some(first).filter(|first| first.split('.').count() == 3 && first.split('.').all(is_number))
 }
 
 fn replied(stage: Stage, code: u16, enhanced: Enhanced, text: &str) -> (Delivered, Option<Fault>, Option<Alarm>) {
@@ -194,6 +202,19 @@ mod tests {
         ] {
             let judged = judged(stage, &Trouble::Reply { code, text: text.to_owned() });
             assert_eq!((judged.decision, judged.fault), (expected, fault), "{stage:?} {code} {text}");
+        }
+    }
+
+    #[test]
+    fn of_a_text_the_enhanced_code_is_told() {
+        for (text, expected) in [
+            ("5.1.1 <jane@example.org> unknown", "5.1.1"),
+            ("jane@example.org unknown", ""),
+            ("5.1.1.2 x", ""),
+            ("", ""),
+        ] {
+            let trouble = Trouble::Reply { code: 550, text: text.to_owned() };
+            assert_eq!(judged(Stage::Destination, &trouble).remark, expected, "{text}");
         }
     }
 
