@@ -18,6 +18,7 @@ mod mailgun;
 mod msg91;
 pub(crate) mod sandbox;
 mod sendgrid;
+mod smtp;
 mod twilio;
 mod twilio_messages;
 mod twilio_verify;
@@ -60,6 +61,7 @@ pub const KINDS: &[Kind] = &[
     Kind { name: "mailgun", read: |section| Configured::http(section, mailgun::read) },
     Kind { name: "msg91", read: |section| Configured::http(section, msg91::read) },
     Kind { name: "sendgrid", read: |section| Configured::http(section, sendgrid::read) },
+    Kind { name: "smtp", read: smtp::read },
     Kind { name: "twilio-messages", read: |section| Configured::http(section, twilio_messages::read) },
     Kind { name: "twilio-verify", read: |section| Configured::http(section, twilio_verify::read) },
     Kind { name: "vonage-verify", read: |section| Configured::http(section, vonage_verify::read) },

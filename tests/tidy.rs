@@ -43,8 +43,11 @@ const LAYERS: &[(&str, &str)] = &[
 
 /// Crates that only some layers may use.
 const FOREIGN: &[(&str, &str)] = &[
+    ("aws_credential_types", "providers"),
+    ("aws_sigv4", "providers"),
     ("axum", "operations"),
     ("fjall", "stores"),
+    ("lettre", "providers"),
     ("lsm_tree", "stores"),
     ("hyper", "providers"),
     ("hyper_rustls", "providers"),

@@ -23,7 +23,7 @@ use super::{
 const PUBLISHED: &str = "<PublishResponse><PublishResult><MessageId>m1</MessageId></PublishResult></PublishResponse>";
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
 }
 
 fn mac(key: &[u8], text: &str) -> Vec<u8> {
@@ -60,7 +60,7 @@ fn signer(request: &Request, secret: &str, service: &str) -> String {
     let fields = authorization.strip_prefix("AWS4-HMAC-SHA256 ").expect("the algorithm");
     let field = |name: &str| {
         let found = fields.split(", ").find_map(|field| field.strip_prefix(name)?.strip_prefix('='));
-        found.unwrap_or_else(|| panic!("{name} in {authorization}")).to_owned()
+        found.expect("a field of the signature").to_owned()
     };
     let (id, scope) = field("Credential").split_once('/').map(|(id, scope)| (id.to_owned(), scope.to_owned())).unwrap();
     let time = request.header("x-amz-date").unwrap();
@@ -69,8 +69,8 @@ fn signer(request: &Request, secret: &str, service: &str) -> String {
     for needed in ["host", "x-amz-date", "content-type"] {
         assert!(signed.split(';').any(|name| name == needed), "{needed} in {signed}");
     }
-    let headers: String =
-        signed.split(';').map(|name| format!("{name}:{}\n", request.header(name).expect("a signed header"))).collect();
+    let line = |name: &str| format!("{name}:{}\n", request.header(name).expect("a signed header"));
+    let headers = signed.split(';').map(line).collect::<Vec<_>>().concat();
     let body = hex(&Sha256::digest(&request.body));
     let canonical = format!("POST\n{}\n\n{headers}\n{signed}\n{body}", request.target);
     assert_eq!(field("Signature"), signature(secret, &canonical, time, &scope));

@@ -17,6 +17,7 @@ mod proxy;
 mod recipes;
 mod scenario;
 mod server;
+mod smtp;
 mod tls;
 mod waits;
 

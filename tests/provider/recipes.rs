@@ -33,10 +33,10 @@ fn names(path: &str, extension: &str) -> BTreeSet<String> {
 /// The one provider's section of a recipe, with its API at this URL.
 fn settings(name: &str, url: &str) -> toml::Table {
     let text = fs::read_to_string(folder("docs/recipes").join(format!("{name}.toml"))).unwrap();
-    let mut file: toml::Table = text.parse().unwrap();
-    let toml::Value::Table(providers) = file.remove("providers").unwrap() else { panic!("{name}: no [providers]") };
-    let (_, section) = providers.into_iter().next().unwrap();
-    let toml::Value::Table(mut section) = section else { panic!("{name}: no section") };
+    let file: toml::Table = text.parse().unwrap();
+    let providers = file["providers"].as_table().expect("[providers]");
+    let section = providers.values().next().and_then(toml::Value::as_table);
+    let mut section = section.expect("the section of a provider").clone();
     assert_eq!(section.remove("kind"), Some(toml::Value::String("http-json".to_owned())), "{name}");
     let base_url = section.insert("base_url".to_owned(), toml::Value::String(url.to_owned())).unwrap();
     assert!(base_url.as_str().unwrap().starts_with("https://"), "{name}: {base_url:?}");

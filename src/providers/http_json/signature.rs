@@ -81,7 +81,9 @@ impl Encoding {
     fn write(self, bytes: &[u8]) -> String {
         match self {
             Self::Base64 => STANDARD.encode(bytes),
-            Self::Hex | Self::Text => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
+            Self::Hex | Self::Text => {
+                bytes.iter().fold(String::with_capacity(2 * bytes.len()), |text, byte| text + &format!("{byte:02x}"))
+            }
         }
     }
 
