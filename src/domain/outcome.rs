@@ -1,5 +1,7 @@
 //! What the rules answer: the business outcomes of the contract, before they are rendered.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -82,6 +84,23 @@ pub struct Dispatch {
     pub confirmed: bool,
     /// How long the code is; 0 where that is not known.
     pub code_length: u8,
+}
+
+/// What a provider says of a delivery that it accepted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Receipt {
+    /// Names the delivery in later checks. At most 200 characters.
+    pub reference: String,
+    /// How long the provider's own code is valid, where it says so.
+    pub code_life: Option<Duration>,
+    /// How long the provider's own code is, where it says so.
+    pub code_length: Option<u8>,
+    /// How many codes the provider compares at most, where it says so.
+    pub max_checks: Option<u32>,
+    /// How often the provider sends to this option at most, where it says so.
+    pub max_sends: Option<u32>,
+    /// How long the provider refuses another start for the destination, unless this one is cancelled there first.
+    pub running_for: Option<Duration>,
 }
 
 /// What became of a VerifyOtp.

@@ -18,7 +18,7 @@ use super::{
     http::{BaseUrl, Inbound, Outbound},
 };
 use crate::{
-    domain::{code::CodeOwner, destination::Channel},
+    domain::destination::Channel,
     ports::provider::{Delivered, Delivery, RequestError},
     secret::Secret,
     settings::{Section, values},
@@ -163,12 +163,7 @@ impl Adapter for HttpJson {
     }
 
     fn abilities(&self) -> Abilities {
-        Abilities {
-            code_owner: CodeOwner::Otpd,
-            channels: self.channels.clone(),
-            contact_on_file: false,
-            code_life: None,
-        }
+        Abilities::delivers(self.channels.clone())
     }
 
     fn deliver(&self, delivery: &Delivery) -> Result<Outbound, RequestError> {

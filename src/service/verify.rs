@@ -35,6 +35,9 @@ impl Otp {
                 let (verified, before) = Box::pin(asked).await?;
                 self.answer(&target, partition, &before, verified)
             }
+            VerifyStep::Paused { until } => {
+                Err(Error::ProviderUnavailable { retry_after: until.since(self.states.now()?) })
+            }
             VerifyStep::CannotJudge => Err(self.obstacle(&target, &after.challenge, &command, &request)),
             VerifyStep::InProgress { until } => {
                 Err(Error::RequestInProgress { retry_after: retry_after(until.since(self.states.now()?)) })

@@ -51,7 +51,7 @@ impl State {
         if has_ended || self.locked(Some(option), at.now).is_some() {
             return 0;
         }
-        challenge.attempts_left().min(self.lockout.budget(challenge.contact(option), at.policy))
+        challenge.checks_left().min(self.lockout.budget(challenge.contact(option), at.policy))
     }
 }
 

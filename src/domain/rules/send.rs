@@ -27,6 +27,10 @@ pub struct ReserveSend {
     pub plan: Option<Plan>,
     /// How long the delivery may take, over the whole route.
     pub lease: Duration,
+    /// Whether any provider of the route can be called now.
+    pub can_call: bool,
+    /// Whether the provider of the live code can be called now.
+    pub can_resume: bool,
 }
 
 /// What the quotas of a send have said.
@@ -45,6 +49,8 @@ pub struct Plan {
     pub owner: CodeOwner,
     /// How long the provider's own codes are valid.
     pub code_life: Option<Duration>,
+    /// Whether it answers a repeated request as the first, so that an unconfirmed send can be asked about again.
+    pub send_repeatable: bool,
     /// The key that a code of ours is made with.
     pub key_id: u32,
     /// Whether nothing is really sent, and everybody knows the code.
@@ -68,9 +74,17 @@ pub enum SendStep {
     },
     /// No provider serves the option any more.
     NoProvider,
+    /// No provider of the route can be called now. Nothing was used up.
+    CannotCall,
+    /// The providers have failed so often that they are left alone until then. Nothing was used up.
+    Paused {
+        until: Timestamp,
+    },
     /// Nothing is in the way but the quotas, which are to be acquired first.
     AcquireQuotas,
     Reserved(Reserved),
+    /// The send is unconfirmed, and its provider is to be asked again under the same id. Its quotas were acquired before.
+    Resumed(Reserved),
 }
 
 /// A reserved send.
@@ -89,10 +103,16 @@ impl Command for ReserveSend {
         match seen(challenge, &self.key) {
             Seen::New | Seen::Created => {}
             Seen::Conflict | Seen::Asking(_) => return SendStep::Conflict,
+            Seen::Sending(sending) if sending.token == self.token && sending.resumed => {
+                return SendStep::Resumed(sending.into());
+            }
             Seen::Sending(sending) if sending.token == self.token => return SendStep::Reserved(sending.into()),
             Seen::Sending(sending) => return SendStep::InProgress { until: sending.lease_until },
             Seen::Answered(Reply::SendFailed) => return SendStep::FailedBefore,
-            Seen::Answered(reply) => return recorded(challenge, reply).map_or(SendStep::Conflict, SendStep::Recorded),
+            Seen::Answered(_) if self.can_resume && is_resumable(state, &self.key, index, at) => {
+                return self.resume(state.challenge_mut(), at.time);
+            }
+            Seen::Answered(reply) => return recorded(reply).map_or(SendStep::Conflict, SendStep::Recorded),
         }
         if let Some(locked) = state.locked(Some(index), at.now) {
             return SendStep::Refused(Sent::AccountLocked(locked));
@@ -104,8 +124,12 @@ impl Command for ReserveSend {
         if let Some(asking) = challenge.asking() {
             return SendStep::InProgress { until: asking.lease_until };
         }
+        if let Some(until) = challenge.open().map(|open| open.sends_from).filter(|until| at.time < *until) {
+            return SendStep::Paused { until };
+        }
         match (&self.plan, self.quotas) {
             (None, _) => SendStep::NoProvider,
+            (Some(_), _) if !self.can_call => SendStep::CannotCall,
             (Some(_), QuotaState::Unasked) => SendStep::AcquireQuotas,
             (Some(_), QuotaState::Refused) => SendStep::Refused(Sent::RiskDeclined),
             (Some(plan), QuotaState::Acquired) => {
@@ -135,7 +159,29 @@ fn refusal(challenge: &Challenge, sends: u32, time: Timestamp) -> Option<Sent> {
     (time < next_send_at).then_some(Sent::ResendTooSoon { next_send_at })
 }
 
+/// Whether the last send is this request's, without an outcome, and its provider can tell what became of it.
+fn is_resumable(state: &State, key: &IdempotencyKey, option: u8, at: &Judged<'_>) -> bool {
+    let challenge = &state.challenge;
+    let Some(open) = challenge.open() else { return false };
+    let Some(sent) = open.unconfirmed.as_ref().filter(|sent| sent.key == *key) else { return false };
+    let is_idle = challenge.sending.is_none() && open.asking.is_none();
+    let is_live = open.code.as_ref().is_some_and(|code| code.send == sent.number);
+    let is_open = Status::of(challenge, at.time) == Status::Live && state.locked(Some(option), at.now).is_none();
+    is_idle && is_live && is_open
+}
+
 impl ReserveSend {
+    fn resume(&self, challenge: &mut Challenge, time: Timestamp) -> SendStep {
+        let provider = challenge.live_code().map(|code| code.provider.clone()).unwrap_or_default();
+        let Phase::Open(open) = &mut challenge.phase else { return SendStep::Conflict };
+        let Some(sent) = open.unconfirmed.take() else { return SendStep::Conflict };
+        let sending = Sending { token: self.token, lease_until: time.plus(self.lease), resumed: true, ..sent };
+        let (option, reserved) = (sending.option, Reserved::from(&sending));
+        challenge.sending = Some(sending);
+        challenge.log(time, EventKind::SendReserved, Some(option), &provider);
+        SendStep::Resumed(reserved)
+    }
+
     fn reserve(&self, challenge: &mut Challenge, index: u8, plan: &Plan, time: Timestamp) -> Reserved {
         challenge.last_send += 1;
         let number = challenge.last_send;
@@ -144,6 +190,7 @@ impl ReserveSend {
         let mut previous = None;
         if let Phase::Open(open) = &mut challenge.phase {
             previous = open.code.replace(code);
+            open.unconfirmed = None;
             open.uses.push(SendUse { token: self.token, option: index });
         }
         let sending = Sending {
@@ -156,6 +203,8 @@ impl ReserveSend {
             code_digits,
             previous,
             previous_next_send_at: challenge.next_send_at,
+            repeatable: plan.send_repeatable,
+            resumed: false,
         };
         let reserved = Reserved::from(&sending);
         challenge.sending = Some(sending);
@@ -192,6 +241,9 @@ fn next_code(challenge: &Challenge, plan: &Plan, index: u8, time: Timestamp) -> 
         owner: plan.owner,
         reference: String::new(),
         sandbox: plan.sandbox,
+        attempts_before: challenge.attempts,
+        max_checks: None,
+        max_sends: None,
     }
 }
 
@@ -223,19 +275,25 @@ fn gap(challenge: &Challenge) -> Duration {
 }
 
 /// A recorded answer of a send, as it was given. `None` for the answer of another RPC.
-pub(super) fn recorded(challenge: &Challenge, reply: &Reply) -> Option<Sent> {
+pub(super) fn recorded(reply: &Reply) -> Option<Sent> {
     match reply {
-        Reply::Sent { expires_at, remaining_sends, next_send_at, confirmed, code_length } => {
-            Some(Sent::Success(Dispatch {
-                max_verification_attempts: challenge.limits.max_verification_attempts,
-                max_send_attempts: challenge.limits.max_send_attempts,
-                expires_at: *expires_at,
-                remaining_sends: *remaining_sends,
-                next_send_at: *next_send_at,
-                confirmed: *confirmed,
-                code_length: *code_length,
-            }))
-        }
+        Reply::Sent {
+            max_verification_attempts,
+            max_send_attempts,
+            expires_at,
+            remaining_sends,
+            next_send_at,
+            confirmed,
+            code_length,
+        } => Some(Sent::Success(Dispatch {
+            max_verification_attempts: *max_verification_attempts,
+            max_send_attempts: *max_send_attempts,
+            expires_at: *expires_at,
+            remaining_sends: *remaining_sends,
+            next_send_at: *next_send_at,
+            confirmed: *confirmed,
+            code_length: *code_length,
+        })),
         Reply::DestinationRejected => Some(Sent::DestinationRejected),
         Reply::Declined(decline) => Some(match decline {
             Decline::OptionExpired => Sent::ChallengeOptionExpired,

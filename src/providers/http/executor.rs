@@ -130,6 +130,8 @@ impl HttpProvider {
             code_owner: abilities.code_owner,
             channels: abilities.channels,
             contact_on_file: abilities.contact_on_file,
+            purposes: abilities.purposes,
+            send_repeatable: abilities.send_repeatable,
             timeout: settings.timeout,
             code_life: abilities.code_life,
         };
@@ -157,6 +159,7 @@ impl HttpProvider {
         operation: &'static str,
         request: &Outbound,
         deadline: Deadline,
+        clearing: impl FnOnce(&Inbound) -> Option<Outbound>,
         judge: impl FnOnce(&Inbound) -> D,
     ) -> D {
         let Some(prepared) = Prepared::new(request) else {
@@ -180,7 +183,7 @@ impl HttpProvider {
             Err(failure) => return D::failed(failure),
         };
         let watch = Stopwatch::start();
-        let exchanged = self.client.exchange(prepared, deadline).await;
+        let exchanged = self.exchange(request, prepared, deadline, clearing).await;
         let permit = Some(permit).filter(|_| !(is_short && deadline.remaining().is_zero()));
         let decision = match &exchanged {
             Ok(answer) => judge(answer),
@@ -190,6 +193,24 @@ impl HttpProvider {
         let failure = decision.failure();
         self.record(permit, &Ended { operation, exchanged: &exchanged, failure, took: watch.elapsed() });
         decision
+    }
+
+    /// The answer to a request. Where the adapter knows what stands in its way, that is cleared first, and the request repeated
+    /// once, all within the same time and permit.
+    async fn exchange(
+        &self,
+        request: &Outbound,
+        prepared: Prepared,
+        deadline: Deadline,
+        clearing: impl FnOnce(&Inbound) -> Option<Outbound>,
+    ) -> Result<Inbound, NoAnswer> {
+        let answer = self.client.exchange(prepared, deadline).await?;
+        let Some(first) = clearing(&answer).as_ref().and_then(Prepared::new) else { return Ok(answer) };
+        let (Ok(cleared), Some(again)) = (self.client.exchange(first, deadline).await, Prepared::new(request)) else {
+            return Ok(answer);
+        };
+        tracing::info!(provider = self.name, status = cleared.status, "what stood in the way is cleared: asking again");
+        self.client.exchange(again, deadline).await
     }
 
     /// Tells the breaker, the observer and the log. Of the request nothing is told, of the answer only its status.
@@ -254,6 +275,10 @@ impl Provider for HttpProvider {
         self.breaker.would_admit(self.clock.monotonic())
     }
 
+    fn refusal(&self) -> Option<Failure> {
+        self.breaker.refusal(self.clock.monotonic())
+    }
+
     fn check_error(&self, check: &Check) -> Option<RequestError> {
         self.adapter.check(check).err()
     }
@@ -261,7 +286,9 @@ impl Provider for HttpProvider {
     async fn deliver(&self, delivery: Delivery, deadline: Deadline) -> Delivered {
         match self.adapter.deliver(&delivery) {
             Ok(request) => {
-                self.call("deliver", &request, deadline, |answer| self.adapter.delivered(&delivery, answer)).await
+                let clearing = |answer: &Inbound| self.adapter.clearing(&delivery, answer);
+                let judge = |answer: &Inbound| self.adapter.delivered(&delivery, answer);
+                self.call("deliver", &request, deadline, clearing, judge).await
             }
             Err(error) => Delivered::Invalid(error),
         }
@@ -269,8 +296,10 @@ impl Provider for HttpProvider {
 
     async fn check(&self, check: Check, deadline: Deadline) -> Checked {
         match self.adapter.check(&check) {
-            Ok(request) => self.call("check", &request, deadline, |answer| self.adapter.checked(&check, answer)).await,
-            Err(_) => Checked::Failed(Failure::Refused),
+            Ok(request) => {
+                self.call("check", &request, deadline, |_| None, |answer| self.adapter.checked(&check, answer)).await
+            }
+            Err(error) => Checked::Invalid(error),
         }
     }
 }

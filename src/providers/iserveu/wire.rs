@@ -103,7 +103,23 @@ const WRONG: &[&str] = &[
 pub(super) enum Complaint {
     WrongOtp,
     ExpiredOtp,
+    /// Not about the code, but about this parameter.
+    Parameter(&'static str),
 }
+
+/// The parameters of a registration as the caller names them, with the ways to write them.
+const PARAMETERS: [(&str, &[&str]); 7] = [
+    ("pincode", &["pincode", "pin code"]),
+    ("latlong", &["latlong", "lat long"]),
+    ("publicIP", &["publicip", "public ip"]),
+    ("ovdType", &["ovdtype", "ovd type"]),
+    ("ovdData", &["ovddata", "ovd data"]),
+    ("name", &["name"]),
+    ("address", &["address"]),
+];
+
+/// What is said of a parameter that is not taken.
+const NOT_TAKEN: &[&str] = &["invalid", "empty", "required", "mandatory", "missing", "must"];
 
 impl Answer {
     pub(super) fn succeeded(&self) -> bool {
@@ -127,6 +143,8 @@ impl Answer {
             Some(Complaint::ExpiredOtp)
         } else if says(WRONG) {
             Some(Complaint::WrongOtp)
+        } else if says(NOT_TAKEN) && !says(&["otp"]) {
+            PARAMETERS.iter().find(|(_, spellings)| says(spellings)).map(|(name, _)| Complaint::Parameter(name))
         } else {
             None
         }
