@@ -152,7 +152,7 @@ impl VonageVerify {
     /// How long another start is refused: what is left of a step that is known, or else a whole step.
     fn wait(&self, delivery: &Delivery, answer: &Inbound) -> Duration {
         let known = Self::in_the_way(delivery, answer).map(|running| running.until.since(delivery.context.now));
-        answer.retry_after().or(known).unwrap_or(self.channel_timeout).min(self.channel_timeout)
+        answer.retry_after().or(known).unwrap_or(self.channel_timeout).clamp(MARGIN, self.channel_timeout)
     }
 }
 

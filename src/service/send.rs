@@ -11,7 +11,7 @@ use super::{
     request::{Caller, SendOtp},
     route::{Route, refusal, send_lease},
     states::Changed,
-    timing::{RETRY_AFTER, retry_after},
+    timing::{RETRY_AFTER, after_pause, retry_after},
 };
 use crate::{
     domain::{
@@ -131,7 +131,7 @@ impl Otp {
                 Err(failure.map_or(Error::ProviderUnavailable { retry_after: RETRY_AFTER }, Error::from))
             }
             (SendStep::Paused { until }, _) => {
-                Err(Error::ProviderUnavailable { retry_after: until.since(self.states.now()?) })
+                Err(Error::ProviderUnavailable { retry_after: after_pause(until.since(self.states.now()?)) })
             }
             (SendStep::FailedBefore, _) => Err(Error::ProviderUnavailable { retry_after: RETRY_AFTER }),
             (SendStep::Recorded(answer) | SendStep::Refused(answer), _) => Ok(Reserving::Answer(answer)),

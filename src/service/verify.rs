@@ -5,7 +5,7 @@ use super::{
     error::{Error, Precondition},
     request::{Caller, VerifyOtp},
     states::{ChallengeRef, Changed},
-    timing::retry_after,
+    timing::{after_pause, retry_after},
 };
 use crate::{
     domain::{
@@ -36,7 +36,7 @@ impl Otp {
                 self.answer(&target, partition, &before, verified)
             }
             VerifyStep::Paused { until } => {
-                Err(Error::ProviderUnavailable { retry_after: until.since(self.states.now()?) })
+                Err(Error::ProviderUnavailable { retry_after: after_pause(until.since(self.states.now()?)) })
             }
             VerifyStep::CannotJudge => Err(self.obstacle(&target, &after.challenge, &command, &request)),
             VerifyStep::InProgress { until } => {

@@ -57,7 +57,19 @@ async fn nothing_is_used_up_when_all_providers_fail_at_most_ten_times() {
     }
     replica.open("c").await;
     let uses = world.uses();
+    // After the sixth refund the providers are left alone for a while, and after each further one for twice as long.
+    let pauses = [2, 4, 8, 16, 32].map(Duration::from_secs);
     for number in 0..10 {
+        if let Some(pause) = number.checked_sub(6).map(|place| pauses[place]) {
+            let messages = world.messages();
+            let early = replica.send("c", "early").await;
+            assert!(
+                matches!(early, Err(Error::ProviderUnavailable { retry_after }) if retry_after == pause),
+                "{early:?}"
+            );
+            assert_eq!(world.messages(), messages, "nobody is asked");
+            world.clock.advance(pause);
+        }
         // Also under the same id, for a refunded send leaves none behind.
         let id = if number % 2 == 0 { "s".to_owned() } else { format!("s{number}") };
         let answer = replica.send("c", &id).await;
@@ -71,6 +83,7 @@ async fn nothing_is_used_up_when_all_providers_fail_at_most_ten_times() {
         let nothing_sent = replica.verify("c", &format!("v{number}"), &world.code()).await;
         assert!(matches!(nothing_sent, Err(Error::Precondition(Precondition::NothingSent))), "{nothing_sent:?}");
     }
+    world.clock.advance(pauses[4]);
     // Then the failed send is spent, and its repetition tries no provider again.
     let calls = world.messages() + 2;
     for _ in 0..2 {
