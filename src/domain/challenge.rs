@@ -89,7 +89,7 @@ pub enum ContactAddress {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Phase {
     /// It can, until its time runs out.
-    Open(Open),
+    Open(Box<Open>),
     Ended(Ended),
 }
 

@@ -210,7 +210,7 @@ impl Lockout {
             Operation::Lock(until) => self.operator_lock = Locked::later(self.operator_lock, Some(Locked { until })),
             Operation::Unlock => {
                 let (operations, running) = (std::mem::take(&mut self.operations), std::mem::take(&mut self.running));
-                *self = Self { operations, running, ..Self::default() };
+                *self = Self { running, operations, ..Self::default() };
             }
         }
         if self.operations.len() >= MAX_OPERATIONS {

@@ -10,6 +10,7 @@ mod cancel;
 mod create;
 mod idempotency;
 mod judgement;
+mod resume;
 mod send;
 mod settle_send;
 mod status;

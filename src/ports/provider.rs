@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use super::clock::Deadline;
 pub use crate::domain::{
     lockout::Running,
-    outcome::{Evidence, Receipt},
+    outcome::{Evidence, ProviderValues, Receipt},
 };
 use crate::{
     domain::{

@@ -206,6 +206,7 @@ impl Adapter for GooglePaymentIntegrator {
             VerifyOtpResultCode::Success(_) => Checked::Matched(Evidence {
                 eci: answer::evidence(verified.eci),
                 verification_id: answer::evidence(verified.payment_integrator_verify_otp_id),
+                ..Evidence::default()
             }),
             VerifyOtpResultCode::OtpNotMatched(_) => Checked::NotMatched { left: None },
             VerifyOtpResultCode::OtpAlreadyUsed(_) => Checked::AlreadyUsed,

@@ -139,7 +139,7 @@ impl Adapter for IServeU {
             Some(said) if said.succeeded() && said.code == "0" => {
                 let reference = external_reference(&delivery.context).ok().flatten();
                 let reference = reference.map(|given| trace(&delivery.context, given)).unwrap_or_default();
-                Delivered::Accepted(Receipt { reference, ..Receipt::default() })
+                Delivered::Accepted(Receipt { reference, values: said.values(), ..Receipt::default() })
             }
             // "Failed to send OTP", without a reason.
             Some(said) if said.failed() && said.code == "1" => Delivered::Failed(answer::unavailable(answer)),
@@ -181,7 +181,7 @@ impl Adapter for IServeU {
         let Some(answer) = answer.json::<Answer>() else { return Checked::Unknown };
         if answer.succeeded() && matches!(answer.code.as_str(), "0" | "2") {
             // 0 is the success of every call, 2 "customer verified successfully".
-            return Checked::Matched(Evidence::default());
+            return Checked::Matched(Evidence { values: answer.values(), ..Evidence::default() });
         }
         // No status code is published for a wrong OTP, so only the description tells it.
         match answer.complaint() {

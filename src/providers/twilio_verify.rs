@@ -211,7 +211,7 @@ impl Adapter for TwilioVerify {
         }
         match (checked.status.as_str(), checked.valid) {
             ("approved", Some(true)) => {
-                Checked::Matched(Evidence { eci: String::new(), verification_id: answer::evidence(checked.sid) })
+                Checked::Matched(Evidence { verification_id: answer::evidence(checked.sid), ..Evidence::default() })
             }
             ("pending", Some(false)) => Checked::NotMatched { left: None },
             ("max_attempts_reached", Some(false) | None) => Checked::AttemptsExceeded,

@@ -109,7 +109,7 @@ struct Completed {
 /// An error (RFC 7807).
 #[derive(Deserialize)]
 struct Problem {
-    #[serde(rename = "type")]
+    #[serde(rename = "type", default)]
     kind: String,
     #[serde(default)]
     invalid_parameters: Vec<Parameter>,
@@ -210,7 +210,7 @@ impl Adapter for VonageVerify {
             }
             (400 | 422, Some(problem)) if problem.blames("to") => Delivered::Rejected,
             // Another verification of the destination runs, which is not this account's, or could not be cancelled.
-            (409, Some(_)) => {
+            (409, _) => {
                 let retry_after = Some(self.wait(delivery, answer));
                 Delivered::Failed(Failure::Unavailable { retry_after })
             }
@@ -251,7 +251,7 @@ impl Adapter for VonageVerify {
             // "An incorrect code has been provided too many times. Workflow terminated."
             (410, Some("expired")) => Checked::AttemptsExceeded,
             // "The current Verify workflow step does not support a code": it has compared none.
-            (409, Some(_)) => Checked::Failed(answer::unavailable(answer)),
+            (409, Some(name)) if !name.is_empty() => Checked::Failed(answer::unavailable(answer)),
             _ => checked_by_status(answer),
         }
     }

@@ -209,7 +209,7 @@ impl Adapter for WibmoRupay {
         match answer.code() {
             Code::Success if answer.is_authenticated() => {
                 // The bank asks for it when the payment is authorised.
-                Checked::Matched(Evidence { eci: String::new(), verification_id: answer::evidence(answer.context) })
+                Checked::Matched(Evidence { verification_id: answer::evidence(answer.context), ..Evidence::default() })
             }
             Code::WrongOtp => Checked::NotMatched { left: None },
             Code::Expired => Checked::Gone,
@@ -217,7 +217,7 @@ impl Adapter for WibmoRupay {
             // Refused before the code was compared.
             Code::Credentials => Checked::Failed(Failure::Refused),
             // All parameters are looked at before the code is compared.
-            Code::Missing | Code::Invalid | Code::Amount => not_taken(check, &answer),
+            Code::Missing | Code::Invalid | Code::Amount => invalid_parameter(check, &answer),
             Code::Success | Code::Ineligible | Code::Other => Checked::Unknown,
         }
     }
@@ -227,9 +227,9 @@ impl Adapter for WibmoRupay {
     }
 }
 
-/// What a check means whose parameters were not taken. The typed code is one of them: one that is no code of an issuer's has not
+/// What a check means one of whose parameters is invalid. The typed code is one of them: one that is no code of an issuer's has not
 /// matched, or any number of such could be typed. Then come the references that the caller gave with this call.
-fn not_taken(check: &Check, answer: &Answer) -> Checked {
+fn invalid_parameter(check: &Check, answer: &Answer) -> Checked {
     let given = |name: &&'static str| context::parameter(&check.context.parameters, name).is_some();
     let transaction = Some("pgTransactionId").filter(|name| check.reference.is_empty() && given(name));
     let reference = Some("merchantReferenceNo").filter(given);

@@ -83,7 +83,7 @@ async fn a_virtual_card_is_enrolled() {
         "enrollmentRequestId": "SFLKJS23542ALFJ", "challengeOptionId": "G1MQ0YERJ0Q7LPM"
     });
     assert_eq!(as_on_the_page(asked(&upstream, SEND), "SFLKJS23542ALFJ-..-send-", "BKD0GF23KSD8S23"), example);
-    let Some(SendResult::Success(success)) = told.result.unwrap().result else { panic!("{told:?}") };
+    let Some(SendResult::Success(success)) = told.result.clone().unwrap().result else { panic!("{told:?}") };
     assert_eq!((success.max_verification_attempts, success.max_send_attempts), (5, 3));
     assert_eq!(success.delivery_state(), DeliveryState::Accepted);
     // The integrator's codes live 10 s, whatever its clock says.

@@ -10,7 +10,7 @@ use tonic_types::StatusExt;
 use crate::{
     caller::{Caller, SMS, login, send, verify},
     site::Site,
-    upstream::{Act, Upstream, blamed, body, counted, ok, only, send_with, site_of, text, verify_with},
+    upstream::{Act, Upstream, blamed, body, counted, ok, only, parameters, send_with, site_of, text, verify_with},
     words::{created, failed, sent, verified},
 };
 
@@ -251,4 +251,29 @@ async fn missing_parameters_cost_nothing() {
     assert!(upstream.seen().is_empty());
     let option = caller.challenge("d").await.unwrap().options.remove(0).option.unwrap();
     assert_eq!(option.challenge_option_id, SMS);
+}
+
+/// What iServeU answers for its client is handed on once, and kept nowhere.
+#[tokio::test]
+async fn free_texts_are_handed_on() {
+    let upstream = Upstream::start().await;
+    let server = site(&upstream).start();
+    let caller = Caller::of(&server).await;
+    assert_eq!(created(&caller.create(registration("c")).await), "success");
+    let said = json!({
+        "status": "SUCCESS", "statusCode": "0", "statusDesc": "OTP Sent Successfully.", "paramA": "ticket 7", "paramB": " ",
+        "paramC": 12
+    });
+    let expected = parameters(&[("paramA", "ticket 7"), ("paramC", "12")]);
+    upstream.script([ok(&said), ok(&said)]);
+    for values in [&expected, &parameters(&[])] {
+        let told = caller.send(send_with(send("s", "c"), &SENDING)).await.unwrap();
+        let Some(SendResult::Success(success)) = told.result.unwrap().result else { panic!("not sent") };
+        assert!(success.provider_values == *values);
+    }
+    for values in [&expected, &parameters(&[])] {
+        let told = caller.verify(verify_with(verify("v", "c", "123456"), &REGISTERING)).await.unwrap();
+        assert!(told.verified.is_some() && told.provider_values == *values);
+    }
+    assert!(!server.log().contains("ticket 7"));
 }

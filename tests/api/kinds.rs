@@ -98,8 +98,9 @@ fn msg91(kind: &str, message: &str) -> Act {
     ok(&json!({"type": kind, "message": message}))
 }
 
-fn kinds() -> Vec<Kind> {
-    let usual = |name, settings, accepted| Kind {
+/// What most kinds have in common.
+fn usual(name: &'static str, settings: &'static str, accepted: Value) -> Kind {
+    Kind {
         name,
         settings,
         purpose: Purpose::Login,
@@ -111,10 +112,14 @@ fn kinds() -> Vec<Kind> {
         not_matched: Act::Close,
         gone: Act::Close,
         repeatable: false,
-    };
-    let sid = "VE0123456789abcdef0123456789abcdef";
-    let twilio = |status: &str, valid: bool| json!({"sid": sid, "status": status, "valid": valid});
-    let request_id = "c11236f4-00bf-4b89-84ba-88b25df97315";
+    }
+}
+
+fn kinds() -> Vec<Kind> {
+    issuers().into_iter().chain(services()).collect()
+}
+
+fn issuers() -> Vec<Kind> {
     vec![
         Kind {
             matched: google_result("success"),
@@ -158,6 +163,14 @@ fn kinds() -> Vec<Kind> {
                 json!({"status": "SUCCESS", "statusCode": "0", "statusDesc": "OTP Sent Successfully."}),
             )
         },
+    ]
+}
+
+fn services() -> Vec<Kind> {
+    let sid = "VE0123456789abcdef0123456789abcdef";
+    let twilio = |status: &str, valid: bool| json!({"sid": sid, "status": status, "valid": valid});
+    let request_id = "c11236f4-00bf-4b89-84ba-88b25df97315";
+    vec![
         Kind {
             accepted_status: 201,
             matched: ok(&twilio("approved", true)),

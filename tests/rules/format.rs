@@ -214,7 +214,7 @@ fn largest_open() -> Open {
             lease_until: MOST,
             repeated: true,
         }),
-        unconfirmed: Some(largest_sending()),
+        unconfirmed: Some(Box::new(largest_sending())),
         asks_from: MOST,
         sends_from: MOST,
         uses: vec![SendUse { token: Token([0xff; 8]), option: 9 }; 100],
@@ -267,7 +267,7 @@ fn largest() -> Challenge {
             ..Limits::default()
         },
         options: (0..MAX_OPTIONS).map(largest_option).collect(),
-        phase: Phase::Open(largest_open()),
+        phase: Phase::Open(Box::new(largest_open())),
         sending: Some(largest_sending()),
         last_send: u32::MAX,
         last_ask: u32::MAX,

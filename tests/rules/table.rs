@@ -221,6 +221,7 @@ impl Scenario {
                 max_checks: words.number("checks"),
                 max_sends: words.number("sends"),
                 running_for: words.span("runs"),
+                ..Receipt::default()
             }),
             "rejected" => Settlement::Rejected,
             "failed" => Settlement::Failed,
@@ -278,6 +279,7 @@ impl Scenario {
             "matched" => AskResult::Matched(Evidence {
                 eci: words.get("eci").unwrap_or_default().to_owned(),
                 verification_id: words.get("vid").unwrap_or_default().to_owned(),
+                ..Evidence::default()
             }),
             "not_matched" => AskResult::NotMatched { left: words.number("left") },
             "gone" => AskResult::Gone,

@@ -224,7 +224,11 @@ impl FakeProvider {
             None | Some(None) => Checked::Gone,
             Some(code) if code.as_deref() == Some(check.otp.expose().as_str()) => {
                 *code = None;
-                Checked::Matched(Evidence { eci: "05".to_owned(), verification_id: check.reference.clone() })
+                Checked::Matched(Evidence {
+                    eci: "05".to_owned(),
+                    verification_id: check.reference.clone(),
+                    ..Evidence::default()
+                })
             }
             Some(_) => Checked::NotMatched { left: None },
         };

@@ -22,7 +22,7 @@ pub struct Open {
     /// The attempt that a provider is being asked about.
     pub asking: Option<Asking>,
     /// The last send, where it is unconfirmed and its provider answers a repetition as the first request.
-    pub unconfirmed: Option<Sending>,
+    pub unconfirmed: Option<Box<Sending>>,
     /// After repeated failures of its provider: when it is next asked about a code.
     pub asks_from: Timestamp,
     /// After repeated failures of the providers: when a send is next tried.

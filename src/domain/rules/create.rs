@@ -54,7 +54,7 @@ pub fn open(new: NewChallenge, now: Timestamp) -> Challenge {
         transaction: new.transaction,
         limits: new.limits,
         options: options.collect(),
-        phase: Phase::Open(Open {
+        phase: Phase::Open(Box::new(Open {
             nonce: new.nonce,
             locale: new.locale,
             code: None,
@@ -63,7 +63,7 @@ pub fn open(new: NewChallenge, now: Timestamp) -> Challenge {
             asks_from: Timestamp::default(),
             sends_from: Timestamp::default(),
             uses: Vec::new(),
-        }),
+        })),
         sending: None,
         last_send: 0,
         last_ask: 0,

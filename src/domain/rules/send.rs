@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use super::{Command, Judged, Seen, State, Status, seen};
+use super::{Command, Judged, Seen, State, Status, resume, seen};
 use crate::domain::{
     challenge::{Challenge, Decline, EventKind, LiveCode, Phase, Reply, SendUse, Sending},
     code::CodeOwner,
     ids::{IdempotencyKey, OptionId, Token},
-    outcome::{Dispatch, Locked, Sent},
+    outcome::{Dispatch, Locked, ProviderValues, Sent},
     policy::OnResend,
     time::Timestamp,
 };
@@ -109,8 +109,8 @@ impl Command for ReserveSend {
             Seen::Sending(sending) if sending.token == self.token => return SendStep::Reserved(sending.into()),
             Seen::Sending(sending) => return SendStep::InProgress { until: sending.lease_until },
             Seen::Answered(Reply::SendFailed) => return SendStep::FailedBefore,
-            Seen::Answered(_) if self.can_resume && is_resumable(state, &self.key, index, at) => {
-                return self.resume(state.challenge_mut(), at.time);
+            Seen::Answered(_) if self.can_resume && resume::is_possible(state, &self.key, index, at) => {
+                return resume::resume(self, state.challenge_mut(), at.time);
             }
             Seen::Answered(reply) => return recorded(reply).map_or(SendStep::Conflict, SendStep::Recorded),
         }
@@ -159,29 +159,7 @@ fn refusal(challenge: &Challenge, sends: u32, time: Timestamp) -> Option<Sent> {
     (time < next_send_at).then_some(Sent::ResendTooSoon { next_send_at })
 }
 
-/// Whether the last send is this request's, without an outcome, and its provider can tell what became of it.
-fn is_resumable(state: &State, key: &IdempotencyKey, option: u8, at: &Judged<'_>) -> bool {
-    let challenge = &state.challenge;
-    let Some(open) = challenge.open() else { return false };
-    let Some(sent) = open.unconfirmed.as_ref().filter(|sent| sent.key == *key) else { return false };
-    let is_idle = challenge.sending.is_none() && open.asking.is_none();
-    let is_live = open.code.as_ref().is_some_and(|code| code.send == sent.number);
-    let is_open = Status::of(challenge, at.time) == Status::Live && state.locked(Some(option), at.now).is_none();
-    is_idle && is_live && is_open
-}
-
 impl ReserveSend {
-    fn resume(&self, challenge: &mut Challenge, time: Timestamp) -> SendStep {
-        let provider = challenge.live_code().map(|code| code.provider.clone()).unwrap_or_default();
-        let Phase::Open(open) = &mut challenge.phase else { return SendStep::Conflict };
-        let Some(sent) = open.unconfirmed.take() else { return SendStep::Conflict };
-        let sending = Sending { token: self.token, lease_until: time.plus(self.lease), resumed: true, ..sent };
-        let (option, reserved) = (sending.option, Reserved::from(&sending));
-        challenge.sending = Some(sending);
-        challenge.log(time, EventKind::SendReserved, Some(option), &provider);
-        SendStep::Resumed(reserved)
-    }
-
     fn reserve(&self, challenge: &mut Challenge, index: u8, plan: &Plan, time: Timestamp) -> Reserved {
         challenge.last_send += 1;
         let number = challenge.last_send;
@@ -293,6 +271,7 @@ pub(super) fn recorded(reply: &Reply) -> Option<Sent> {
             next_send_at: *next_send_at,
             confirmed: *confirmed,
             code_length: *code_length,
+            provider_values: ProviderValues::new(),
         })),
         Reply::DestinationRejected => Some(Sent::DestinationRejected),
         Reply::Declined(decline) => Some(match decline {

@@ -101,13 +101,17 @@ fn settle(challenge: &mut Challenge, sending: Sending, settlement: &Settlement, 
             apply_receipt(challenge, &sending, receipt, time);
             pause_sends(challenge, Duration::ZERO, time);
             challenge.log(time, EventKind::SendAccepted, option, &provider);
-            record_sent(challenge, &sending, true)
+            let mut step = record_sent(challenge, &sending, true);
+            if let SettleStep::Answer(Sent::Success(dispatch)) = &mut step {
+                dispatch.provider_values.clone_from(&receipt.values);
+            }
+            step
         }
         Settlement::Unknown => {
             challenge.log(time, EventKind::SendUnconfirmed, option, &provider);
             let step = record_sent(challenge, &sending, false);
             if let Phase::Open(open) = &mut challenge.phase {
-                open.unconfirmed = Some(sending).filter(|sending| sending.repeatable);
+                open.unconfirmed = Some(Box::new(sending)).filter(|sending| sending.repeatable);
             }
             step
         }
