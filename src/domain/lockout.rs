@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ids::{Contact, IdempotencyKey, Token},
+    ids::{AccountId, Contact, IdempotencyKey, Token},
     outcome::Locked,
     policy::LockPolicy,
     time::Timestamp,
@@ -61,9 +61,10 @@ struct PendingFailure {
 }
 
 /// A verification that runs at a provider which has one for each destination. A later send of the same account, in whatever
-/// challenge, has it cancelled; that of another account does not know it, and so cannot.
+/// challenge, has it cancelled; that of another account does not know it, also where both register the same contact.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Running {
+    pub account: AccountId,
     pub provider: String,
     /// By what the provider knows it.
     pub reference: String,
@@ -192,9 +193,10 @@ impl Lockout {
         self.running.push(running);
     }
 
-    /// The verifications that still run at a provider.
-    pub fn running<'a>(&'a self, provider: &'a str, now: Timestamp) -> impl Iterator<Item = &'a Running> {
-        self.running.iter().filter(move |running| running.provider == provider && now < running.until)
+    /// The verifications of an account that still run at a provider.
+    pub fn running(&self, account: &AccountId, provider: &str, now: Timestamp) -> Vec<Running> {
+        let is_theirs = |running: &&Running| running.account == *account && running.provider == provider;
+        self.running.iter().filter(is_theirs).filter(|running| now < running.until).cloned().collect()
     }
 
     /// Whether an operator's request id is remembered, with whatever content.

@@ -16,7 +16,7 @@ use crate::{
         challenge::Challenge,
         code::CodeOwner,
         ids::{IdempotencyKey, OptionId, Token},
-        lockout::{Lockout, Running},
+        lockout::Lockout,
         outcome::Sent,
         route::Goal,
         rules::{NextProvider, Reserved, SettleSend, SettleStep, Settlement},
@@ -190,7 +190,7 @@ impl Deliveries {
         let previous = challenge.sending.as_ref().and_then(|sending| sending.previous.as_ref());
         let previous_reference = previous.filter(|previous| previous.provider == code.provider);
         let previous_reference = previous_reference.map(|previous| previous.reference.clone()).unwrap_or_default();
-        let running: Vec<Running> = lockout.running(&code.provider, now).cloned().collect();
+        let running = lockout.running(&challenge.account, &code.provider, now);
         Ok(Some(Delivery { context, message, code_life, idempotency_key, number, previous_reference, running }))
     }
 

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use otpd::grpc::proto::CreateChallengeRequest;
+use otpd::grpc::proto::{CreateChallengeRequest, Purpose};
 use serde_json::json;
 use tonic_types::StatusExt;
 
 use crate::{
-    caller::{Caller, login, send, verify},
+    caller::{Caller, SMS, login, send, sms, verify},
     site::Site,
     upstream::{Act, Request, Upstream, answer, counted, ok, site_of, text},
     words::{created, failed, sent, verified},
@@ -94,11 +94,25 @@ async fn another_account_waits() {
     upstream.seen();
     upstream.script([concurrent(FIRST)]);
     let status = caller.create(opening("d", "somebody")).await.unwrap_err();
+    // Neither do those who register a number, although they share its failures.
+    let registration = |id, account| CreateChallengeRequest {
+        purpose: Purpose::Registration.into(),
+        destinations: vec![sms("+14155557201", SMS)],
+        ..opening(id, account)
+    };
+    let told = upstream.seen();
+    upstream.script([started(SECOND), concurrent(SECOND)]);
+    assert_eq!(created(&caller.create(registration("r1", "person")).await), "success with success");
+    assert_eq!(created(&caller.create(registration("r2", "somebody")).await), "Aborted PROVIDER_UNAVAILABLE");
+    assert_eq!(story(&upstream.seen()), ["POST /v2/verify/", "POST /v2/verify/"]);
+    upstream.script([concurrent(SECOND), cancelled(), started(SECOND)]);
+    assert_eq!(created(&caller.create(registration("r3", "person")).await), "success with success");
+    upstream.seen();
     assert_eq!(failed(&status), "Aborted PROVIDER_UNAVAILABLE");
     let wait = status.get_details_retry_info().unwrap().retry_delay.unwrap();
     // The longest that the step can take, and up to half as much again, so that callers do not come back together.
     assert!((Duration::from_secs(180)..=Duration::from_secs(270)).contains(&wait), "{wait:?}");
-    assert_eq!(story(&upstream.seen()), ["POST /v2/verify/"]);
+    assert_eq!(story(&told), ["POST /v2/verify/"]);
     assert_eq!(counted(&caller, "d").await, (0, 0));
     upstream.script([ok(&json!({"request_id": FIRST, "status": "completed"}))]);
     assert_eq!(verified(&caller.verify(verify("v", "c", "123456")).await), "success");

@@ -242,13 +242,18 @@ impl Given {
             idempotency_key: self.idempotency_key.clone(),
             number: self.number,
             previous_reference: self.previous_reference.clone(),
-            running: self.running.iter().map(|(reference, left)| self.running(reference, *left)).collect(),
+            running: self
+                .running
+                .iter()
+                .map(|(reference, left)| self.running(reference, *left))
+                .collect::<Result<_, _>>()?,
         })
     }
 
-    fn running(&self, reference: &str, left: u64) -> Running {
+    fn running(&self, reference: &str, left: u64) -> Result<Running, String> {
         let until = Timestamp::from_millis(self.now_ms + left);
-        Running { provider: "fixture".to_owned(), reference: reference.to_owned(), until }
+        let account = AccountId::parse(&self.account).map_err(|_| "given: account is none")?;
+        Ok(Running { account, provider: "fixture".to_owned(), reference: reference.to_owned(), until })
     }
 
     pub(crate) fn check(&self) -> Result<Check, String> {

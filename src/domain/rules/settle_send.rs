@@ -82,8 +82,12 @@ impl SettleSend {
         let Some(span) = receipt.running_for.filter(|_| !receipt.reference.is_empty()) else { return };
         let number = state.challenge.sending.as_ref().map_or(0, |sending| sending.number);
         let Some(code) = state.challenge.live_code().filter(|code| code.send == number) else { return };
-        let running =
-            Running { provider: code.provider.clone(), reference: receipt.reference.clone(), until: at.now.plus(span) };
+        let running = Running {
+            account: state.challenge.account.clone(),
+            provider: code.provider.clone(),
+            reference: receipt.reference.clone(),
+            until: at.now.plus(span),
+        };
         state.lockout_mut().add_running(running, at.now);
     }
 }
