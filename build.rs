@@ -18,6 +18,7 @@ const REDACTED: &[&str] = &[
     ".otp.v1.ChallengeOption",
     ".otp.v1.CreateChallengeRequest",
     ".otp.v1.SendOtpRequest",
+    ".otp.v1.SendOtpSuccess",
     ".otp.v1.VerifyOtpRequest",
     ".otp.v1.Verified",
     ".otp.v1.VerifyOtpResponse",

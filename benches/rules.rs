@@ -11,6 +11,7 @@ use otpd::{
         code::{self, CodeOwner},
         destination::{Channel, Destination, PhoneNumber},
         ids::{AccountId, Contact, Fingerprint, IdempotencyKey, OptionId, Tag, Token},
+        outcome::Receipt,
         policy::{Limits, LockPolicy},
         purpose::Purpose,
         rules::{
@@ -57,12 +58,27 @@ fn sent() -> State {
         locale: "en".to_owned(),
     };
     let provider = "console".to_owned();
-    let plan = Plan { provider, owner: CodeOwner::Otpd, code_life: None, key_id: 1, sandbox: false };
+    let plan =
+        Plan { provider, owner: CodeOwner::Otpd, code_life: None, send_repeatable: false, key_id: 1, sandbox: false };
     let (quotas, lease) = (QuotaState::Acquired, Duration::from_secs(15));
-    let reserve = ReserveSend { key: key(2), token: TOKEN, option, quotas, plan: Some(plan), lease };
+    let reserve = ReserveSend {
+        key: key(2),
+        token: TOKEN,
+        option,
+        quotas,
+        plan: Some(plan),
+        lease,
+        can_call: true,
+        can_resume: true,
+    };
     let opened = State { challenge: Arc::new(open(new, NOW)), lockout: Arc::default(), account_lock: None };
     let reserved = decide(&opened, &reserve, NOW, &LockPolicy::default()).state;
-    let settlement = Settlement::Accepted { reference: String::new(), code_life: None, code_length: None };
+    let settlement = Settlement::Accepted(Receipt {
+        reference: String::new(),
+        code_life: None,
+        code_length: None,
+        ..Receipt::default()
+    });
     decide(&reserved, &SettleSend { key: key(2), token: TOKEN, settlement }, NOW, &LockPolicy::default()).state
 }
 

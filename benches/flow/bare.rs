@@ -134,6 +134,7 @@ impl OtpService for Bare {
             next_send_timestamp: Some(NOW),
             delivery_state: DeliveryState::Unconfirmed.into(),
             otp_length: 6,
+            provider_values: std::collections::BTreeMap::new(),
         });
         let result = Some(SendOtpResult { result: Some(success) });
         Ok(Response::new(SendOtpResponse { response_header: HEADER, result }))

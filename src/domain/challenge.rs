@@ -89,7 +89,7 @@ pub enum ContactAddress {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Phase {
     /// It can, until its time runs out.
-    Open(Open),
+    Open(Box<Open>),
     Ended(Ended),
 }
 
@@ -175,6 +175,27 @@ impl Challenge {
 
     pub fn attempts_left(&self) -> u32 {
         self.limits.max_verification_attempts.saturating_sub(self.attempts)
+    }
+
+    /// How many codes are compared at most: our limit, or its provider's of the live code where that is smaller.
+    pub fn max_checks(&self) -> u32 {
+        let limit = self.limits.max_verification_attempts;
+        self.live_code().and_then(|code| code.max_checks).map_or(limit, |theirs| theirs.min(limit))
+    }
+
+    /// How often an option is sent to at most, likewise.
+    pub fn max_sends(&self) -> u32 {
+        let limit = self.limits.max_send_attempts;
+        self.live_code().and_then(|code| code.max_sends).map_or(limit, |theirs| theirs.min(limit))
+    }
+
+    /// How many more codes are compared with the live code.
+    pub fn checks_left(&self) -> u32 {
+        let left = self.attempts_left();
+        self.live_code().map_or(left, |code| {
+            let theirs = code.max_checks.unwrap_or(u32::MAX);
+            theirs.saturating_sub(self.attempts.saturating_sub(code.attempts_before)).min(left)
+        })
     }
 
     /// Sends used up, over all options: decides the gap.

@@ -74,7 +74,8 @@ fn same_matter(before: &Challenge, after: &Challenge) -> bool {
         && before.transaction == after.transaction
 }
 
-/// All but attempts without an outcome: the same request asks again.
+/// All but attempts and sends without an outcome: the same request may ask again.
 fn final_answers(challenge: &Challenge) -> impl Iterator<Item = &Answer> {
-    challenge.answers.iter().filter(|answer| !matches!(answer.reply, Reply::Unknown(_)))
+    let is_open = |reply: &Reply| matches!(reply, Reply::Unknown(_) | Reply::Sent { confirmed: false, .. });
+    challenge.answers.iter().filter(move |answer| !is_open(&answer.reply))
 }

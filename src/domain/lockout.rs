@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ids::{Contact, IdempotencyKey, Token},
+    ids::{AccountId, Contact, IdempotencyKey, Token},
     outcome::Locked,
     policy::LockPolicy,
     time::Timestamp,
@@ -18,6 +18,8 @@ use super::{
 
 /// Contacts with a count of their own. Further ones share one count and its lock.
 pub const MAX_CONTACTS: usize = 32;
+/// Verifications that are remembered while they run. Of more, the oldest is forgotten.
+const MAX_RUNNING: usize = 8;
 /// Requests of operators that are remembered.
 const MAX_OPERATIONS: usize = 16;
 const DAY: Duration = Duration::from_secs(86_400);
@@ -37,6 +39,8 @@ pub struct Lockout {
     operator_lock: Option<Locked>,
     /// Failures of attempts that a provider is judging. Bounded by the ladder: each denies as if it were counted.
     pending: Vec<PendingFailure>,
+    /// Verifications beside which their provider starts no other for the destination, oldest first.
+    running: Vec<Running>,
     /// The last requests of operators, oldest first.
     operations: Vec<IdempotencyKey>,
 }
@@ -54,6 +58,18 @@ struct PendingFailure {
     token: Token,
     contact: Contact,
     lease_until: Timestamp,
+}
+
+/// A verification that runs at a provider which has one for each destination. A later send of the same account, in whatever
+/// challenge, has it cancelled; that of another account does not know it, also where both register the same contact.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Running {
+    pub account: AccountId,
+    pub provider: String,
+    /// By what the provider knows it.
+    pub reference: String,
+    /// When it ends by itself.
+    pub until: Timestamp,
 }
 
 /// What an operator asks for.
@@ -168,6 +184,21 @@ impl Lockout {
         self.pending.retain(|pending| now < pending.lease_until || except == Some(pending.token));
     }
 
+    /// Enters a verification, and drops those that have ended.
+    pub(super) fn add_running(&mut self, running: Running, now: Timestamp) {
+        self.running.retain(|known| now < known.until && known.reference != running.reference);
+        if self.running.len() >= MAX_RUNNING {
+            self.running.remove(0);
+        }
+        self.running.push(running);
+    }
+
+    /// The verifications of an account that still run at a provider.
+    pub fn running(&self, account: &AccountId, provider: &str, now: Timestamp) -> Vec<Running> {
+        let is_theirs = |running: &&Running| running.account == *account && running.provider == provider;
+        self.running.iter().filter(is_theirs).filter(|running| now < running.until).cloned().collect()
+    }
+
     /// Whether an operator's request id is remembered, with whatever content.
     pub fn has_operated(&self, key: IdempotencyKey) -> bool {
         self.operations.iter().any(|known| known.id == key.id)
@@ -180,7 +211,8 @@ impl Lockout {
         match operation {
             Operation::Lock(until) => self.operator_lock = Locked::later(self.operator_lock, Some(Locked { until })),
             Operation::Unlock => {
-                *self = Self { operations: std::mem::take(&mut self.operations), ..Self::default() };
+                let (operations, running) = (std::mem::take(&mut self.operations), std::mem::take(&mut self.running));
+                *self = Self { running, operations, ..Self::default() };
             }
         }
         if self.operations.len() >= MAX_OPERATIONS {

@@ -1,5 +1,7 @@
 //! What the rules answer: the business outcomes of the contract, before they are rendered.
 
+use std::{collections::BTreeMap, time::Duration};
+
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -10,6 +12,7 @@ use super::{
     time::Timestamp,
     transaction::Transaction,
 };
+use crate::secret::Secret;
 
 /// A lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,7 +63,7 @@ pub enum Created {
 }
 
 /// What became of a SendOtp.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sent {
     Success(Dispatch),
     ChallengeOptionExpired,
@@ -71,8 +74,12 @@ pub enum Sent {
     DestinationRejected,
 }
 
+/// What a provider answers beyond its decision, for the caller to use. It may repeat the caller's own parameters, so it is neither
+/// recorded nor printed: only the call that asked the provider is told.
+pub type ProviderValues = BTreeMap<String, Secret<String>>;
+
 /// A send on its way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dispatch {
     pub max_verification_attempts: u32,
     pub max_send_attempts: u32,
@@ -82,6 +89,27 @@ pub struct Dispatch {
     pub confirmed: bool,
     /// How long the code is; 0 where that is not known.
     pub code_length: u8,
+    /// Empty in a recorded answer.
+    pub provider_values: ProviderValues,
+}
+
+/// What a provider says of a delivery that it accepted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Receipt {
+    /// Names the delivery in later checks. At most 200 characters.
+    pub reference: String,
+    /// How long the provider's own code is valid, where it says so.
+    pub code_life: Option<Duration>,
+    /// How long the provider's own code is, where it says so.
+    pub code_length: Option<u8>,
+    /// How many codes the provider compares at most, where it says so.
+    pub max_checks: Option<u32>,
+    /// How often the provider sends to this option at most, where it says so.
+    pub max_sends: Option<u32>,
+    /// How long the provider refuses another start for the destination, unless this one is cancelled there first.
+    pub running_for: Option<Duration>,
+    /// What it says for the caller.
+    pub values: ProviderValues,
 }
 
 /// What became of a VerifyOtp.
@@ -107,13 +135,15 @@ pub struct Proof {
     pub evidence: Evidence,
 }
 
-/// What a provider adds to a match. Each at most 100 characters.
+/// What a provider adds to a match. Indicator and id have at most 100 characters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Evidence {
     /// Electronic Commerce Indicator, or empty.
     pub eci: String,
     /// The provider's id of the verification, or empty.
     pub verification_id: String,
+    /// What it says for the caller. Empty in a recorded answer.
+    pub values: ProviderValues,
 }
 
 /// What an operator sees of an account, or of a contact that registers.

@@ -10,6 +10,7 @@ mod cancel;
 mod create;
 mod idempotency;
 mod judgement;
+mod resume;
 mod send;
 mod settle_send;
 mod status;
@@ -26,7 +27,7 @@ pub use status::{CancelRefusal, Status, VerifyRefusal};
 pub use verify::{Comparison, Expectation, Verify, VerifyStep};
 pub use view::view;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{
     challenge::{Answer, Attempt, Challenge, ContactAddress, Ended, Event, EventKind, MAX_EVENTS, Phase, Reply},
@@ -48,6 +49,12 @@ pub struct State {
     /// For a registration, whose lockout is the contact's: an operator's lock of the account.
     pub account_lock: Option<Locked>,
 }
+
+/// Refunds that a challenge makes at once; each further one is followed by a pause.
+const PROMPT_REFUNDS: u32 = 5;
+/// The first pause; each next one is twice as long, up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_secs(2);
+const LONGEST_PAUSE: Duration = Duration::from_secs(32);
 
 /// Something that is asked of a challenge.
 pub trait Command {
@@ -127,6 +134,13 @@ fn settle_overdue(state: &mut State, except: Option<Token>, at: &Judged<'_>) {
             state.lockout_mut().remove_pending(token);
         }
     }
+}
+
+/// How long a challenge leaves its provider alone after so many refunds. Without pauses a minute's outage would use up the
+/// refunds, and then what the person has: replicas have a breaker each, and see only their own failures.
+fn pause_after(refunds: u32) -> Duration {
+    let Some(doublings) = refunds.checked_sub(PROMPT_REFUNDS + 1) else { return Duration::ZERO };
+    FIRST_PAUSE.saturating_mul(1 << doublings.min(16)).min(LONGEST_PAUSE)
 }
 
 impl State {

@@ -27,6 +27,7 @@ redacted!(
     proto::ChallengeOption,
     proto::CreateChallengeRequest,
     proto::SendOtpRequest,
+    proto::SendOtpSuccess,
     proto::VerifyOtpRequest,
     proto::Verified,
     proto::VerifyOtpResponse,

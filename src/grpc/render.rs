@@ -9,9 +9,11 @@ use super::proto::{
     self, create_challenge_result::Result as CreateResult, send_otp_result::Result as SendResult,
     verify_otp_result_code::VerifyOtpResultCode as VerifyResult,
 };
+use std::collections::BTreeMap;
+
 use crate::domain::{
     destination::Channel,
-    outcome::{Created, Dispatch, Locked, OptionView, Proof, Sent, Verified},
+    outcome::{Created, Dispatch, Locked, OptionView, Proof, ProviderValues, Sent, Verified},
     purpose::Purpose,
     time::Timestamp,
     transaction::Transaction,
@@ -66,6 +68,7 @@ pub(crate) fn verified(now: Timestamp, verified: Verified) -> Rendered<proto::Ve
             let Proof { account, purpose, transaction, option, at, evidence } = *proof;
             message.payment_integrator_verify_otp_id = evidence.verification_id;
             message.eci = evidence.eci;
+            message.provider_values = provider_values(evidence.values);
             let proto::ChallengeOption { challenge_option_id, channel, masked_destination } =
                 option.map(self::option).unwrap_or_default();
             message.verified = Some(proto::Verified {
@@ -147,7 +150,12 @@ fn send_success(dispatch: Dispatch) -> proto::SendOtpSuccess {
         next_send_timestamp: Some(timestamp(dispatch.next_send_at)),
         delivery_state: state.into(),
         otp_length: dispatch.code_length.into(),
+        provider_values: provider_values(dispatch.provider_values),
     }
+}
+
+fn provider_values(values: ProviderValues) -> BTreeMap<String, String> {
+    values.into_iter().map(|(name, value)| (name, value.expose().clone())).collect()
 }
 
 fn header(now: Timestamp) -> proto::ResponseHeader {

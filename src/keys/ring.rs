@@ -266,7 +266,7 @@ mod tests {
             let damaged = Sealed::from_bytes(bytes).expect("length");
             let error = ring.open_record(PARTITION, NAME, &damaged).expect_err("changed");
             match index {
-                0 => assert!(matches!(error, SealError::UnknownFormat(3)), "{error}"),
+                0 => assert!(matches!(error, SealError::UnknownFormat(2)), "{error}"),
                 1..5 => assert!(matches!(error, SealError::MissingKey(_)), "{error}"),
                 _ => assert!(matches!(error, SealError::Damaged), "byte {index}: {error}"),
             }

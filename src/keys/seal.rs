@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// The first byte of every sealed record.
-const FORMAT: u8 = 2;
+const FORMAT: u8 = 3;
 const HEADER: usize = Sealed::VERSION_OFFSET;
 const NONCE: usize = Sealed::VERSION_LENGTH;
 const TAG: usize = 16;

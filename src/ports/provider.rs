@@ -9,13 +9,16 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 use async_trait::async_trait;
 
 use super::clock::Deadline;
-pub use crate::domain::outcome::Evidence;
+pub use crate::domain::{
+    lockout::Running,
+    outcome::{Evidence, ProviderValues, Receipt},
+};
 use crate::{
     domain::{
         challenge::Decline,
         code::CodeOwner,
         destination::{Channel, Destination},
-        ids::{AccountId, RequestId, Tenant},
+        ids::{AccountId, OptionId, RequestId, Tenant},
         purpose::Purpose,
         time::Timestamp,
         transaction::Transaction,
@@ -48,6 +51,10 @@ pub struct Capabilities {
     pub channels: Vec<Channel>,
     /// Whether it knows destinations itself.
     pub contact_on_file: bool,
+    /// What it can be asked for; a challenge for anything else is refused when it is opened.
+    pub purposes: Vec<Purpose>,
+    /// Whether it answers a repeated request as the first, by its idempotency key: then an unconfirmed send is asked about again.
+    pub send_repeatable: bool,
     /// How long one call may take. The lease of a send is the sum over its route, and 5 s.
     pub timeout: Duration,
     /// How long its own codes are valid, where it says so.
@@ -55,10 +62,10 @@ pub struct Capabilities {
 }
 
 impl Capabilities {
-    /// Whether it can deliver to such a destination.
-    pub fn serves(&self, channel: Channel, destination: &Destination) -> bool {
+    /// Whether it can deliver for such a purpose to such a destination.
+    pub fn serves(&self, purpose: Purpose, channel: Channel, destination: &Destination) -> bool {
         let known = self.contact_on_file || !matches!(destination, Destination::OnFile);
-        known && self.channels.contains(&channel)
+        known && self.channels.contains(&channel) && self.purposes.contains(&purpose)
     }
 }
 
@@ -86,6 +93,8 @@ pub struct ChallengeContext {
     pub purpose: Purpose,
     /// What the person agrees to by entering the code.
     pub transaction: Option<Transaction>,
+    /// The caller's own id of the option; `None` where otpd made the id, which nobody upstream knows.
+    pub option: Option<OptionId>,
     /// How the code is delivered.
     pub channel: Channel,
     /// Where it is delivered. [`Destination::OnFile`] in a check after the end of a challenge, which drops the destination.
@@ -109,6 +118,12 @@ pub struct Delivery {
     pub code_life: Duration,
     /// The same each time that one send goes to one provider, so that a provider which takes such a key sends once.
     pub idempotency_key: String,
+    /// Which send to its option it is, from 1. Sends that were refunded do not count.
+    pub number: u32,
+    /// The reference from the [`Receipt`] of the send before, or empty.
+    pub previous_reference: String,
+    /// Verifications of the same account that this provider still runs, and that this send may end.
+    pub running: Vec<Running>,
 }
 
 /// A request to check a code that the provider made.
@@ -179,24 +194,16 @@ pub enum RequestError {
     Unsupported(&'static str),
 }
 
-/// What a provider says of a delivery that it accepted.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Receipt {
-    /// Names the delivery in later checks. At most 200 characters.
-    pub reference: String,
-    /// How long the provider's own code is valid, where it says so.
-    pub code_life: Option<Duration>,
-    /// How long the provider's own code is, where it says so.
-    pub code_length: Option<u8>,
-}
-
 /// The outcome of a check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Checked {
     /// The code matched.
     Matched(Evidence),
     /// The code did not match.
-    NotMatched,
+    NotMatched {
+        /// How many more codes the provider compares, where it says so.
+        left: Option<u32>,
+    },
     /// The code has expired, or the provider knows of no open verification.
     Gone,
     /// The provider compares no more codes of this verification.
@@ -205,6 +212,8 @@ pub enum Checked {
     AlreadyUsed,
     /// Certainly nothing was judged: the ask never left this machine, or the provider's own error says so.
     Failed(Failure),
+    /// The provider does not take what the caller gave, and so judged nothing. The attempt is refunded.
+    Invalid(RequestError),
     /// The code may have been judged: no answer came, or none that says what was decided.
     Unknown,
 }
@@ -248,6 +257,11 @@ pub trait Provider: Send + Sync {
         false
     }
 
+    /// Why a call now would be refused without asking it: nothing is reserved for such a call.
+    fn refusal(&self) -> Option<Failure> {
+        None
+    }
+
     /// Whether it is the sandbox of this destination. A sandbox is chosen before any route, and acquires no quotas; a
     /// success with it resets no failures.
     fn is_sandbox_for(&self, _tenant: &Tenant, _destination: &Destination) -> bool {
@@ -280,6 +294,7 @@ mod tests {
             account: AccountId::parse("chosen").unwrap(),
             purpose: Purpose::Login,
             transaction: None,
+            option: None,
             channel: Channel::Sms,
             destination: Destination::OnFile,
             locale: own(),
@@ -288,7 +303,15 @@ mod tests {
         };
         assert_eq!(format!("{context:?} {:?}", context.client), "ChallengeContext(..) ClientContext(..)");
         let (otp, code_life) = (Secret::new(own()), Duration::ZERO);
-        let delivery = Delivery { context: context.clone(), message: None, code_life, idempotency_key: own() };
+        let delivery = Delivery {
+            context: context.clone(),
+            message: None,
+            code_life,
+            idempotency_key: own(),
+            number: 1,
+            previous_reference: own(),
+            running: Vec::new(),
+        };
         let check = Check { context, otp, reference: own(), repeated: false, idempotency_key: own() };
         assert_eq!(format!("{delivery:?} {check:?}"), "Delivery(..) Check(..)");
     }

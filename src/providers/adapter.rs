@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::http::{Authority, BaseUrl, Inbound, Outbound};
 use crate::{
-    domain::{code::CodeOwner, destination::Channel},
+    domain::{code::CodeOwner, destination::Channel, purpose::Purpose},
     ports::provider::{Check, Checked, Delivered, Delivery, Failure, RequestError},
 };
 
@@ -24,8 +24,31 @@ pub struct Abilities {
     pub channels: Vec<Channel>,
     /// Whether the provider knows destinations itself.
     pub contact_on_file: bool,
+    /// What it can be asked for.
+    pub purposes: Vec<Purpose>,
+    /// Whether it answers a repeated request as the first, by the delivery's idempotency key.
+    pub send_repeatable: bool,
     /// How long the provider's own codes are valid, where its documentation says so.
     pub code_life: Option<Duration>,
+}
+
+impl Abilities {
+    /// Delivers codes of otpd on these channels, for all purposes.
+    pub fn delivers(channels: Vec<Channel>) -> Self {
+        Self {
+            code_owner: CodeOwner::Otpd,
+            channels,
+            contact_on_file: false,
+            purposes: Purpose::ALL.to_vec(),
+            send_repeatable: false,
+            code_life: None,
+        }
+    }
+
+    /// Makes and checks its own codes.
+    pub fn manages(channels: Vec<Channel>, check_repeatable: bool) -> Self {
+        Self { code_owner: CodeOwner::Provider { check_repeatable }, ..Self::delivers(channels) }
+    }
 }
 
 /// One provider's wire format.
@@ -44,6 +67,12 @@ pub trait Adapter: Send + Sync {
 
     /// What the answer to it means. Judges the body, not only the status: some providers report failure inside a 200.
     fn delivered(&self, delivery: &Delivery, answer: &Inbound) -> Delivered;
+
+    /// What must be asked first so that a request which was answered like this can succeed: the executor asks it, and then
+    /// repeats the request once.
+    fn clearing(&self, _delivery: &Delivery, _answer: &Inbound) -> Option<Outbound> {
+        None
+    }
 
     /// The request that checks what the person typed.
     ///
@@ -114,12 +143,13 @@ pub fn delivered_by_status(answer: &Inbound) -> Delivered {
 
 /// What an HTTP status alone says of a check, where the provider's documentation says nothing else.
 ///
-/// Only a status by which the server says that it did not work on the request proves that nothing was judged: credentials,
-/// payment, permission, too many requests, overload. Any other error may come after the code was compared.
+/// Only a status by which the server says that it did not work on the request proves that nothing was judged (RFC 9110, 15;
+/// RFC 6585; RFC 8470): credentials, payment, permission, a request that is cut off, too early, too large or not taken there at
+/// all, too many requests, overload. Any other answer, a redirect too, may come after the code was compared.
 pub fn checked_by_status(answer: &Inbound) -> Checked {
     match answer.status {
-        401 | 402 | 403 | 407 => Checked::Failed(Failure::Refused),
-        429 => Checked::Failed(answer::unavailable(answer)),
+        401 | 402 | 403 | 405 | 407 | 411 | 413 | 414 | 415 | 421 | 426 | 431 => Checked::Failed(Failure::Refused),
+        408 | 425 | 429 => Checked::Failed(answer::unavailable(answer)),
         503 if !answer.is_reset_behind_proxy() => Checked::Failed(answer::unavailable(answer)),
         _ => Checked::Unknown,
     }

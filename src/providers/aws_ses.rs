@@ -14,7 +14,7 @@ use super::{
     mail_html::HtmlPart,
 };
 use crate::{
-    domain::{code::CodeOwner, destination::Channel},
+    domain::destination::Channel,
     ports::provider::{Delivered, Delivery, Failure, RequestError},
     settings::Section,
 };
@@ -101,12 +101,7 @@ impl Adapter for AwsSes {
     }
 
     fn abilities(&self) -> Abilities {
-        Abilities {
-            code_owner: CodeOwner::Otpd,
-            channels: vec![Channel::Email],
-            contact_on_file: false,
-            code_life: None,
-        }
+        Abilities::delivers(vec![Channel::Email])
     }
 
     fn authority(&self) -> Option<Box<dyn Authority>> {

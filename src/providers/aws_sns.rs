@@ -11,7 +11,7 @@ use super::{
     http::{Authority, BaseUrl, Inbound, Outbound},
 };
 use crate::{
-    domain::{code::CodeOwner, destination::Channel},
+    domain::destination::Channel,
     ports::provider::{Delivered, Delivery, Failure, RequestError},
     settings::{Section, values},
 };
@@ -76,7 +76,7 @@ impl Adapter for AwsSns {
     }
 
     fn abilities(&self) -> Abilities {
-        Abilities { code_owner: CodeOwner::Otpd, channels: vec![Channel::Sms], contact_on_file: false, code_life: None }
+        Abilities::delivers(vec![Channel::Sms])
     }
 
     fn authority(&self) -> Option<Box<dyn Authority>> {

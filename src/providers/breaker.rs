@@ -45,6 +45,17 @@ pub(super) enum Fault {
     Refusing,
 }
 
+impl Fault {
+    /// What a call is told before `until`.
+    fn refusal(self, until: Duration, now: Duration) -> Option<Failure> {
+        let left = until.checked_sub(now).filter(|left| !left.is_zero())?;
+        Some(match self {
+            Self::Failing => Failure::Unavailable { retry_after: Some(left) },
+            Self::Refusing => Failure::Refused,
+        })
+    }
+}
+
 /// Lets one call through. Handed back when the call has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Permit {
@@ -76,9 +87,14 @@ impl Breaker {
 
     /// Whether a call would be let through now.
     pub(super) fn would_admit(&self, now: Duration) -> bool {
+        self.refusal(now).is_none()
+    }
+
+    /// What a call now would be told without being let through.
+    pub(super) fn refusal(&self, now: Duration) -> Option<Failure> {
         self.with(|state| match *state {
-            State::Closed { .. } => true,
-            State::Open { until, .. } | State::HalfOpen { until, .. } => now >= until,
+            State::Closed { .. } => None,
+            State::Open { until, fault, .. } | State::HalfOpen { until, fault, .. } => fault.refusal(until, now),
         })
     }
 
@@ -86,13 +102,10 @@ impl Breaker {
     pub(super) fn admit(&self, now: Duration) -> Result<Permit, Failure> {
         self.with(|state| match *state {
             State::Closed { .. } => Ok(Permit::Usual),
-            State::Open { until, fault, .. } | State::HalfOpen { until, fault, .. } if now < until => {
-                Err(match fault {
-                    Fault::Failing => Failure::Unavailable { retry_after: Some(until.saturating_sub(now)) },
-                    Fault::Refusing => Failure::Refused,
-                })
-            }
-            State::Open { pause, fault, .. } | State::HalfOpen { pause, fault, .. } => {
+            State::Open { until, pause, fault } | State::HalfOpen { until, pause, fault, .. } => {
+                if let Some(failure) = fault.refusal(until, now) {
+                    return Err(failure);
+                }
                 let probe = self.probes.fetch_add(1, Ordering::Relaxed);
                 *state = State::HalfOpen { until: now.saturating_add(pause), pause, fault, probe };
                 Ok(Permit::Probe(probe))

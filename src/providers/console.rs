@@ -27,6 +27,7 @@ use crate::{
     domain::{
         code::CodeOwner,
         destination::{Channel, Destination},
+        purpose::Purpose,
     },
     ports::{
         clock::Deadline,
@@ -119,6 +120,8 @@ impl Console {
             code_owner: CodeOwner::Otpd,
             channels: Channel::ALL.to_vec(),
             contact_on_file: false,
+            purposes: Purpose::ALL.to_vec(),
+            send_repeatable: false,
             timeout: Duration::from_secs(5),
             code_life: None,
         };
@@ -215,7 +218,6 @@ mod tests {
         domain::{
             destination::PhoneNumber,
             ids::{AccountId, RequestId, Tenant},
-            purpose::Purpose,
             time::Timestamp,
         },
         ports::provider::{ChallengeContext, ClientContext, Parameters},
@@ -244,6 +246,7 @@ mod tests {
             account: AccountId::parse("jane").unwrap(),
             purpose: Purpose::Login,
             transaction: None,
+            option: None,
             channel: Channel::Sms,
             destination: Destination::Phone(PhoneNumber::parse("+14155550100").unwrap()),
             locale: String::new(),
@@ -252,7 +255,15 @@ mod tests {
         };
         let message = Message { code: Secret::new("493021".to_owned()), text: Secret::new("Code 493021".to_owned()) };
         let (code_life, idempotency_key) = (Duration::from_secs(300), "key".to_owned());
-        Delivery { context, message: Some(message), code_life, idempotency_key }
+        Delivery {
+            context,
+            message: Some(message),
+            code_life,
+            idempotency_key,
+            number: 1,
+            previous_reference: String::new(),
+            running: Vec::new(),
+        }
     }
 
     #[tokio::test]

@@ -20,9 +20,8 @@ use super::{
 use crate::{
     domain::{
         challenge::Decline,
-        code::CodeOwner,
         destination::Channel,
-        ids::{RequestId, Tenant},
+        ids::{OptionId, RequestId, Tenant},
     },
     ports::provider::{
         ChallengeContext, Check, Checked, Delivered, Delivery, Evidence, Failure, Receipt, RequestError,
@@ -37,7 +36,7 @@ const SEND_PATH: &str = "/virtual-cards-v1/sendOtp";
 const RESEND_PATH: &str = "/v1/payment-integrator-authenticated-card-fop-api/resendOtp";
 const VERIFY_PATH: &str = "/v1/payment-integrator-authenticated-card-fop-api/verifyOtp";
 
-/// The caller's parameters. With an option of a virtual card the call is `sendOtp`; with an authentication only, `resendOtp`.
+/// The caller's parameters. Without them the ids are the caller's own of challenge and option.
 const ENROLLMENT: &str = "enrollment_request_id";
 const OPTION: &str = "challenge_option_id";
 const AUTHENTICATION: &str = "authenticate_request_id";
@@ -98,47 +97,61 @@ fn id<'a>(context: &'a ChallengeContext, name: &'static str) -> Result<Option<&'
     }
 }
 
+/// The call that has a code sent.
+enum SendCall<'a> {
+    Option(SendOtp<'a>),
+    Authentication(ResendOtp<'a>),
+}
+
+/// `sendOtp` where an option of a virtual card is given, or the caller named the option itself; `resendOtp` where only an
+/// authentication is given. An option whose id otpd made is nobody's upstream.
+fn send_call(context: &ChallengeContext) -> Result<SendCall<'_>, RequestError> {
+    let (option, authentication) = (id(context, OPTION)?, id(context, AUTHENTICATION)?);
+    let own = context.option.as_ref().map(OptionId::as_str);
+    match (option, authentication, own) {
+        (Some(challenge_option_id), _, _) | (None, None, Some(challenge_option_id)) => {
+            let enrollment_request_id = id(context, ENROLLMENT)?.unwrap_or(context.challenge.as_str());
+            Ok(SendCall::Option(SendOtp { enrollment_request_id, challenge_option_id }))
+        }
+        (None, Some(authenticate_request_id), _) => Ok(SendCall::Authentication(ResendOtp { authenticate_request_id })),
+        (None, None, None) => Err(RequestError::MissingParameter(OPTION)),
+    }
+}
+
 impl Adapter for GooglePaymentIntegrator {
     fn base_url(&self) -> &BaseUrl {
         &self.base_url
     }
 
     fn abilities(&self) -> Abilities {
-        Abilities {
-            // The integrator answers the same request id as before, for 30 days.
-            code_owner: CodeOwner::Provider { check_repeatable: true },
-            // The option names the contact, so the destination is not sent.
-            channels: Channel::ALL.to_vec(),
-            contact_on_file: true,
-            code_life: None,
-        }
+        // The integrator answers the same request id as before, for 30 days. The option names the contact, so the destination is
+        // not sent.
+        let abilities = Abilities::manages(Channel::ALL.to_vec(), true);
+        Abilities { contact_on_file: true, send_repeatable: true, ..abilities }
     }
 
     fn deliver(&self, delivery: &Delivery) -> Result<Outbound, RequestError> {
         let (context, key) = (&delivery.context, delivery.idempotency_key.as_str());
-        if let Some(challenge_option_id) = id(context, OPTION)? {
-            let enrollment_request_id = id(context, ENROLLMENT)?.unwrap_or(context.challenge.as_str());
-            let body = SendOtp { enrollment_request_id, challenge_option_id };
-            return Ok(self.call(&self.send_path, context, key, body));
-        }
-        let authenticate_request_id = id(context, AUTHENTICATION)?.ok_or(RequestError::MissingParameter(OPTION))?;
-        Ok(self.call(&self.resend_path, context, key, ResendOtp { authenticate_request_id }))
+        Ok(match send_call(context)? {
+            SendCall::Option(body) => self.call(&self.send_path, context, key, body),
+            SendCall::Authentication(body) => self.call(&self.resend_path, context, key, body),
+        })
     }
 
     fn delivered(&self, delivery: &Delivery, answer: &Inbound) -> Delivered {
-        if answer.status != 200 {
-            return refused(answer);
-        }
         let context = &delivery.context;
+        if answer.status != 200 {
+            return refused(context, answer);
+        }
         let reference = self.request_id(context, &delivery.idempotency_key);
-        if context::parameter(&context.parameters, OPTION).is_some() {
+        if matches!(send_call(context), Ok(SendCall::Option(_))) {
             let Some(sent) = answer.json::<Sent<SendOtpResult>>() else { return Delivered::Unknown };
             let now = context.now.as_millis();
             match sent.result {
-                SendOtpResult::Success(success) => match success.code_life(sent.response_header.as_ref(), now) {
-                    Some(life) => Delivered::Accepted(Receipt { reference, code_life: Some(life), code_length: None }),
-                    None => Delivered::Unknown,
-                },
+                SendOtpResult::Success(success) => {
+                    let receipt = success.receipt(reference, sent.response_header.as_ref(), now);
+                    receipt.map_or(Delivered::Unknown, Delivered::Accepted)
+                }
                 SendOtpResult::ChallengeOptionExpired(_) => Delivered::Declined(Decline::OptionExpired),
                 SendOtpResult::SendLimitExceeded(_) => Delivered::Declined(Decline::SendLimitExceeded),
                 SendOtpResult::AccountLocked(_) => Delivered::Declined(Decline::AccountLocked),
@@ -161,9 +174,17 @@ impl Adapter for GooglePaymentIntegrator {
         Ok(self.call(&self.verify_path, context, &check.idempotency_key, body))
     }
 
-    fn checked(&self, _check: &Check, answer: &Inbound) -> Checked {
+    fn checked(&self, check: &Check, answer: &Inbound) -> Checked {
         match (answer.status, error(answer)) {
             (200, _) => {}
+            // The caller names another authentication than there is. Its own challenge is not known any more where it has expired.
+            (404, Some(ErrorCode::InvalidIdentifier)) if given(&check.context, AUTHENTICATION) => {
+                return Checked::Invalid(RequestError::InvalidParameter(AUTHENTICATION));
+            }
+            // No code of the integrator's looks like what was typed.
+            (400, Some(ErrorCode::InvalidFieldValue)) if !context::is_digits(check.otp.expose(), 4..=10) => {
+                return Checked::NotMatched { left: None };
+            }
             // No page says how an expired code or too many attempts are answered. Of the documented errors these two can
             // mean it: a state in which no retry can help, and an authentication that is not known any more.
             (400, Some(ErrorCode::PreconditionViolation)) | (404, Some(ErrorCode::InvalidIdentifier)) => {
@@ -185,8 +206,9 @@ impl Adapter for GooglePaymentIntegrator {
             VerifyOtpResultCode::Success(_) => Checked::Matched(Evidence {
                 eci: answer::evidence(verified.eci),
                 verification_id: answer::evidence(verified.payment_integrator_verify_otp_id),
+                ..Evidence::default()
             }),
-            VerifyOtpResultCode::OtpNotMatched(_) => Checked::NotMatched,
+            VerifyOtpResultCode::OtpNotMatched(_) => Checked::NotMatched { left: None },
             VerifyOtpResultCode::OtpAlreadyUsed(_) => Checked::AlreadyUsed,
         }
     }
@@ -204,9 +226,21 @@ fn error(answer: &Inbound) -> Option<ErrorCode> {
     answer.json::<ErrorResponse>().and_then(|error| error.code())
 }
 
+fn given(context: &ChallengeContext, name: &str) -> bool {
+    context::parameter(&context.parameters, name).is_some()
+}
+
 /// Any status but 200 says that the request was not processed, with some exceptions.
-fn refused(answer: &Inbound) -> Delivered {
+fn refused(context: &ChallengeContext, answer: &Inbound) -> Delivered {
     match (answer.status, error(answer)) {
+        // An id that the caller gave is not known there. An unknown option is answered as expired, so of several the others are
+        // likelier.
+        (404, Some(ErrorCode::InvalidIdentifier))
+            if [ENROLLMENT, OPTION, AUTHENTICATION].iter().any(|name| given(context, name)) =>
+        {
+            let name = [ENROLLMENT, OPTION].into_iter().find(|name| given(context, name));
+            Delivered::Invalid(RequestError::InvalidParameter(name.unwrap_or(AUTHENTICATION)))
+        }
         // Another call with this request id came first, or this one was cut off: a code may have been sent.
         (_, Some(ErrorCode::IdempotencyViolation)) | (409 | 412 | 499, _) => Delivered::Unknown,
         (400..=499, Some(ErrorCode::UserActionInProgress)) | (423, _) => Delivered::Failed(answer::unavailable(answer)),

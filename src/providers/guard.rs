@@ -194,6 +194,11 @@ impl Guard {
         self.breaker.would_admit(self.clock.monotonic())
     }
 
+    /// Why the breaker would not let a call through.
+    pub(super) fn refusal(&self) -> Option<Failure> {
+        self.breaker.refusal(self.clock.monotonic())
+    }
+
     /// Whether the provider has asked for a wait that is not over.
     pub(super) fn is_resting(&self) -> bool {
         millis(self.clock.monotonic()) < self.rests_until.load(Ordering::Relaxed)

@@ -19,7 +19,7 @@ use super::{
     http::{Authority, BaseUrl, Inbound, OAuth2, Outbound},
 };
 use crate::{
-    domain::{code::CodeOwner, destination::Channel},
+    domain::destination::Channel,
     ports::provider::{Delivered, Delivery, RequestError},
     secret::Secret,
     settings::{Section, values},
@@ -175,12 +175,7 @@ impl Adapter for HttpJson {
     }
 
     fn abilities(&self) -> Abilities {
-        Abilities {
-            code_owner: CodeOwner::Otpd,
-            channels: self.channels.clone(),
-            contact_on_file: false,
-            code_life: None,
-        }
+        Abilities::delivers(self.channels.clone())
     }
 
     fn deliver(&self, delivery: &Delivery) -> Result<Outbound, RequestError> {

@@ -12,7 +12,7 @@ use super::{
     http::{BaseUrl, Inbound, Outbound},
 };
 use crate::{
-    domain::{code::CodeOwner, destination::Channel},
+    domain::destination::Channel,
     ports::provider::{Check, Checked, Delivered, Delivery, Evidence, Failure, Receipt, RequestError},
     secret::Secret,
     settings::{Section, values},
@@ -92,6 +92,8 @@ struct Verdict {
     pin_id: Option<String>,
     verified: bool,
     pin_error: Option<String>,
+    #[serde(default, deserialize_with = "answer::lenient")]
+    attempts_remaining: String,
 }
 
 #[derive(Deserialize)]
@@ -120,6 +122,11 @@ impl Infobip2fa {
     }
 }
 
+/// The fields that an error blames.
+fn blamed(answer: &Inbound) -> Option<serde_json::Value> {
+    answer.json::<Problem>().map(|it| it.request_error.service_exception.validation_errors)
+}
+
 impl Adapter for Infobip2fa {
     fn base_url(&self) -> &BaseUrl {
         &self.base_url
@@ -128,14 +135,9 @@ impl Adapter for Infobip2fa {
     fn abilities(&self) -> Abilities {
         let mut channels = vec![Channel::Sms, Channel::Voice];
         channels.extend(self.email_message_id.is_some().then_some(Channel::Email));
-        Abilities {
-            // Whether a PIN verifies twice is a setting of the application (allowMultiplePinVerifications) that no answer
-            // shows, and each check uses up one of its attempts.
-            code_owner: CodeOwner::Provider { check_repeatable: false },
-            channels,
-            contact_on_file: false,
-            code_life: Some(self.code_life),
-        }
+        // Whether a PIN verifies twice is a setting of the application (allowMultiplePinVerifications) that no answer shows, and
+        // each check uses up one of its attempts.
+        Abilities { code_life: Some(self.code_life), ..Abilities::manages(channels, false) }
     }
 
     fn deliver(&self, delivery: &Delivery) -> Result<Outbound, RequestError> {
@@ -155,8 +157,7 @@ impl Adapter for Infobip2fa {
 
     fn delivered(&self, _delivery: &Delivery, answer: &Inbound) -> Delivered {
         if answer.status == 400 {
-            let problem = answer.json::<Problem>().map(|it| it.request_error.service_exception.validation_errors);
-            let destination = problem.is_some_and(|errors| errors.get("to").is_some());
+            let destination = blamed(answer).is_some_and(|errors| errors.get("to").is_some());
             return if destination { Delivered::Rejected } else { delivered_by_status(answer) };
         }
         if answer.status != 200 {
@@ -178,7 +179,7 @@ impl Adapter for Infobip2fa {
         let reference = sent.pin_id.filter(|pin_id| accepted && answer::is_reference(pin_id));
         reference.map_or(Delivered::Unknown, |reference| {
             let (code_life, code_length) = (Some(self.code_life), Some(self.code_length));
-            Delivered::Accepted(Receipt { reference, code_life, code_length })
+            Delivered::Accepted(Receipt { reference, code_life, code_length, ..Receipt::default() })
         })
     }
 
@@ -192,6 +193,11 @@ impl Adapter for Infobip2fa {
         if answer.status == 404 && answer.json::<Problem>().is_some() {
             return Checked::Gone;
         }
+        if answer.status == 400 {
+            // No PIN of the application looks like what was typed.
+            let blames_pin = blamed(answer).is_some_and(|errors| errors.get("pin").is_some());
+            return if blames_pin { Checked::NotMatched { left: None } } else { Checked::Unknown };
+        }
         if answer.status != 200 {
             return checked_by_status(answer);
         }
@@ -204,7 +210,7 @@ impl Adapter for Infobip2fa {
         match (verdict.verified, verdict.pin_error.as_deref().unwrap_or_default()) {
             (true, "" | "NO_ERROR") => Checked::Matched(Evidence::default()),
             // Not verified and no other reason: the PIN was wrong. The reason may be left out.
-            (false, "WRONG_PIN" | "") => Checked::NotMatched,
+            (false, "WRONG_PIN" | "") => Checked::NotMatched { left: verdict.attempts_remaining.parse().ok() },
             (false, "TTL_EXPIRED") => Checked::Gone,
             (false, "NO_MORE_PIN_ATTEMPTS") => Checked::AttemptsExceeded,
             _ => Checked::Unknown,

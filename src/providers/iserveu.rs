@@ -14,10 +14,8 @@ use super::{
     http::{BaseUrl, Inbound, Outbound},
 };
 use crate::{
-    domain::{code::CodeOwner, destination::Channel, purpose::Purpose, transaction::Amount},
-    ports::provider::{
-        ChallengeContext, Check, Checked, Delivered, Delivery, Evidence, Failure, Receipt, RequestError,
-    },
+    domain::{destination::Channel, purpose::Purpose, transaction::Amount},
+    ports::provider::{ChallengeContext, Check, Checked, Delivered, Delivery, Evidence, Receipt, RequestError},
     secret::Secret,
     settings::{Section, values},
 };
@@ -26,6 +24,9 @@ use wire::{Answer, Document, Free, Registration, Send};
 const BASE_URL: &str = "https://apidev.iserveu.online";
 const SEND_PATH: &str = "/common/dmt-lite/unified/otp/send";
 const REGISTRATION_PATH: &str = "/common/dmt-lite/unified/customer/process-customer-registration";
+
+/// The parameter with an amount.
+const AMOUNT: &str = "requestedAmount";
 
 /// The longest external reference.
 const MAX_REFERENCE: usize = 22;
@@ -85,28 +86,32 @@ impl Adapter for IServeU {
     }
 
     fn abilities(&self) -> Abilities {
-        Abilities {
-            // The check registers a customer; in a second check the code is used up.
-            code_owner: CodeOwner::Provider { check_repeatable: false },
-            channels: vec![Channel::Sms],
-            contact_on_file: false,
-            // 10 min or 3 min, depending on the version of the page: only iServeU can judge it.
-            code_life: None,
-        }
+        // The check registers a customer; in a second check the code is used up. A code lives 10 min or 3 min, depending on the
+        // version of the page: only iServeU can judge it. `otpType` has no value for a login.
+        let purposes = vec![Purpose::Registration, Purpose::Transaction];
+        Abilities { purposes, ..Abilities::manages(vec![Channel::Sms], false) }
     }
 
     fn deliver(&self, delivery: &Delivery) -> Result<Outbound, RequestError> {
         let context = &delivery.context;
         let given = |name| context::parameter(&context.parameters, name);
         let (otp_type, amount) = match (context.purpose, &context.transaction) {
-            (Purpose::Registration, _) => ("1", None),
-            (Purpose::Transaction, Some(transaction)) => ("2", Some(whole(&transaction.amount, self.unit)?)),
+            (Purpose::Registration, _) => ("1", requested_amount(context)?.map(str::to_owned)),
+            (Purpose::Transaction, Some(transaction)) => {
+                let amount = whole(&transaction.amount, self.unit)?;
+                // The code is bound to the challenge's amount, so another one cannot be asked for.
+                let other = requested_amount(context)?.is_some_and(|given| given != amount);
+                if other {
+                    return Err(RequestError::InvalidParameter(AMOUNT));
+                }
+                ("2", Some(amount))
+            }
             (Purpose::Transaction, None) => return Err(RequestError::MissingParameter("transaction")),
             (Purpose::Login, _) => return Err(RequestError::Unsupported("purpose")),
         };
         let document = document(context)?;
+        context::needed(&context.parameters, "ovdType")?;
         if otp_type == "1" {
-            context::needed(&context.parameters, "ovdType")?;
             context::needed(&context.parameters, "ovdData")?;
         }
         let body = Send {
@@ -125,17 +130,21 @@ impl Adapter for IServeU {
         Ok(self.call(&self.send_path, &body))
     }
 
-    fn delivered(&self, _delivery: &Delivery, answer: &Inbound) -> Delivered {
+    fn delivered(&self, delivery: &Delivery, answer: &Inbound) -> Delivered {
         if answer.status != 200 {
             return delivered_by_status(answer);
         }
         match answer.json::<Answer>() {
-            // The answer has no reference. The caller hands over what a check needs.
-            Some(said) if said.succeeded() && said.code == "0" => Delivered::Accepted(Receipt::default()),
+            // The answer has no reference, and a check needs none. What is kept tells whether a resend's reference is new.
+            Some(said) if said.succeeded() && said.code == "0" => {
+                let reference = external_reference(&delivery.context).ok().flatten();
+                let reference = reference.map(|given| trace(&delivery.context, given)).unwrap_or_default();
+                Delivered::Accepted(Receipt { reference, values: said.values(), ..Receipt::default() })
+            }
             // "Failed to send OTP", without a reason.
             Some(said) if said.failed() && said.code == "1" => Delivered::Failed(answer::unavailable(answer)),
             // "Requested Amount Must Not be EMPTY Or Only Number Allowed".
-            Some(said) if said.failed() && said.code == "-1" => Delivered::Failed(Failure::Refused),
+            Some(said) if said.failed() && said.code == "-1" => Delivered::Invalid(amount_error(&delivery.context)),
             _ => Delivered::Unknown,
         }
     }
@@ -165,19 +174,24 @@ impl Adapter for IServeU {
         Ok(self.call(&self.registration_path, &body))
     }
 
-    fn checked(&self, _check: &Check, answer: &Inbound) -> Checked {
+    fn checked(&self, check: &Check, answer: &Inbound) -> Checked {
         if answer.status != 200 {
             return checked_by_status(answer);
         }
         let Some(answer) = answer.json::<Answer>() else { return Checked::Unknown };
         if answer.succeeded() && matches!(answer.code.as_str(), "0" | "2") {
             // 0 is the success of every call, 2 "customer verified successfully".
-            return Checked::Matched(Evidence::default());
+            return Checked::Matched(Evidence { values: answer.values(), ..Evidence::default() });
         }
         // No status code is published for a wrong OTP, so only the description tells it.
         match answer.complaint() {
-            Some(wire::Complaint::WrongOtp) => Checked::NotMatched,
+            Some(wire::Complaint::WrongOtp) => Checked::NotMatched { left: None },
             Some(wire::Complaint::ExpiredOtp) => Checked::Gone,
+            // What the caller gave is looked at before the code is.
+            Some(wire::Complaint::Parameter(name)) => match context::parameter(&check.context.parameters, name) {
+                Some(_) => Checked::Invalid(RequestError::InvalidParameter(name)),
+                None => Checked::Invalid(RequestError::MissingParameter(name)),
+            },
             None => Checked::Unknown,
         }
     }
@@ -200,18 +214,58 @@ fn mobile(context: &ChallengeContext) -> Result<&str, RequestError> {
     context::indian_mobile(context::phone(context)?).ok_or(RequestError::InvalidParameter("phone_number"))
 }
 
-/// The external reference, 6 to 22 characters: the caller's parameter, or else the transaction's own reference. A resend
-/// needs a new one. For a registration one version of the page requires it and another does not, so it is always sent.
+/// The external reference of a send, 6 to 22 characters. For a registration one version of the page requires it and another does
+/// not, so it is always sent. A transaction's resend needs a new one: where the caller repeats the one before, its number is
+/// added, as in `1432452-2`.
 fn reference(delivery: &Delivery) -> Result<String, RequestError> {
     let context = &delivery.context;
+    let Some(given) = external_reference(context)? else {
+        return Ok(context::derived_hex(&context.tenant, &delivery.idempotency_key, MAX_REFERENCE));
+    };
+    let parameter = context::parameter(&context.parameters, "externalRefNumber").is_some();
+    let previous = delivery.previous_reference.as_str();
+    let is_new = parameter && !previous.is_empty() && previous != trace(context, given);
+    if context.purpose != Purpose::Transaction || delivery.number <= 1 || is_new {
+        return Ok(given.to_owned());
+    }
+    let number = format!("-{}", delivery.number);
+    let kept: String = given.chars().take(MAX_REFERENCE.saturating_sub(number.len())).collect();
+    Ok(kept + &number)
+}
+
+/// The reference that the caller gives: its parameter, or else the transaction's own.
+fn external_reference(context: &ChallengeContext) -> Result<Option<&str>, RequestError> {
     let given = context::parameter(&context.parameters, "externalRefNumber").map(|text| ("externalRefNumber", text));
     let own = context.transaction.as_ref().filter(|_| context.purpose == Purpose::Transaction);
     let named = given.or_else(|| own.map(|transaction| ("transaction.reference", transaction.reference.as_str())));
-    let Some((name, text)) = named else {
-        return Ok(context::derived_hex(&context.tenant, &delivery.idempotency_key, MAX_REFERENCE));
-    };
+    let Some((name, text)) = named else { return Ok(None) };
     let fits = (6..=MAX_REFERENCE).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
-    if fits { Ok(text.to_owned()) } else { Err(RequestError::InvalidParameter(name)) }
+    if fits { Ok(Some(text)) } else { Err(RequestError::InvalidParameter(name)) }
+}
+
+/// What is kept of a reference, which may be a parameter and so is not kept itself.
+fn trace(context: &ChallengeContext, reference: &str) -> String {
+    context::derived_hex(&context.tenant, reference, 16)
+}
+
+/// The amount that the caller asks for with a registration, digits only.
+fn requested_amount(context: &ChallengeContext) -> Result<Option<&str>, RequestError> {
+    let given = context::parameter(&context.parameters, AMOUNT);
+    match given {
+        Some(text) if !context::is_digits(text, 1..=18) => Err(RequestError::InvalidParameter(AMOUNT)),
+        _ => Ok(given),
+    }
+}
+
+/// "Requested Amount Must Not be EMPTY Or Only Number Allowed".
+fn amount_error(context: &ChallengeContext) -> RequestError {
+    match context::parameter(&context.parameters, AMOUNT) {
+        _ if context.purpose == Purpose::Transaction => {
+            RequestError::InvalidParameter("transaction.amount.amount_micros")
+        }
+        Some(_) => RequestError::InvalidParameter(AMOUNT),
+        None => RequestError::MissingParameter(AMOUNT),
+    }
 }
 
 /// The amount in digits only, as the page requires, so nothing smaller than the unit.

@@ -11,7 +11,7 @@ use super::{
     mail::Envelope,
 };
 use crate::{
-    domain::{code::CodeOwner, destination::Channel},
+    domain::destination::Channel,
     ports::provider::{Delivered, Delivery, RequestError},
     secret::Secret,
     settings::Section,
@@ -68,12 +68,7 @@ impl Adapter for Mailgun {
     }
 
     fn abilities(&self) -> Abilities {
-        Abilities {
-            code_owner: CodeOwner::Otpd,
-            channels: vec![Channel::Email],
-            contact_on_file: false,
-            code_life: None,
-        }
+        Abilities::delivers(vec![Channel::Email])
     }
 
     fn deliver(&self, delivery: &Delivery) -> Result<Outbound, RequestError> {

@@ -13,7 +13,7 @@ use super::{
     http::{BaseUrl, Inbound, Outbound},
 };
 use crate::{
-    domain::{challenge::Decline, code::CodeOwner, destination::Channel},
+    domain::{challenge::Decline, destination::Channel, purpose::Purpose},
     ports::provider::{Check, Checked, Delivered, Delivery, Evidence, Failure, Receipt, RequestError},
     secret::Secret,
     settings::Section,
@@ -94,13 +94,10 @@ impl Adapter for Msg91 {
     fn abilities(&self) -> Abilities {
         let mut channels = vec![Channel::Sms];
         channels.extend(self.voice_retry.then_some(Channel::Voice));
-        Abilities {
-            // A code that was verified is answered with "already verified".
-            code_owner: CodeOwner::Provider { check_repeatable: false },
-            channels,
-            contact_on_file: false,
-            code_life: Some(self.otp_expiry),
-        }
+        let mut purposes = vec![Purpose::Login, Purpose::Registration];
+        purposes.extend(self.transactions.then_some(Purpose::Transaction));
+        // A code that was verified is answered with "already verified".
+        Abilities { purposes, code_life: Some(self.otp_expiry), ..Abilities::manages(channels, false) }
     }
 
     fn deliver(&self, delivery: &Delivery) -> Result<Outbound, RequestError> {
@@ -141,7 +138,7 @@ impl Adapter for Msg91 {
                 // Checks name the number; the id is for the operator's questions to MSG91.
                 let reference = said.request_id.filter(|id| answer::is_reference(id)).unwrap_or_default();
                 let (code_life, code_length) = (Some(self.otp_expiry), Some(self.otp_length));
-                Delivered::Accepted(Receipt { reference, code_life, code_length })
+                Delivered::Accepted(Receipt { reference, code_life, code_length, ..Receipt::default() })
             }
             "error" => match said.text().as_str() {
                 "please enter atleast one number to send sms."
@@ -175,7 +172,7 @@ impl Adapter for Msg91 {
             {
                 Checked::Matched(Evidence::default())
             }
-            ("error", "otp not match" | "otp not verified") => Checked::NotMatched,
+            ("error", "otp not match" | "otp not verified") => Checked::NotMatched { left: None },
             ("error", "otp expired" | "mobile no. not found") => Checked::Gone,
             ("error", "max limit reached for this otp verification") => Checked::AttemptsExceeded,
             ("error", "mobile no. already verified" | "otp already verified" | "already verified") => {

@@ -12,6 +12,7 @@ use crate::{
         code::{self, CodeOwner},
         destination::{Channel, Destination},
         ids::Tenant,
+        purpose::Purpose,
     },
     ports::{
         clock::Deadline,
@@ -40,6 +41,8 @@ impl Sandbox {
             code_owner: CodeOwner::Provider { check_repeatable: true },
             channels: Channel::ALL.to_vec(),
             contact_on_file: false,
+            purposes: Purpose::ALL.to_vec(),
+            send_repeatable: false,
             timeout: Duration::from_secs(1),
             code_life: None,
         };
@@ -80,7 +83,7 @@ impl Provider for Sandbox {
     async fn check(&self, check: Check, _deadline: Deadline) -> Checked {
         match self.code(&check.context.tenant, &check.context.destination) {
             Some(known) if code::matches(known, &check.otp) => Checked::Matched(Evidence::default()),
-            Some(_) => Checked::NotMatched,
+            Some(_) => Checked::NotMatched { left: None },
             // The destination has left the configuration.
             None => Checked::Gone,
         }

@@ -12,7 +12,7 @@ use super::{
     mail::Envelope,
 };
 use crate::{
-    domain::{code::CodeOwner, destination::Channel},
+    domain::destination::Channel,
     ports::provider::{Delivered, Delivery, RequestError},
     secret::Secret,
     settings::Section,
@@ -102,12 +102,7 @@ impl Adapter for SendGrid {
     }
 
     fn abilities(&self) -> Abilities {
-        Abilities {
-            code_owner: CodeOwner::Otpd,
-            channels: vec![Channel::Email],
-            contact_on_file: false,
-            code_life: None,
-        }
+        Abilities::delivers(vec![Channel::Email])
     }
 
     fn deliver(&self, delivery: &Delivery) -> Result<Outbound, RequestError> {

@@ -20,7 +20,7 @@ use super::{
     mail_html::HtmlPart,
 };
 use crate::{
-    domain::{code::CodeOwner, destination::Channel},
+    domain::{code::CodeOwner, destination::Channel, purpose::Purpose},
     ports::{
         clock::Deadline,
         provider::{Capabilities, Check, Checked, Delivered, Delivery, Failure, Provider},
@@ -157,6 +157,8 @@ impl Smtp {
             code_owner: CodeOwner::Otpd,
             channels: vec![Channel::Email],
             contact_on_file: false,
+            purposes: Purpose::ALL.to_vec(),
+            send_repeatable: false,
             timeout: settings.timeout,
             code_life: None,
         };

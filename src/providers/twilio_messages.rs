@@ -13,7 +13,7 @@ use super::{
     twilio::sid,
 };
 use crate::{
-    domain::{code::CodeOwner, destination::Channel},
+    domain::destination::Channel,
     ports::provider::{ChallengeContext, Delivered, Delivery, Failure, Message, RequestError},
     secret::Secret,
     settings::Section,
@@ -135,6 +135,12 @@ fn is_bad_destination(code: u32) -> bool {
     matches!(code, 21_211 | 21_217 | 21_265 | 21_610 | 21_614 | 21_635 | 30_003..=30_006 | 63_003 | 63_024)
 }
 
+/// Whether a message is sent, or about to be. `canceled`, `partially_delivered`, the statuses of incoming messages, and one that
+/// is not documented leave it open.
+fn is_on_its_way(status: &str) -> bool {
+    matches!(status, "accepted" | "scheduled" | "queued" | "sending" | "sent" | "delivered" | "read")
+}
+
 impl TwilioMessages {
     /// The fields of the content: the text, or on WhatsApp the template that was approved for codes.
     fn content<'a>(
@@ -167,12 +173,7 @@ impl Adapter for TwilioMessages {
     }
 
     fn abilities(&self) -> Abilities {
-        Abilities {
-            code_owner: CodeOwner::Otpd,
-            channels: self.channels.clone(),
-            contact_on_file: false,
-            code_life: None,
-        }
+        Abilities::delivers(self.channels.clone())
     }
 
     fn deliver(&self, delivery: &Delivery) -> Result<Outbound, RequestError> {
@@ -205,7 +206,9 @@ impl Adapter for TwilioMessages {
                         _ => Delivered::Unknown,
                     }
                 }
-                Some(Accepted { sid, .. }) if !sid.is_empty() => answer::accepted(&sid),
+                Some(Accepted { sid, status, .. }) if !sid.is_empty() && is_on_its_way(&status) => {
+                    answer::accepted(&sid)
+                }
                 _ => Delivered::Unknown,
             };
         }

@@ -15,10 +15,12 @@ use super::{
 use crate::{
     domain::{
         challenge::Decline,
-        code::CodeOwner,
         destination::{Channel, Destination},
+        purpose::Purpose,
     },
-    ports::provider::{ChallengeContext, Check, Checked, Delivered, Delivery, Evidence, Receipt, RequestError},
+    ports::provider::{
+        ChallengeContext, Check, Checked, Delivered, Delivery, Evidence, Failure, Receipt, RequestError,
+    },
     secret::Secret,
     settings::{Section, values},
 };
@@ -39,6 +41,7 @@ pub(super) struct TwilioVerify {
     service_sid: String,
     code_length: u8,
     code_life: Duration,
+    purposes: Vec<Purpose>,
 }
 
 /// Reads the settings.
@@ -50,6 +53,12 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<TwilioVerify> {
     let service_sid = settings::required(section, "service_sid", "the SID of the Verify service, VA…", sid("VA"));
     let code_length = section.integer("code_length", 6..=10).unwrap_or(6);
     let code_life = section.text("code_life", values::span(Duration::from_secs(120)..=Duration::from_secs(86_400)));
+    // A service either binds codes to a transaction, and then refuses everything else, or does not (60206).
+    let purposes = match section.boolean("psd2") {
+        None => Purpose::ALL.to_vec(),
+        Some(true) => vec![Purpose::Transaction],
+        Some(false) => vec![Purpose::Login, Purpose::Registration],
+    };
     Some(TwilioVerify {
         base_url: base_url?,
         account_sid: account_sid?,
@@ -57,6 +66,7 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<TwilioVerify> {
         service_sid: service_sid?,
         code_length,
         code_life: code_life.unwrap_or(Duration::from_secs(600)),
+        purposes,
     })
 }
 
@@ -109,13 +119,9 @@ impl Adapter for TwilioVerify {
     }
 
     fn abilities(&self) -> Abilities {
-        Abilities {
-            // An approved verification is deleted, so a second check answers 404.
-            code_owner: CodeOwner::Provider { check_repeatable: false },
-            channels: Channel::ALL.to_vec(),
-            contact_on_file: false,
-            code_life: Some(self.code_life),
-        }
+        // An approved verification is deleted, so a second check answers 404.
+        let abilities = Abilities::manages(Channel::ALL.to_vec(), false);
+        Abilities { purposes: self.purposes.clone(), code_life: Some(self.code_life), ..abilities }
     }
 
     fn deliver(&self, delivery: &Delivery) -> Result<Outbound, RequestError> {
@@ -146,13 +152,16 @@ impl Adapter for TwilioVerify {
             let started = started.filter(|it| it.status == "pending" && answer::is_reference(&it.sid));
             return started.map_or(Delivered::Unknown, |it| {
                 let code_length = Some(self.code_length);
-                Delivered::Accepted(Receipt { reference: it.sid, code_life: Some(self.code_life), code_length })
+                let code_life = Some(self.code_life);
+                Delivered::Accepted(Receipt { reference: it.sid, code_life, code_length, ..Receipt::default() })
             });
         }
         let problem = answer.json::<Problem>().filter(|_| (400..=499).contains(&answer.status));
         match problem.as_ref().map(|problem| (problem.code, problem.parameter())) {
             // Not an existing number; a landline; the parameter `To` is invalid.
             Some((60_006 | 60_205, _) | (60_200, Some("To"))) => Delivered::Rejected,
+            Some((60_200, Some("Payee"))) => Delivered::Invalid(RequestError::InvalidParameter("transaction.payee")),
+            Some((60_200, Some("Amount"))) => Delivered::Invalid(RequestError::InvalidParameter("transaction.amount")),
             // Five sends without a successful check.
             Some((60_203, _)) => Delivered::Declined(Decline::SendLimitExceeded),
             // Blocked by review, by Fraud Guard, by device intelligence, by geo permissions.
@@ -185,8 +194,13 @@ impl Adapter for TwilioVerify {
                 (400..=499, Some(Problem { code: 60_202, .. })) => Checked::AttemptsExceeded,
                 // No code of this service is as short or as long as what was typed.
                 (400, Some(problem)) if problem.code == 60_200 && problem.parameter() == Some("Code") => {
-                    Checked::NotMatched
+                    Checked::NotMatched { left: None }
                 }
+                // Another parameter is invalid, the service does not check, or wants a transaction or none: nothing was compared.
+                (400, Some(Problem { code: 60_200, message })) if message.starts_with("Invalid parameter") => {
+                    Checked::Failed(Failure::Refused)
+                }
+                (400..=499, Some(Problem { code: 60_204 | 60_206, .. })) => Checked::Failed(Failure::Refused),
                 (400..=499, Some(problem)) if problem.is_busy() => Checked::Failed(answer::unavailable(answer)),
                 _ => checked_by_status(answer),
             };
@@ -197,9 +211,9 @@ impl Adapter for TwilioVerify {
         }
         match (checked.status.as_str(), checked.valid) {
             ("approved", Some(true)) => {
-                Checked::Matched(Evidence { eci: String::new(), verification_id: answer::evidence(checked.sid) })
+                Checked::Matched(Evidence { verification_id: answer::evidence(checked.sid), ..Evidence::default() })
             }
-            ("pending", Some(false)) => Checked::NotMatched,
+            ("pending", Some(false)) => Checked::NotMatched { left: None },
             ("max_attempts_reached", Some(false) | None) => Checked::AttemptsExceeded,
             ("canceled" | "deleted" | "expired" | "failed", Some(false) | None) => Checked::Gone,
             _ => Checked::Unknown,

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use http::Method;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -11,8 +12,8 @@ use super::{
     http::{BaseUrl, Inbound, Outbound},
 };
 use crate::{
-    domain::{code::CodeOwner, destination::Channel},
-    ports::provider::{Check, Checked, Delivered, Delivery, Evidence, Receipt, RequestError},
+    domain::destination::Channel,
+    ports::provider::{Check, Checked, Delivered, Delivery, Evidence, Failure, Receipt, RequestError, Running},
     secret::Secret,
     settings::{Section, values},
 };
@@ -28,6 +29,9 @@ const LOCALES: [&str; 40] = [
 
 /// The shortest time that a step of a workflow may take.
 const SHORTEST: Duration = Duration::from_secs(15);
+
+/// What a running verification is remembered for beyond its step: for the way of its answer, and the clocks of two replicas.
+const MARGIN: Duration = Duration::from_secs(2);
 
 /// One account and brand.
 #[derive(Clone)]
@@ -109,10 +113,12 @@ struct Completed {
 /// An error (RFC 7807).
 #[derive(Deserialize)]
 struct Problem {
-    #[serde(rename = "type")]
+    #[serde(rename = "type", default)]
     kind: String,
     #[serde(default)]
     invalid_parameters: Vec<Parameter>,
+    /// The verification that is in the way of another start.
+    request_id: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -127,9 +133,9 @@ impl Problem {
         self.kind.rsplit_once('#').map_or("", |(_, name)| name)
     }
 
-    /// Whether the destination of a step is at fault, as in `workflow[0].to`.
-    fn blames_destination(&self) -> bool {
-        self.invalid_parameters.iter().any(|it| it.name.rsplit(['.', '/']).next() == Some("to"))
+    /// Whether such a field is at fault: of a step, as in `workflow[0].to`, or of the request.
+    fn blames(&self, field: &str) -> bool {
+        self.invalid_parameters.iter().any(|it| it.name.rsplit(['.', '/']).next() == Some(field))
     }
 }
 
@@ -138,6 +144,19 @@ impl VonageVerify {
     fn step(&self, delivery: &Delivery) -> Duration {
         let span = self.channel_timeout.min(delivery.code_life).max(SHORTEST);
         Duration::from_secs(span.as_secs())
+    }
+
+    /// The verification of this account that an answer says is in the way of this start.
+    fn in_the_way<'a>(delivery: &'a Delivery, answer: &Inbound) -> Option<&'a Running> {
+        let problem = answer.json::<Problem>().filter(|_| answer.status == 409)?;
+        let request_id = problem.request_id.filter(|id| answer::is_reference(id))?;
+        delivery.running.iter().find(|running| running.reference == request_id)
+    }
+
+    /// How long another start is refused: what is left of a step that is known, or else a whole step.
+    fn wait(&self, delivery: &Delivery, answer: &Inbound) -> Duration {
+        let known = Self::in_the_way(delivery, answer).map(|running| running.until.since(delivery.context.now));
+        answer.retry_after().or(known).unwrap_or(self.channel_timeout).clamp(MARGIN, self.channel_timeout)
     }
 }
 
@@ -149,13 +168,8 @@ impl Adapter for VonageVerify {
     fn abilities(&self) -> Abilities {
         let mut channels = vec![Channel::Sms, Channel::Voice, Channel::Email];
         channels.extend(self.whatsapp_from.is_some().then_some(Channel::WhatsApp));
-        Abilities {
-            // A completed request is not found by a second check.
-            code_owner: CodeOwner::Provider { check_repeatable: false },
-            channels,
-            contact_on_file: false,
-            code_life: Some(self.channel_timeout),
-        }
+        // A completed request is not found by a second check.
+        Abilities { code_life: Some(self.channel_timeout), ..Abilities::manages(channels, false) }
     }
 
     fn deliver(&self, delivery: &Delivery) -> Result<Outbound, RequestError> {
@@ -188,15 +202,32 @@ impl Adapter for VonageVerify {
             (202, _) => {
                 let started = answer.json::<Started>().filter(|it| answer::is_reference(&it.request_id));
                 started.map_or(Delivered::Unknown, |it| {
-                    let (code_life, code_length) = (Some(self.step(delivery)), Some(self.code_length));
-                    Delivered::Accepted(Receipt { reference: it.request_id, code_life, code_length })
+                    let step = self.step(delivery);
+                    Delivered::Accepted(Receipt {
+                        reference: it.request_id,
+                        code_life: Some(step),
+                        code_length: Some(self.code_length),
+                        running_for: Some(step + MARGIN),
+                        ..Receipt::default()
+                    })
                 })
             }
-            (400 | 422, Some(problem)) if problem.blames_destination() => Delivered::Rejected,
-            // 409 as well: another verification of the number is open. The answer holds its request_id, which must not be used
-            // here, since its code was sent for something else.
+            (400 | 422, Some(problem)) if problem.blames("to") => Delivered::Rejected,
+            // Another verification of the destination runs, which is not this account's, or could not be cancelled.
+            (409, _) => {
+                let retry_after = Some(self.wait(delivery, answer));
+                Delivered::Failed(Failure::Unavailable { retry_after })
+            }
             _ => delivered_by_status(answer),
         }
+    }
+
+    /// Vonage runs one verification for each destination. One of the same account is cancelled, because a resend, or a challenge
+    /// that was opened anew, makes its code void; another's must not be, or anybody who knows a number could void its codes.
+    fn clearing(&self, delivery: &Delivery, answer: &Inbound) -> Option<Outbound> {
+        let running = Self::in_the_way(delivery, answer)?;
+        let url = self.base_url.join(&format!("/v2/verify/{}", running.reference));
+        Some(Outbound::new(Method::DELETE, url).basic(&self.api_key, &self.api_secret))
     }
 
     fn check(&self, check: &Check) -> Result<Outbound, RequestError> {
@@ -215,12 +246,16 @@ impl Adapter for VonageVerify {
         }
         let problem = answer.json::<Problem>();
         match (answer.status, problem.as_ref().map(Problem::name)) {
-            (400, Some("invalid-code")) => Checked::NotMatched,
+            (400, Some("invalid-code")) => Checked::NotMatched { left: None },
+            // No code of Vonage's looks like what was typed.
+            (400 | 422, _) if problem.as_ref().is_some_and(|it| it.blames("code")) => {
+                Checked::NotMatched { left: None }
+            }
             (404, Some("not-found")) => Checked::Gone,
             // "An incorrect code has been provided too many times. Workflow terminated."
             (410, Some("expired")) => Checked::AttemptsExceeded,
             // "The current Verify workflow step does not support a code": it has compared none.
-            (409, Some(_)) => Checked::Failed(answer::unavailable(answer)),
+            (409, Some(name)) if !name.is_empty() => Checked::Failed(answer::unavailable(answer)),
             _ => checked_by_status(answer),
         }
     }

@@ -10,7 +10,7 @@ use super::{
     http::{BaseUrl, Inbound, Outbound},
 };
 use crate::{
-    domain::{code::CodeOwner, destination::Channel},
+    domain::destination::Channel,
     ports::provider::{Delivered, Delivery, Failure, RequestError},
     secret::Secret,
     settings::Section,
@@ -112,6 +112,9 @@ struct Accepted {
 #[derive(Deserialize)]
 struct Id {
     id: String,
+    /// What Meta does with the message, where it says so.
+    #[serde(default, deserialize_with = "answer::lenient")]
+    message_status: String,
 }
 
 #[derive(Deserialize)]
@@ -161,12 +164,7 @@ impl Adapter for WhatsAppCloud {
     }
 
     fn abilities(&self) -> Abilities {
-        Abilities {
-            code_owner: CodeOwner::Otpd,
-            channels: vec![Channel::WhatsApp],
-            contact_on_file: false,
-            code_life: None,
-        }
+        Abilities::delivers(vec![Channel::WhatsApp])
     }
 
     fn deliver(&self, delivery: &Delivery) -> Result<Outbound, RequestError> {
@@ -201,7 +199,11 @@ impl Adapter for WhatsAppCloud {
         }
         let accepted: Option<Accepted> = answer.json().filter(|_| answer.status == 200);
         match accepted.and_then(|it| it.messages.into_iter().next()) {
-            Some(Id { id }) if !id.is_empty() => answer::accepted(&id),
+            // `held_for_quality_assessment` is sent or dropped later; what is not documented may be either, too.
+            Some(Id { message_status, .. }) if !matches!(message_status.as_str(), "" | "accepted") => {
+                Delivered::Unknown
+            }
+            Some(Id { id, .. }) if !id.is_empty() => answer::accepted(&id),
             _ => delivered_by_status(answer),
         }
     }

@@ -20,8 +20,8 @@ use super::{
 use crate::{
     domain::{
         challenge::Decline,
-        code::CodeOwner,
         destination::{Channel, Destination},
+        purpose::Purpose,
         transaction::Amount,
     },
     ports::provider::{
@@ -46,6 +46,28 @@ const RUPEE: &str = "356";
 
 /// The longest merchant reference that another page of the same provider allows.
 const MAX_REFERENCE: usize = 20;
+
+/// The parameters of a send, as the caller and Wibmo name them.
+const PARAMETERS: [&str; 15] = [
+    "pan",
+    "expDate",
+    "cvd2",
+    "nameOnCard",
+    "email",
+    "merchantReferenceNo",
+    "orderDesc",
+    "mobileNumber",
+    "cardHolderStatus",
+    "http_accept",
+    "browser_user_agent",
+    "customerIpAddress",
+    "amountInINR",
+    "originalAmount",
+    "tokenAuthenticationValue",
+];
+
+/// The amount of the challenge, which is not a parameter.
+const AMOUNT: &str = "transaction.amount.amount_micros";
 
 /// The longest that a code is valid, in minutes.
 const MAX_VALIDITY: u64 = 30;
@@ -99,14 +121,9 @@ impl Adapter for WibmoRupay {
     }
 
     fn abilities(&self) -> Abilities {
-        Abilities {
-            // A second check of one code may count as a second attempt.
-            code_owner: CodeOwner::Provider { check_repeatable: false },
-            channels: vec![Channel::Sms],
-            // The issuer sends to the number that it has on file for the card.
-            contact_on_file: true,
-            code_life: None,
-        }
+        // A second check of one code may count as a second attempt. The issuer sends to the number that it has on file for the card.
+        let abilities = Abilities::manages(vec![Channel::Sms], false);
+        Abilities { contact_on_file: true, purposes: vec![Purpose::Transaction], ..abilities }
     }
 
     fn deliver(&self, delivery: &Delivery) -> Result<Outbound, RequestError> {
@@ -144,14 +161,22 @@ impl Adapter for WibmoRupay {
             return delivered_by_status(answer);
         }
         let Some(answer) = answer.json::<Answer>() else { return Delivered::Unknown };
+        let blamed = answer.blamed(&PARAMETERS);
         match answer.code() {
             // Only with the transaction's number can the code be checked.
             Code::Success if (1..=200).contains(&answer.transaction.len()) => Delivered::Accepted(Receipt {
                 code_life: code_life(&answer.validity),
                 reference: answer.transaction,
-                code_length: None,
+                ..Receipt::default()
             }),
-            Code::Malformed | Code::Credentials => Delivered::Failed(Failure::Refused),
+            // The card is the caller's, so where the message blames nothing by name, the card is likelier at fault than the settings.
+            Code::Invalid => Delivered::Invalid(RequestError::InvalidParameter(blamed.unwrap_or("pan"))),
+            Code::Amount => Delivered::Invalid(RequestError::InvalidParameter(AMOUNT)),
+            // What is always needed is always sent, unless a setting is wrong.
+            Code::Missing => blamed.map_or(Delivered::Failed(Failure::Refused), |name| {
+                Delivered::Invalid(RequestError::MissingParameter(name))
+            }),
+            Code::Credentials => Delivered::Failed(Failure::Refused),
             // "User must initiate a new transaction."
             Code::Exhausted => Delivered::Declined(Decline::OptionExpired),
             // The card or its issuer does not allow the payment: a decision, not a failure.
@@ -176,7 +201,7 @@ impl Adapter for WibmoRupay {
         Ok(self.call(&self.verify_path, body))
     }
 
-    fn checked(&self, _check: &Check, answer: &Inbound) -> Checked {
+    fn checked(&self, check: &Check, answer: &Inbound) -> Checked {
         if !answer.is_success() {
             return checked_by_status(answer);
         }
@@ -184,20 +209,36 @@ impl Adapter for WibmoRupay {
         match answer.code() {
             Code::Success if answer.is_authenticated() => {
                 // The bank asks for it when the payment is authorised.
-                Checked::Matched(Evidence { eci: String::new(), verification_id: answer::evidence(answer.context) })
+                Checked::Matched(Evidence { verification_id: answer::evidence(answer.context), ..Evidence::default() })
             }
-            Code::WrongOtp => Checked::NotMatched,
+            Code::WrongOtp => Checked::NotMatched { left: None },
             Code::Expired => Checked::Gone,
             Code::Exhausted => Checked::AttemptsExceeded,
             // Refused before the code was compared.
             Code::Credentials => Checked::Failed(Failure::Refused),
-            // A malformed parameter may be the typed code.
-            Code::Success | Code::Malformed | Code::Ineligible | Code::Other => Checked::Unknown,
+            // All parameters are looked at before the code is compared.
+            Code::Missing | Code::Invalid | Code::Amount => invalid_parameter(check, &answer),
+            Code::Success | Code::Ineligible | Code::Other => Checked::Unknown,
         }
     }
 
     fn alarm(&self, answer: &Inbound) -> Option<Alarm> {
         answer.json::<Answer>()?.alarm().map(Alarm::Credentials)
+    }
+}
+
+/// What a check means one of whose parameters is invalid. The typed code is one of them: one that is no code of an issuer's has not
+/// matched, or any number of such could be typed. Then come the references that the caller gave with this call.
+fn invalid_parameter(check: &Check, answer: &Answer) -> Checked {
+    let given = |name: &&'static str| context::parameter(&check.context.parameters, name).is_some();
+    let transaction = Some("pgTransactionId").filter(|name| check.reference.is_empty() && given(name));
+    let reference = Some("merchantReferenceNo").filter(given);
+    if answer.blames("otp") || !context::is_digits(check.otp.expose(), 6..=6) {
+        return Checked::NotMatched { left: None };
+    }
+    match transaction.or(reference) {
+        Some(name) => Checked::Invalid(RequestError::InvalidParameter(name)),
+        None => Checked::Failed(Failure::Refused),
     }
 }
 
@@ -223,9 +264,8 @@ fn is_month(text: &str) -> bool {
 /// The amount in hundredths without a point, as another page of the same provider says.
 fn paise(amount: &Amount) -> Result<String, RequestError> {
     let fits = |paise: &String| context::is_digits(paise, 1..=12);
-    context::indian_units(amount, 10_000).and_then(|paise| {
-        Some(paise).filter(fits).ok_or(RequestError::InvalidParameter("transaction.amount.amount_micros"))
-    })
+    context::indian_units(amount, 10_000)
+        .and_then(|paise| Some(paise).filter(fits).ok_or(RequestError::InvalidParameter(AMOUNT)))
 }
 
 /// The merchant reference: the caller's parameter, or else the transaction's reference, or else a name derived from the

@@ -53,8 +53,8 @@ impl Asks {
             tracing::error!(provider = code.provider, "the provider of a live code is not configured any more");
             return Some(Error::Precondition(Precondition::NoProvider));
         };
-        if !provider.is_ready() {
-            return Some(Error::ProviderUnavailable { retry_after: RETRY_AFTER });
+        if let Some(failure) = provider.refusal() {
+            return Some(failure.into());
         }
         let asked =
             Asked { provider: String::new(), reference: code.reference.clone(), option: code.option, repeated: false };
@@ -62,7 +62,7 @@ impl Asks {
             Ok(now) => now,
             Err(error) => return Some(error),
         };
-        let check = check(target, challenge, &asked, verify, request, now)?;
+        let check = self.question(target, challenge, &asked, verify, request, now)?;
         provider.check_error(&check).map(Error::Invalid)
     }
 
@@ -79,15 +79,16 @@ impl Asks {
         let lease_until = challenge.asking().map_or(Timestamp::default(), |asking| asking.lease_until);
         let now = self.states.now()?;
         let deadline = within_lease(provider_deadline(caller), lease_until, now);
-        let check = check(target, challenge, asked, verify, request, now);
+        let check = self.question(target, challenge, asked, verify, request, now);
         let checked = match (self.routes.named(&asked.provider), check, deadline) {
             (Some(provider), Some(check), Some(deadline)) => ask_provider(provider.as_ref(), check, deadline).await,
             (_, _, None) => Checked::Failed(Failure::Unavailable { retry_after: None }),
             _ => Checked::Failed(Failure::Refused),
         };
         let failure = match &checked {
-            Checked::Failed(failure) => *failure,
-            _ => Failure::Unavailable { retry_after: None },
+            Checked::Failed(failure) => (*failure).into(),
+            Checked::Invalid(error) => Error::Invalid(*error),
+            _ => Error::ProviderUnavailable { retry_after: RETRY_AFTER },
         };
         let (key, token) = (verify.key, verify.token);
         let result = result_of(checked);
@@ -96,28 +97,29 @@ impl Asks {
         match settled.outcome {
             AskStep::Answer(verified) => Ok((verified, settled.before.challenge)),
             AskStep::Unknown => Err(Error::VerificationOutcomeUnknown),
-            AskStep::Refunded => Err(failure.into()),
+            AskStep::Refunded => Err(failure),
         }
     }
-}
 
-fn check(
-    target: &ChallengeRef,
-    challenge: &Challenge,
-    asked: &Asked,
-    verify: &Verify,
-    request: &VerifyOtp,
-    now: Timestamp,
-) -> Option<Check> {
-    let client = ClientContext::default();
-    let call = CallContext { challenge: request.challenge.clone(), parameters: request.parameters.clone(), client };
-    Some(Check {
-        context: challenge_context(target, challenge, asked.option, &call, now)?,
-        otp: request.otp.clone(),
-        reference: asked.reference.clone(),
-        repeated: asked.repeated,
-        idempotency_key: upstream_id(&call, challenge, "check", &verify.key),
-    })
+    fn question(
+        &self,
+        target: &ChallengeRef,
+        challenge: &Challenge,
+        asked: &Asked,
+        verify: &Verify,
+        request: &VerifyOtp,
+        now: Timestamp,
+    ) -> Option<Check> {
+        let client = ClientContext::default();
+        let call = CallContext { challenge: request.challenge.clone(), parameters: request.parameters.clone(), client };
+        Some(Check {
+            context: challenge_context(self.states.records.keys(), target, challenge, asked.option, &call, now)?,
+            otp: request.otp.clone(),
+            reference: asked.reference.clone(),
+            repeated: asked.repeated,
+            idempotency_key: upstream_id(&call, challenge, "check", &verify.key),
+        })
+    }
 }
 
 async fn ask_provider(provider: &dyn Provider, check: Check, deadline: Deadline) -> Checked {
@@ -130,11 +132,12 @@ async fn ask_provider(provider: &dyn Provider, check: Check, deadline: Deadline)
 fn result_of(checked: Checked) -> AskResult {
     match checked {
         Checked::Matched(evidence) => AskResult::Matched(evidence),
-        Checked::NotMatched => AskResult::NotMatched,
+        Checked::NotMatched { left } => AskResult::NotMatched { left },
         Checked::Gone => AskResult::Gone,
         Checked::AttemptsExceeded => AskResult::AttemptsExceeded,
         Checked::AlreadyUsed => AskResult::AlreadyUsed,
         Checked::Failed(_) => AskResult::NotJudged,
+        Checked::Invalid(_) => AskResult::Withdrawn,
         Checked::Unknown => AskResult::Unknown,
     }
 }

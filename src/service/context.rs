@@ -8,6 +8,7 @@ use crate::{
         ids::{IdempotencyKey, RequestId},
         time::Timestamp,
     },
+    keys::ring::KeyRing,
     ports::provider::{ChallengeContext, ClientContext, Parameters},
 };
 
@@ -21,6 +22,7 @@ pub(super) struct CallContext {
 
 /// What a provider is told of an option of an open challenge. `None` once the challenge has ended.
 pub(super) fn challenge_context(
+    keys: &KeyRing,
     target: &ChallengeRef,
     challenge: &Challenge,
     option: u8,
@@ -28,6 +30,7 @@ pub(super) fn challenge_context(
     now: Timestamp,
 ) -> Option<ChallengeContext> {
     let open = challenge.open()?;
+    let made = keys.option_id(target.name, usize::from(option));
     let option = challenge.option_at(option)?;
     Some(ChallengeContext {
         now,
@@ -36,6 +39,7 @@ pub(super) fn challenge_context(
         account: challenge.account.clone(),
         purpose: challenge.purpose,
         transaction: challenge.transaction.clone(),
+        option: Some(option.id.clone()).filter(|id| *id != made),
         channel: option.channel,
         destination: option.target.known().cloned().unwrap_or(Destination::OnFile),
         locale: open.locale.clone(),

@@ -7,7 +7,7 @@ use super::{
     error::Error,
     quotas::Quotas,
     request::Caller,
-    route::{Route, Routes},
+    route::{Route, Routes, milder},
     states::{ChallengeRef, States},
     timing::{FINISH, GRACE, RETRY_AFTER, provider_deadline, within_lease},
 };
@@ -16,6 +16,7 @@ use crate::{
         challenge::Challenge,
         code::CodeOwner,
         ids::{IdempotencyKey, OptionId, Token},
+        lockout::Lockout,
         outcome::Sent,
         route::Goal,
         rules::{NextProvider, Reserved, SettleSend, SettleStep, Settlement},
@@ -24,7 +25,7 @@ use crate::{
     messages::{Content, Messages},
     ports::{
         clock::Deadline,
-        provider::{ChallengeContext, Delivered, Delivery, Failure, Message, Provider, Receipt, RequestError},
+        provider::{ChallengeContext, Delivered, Delivery, Failure, Message, Provider, RequestError},
         store::Name,
     },
     secret::Secret,
@@ -53,6 +54,7 @@ pub(super) struct Reservation {
     pub(super) token: Token,
     pub(super) reserved: Reserved,
     pub(super) challenge: Arc<Challenge>,
+    pub(super) lockout: Arc<Lockout>,
     pub(super) route: Route,
     pub(super) uses: Vec<(Name, Token)>,
 }
@@ -124,7 +126,7 @@ impl Deliveries {
         deadline: Deadline,
         outcome: &mut RouteOutcome,
     ) -> Result<(), Error> {
-        let mut challenge = Arc::clone(&reservation.challenge);
+        let (mut challenge, mut lockout) = (Arc::clone(&reservation.challenge), Arc::clone(&reservation.lockout));
         let mut providers = reservation.route.iter().enumerate().peekable();
         while let Some((index, provider)) = providers.next() {
             let in_time =
@@ -136,16 +138,14 @@ impl Deliveries {
                 if !pinned.outcome {
                     break;
                 }
-                challenge = pinned.after.challenge;
+                (challenge, lockout) = (pinned.after.challenge, pinned.after.lockout);
             }
             // A pin may have taken its time.
             let Some(deadline) = in_time()? else { break };
-            let Some(delivery) = self.delivery(send, &challenge, reservation.reserved.number)? else { break };
+            let Some(delivery) = self.delivery(send, &challenge, &lockout, reservation.reserved.number)? else { break };
             let deadline = share(deadline, providers.peek().map(|(_, next)| next.capabilities().timeout));
             outcome.settlement = match deliver_by(provider.as_ref(), delivery, deadline).await {
-                Delivered::Accepted(Receipt { reference, code_life, code_length }) => {
-                    Settlement::Accepted { reference, code_life, code_length }
-                }
+                Delivered::Accepted(receipt) => Settlement::Accepted(receipt),
                 Delivered::Rejected => Settlement::Rejected,
                 Delivered::Declined(decline) => Settlement::Declined(decline),
                 Delivered::Unknown => Settlement::Unknown,
@@ -165,10 +165,16 @@ impl Deliveries {
     }
 
     /// What the provider is given. `None` where the challenge ended meanwhile, for then there is nothing to send.
-    fn delivery(&self, send: &SendRequest, challenge: &Challenge, number: u32) -> Result<Option<Delivery>, Error> {
+    fn delivery(
+        &self,
+        send: &SendRequest,
+        challenge: &Challenge,
+        lockout: &Lockout,
+        number: u32,
+    ) -> Result<Option<Delivery>, Error> {
         let now = self.states.now()?;
         let Some(code) = challenge.live_code().filter(|code| code.send == number) else { return Ok(None) };
-        let Some(context) = challenge_context(&send.target, challenge, code.option, &send.call, now) else {
+        let Some(context) = challenge_context(&self.keys, &send.target, challenge, code.option, &send.call, now) else {
             return Ok(None);
         };
         let code_life = code.expires_at.since(now);
@@ -180,7 +186,12 @@ impl Deliveries {
             CodeOwner::Provider { .. } => None,
         };
         let idempotency_key = upstream_id(&send.call, challenge, "send", &send.key);
-        Ok(Some(Delivery { context, message, code_life, idempotency_key }))
+        let number = challenge.option_at(code.option).map_or(1, |option| option.sends);
+        let previous = challenge.sending.as_ref().and_then(|sending| sending.previous.as_ref());
+        let previous_reference = previous.filter(|previous| previous.provider == code.provider);
+        let previous_reference = previous_reference.map(|previous| previous.reference.clone()).unwrap_or_default();
+        let running = lockout.running(&challenge.account, &code.provider, now);
+        Ok(Some(Delivery { context, message, code_life, idempotency_key, number, previous_reference, running }))
     }
 
     /// The code with the words around it.
@@ -216,16 +227,5 @@ impl RouteOutcome {
             (None, Some(failure), _) => failure.into(),
             (None, None, None) => Error::ProviderUnavailable { retry_after: RETRY_AFTER },
         }
-    }
-}
-
-/// Of the failures over a route, the one that promises most: an early retry, rather than a late one, rather than an operator.
-fn milder(one: Option<Failure>, other: Failure) -> Failure {
-    match (one, other) {
-        (Some(Failure::Unavailable { retry_after: one }), Failure::Unavailable { retry_after: other }) => {
-            Failure::Unavailable { retry_after: one.into_iter().chain(other).min() }
-        }
-        (Some(unavailable @ Failure::Unavailable { .. }), Failure::Refused) => unavailable,
-        (_, other) => other,
     }
 }

@@ -10,7 +10,7 @@ use crate::{
         route::{Goal, Scope, best},
         rules::Plan,
     },
-    ports::provider::Provider,
+    ports::provider::{Failure, Provider},
 };
 
 /// Ways to providers, in order of preference.
@@ -49,7 +49,9 @@ impl Routes {
         if let Some(sandbox) = self.sandbox_for(goal.tenant, goal.destination) {
             return vec![Arc::clone(sandbox)];
         }
-        let serves = |provider: &&Arc<dyn Provider>| provider.capabilities().serves(goal.channel, goal.destination);
+        let serves = |provider: &&Arc<dyn Provider>| {
+            provider.capabilities().serves(goal.purpose, goal.channel, goal.destination)
+        };
         let route = best(&self.by_scope, goal).into_iter().flatten();
         let mut route: Route = route.filter(serves).cloned().collect();
         let last = last.filter(|_| self.resend_elsewhere);
@@ -77,6 +79,23 @@ impl Routes {
     }
 }
 
+/// Why no provider of a route can be called now; `None` where one can.
+pub(super) fn refusal(route: &[Arc<dyn Provider>]) -> Option<Failure> {
+    let refusals: Option<Vec<Failure>> = route.iter().map(|provider| provider.refusal()).collect();
+    refusals?.into_iter().fold(None, |one, other| Some(milder(one, other)))
+}
+
+/// Of the failures over a route, the one that promises most: an early retry, rather than a late one, rather than an operator.
+pub(super) fn milder(one: Option<Failure>, other: Failure) -> Failure {
+    match (one, other) {
+        (Some(Failure::Unavailable { retry_after: one }), Failure::Unavailable { retry_after: other }) => {
+            Failure::Unavailable { retry_after: one.into_iter().chain(other).min() }
+        }
+        (Some(unavailable @ Failure::Unavailable { .. }), Failure::Refused) => unavailable,
+        (_, other) => other,
+    }
+}
+
 /// How long a send over a route may take.
 pub(super) fn send_lease(route: &[Arc<dyn Provider>]) -> Duration {
     let timeouts = route.iter().map(|provider| provider.capabilities().timeout);
@@ -91,6 +110,7 @@ impl Routes {
             provider: provider.name().to_owned(),
             owner: capabilities.code_owner,
             code_life: capabilities.code_life,
+            send_repeatable: capabilities.send_repeatable,
             key_id,
             sandbox: self.is_sandbox(provider.name()),
         }

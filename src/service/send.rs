@@ -9,9 +9,9 @@ use super::{
     error::{Error, Precondition},
     quotas::{Acquisition, NO_QUOTAS, Uses},
     request::{Caller, SendOtp},
-    route::{Route, send_lease},
+    route::{Route, refusal, send_lease},
     states::Changed,
-    timing::{RETRY_AFTER, retry_after},
+    timing::{RETRY_AFTER, after_pause, retry_after},
 };
 use crate::{
     domain::{
@@ -106,8 +106,12 @@ impl Otp {
         let (key, option) = (send.key, &send.option);
         let reserve = |state: &State| {
             let route = self.route(send, &state.challenge);
+            let can_call = refusal(&route).is_none();
+            let last = state.challenge.live_code().and_then(|code| self.routes.named(&code.provider));
+            let can_resume = last.is_some_and(|provider| provider.refusal().is_none());
             let plan = route.first().map(|provider| self.routes.plan(provider.as_ref(), self.keys.active_id()));
-            Ok(ReserveSend { key, token, option: option.clone(), quotas, plan, lease: send_lease(&route) })
+            let (option, lease) = (option.clone(), send_lease(&route));
+            Ok(ReserveSend { key, token, option, quotas, plan, lease, can_call, can_resume })
         };
         self.states.change(&send.target, caller.deadline, reserve).await
     }
@@ -122,17 +126,32 @@ impl Otp {
             (SendStep::UnknownOption, _) => Err(Error::InvalidIdentifier),
             (SendStep::Conflict, _) => Err(Error::IdempotencyViolation),
             (SendStep::NoProvider, _) => Err(Error::Precondition(Precondition::NoProvider)),
+            (SendStep::CannotCall, _) => {
+                let failure = refusal(&self.route(send, &changed.before.challenge));
+                Err(failure.map_or(Error::ProviderUnavailable { retry_after: RETRY_AFTER }, Error::from))
+            }
+            (SendStep::Paused { until }, _) => {
+                Err(Error::ProviderUnavailable { retry_after: after_pause(until.since(self.states.now()?)) })
+            }
             (SendStep::FailedBefore, _) => Err(Error::ProviderUnavailable { retry_after: RETRY_AFTER }),
             (SendStep::Recorded(answer) | SendStep::Refused(answer), _) => Ok(Reserving::Answer(answer)),
             (SendStep::InProgress { until }, _) => Ok(Reserving::InProgress(until)),
+            (SendStep::Resumed(reserved), _) => {
+                let challenge = changed.after.challenge;
+                let last = challenge.live_code().and_then(|code| self.routes.named(&code.provider));
+                let (token, lockout, route) =
+                    (changed.command.token, changed.after.lockout, last.into_iter().collect());
+                // The quotas are those of the first request, which stay acquired.
+                Ok(Reserving::Reserved(Reservation { token, reserved, challenge, lockout, route, uses: Vec::new() }))
+            }
             (SendStep::Reserved(reserved), Some(uses)) => {
                 let mut route = self.route(send, &changed.before.challenge);
                 let pinned = changed.command.plan.map(|plan| plan.provider).unwrap_or_default();
                 // Which providers are ready may have changed since the plan was made.
                 route.sort_by_key(|provider| provider.name() != pinned);
                 let token = changed.command.token;
-                let challenge = changed.after.challenge;
-                Ok(Reserving::Reserved(Reservation { token, reserved, challenge, route, uses }))
+                let (challenge, lockout) = (changed.after.challenge, changed.after.lockout);
+                Ok(Reserving::Reserved(Reservation { token, reserved, challenge, lockout, route, uses }))
             }
             (SendStep::Reserved(_) | SendStep::AcquireQuotas, _) => {
                 Err(Error::Internal("a send without its quotas".to_owned()))

@@ -34,6 +34,11 @@ pub(super) fn within_lease(deadline: Deadline, lease_until: Timestamp, now: Time
     (deadline.remaining() >= SHORTEST_CALL).then_some(deadline)
 }
 
+/// When to come again after a pause, which may just have ended.
+pub(super) fn after_pause(left: Duration) -> Duration {
+    left.max(Duration::from_millis(100))
+}
+
 /// When to ask again about a reservation: most end long before their lease.
 pub(super) fn retry_after(lease_left: Duration) -> Duration {
     lease_left.clamp(Duration::from_millis(100), Duration::from_secs(1))

@@ -5,7 +5,7 @@ use super::{
     error::{Error, Precondition},
     request::{Caller, VerifyOtp},
     states::{ChallengeRef, Changed},
-    timing::retry_after,
+    timing::{after_pause, retry_after},
 };
 use crate::{
     domain::{
@@ -34,6 +34,9 @@ impl Otp {
                 let asked = self.asks.ask(&caller, &target, &after.challenge, &command, &asked, &request);
                 let (verified, before) = Box::pin(asked).await?;
                 self.answer(&target, partition, &before, verified)
+            }
+            VerifyStep::Paused { until } => {
+                Err(Error::ProviderUnavailable { retry_after: after_pause(until.since(self.states.now()?)) })
             }
             VerifyStep::CannotJudge => Err(self.obstacle(&target, &after.challenge, &command, &request)),
             VerifyStep::InProgress { until } => {

@@ -1,7 +1,8 @@
 //! An integrator of the Google pages behind otpd: their example requests leave it, their example answers come back.
 
 use otpd::grpc::proto::{
-    CreateChallengeRequest, DeliveryState, SendOtpRequest, VerifyOtpRequest, send_otp_result::Result as SendResult,
+    CreateChallengeRequest, DeliveryState, SendOtpRequest, VerifyOtpRequest,
+    create_challenge_result::Result as CreateResult, send_otp_result::Result as SendResult,
     verify_otp_result_code::VerifyOtpResultCode as VerifyResult,
 };
 use serde_json::{Value, json};
@@ -10,7 +11,8 @@ use crate::{
     caller::{Caller, header_of, login, now, send, send_to, verify},
     site::Site,
     upstream::{
-        Upstream, answer, asked, blamed, counted, google_result, ok, on_file, send_with, site_of, to, verify_with,
+        Act, Upstream, answer, asked, blamed, body, counted, google_result, ok, on_file, send_with, site_of, to,
+        verify_with,
     },
     words::{created, failed, sent, verified},
 };
@@ -70,7 +72,6 @@ async fn a_virtual_card_is_enrolled() {
     upstream.script([ok(&example_sent())]);
     let request = SendOtpRequest { request_header: header_of(tenant, "BKD0GF23KSD8S23"), ..send("", challenge) };
     let request = SendOtpRequest { challenge_option_id: option.into(), ..request };
-    let request = send_with(request, &[("challenge_option_id", option)]);
     let before = now();
     let told = caller.send(request.clone()).await.unwrap();
     let after = now();
@@ -82,7 +83,7 @@ async fn a_virtual_card_is_enrolled() {
         "enrollmentRequestId": "SFLKJS23542ALFJ", "challengeOptionId": "G1MQ0YERJ0Q7LPM"
     });
     assert_eq!(as_on_the_page(asked(&upstream, SEND), "SFLKJS23542ALFJ-..-send-", "BKD0GF23KSD8S23"), example);
-    let Some(SendResult::Success(success)) = told.result.unwrap().result else { panic!("{told:?}") };
+    let Some(SendResult::Success(success)) = told.result.clone().unwrap().result else { panic!("{told:?}") };
     assert_eq!((success.max_verification_attempts, success.max_send_attempts), (5, 3));
     assert_eq!(success.delivery_state(), DeliveryState::Accepted);
     // The integrator's codes live 10 s, whatever its clock says.
@@ -206,13 +207,16 @@ async fn missing_and_malformed_parameters() {
     let upstream = Upstream::start().await;
     let server = site(&upstream).start();
     let caller = Caller::of(&server).await;
-    assert_eq!(created(&caller.create(to(on_file("card"), login("c", "person", ""))).await), "success");
-    let status = caller.send(send_to("s", "c", "card")).await.unwrap_err();
+    // The id of an option that otpd made is nobody's upstream.
+    let told = caller.create(to(on_file(""), login("c", "person", ""))).await.unwrap();
+    let Some(CreateResult::Success(opened)) = told.result.unwrap().result else { panic!("not opened") };
+    let option = opened.challenge_options[0].challenge_option_id.as_str();
+    let status = caller.send(send_to("s", "c", option)).await.unwrap_err();
     assert_eq!(failed(&status), "InvalidArgument MISSING_REQUIRED_FIELD");
     assert_eq!(blamed(&status), ["provider_parameters[challenge_option_id]"]);
     assert_eq!(counted(&caller, "c").await, (0, 0));
     upstream.script([ok(&sent_for_a_while())]);
-    let request = send_with(send_to("s", "c", "card"), &[("challenge_option_id", "G1MQ0YERJ0Q7LPM")]);
+    let request = send_with(send_to("s", "c", option), &[("challenge_option_id", "G1MQ0YERJ0Q7LPM")]);
     assert_eq!(sent(&caller.send(request).await), "success");
     assert_eq!(upstream.seen().len(), 1);
 
@@ -225,4 +229,99 @@ async fn missing_and_malformed_parameters() {
     upstream.script([google_result("success")]);
     assert_eq!(verified(&caller.verify(verify("v", "c", "123456")).await), "success");
     assert_eq!(upstream.seen().len(), 1);
+}
+
+/// An authentication, an enrolment or an option that the caller names and the integrator does not know proves nothing.
+#[tokio::test]
+async fn unknown_parameters() {
+    let upstream = Upstream::start().await;
+    let server = site(&upstream).start();
+    let caller = Caller::of(&server).await;
+    let unknown = || answer(404, &json!({"errorResponseCode": "INVALID_IDENTIFIER", "responseHeader": {}}));
+    assert_eq!(created(&caller.create(to(on_file("card"), login("c", "person", ""))).await), "success");
+    for name in ["enrollment_request_id", "challenge_option_id", "authenticate_request_id"] {
+        upstream.script([unknown()]);
+        let status = caller.send(send_with(send_to("s", "c", "card"), &[(name, "nobody")])).await.unwrap_err();
+        assert_eq!(failed(&status), "InvalidArgument INVALID_FIELD_VALUE");
+        assert_eq!(blamed(&status), [format!("provider_parameters[{name}]")]);
+    }
+    upstream.script([ok(&sent_for_a_while())]);
+    assert_eq!(sent(&caller.send(send_to("s", "c", "card")).await), "success");
+    upstream.script([unknown()]);
+    let request = verify_with(verify("v", "c", "123456"), &[("authenticate_request_id", "nobody")]);
+    let status = caller.verify(request).await.unwrap_err();
+    assert_eq!(failed(&status), "InvalidArgument INVALID_FIELD_VALUE");
+    assert_eq!(blamed(&status), ["provider_parameters[authenticate_request_id]"]);
+    assert_eq!(counted(&caller, "c").await, (1, 0));
+    assert_eq!(caller.account("person").await.unwrap().failures(), 0);
+    upstream.script([google_result("success")]);
+    assert_eq!(verified(&caller.verify(verify("v", "c", "123456")).await), "success");
+}
+
+/// The smaller of our limits and the integrator's is told, and told again.
+#[tokio::test]
+async fn limits_of_the_integrator() {
+    let upstream = Upstream::start().await;
+    let server = site(&upstream).start();
+    let caller = Caller::of(&server).await;
+    let mut answered = sent_for_a_while();
+    answered["result"]["success"]["maxVerificationAttempts"] = "2".into();
+    answered["result"]["success"]["maxSendAttempts"] = "1".into();
+    assert_eq!(created(&caller.create(to(on_file("card"), login("c", "person", ""))).await), "success");
+    upstream.script([ok(&answered), google_result("otpNotMatched")]);
+    for _ in 0..2 {
+        let told = caller.send(send_to("s", "c", "card")).await.unwrap();
+        let Some(SendResult::Success(success)) = told.result.unwrap().result else { panic!("not sent") };
+        assert_eq!((success.max_verification_attempts, success.max_send_attempts), (2, 1));
+        assert_eq!(success.remaining_send_attempts, Some(0));
+    }
+    let seen = caller.challenge("c").await.unwrap();
+    assert_eq!((seen.max_verification_attempts, seen.max_send_attempts), (2, 1));
+    let told = caller.verify(verify("v", "c", "654321")).await.unwrap().result.unwrap().verify_otp_result_code;
+    let Some(VerifyResult::OtpNotMatched(missed)) = told else { panic!("{told:?}") };
+    assert_eq!(missed.remaining_verification_attempts, Some(1));
+}
+
+/// A send without an answer is asked about again under the same id upstream, and settles as the answer says.
+#[tokio::test]
+async fn an_unconfirmed_send_is_asked_about_again() {
+    let upstream = Upstream::start().await;
+    let server = site(&upstream).start();
+    let caller = Caller::of(&server).await;
+    let state = async |request: &SendOtpRequest| {
+        let told = caller.send(request.clone()).await.unwrap();
+        let Some(SendResult::Success(success)) = told.result.unwrap().result else { panic!("not sent") };
+        success.delivery_state()
+    };
+    let ids = || {
+        let seen = upstream.seen();
+        let ids = seen.iter().map(|request| body(request)["requestHeader"]["requestId"].clone());
+        ids.collect::<Vec<_>>()
+    };
+    assert_eq!(created(&caller.create(to(on_file("card"), login("c", "person", ""))).await), "success");
+    let request = send_to("s", "c", "card");
+    // Down, for which nothing is used up; then without an answer; then broken, which says nothing of the request before.
+    upstream.script([answer(503, &json!({})), Act::Close, answer(500, &json!({})), answer(503, &json!({}))]);
+    assert_eq!(sent(&caller.send(request.clone()).await), "Aborted PROVIDER_UNAVAILABLE");
+    for _ in 0..3 {
+        assert_eq!(state(&request).await, DeliveryState::Unconfirmed);
+    }
+    upstream.script([ok(&sent_for_a_while())]);
+    assert_eq!(state(&request).await, DeliveryState::Accepted);
+    let asked = ids();
+    assert_eq!((asked.len(), asked.iter().all(|id| *id == asked[0])), (5, true), "{asked:?}");
+    assert_eq!(state(&request).await, DeliveryState::Accepted);
+    assert!(ids().is_empty());
+    assert_eq!(counted(&caller, "c").await, (1, 0));
+    upstream.script([google_result("success")]);
+    assert_eq!(verified(&caller.verify(verify("v", "c", "123456")).await), "success");
+    assert_eq!(upstream.seen().len(), 1);
+    // The same with the creation's send, which turns out to have been declined.
+    upstream.script([Act::Close, google_result("sendLimitExceeded")]);
+    let request = to(on_file("card"), CreateChallengeRequest { send_otp: true, ..login("d", "person", "") });
+    assert_eq!(created(&caller.create(request.clone()).await), "success with success");
+    for _ in 0..2 {
+        assert_eq!(created(&caller.create(request.clone()).await), "success with send_limit_exceeded");
+    }
+    assert_eq!(ids().len(), 2);
 }

@@ -10,7 +10,7 @@ use tonic_types::StatusExt;
 use crate::{
     caller::{Caller, SMS, login, send, verify},
     site::Site,
-    upstream::{Act, Upstream, blamed, body, counted, ok, only, send_with, site_of, text, verify_with},
+    upstream::{Act, Upstream, blamed, body, counted, ok, only, parameters, send_with, site_of, text, verify_with},
     words::{created, failed, sent, verified},
 };
 
@@ -141,19 +141,34 @@ async fn a_code_for_a_transaction_is_sent_but_not_checked() {
         ..login("c", "person", NUMBER)
     };
     assert_eq!(created(&caller.create(request).await), "success");
-    upstream.script([success()]);
-    assert_eq!(sent(&caller.send(send("s", "c")).await), "success");
-    let expected = json!({
+    let status = caller.send(send("s", "c")).await.unwrap_err();
+    assert_eq!(blamed(&status), ["provider_parameters[ovdType]"]);
+    let mut expected = json!({
         "customerMobileNumber": "8144094480", "externalRefNumber": "1432452", "requestedAmount": "1001",
-        "username": "isutestapi1", "otpType": "2"
+        "username": "isutestapi1", "otpType": "2", "ovdType": "BioAuth"
     });
+    upstream.script([success()]);
+    assert_eq!(sent(&caller.send(send_with(send("s", "c"), &[("ovdType", "BioAuth")])).await), "success");
+    assert_eq!(asked(&upstream, SEND), expected);
+    // A resend needs a new reference. The send that failed used none up, and its repetition goes out under the same.
+    expected["externalRefNumber"] = "1432452-2".into();
+    let resend = send_with(send("s2", "c"), &[("ovdType", "BioAuth")]);
+    for (act, told) in [(failure(), "Aborted PROVIDER_UNAVAILABLE"), (success(), "success")] {
+        upstream.script([act]);
+        assert_eq!(sent(&caller.send(resend.clone()).await), told);
+        assert_eq!(asked(&upstream, SEND), expected);
+    }
+    expected["externalRefNumber"] = "new-reference".into();
+    upstream.script([success()]);
+    let given = [("ovdType", "BioAuth"), ("externalRefNumber", "new-reference")];
+    assert_eq!(sent(&caller.send(send_with(send("s3", "c"), &given)).await), "success");
     assert_eq!(asked(&upstream, SEND), expected);
     let status = caller.verify(verify_with(verify("v", "c", "123456"), &REGISTERING)).await.unwrap_err();
     assert_eq!(failed(&status), "FailedPrecondition PRECONDITION_VIOLATION");
     let info = status.get_details_error_info().unwrap();
     assert_eq!(info.metadata.get("condition").map(String::as_str), Some("UNSUPPORTED_BY_PROVIDER"));
     assert!(upstream.seen().is_empty());
-    assert_eq!(counted(&caller, "c").await, (1, 0));
+    assert_eq!(counted(&caller, "c").await, (3, 0));
     assert_eq!(caller.account("person").await.unwrap().failures(), 0);
 }
 
@@ -164,7 +179,7 @@ async fn answers_to_a_send() {
     let caller = Caller::of(&server).await;
     assert_eq!(created(&caller.create(registration("c")).await), "success");
     upstream.script([failure(), refused("Requested Amount Must Not be EMPTY Or Only Number Allowed")]);
-    for told in ["Aborted PROVIDER_UNAVAILABLE", "FailedPrecondition PROVIDER_REFUSED"] {
+    for told in ["Aborted PROVIDER_UNAVAILABLE", "InvalidArgument MISSING_REQUIRED_FIELD"] {
         assert_eq!(sent(&caller.send(send_with(send("s", "c"), &SENDING)).await), told);
         assert_eq!(counted(&caller, "c").await, (0, 0));
     }
@@ -202,6 +217,16 @@ async fn answers_to_a_check() {
     assert_eq!(verified(&caller.verify(right).await), "success");
 }
 
+/// There is no code for a login there.
+#[tokio::test]
+async fn a_login_is_not_served() {
+    let upstream = Upstream::start().await;
+    let server = site(&upstream).start();
+    let caller = Caller::of(&server).await;
+    let told = created(&caller.create(login("c", "person", NUMBER)).await);
+    assert_eq!(told, "FailedPrecondition PRECONDITION_VIOLATION");
+}
+
 #[tokio::test]
 async fn missing_parameters_cost_nothing() {
     let upstream = Upstream::start().await;
@@ -226,4 +251,29 @@ async fn missing_parameters_cost_nothing() {
     assert!(upstream.seen().is_empty());
     let option = caller.challenge("d").await.unwrap().options.remove(0).option.unwrap();
     assert_eq!(option.challenge_option_id, SMS);
+}
+
+/// What iServeU answers for its client is handed on once, and kept nowhere.
+#[tokio::test]
+async fn free_texts_are_handed_on() {
+    let upstream = Upstream::start().await;
+    let server = site(&upstream).start();
+    let caller = Caller::of(&server).await;
+    assert_eq!(created(&caller.create(registration("c")).await), "success");
+    let said = json!({
+        "status": "SUCCESS", "statusCode": "0", "statusDesc": "OTP Sent Successfully.", "paramA": "ticket 7", "paramB": " ",
+        "paramC": 12
+    });
+    let expected = parameters(&[("paramA", "ticket 7"), ("paramC", "12")]);
+    upstream.script([ok(&said), ok(&said)]);
+    for values in [&expected, &parameters(&[])] {
+        let told = caller.send(send_with(send("s", "c"), &SENDING)).await.unwrap();
+        let Some(SendResult::Success(success)) = told.result.unwrap().result else { panic!("not sent") };
+        assert!(success.provider_values == *values);
+    }
+    for values in [&expected, &parameters(&[])] {
+        let told = caller.verify(verify_with(verify("v", "c", "123456"), &REGISTERING)).await.unwrap();
+        assert!(told.verified.is_some() && told.provider_values == *values);
+    }
+    assert!(!server.log().contains("ticket 7"));
 }

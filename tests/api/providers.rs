@@ -24,7 +24,7 @@ fn with_a_broken_provider(site: Site) -> Site {
     site.with("OTPD__PROVIDERS__BROKEN__KIND", "console").with("OTPD__PROVIDERS__BROKEN__FILE", "/dev/full")
 }
 
-/// What failed for certain is refunded: the send, its gap, its quotas. 10 times, and then it is spent.
+/// What failed for certain is refunded: the send, its gap, its quotas. After six times the provider is left alone for a while.
 #[tokio::test]
 async fn a_send_that_failed_is_refunded() {
     let site = with_a_broken_provider(Site::embedded()).with("OTPD__ROUTES", r#"["broken"]"#);
@@ -41,13 +41,14 @@ async fn a_send_that_failed_is_refunded() {
     let seen = caller.challenge("c").await.unwrap();
     assert_eq!((seen.state(), seen.options[0].sends), (ChallengeState::Created, 0));
     assert!(seen.timeline.iter().any(|event| event.kind() == EventKind::SendFailed && event.provider == "broken"));
-    for n in 3..10 {
+    for n in 3..40 {
         assert_eq!(sent(&caller.send(send(&format!("s{n}"), "c")).await), DOWN);
         assert_eq!(caller.challenge("c").await.unwrap().options[0].sends, 0);
     }
-    assert_eq!(sent(&caller.send(send("last", "c")).await), DOWN);
-    assert_eq!(sent(&caller.send(send("too-soon", "c")).await), "resend_too_soon");
-    assert_eq!(caller.challenge("c").await.unwrap().options[0].sends, 1);
+    let tried = caller.challenge("c").await.unwrap().timeline;
+    let tried = tried.iter().filter(|event| event.kind() == EventKind::SendReserved).count();
+    // A slow machine may see the first pauses end.
+    assert!((6..=10).contains(&tried), "{tried}");
 }
 
 /// The quota of the destination is as it was: 5 sends go through after as many failures.

@@ -142,13 +142,14 @@ async fn every_error_of_the_page() {
     let upstream = Upstream::start().await;
     let server = site(&upstream).start();
     let caller = Caller::of(&server).await;
-    let unknown = "Aborted VERIFICATION_OUTCOME_UNKNOWN";
     let refused = "FailedPrecondition PROVIDER_REFUSED";
+    let invalid = "InvalidArgument INVALID_FIELD_VALUE";
     for (code, ours, failures) in [
         ("450", "otp_not_matched", 1),
         ("451", "otp_expired", 0),
         ("452", "verification_attempts_exceeded", 0),
-        ("01", unknown, 0),
+        ("01", refused, 0),
+        ("07", refused, 0),
         ("406", refused, 0),
     ] {
         let challenge = format!("check-{code}");
@@ -164,8 +165,8 @@ async fn every_error_of_the_page() {
         ("502", "risk_declined", 1),
         ("503", "risk_declined", 1),
         ("01", refused, 0),
-        ("07", refused, 0),
-        ("13", refused, 0),
+        ("07", invalid, 0),
+        ("13", invalid, 0),
         ("406", refused, 0),
         ("407", refused, 0),
     ] {
@@ -177,6 +178,39 @@ async fn every_error_of_the_page() {
         assert_eq!(upstream.seen().len(), 1);
         assert_eq!(counted(&caller, &challenge).await, (sends, 0), "{code}");
     }
+}
+
+/// A number that the caller hands over and Wibmo does not take proves nothing: the code lives, and no attempt is used up.
+#[tokio::test]
+async fn a_wrong_parameter_of_a_check() {
+    let upstream = Upstream::start().await;
+    let server = site(&upstream).start();
+    let caller = Caller::of(&server).await;
+    assert_eq!(created(&caller.create(payment("c")).await), "success");
+    upstream.script([Act::Close]);
+    assert_eq!(sent(&caller.send(send_with(send_to("s", "c", SMS), &CARD)).await), "success");
+    upstream.script([error("07")]);
+    let request = verify_with(verify("v", "c", "108434"), &[("pgTransactionId", "nonsense")]);
+    let status = caller.verify(request).await.unwrap_err();
+    assert_eq!(failed(&status), "InvalidArgument INVALID_FIELD_VALUE");
+    assert_eq!(blamed(&status), ["provider_parameters[pgTransactionId]"]);
+    assert_eq!(counted(&caller, "c").await, (1, 0));
+    upstream.script([ok(&json!({"status": "success", "errorcode": "00"}))]);
+    let request = verify_with(verify("v", "c", "108434"), &[("pgTransactionId", "1232324df")]);
+    assert_eq!(verified(&caller.verify(request).await), "success");
+}
+
+/// What can only be a payment is refused when the challenge is opened.
+#[tokio::test]
+async fn other_purposes_are_not_served() {
+    let upstream = Upstream::start().await;
+    let server = site(&upstream).start();
+    let caller = Caller::of(&server).await;
+    for purpose in [Purpose::Login, Purpose::Registration] {
+        let request = CreateChallengeRequest { purpose: purpose.into(), ..login("c", "person", "+918867772222") };
+        assert_eq!(created(&caller.create(request).await), "FailedPrecondition PRECONDITION_VIOLATION");
+    }
+    assert_eq!(created(&caller.create(payment("c")).await), "success");
 }
 
 /// Each parameter of the card is asked for by its name, and a bad one is never repeated.

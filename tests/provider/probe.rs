@@ -95,7 +95,7 @@ impl Adapter for Adaptation {
 
     fn abilities(&self) -> Abilities {
         let code_owner = CodeOwner::Provider { check_repeatable: true };
-        Abilities { code_owner, channels: vec![Channel::Sms], contact_on_file: false, code_life: None }
+        Abilities { code_owner, ..Abilities::delivers(vec![Channel::Sms]) }
     }
 
     fn deliver(&self, delivery: &Delivery) -> Result<Outbound, RequestError> {

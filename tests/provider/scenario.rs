@@ -6,13 +6,13 @@ use otpd::{
     domain::{
         challenge::Decline,
         destination::{Channel, Destination, Mailbox, PhoneNumber},
-        ids::{AccountId, RequestId, Tenant},
+        ids::{AccountId, OptionId, RequestId, Tenant},
         purpose::Purpose,
         time::Timestamp,
         transaction::{Amount, Transaction},
     },
     ports::provider::{
-        ChallengeContext, Check, Checked, ClientContext, Delivered, Delivery, Failure, Message, RequestError,
+        ChallengeContext, Check, Checked, ClientContext, Delivered, Delivery, Failure, Message, RequestError, Running,
     },
     secret::Secret,
 };
@@ -76,6 +76,20 @@ pub(crate) struct Given {
     reference: String,
     #[serde(default)]
     repeated: bool,
+    /// The caller's own id of the option.
+    option: Option<String>,
+    /// Which send to the option it is.
+    #[serde(default = "first")]
+    number: u32,
+    #[serde(default)]
+    previous_reference: String,
+    /// Verifications that the provider still runs for the account, each until this many milliseconds after now.
+    #[serde(default)]
+    running: BTreeMap<String, u64>,
+}
+
+fn first() -> u32 {
+    1
 }
 
 fn tenant() -> String {
@@ -166,6 +180,9 @@ pub(crate) enum Outcome {
         reference: String,
         code_life_s: Option<u64>,
         code_length: Option<u8>,
+        max_checks: Option<u32>,
+        max_sends: Option<u32>,
+        running_for_s: Option<u64>,
     },
     Rejected,
     Unavailable {
@@ -182,6 +199,7 @@ pub(crate) enum Outcome {
         verification_id: String,
     },
     NotMatched,
+    NotMatchedWithLeft(u32),
     Gone,
     AttemptsExceeded,
     AlreadyUsed,
@@ -222,7 +240,20 @@ impl Given {
             message,
             code_life: Duration::from_secs(self.code_life_s),
             idempotency_key: self.idempotency_key.clone(),
+            number: self.number,
+            previous_reference: self.previous_reference.clone(),
+            running: self
+                .running
+                .iter()
+                .map(|(reference, left)| self.running(reference, *left))
+                .collect::<Result<_, _>>()?,
         })
+    }
+
+    fn running(&self, reference: &str, left: u64) -> Result<Running, String> {
+        let until = Timestamp::from_millis(self.now_ms + left);
+        let account = AccountId::parse(&self.account).map_err(|_| "given: account is none")?;
+        Ok(Running { account, provider: "fixture".to_owned(), reference: reference.to_owned(), until })
     }
 
     pub(crate) fn check(&self) -> Result<Check, String> {
@@ -260,6 +291,7 @@ impl Given {
             account: AccountId::parse(&self.account).map_err(|_| wrong("account"))?,
             purpose: purpose.ok_or_else(|| wrong("purpose"))?,
             transaction,
+            option: self.option.as_deref().map(OptionId::parse).transpose().map_err(|_| wrong("option"))?,
             channel: channel.ok_or_else(|| wrong("channel"))?,
             destination,
             locale: self.locale.clone(),
@@ -304,6 +336,9 @@ impl Outcome {
                 reference: receipt.reference,
                 code_life_s: receipt.code_life.map(|life| life.as_secs()),
                 code_length: receipt.code_length,
+                max_checks: receipt.max_checks,
+                max_sends: receipt.max_sends,
+                running_for_s: receipt.running_for.map(|span| span.as_secs()),
             },
             Delivered::Rejected => Self::Rejected,
             Delivered::Failed(failure) => Self::of_failure(failure),
@@ -321,11 +356,13 @@ impl Outcome {
             Checked::Matched(evidence) => {
                 Self::Matched { eci: evidence.eci, verification_id: evidence.verification_id }
             }
-            Checked::NotMatched => Self::NotMatched,
+            Checked::NotMatched { left: None } => Self::NotMatched,
+            Checked::NotMatched { left: Some(left) } => Self::NotMatchedWithLeft(left),
             Checked::Gone => Self::Gone,
             Checked::AttemptsExceeded => Self::AttemptsExceeded,
             Checked::AlreadyUsed => Self::AlreadyUsed,
             Checked::Failed(failure) => Self::of_failure(failure),
+            Checked::Invalid(error) => Self::of_request_error(error),
             Checked::Unknown => Self::Unknown,
         }
     }

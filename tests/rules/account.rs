@@ -96,7 +96,7 @@ impl Account {
         let decision = decided(&challenge, &super::fixture::ask("v", worker), self.now, &self.policy);
         let VerifyStep::Ask(_) = &decision.outcome else { return Err(decision.outcome) };
         self.lockout = decision.state.lockout;
-        let settle = SettleAsk { key, token, result: AskResult::NotMatched };
+        let settle = SettleAsk { key, token, result: AskResult::NotMatched { left: None } };
         Ok(Pending { challenge: decision.state.challenge, settle })
     }
 

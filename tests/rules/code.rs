@@ -53,6 +53,9 @@ fn live(option: u8, generation: u32) -> LiveCode {
         owner: CodeOwner::Otpd,
         reference: String::new(),
         sandbox: false,
+        attempts_before: 0,
+        max_checks: None,
+        max_sends: None,
     }
 }
 

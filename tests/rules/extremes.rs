@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use otpd::domain::{
     lockout::{Lockout, Operation},
-    outcome::Evidence,
+    outcome::{Evidence, Receipt},
     policy::LockPolicy,
     rules::{
         AskResult, Cancel, Command, Comparison, Decision, Expectation, NextProvider, QuotaState, ReserveSend,
@@ -57,10 +57,24 @@ fn everything(state: &mut State, round: u32, now: Timestamp, span: Duration, pol
     let via = ["send via=managed", "send via=managed-once", "send"][usize::try_from(round).unwrap() % 3];
     let plan = plan(&Words::parse(via)).map(|plan| otpd::domain::rules::Plan { code_life: Some(span), ..plan });
     let (option, quotas) = (option_id("opt1"), QuotaState::Acquired);
-    let reserve = ReserveSend { key: send, token, option, quotas, plan: plan.clone(), lease: span };
+    let reserve = ReserveSend {
+        key: send,
+        token,
+        option,
+        quotas,
+        plan: plan.clone(),
+        lease: span,
+        can_call: true,
+        can_resume: true,
+    };
     decided(state, &reserve, now, policy);
     decided(state, &NextProvider { token, plan: plan.unwrap() }, now, policy);
-    let accepted = Settlement::Accepted { reference: String::new(), code_life: Some(span), code_length: Some(255) };
+    let accepted = Settlement::Accepted(Receipt {
+        reference: String::new(),
+        code_life: Some(span),
+        code_length: Some(255),
+        ..Receipt::default()
+    });
     decided(state, &SettleSend { key: send, token, settlement: accepted }, now, policy);
     let comparison = match state.challenge.live_code().map(|code| code.provider.as_str()) {
         None => Comparison::NoCode,
@@ -69,7 +83,12 @@ fn everything(state: &mut State, round: u32, now: Timestamp, span: Duration, pol
     };
     let expectation = Expectation::default();
     decided(state, &Verify { key: attempt, token, expectation, comparison }, now, policy);
-    let results = [AskResult::Unknown, AskResult::NotMatched, AskResult::Gone, AskResult::Matched(Evidence::default())];
+    let results = [
+        AskResult::Unknown,
+        AskResult::NotMatched { left: None },
+        AskResult::Gone,
+        AskResult::Matched(Evidence::default()),
+    ];
     let result = results[usize::try_from(round).unwrap() % 4].clone();
     decided(state, &SettleAsk { key: attempt, token, result }, now, policy);
 }

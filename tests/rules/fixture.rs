@@ -11,6 +11,7 @@ use otpd::{
         ids::{AccountId, Contact, Fingerprint, IdempotencyKey, OptionId, Tag, Token},
         invariants,
         lockout::Lockout,
+        outcome::Receipt,
         policy::{Limits, LockPolicy, OnResend},
         purpose::Purpose,
         rules::{
@@ -87,8 +88,9 @@ pub(crate) fn plan(words: &Words<'_>) -> Option<Plan> {
         "managed-once" => CodeOwner::Provider { check_repeatable: false },
         _ => CodeOwner::Otpd,
     };
+    let send_repeatable = provider == "managed2";
     let (code_life, key_id, sandbox) = (words.span("life"), words.number("key").unwrap_or(1), provider == "sandbox");
-    Some(Plan { provider: provider.to_owned(), owner, code_life, key_id, sandbox })
+    Some(Plan { provider: provider.to_owned(), owner, code_life, send_repeatable, key_id, sandbox })
 }
 
 /// A fresh challenge: `open attempts=2 gaps=30s,60s purpose=transaction pays=12 ...`.
@@ -171,9 +173,16 @@ pub(crate) fn with_code(before: &State, line: &str, now: Timestamp) -> State {
         quotas: QuotaState::Acquired,
         plan: plan(&words),
         lease: 15 * SECOND,
+        can_call: true,
+        can_resume: true,
     };
     let reserved = decided(before, &reserve, now, &LockPolicy::default()).state;
-    let settlement = Settlement::Accepted { reference: "ref".to_owned(), code_life: None, code_length: None };
+    let settlement = Settlement::Accepted(Receipt {
+        reference: "ref".to_owned(),
+        code_life: None,
+        code_length: None,
+        ..Receipt::default()
+    });
     decided(&reserved, &SettleSend { key, token, settlement }, now, &LockPolicy::default()).state
 }
 

@@ -102,7 +102,15 @@ fn variants_keep_their_numbers() {
     let first = |bytes: Vec<u8>| bytes[0];
     let at = Timestamp::default();
     let replies = [
-        Reply::Sent { expires_at: at, remaining_sends: 0, next_send_at: at, confirmed: true, code_length: 0 },
+        Reply::Sent {
+            max_verification_attempts: 0,
+            max_send_attempts: 0,
+            expires_at: at,
+            remaining_sends: 0,
+            next_send_at: at,
+            confirmed: true,
+            code_length: 0,
+        },
         Reply::DestinationRejected,
         Reply::SendFailed,
         Reply::Declined(Decline::Risk),
@@ -172,6 +180,25 @@ fn largest_code() -> LiveCode {
         owner: CodeOwner::Provider { check_repeatable: true },
         reference: widest(200),
         sandbox: true,
+        attempts_before: u32::MAX,
+        max_checks: Some(u32::MAX),
+        max_sends: Some(u32::MAX),
+    }
+}
+
+fn largest_sending() -> Sending {
+    Sending {
+        key: some_key(202),
+        token: Token([0xff; 8]),
+        number: u32::MAX,
+        option: 9,
+        lease_until: MOST,
+        code_expires_at: MOST,
+        code_digits: 255,
+        previous: Some(largest_code()),
+        previous_next_send_at: MOST,
+        repeatable: true,
+        resumed: true,
     }
 }
 
@@ -187,6 +214,9 @@ fn largest_open() -> Open {
             lease_until: MOST,
             repeated: true,
         }),
+        unconfirmed: Some(Box::new(largest_sending())),
+        asks_from: MOST,
+        sends_from: MOST,
         uses: vec![SendUse { token: Token([0xff; 8]), option: 9 }; 100],
     }
 }
@@ -205,6 +235,8 @@ fn largest_option(index: usize) -> ChallengeOption {
 
 fn largest_answers() -> Vec<Answer> {
     let sent = Reply::Sent {
+        max_verification_attempts: u32::MAX,
+        max_send_attempts: u32::MAX,
         expires_at: MOST,
         remaining_sends: u32::MAX,
         next_send_at: MOST,
@@ -235,18 +267,8 @@ fn largest() -> Challenge {
             ..Limits::default()
         },
         options: (0..MAX_OPTIONS).map(largest_option).collect(),
-        phase: Phase::Open(largest_open()),
-        sending: Some(Sending {
-            key: some_key(202),
-            token: Token([0xff; 8]),
-            number: u32::MAX,
-            option: 9,
-            lease_until: MOST,
-            code_expires_at: MOST,
-            code_digits: 255,
-            previous: Some(largest_code()),
-            previous_next_send_at: MOST,
-        }),
+        phase: Phase::Open(Box::new(largest_open())),
+        sending: Some(largest_sending()),
         last_send: u32::MAX,
         last_ask: u32::MAX,
         refunded_sends: 10,
@@ -268,19 +290,20 @@ fn the_largest_challenge_fits_a_sealed_record() {
 }
 
 const OPEN: &str = "\
-    80d095ffbc31b0ba97ffbc316372656174650000cb77c62ea00f716e046a616e65020180ecb80b0345555205426f6f6b73017206ac0200\
-    d804000503031e003c0078000080a3050002046f7074310000000c2b3134313535353530313031000000000000000101046f7074320300\
-    01106a616e65406578616d706c652e636f6d000000000000000201000707070707070707070707070707070702656e01010202000190e2\
-    a9ffbc3100076d616e61676564010100000002000003e90000000000000003eb00000000010173320000000000001a829462bda9b2da00\
-    0003eb000000000201c8af98ffbc3190e2a9ffbc3100010001010601e0f7a7ffbc310007636f6e736f6c65000000b0ba97ffbc31020000\
-    00908f9bffbc310102733100000000000063b866b23bfe731500e0f7a7ffbc3102b0ba97ffbc31010676310000000000000a15fb599e9a\
-    d5e5040405000000000001010007636f6e736f6c65e80702010007636f6e736f6c65d00f07010000b0ea01010101076d616e61676564";
+    80d095ffbc31b0ba97ffbc316372656174650000cb77c62ea00f716e046a616e65020180ecb80b0345555205426f6f6b73017206ac02\
+    00d804000503031e003c0078000080a3050002046f7074310000000c2b3134313535353530313031000000000000000101046f707432\
+    030001106a616e65406578616d706c652e636f6d000000000000000201000707070707070707070707070707070702656e0101020200\
+    0190e2a9ffbc3100076d616e61676564010100000100000000000002000003e90000000000000003eb00000000010173320000000000\
+    001a829462bda9b2da000003eb000000000201c8af98ffbc3190e2a9ffbc3100010001010601e0f7a7ffbc310007636f6e736f6c6500\
+    0000000000b0ba97ffbc31000002000000908f9bffbc310102733100000000000063b866b23bfe7315000503e0f7a7ffbc3102b0ba97\
+    ffbc31010676310000000000000a15fb599e9ad5e5040405000000000001010007636f6e736f6c65e80702010007636f6e736f6c65d0\
+    0f07010000b0ea01010101076d616e61676564";
 const ENDED: &str = "\
-    80d095ffbc31b8e795ffbc316372656174650000cb77c62ea00f716e046a616e65010006ac0200d804000503031e003c0078000080a305\
-    0002046f70743100010c2b31342a2a2a2a2a2a2a3031000000000000000100046f70743203010d6a2a2a2a40652a2a2a2e636f6d000000\
-    00000000020101000001010000b0ba97ffbc31010273310000000000001a829462bda9b2da00e0f7a7ffbc3102b0ba97ffbc3101047631\
-    0000000000000245662c86dd488e0501b8e795ffbc31023035027031050000000000010101076d616e61676564e807020101076d616e61\
-    676564d00f090101076d616e61676564b81708010100";
+    80d095ffbc31b8e795ffbc316372656174650000cb77c62ea00f716e046a616e65010006ac0200d804000503031e003c0078000080a3\
+    050002046f70743100010c2b31342a2a2a2a2a2a2a3031000000000000000100046f70743203010d6a2a2a2a40652a2a2a2e636f6d00\
+    000000000000020101000001010000b0ba97ffbc31010273310000000000001a829462bda9b2da000503e0f7a7ffbc3102b0ba97ffbc\
+    31010476310000000000000245662c86dd488e0501b8e795ffbc31023035027031050000000000010101076d616e61676564e8070201\
+    01076d616e61676564d00f090101076d616e61676564b81708010100";
 const LOCKOUT: &str = "\
-    0100010000000000000002030101c0be8380bd310000010180d095ffbc3101000003ea000000000000000000000001c8b596ffbc31016f\
-    7000000000000057584ed864cad100";
+    0100010000000000000002030101c0be8380bd310000010180d095ffbc3101000003ea000000000000000000000001c8b596ffbc3100\
+    016f7000000000000057584ed864cad100";

@@ -58,12 +58,19 @@ fn steps() -> impl Strategy<Value = Vec<Timed>> {
     prop_oneof![9 => vec((pause, step), 1..70), 1 => outage()]
 }
 
-/// A provider that fails again and again.
+/// A provider that fails again and again, and callers who often wait as long as they are told.
 fn outage() -> impl Strategy<Value = Vec<Timed>> {
-    let send = (0..4_i64).prop_map(|pause| (pause, Step::Send { id: 0, option: 0, locked: false }));
+    let send =
+        (0..4_i64, 0..4_u8).prop_map(|(pause, haste)| (pause, haste, Step::Send { id: 0, option: 0, locked: false }));
     let how = prop_oneof![20 => Just(How::Failed), 1 => Just(How::Rejected)];
     let settle = (0..4_i64, how).prop_map(|(pause, how)| (pause, Step::Settle { number: 0, how }));
-    vec((send, settle), 8..20).prop_map(|pairs| pairs.into_iter().flat_map(|(send, settle)| [send, settle]).collect())
+    vec((send, settle), 8..20).prop_map(|pairs| {
+        let waits = [0, 0, 0, 0, 0, 0, 8, 16, 32, 64, 128].into_iter().chain(std::iter::repeat(128));
+        let pairs = pairs.into_iter().zip(waits).flat_map(|(((pause, haste, send), settle), wait)| {
+            [(if haste > 0 { pause + wait } else { pause }, send), settle]
+        });
+        pairs.collect()
+    })
 }
 
 fn limits() -> impl Strategy<Value = Limits> {

@@ -96,7 +96,8 @@ pub(crate) fn sent(sent: &Sent) -> String {
             let (expires, next) = (time(dispatch.expires_at), time(dispatch.next_send_at));
             let (left, length) = (dispatch.remaining_sends, dispatch.code_length);
             let state = if dispatch.confirmed { "success" } else { "unconfirmed" };
-            format!("{state} expires={expires} left={left} next={next} length={length}")
+            let (checks, sends) = (dispatch.max_verification_attempts, dispatch.max_send_attempts);
+            format!("{state} expires={expires} left={left} next={next} length={length} most={checks}/{sends}")
         }
         Sent::ChallengeOptionExpired => "challenge_option_expired".to_owned(),
         Sent::SendLimitExceeded => "send_limit_exceeded".to_owned(),
@@ -116,6 +117,9 @@ pub(crate) fn send_step(step: &SendStep) -> String {
         SendStep::Refused(refusal) => sent(refusal),
         SendStep::InProgress { until } => format!("in_progress until={}", time(*until)),
         SendStep::NoProvider => "no_provider".to_owned(),
+        SendStep::CannotCall => "cannot_call".to_owned(),
+        SendStep::Paused { until } => format!("paused until={}", time(*until)),
+        SendStep::Resumed(reserved) => format!("resumed {} lease={}", reserved.number, time(reserved.lease_until)),
         SendStep::AcquireQuotas => "acquire_quotas".to_owned(),
         SendStep::Reserved(reserved) => format!("reserved {} lease={}", reserved.number, time(reserved.lease_until)),
     }
@@ -174,6 +178,7 @@ pub(crate) fn verify_step(step: &VerifyStep) -> String {
         VerifyStep::NothingSent => "nothing_sent".to_owned(),
         VerifyStep::InProgress { until } => format!("in_progress until={}", time(*until)),
         VerifyStep::CannotJudge => "cannot_ask".to_owned(),
+        VerifyStep::Paused { until } => format!("paused until={}", time(*until)),
         VerifyStep::Ask(question) => format!("ask {}", asked(question)),
     }
 }

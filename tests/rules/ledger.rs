@@ -312,7 +312,7 @@ impl Rules {
                 let state = State { challenge, lockout: Arc::clone(&self.lockout), account_lock: None };
                 let result = match how {
                     How::Matched => AskResult::Matched(Evidence::default()),
-                    How::NotMatched => AskResult::NotMatched,
+                    How::NotMatched => AskResult::NotMatched { left: None },
                     How::NotJudged => AskResult::NotJudged,
                     How::Unknown => AskResult::Unknown,
                 };

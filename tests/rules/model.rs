@@ -24,10 +24,11 @@ pub(crate) enum Bug {
     LocksAreNotCounted,
     OthersMaySend,
     RepeatsShortCodes,
+    NeverPauses,
 }
 
 impl Bug {
-    pub(crate) const ALL: [Self; 18] = [
+    pub(crate) const ALL: [Self; 19] = [
         Self::ExpiresTooLate,
         Self::ResendResetsAttempts,
         Self::GapPerOption,
@@ -46,6 +47,7 @@ impl Bug {
         Self::LocksAreNotCounted,
         Self::OthersMaySend,
         Self::RepeatsShortCodes,
+        Self::NeverPauses,
     ];
 }
 
@@ -148,6 +150,8 @@ pub(crate) struct Model {
     spent: u32,
     next: [u64; 2],
     refunded: u32,
+    /// Until when no send is tried, after repeated failures.
+    paused: u64,
     attempts: u32,
     live: Option<Live>,
     arrived: Option<usize>,
@@ -179,6 +183,7 @@ impl Model {
             spent: 0,
             next: [0; 2],
             refunded: 0,
+            paused: 0,
             attempts: 0,
             live: None,
             arrived: None,
@@ -336,6 +341,8 @@ impl Model {
             "send_limit_exceeded".to_owned()
         } else if now < gap {
             format!("resend_too_soon next={}", time(gap))
+        } else if now < self.paused {
+            format!("paused until={}", time(self.paused))
         } else {
             self.take_off(now, id, content, option)
         }
@@ -385,6 +392,9 @@ impl Model {
         let answer = match how {
             How::Accepted | How::Unknown => {
                 self.arrived = Some(flight.option);
+                if how == How::Accepted {
+                    self.paused = 0;
+                }
                 let word = if how == How::Accepted { "success" } else { "unconfirmed" };
                 let left = self.limits.sends - self.sends[flight.option];
                 let next = self.gap();
@@ -403,16 +413,26 @@ impl Model {
                     self.answers.insert(flight.id.clone(), (flight.content.clone(), "failed".to_owned()));
                 }
                 self.refunded += 1;
+                self.pause(now);
                 self.undo(flight);
                 return "refunded".to_owned();
             }
             How::Failed => {
+                self.pause(now);
                 self.live = flight.before.filter(|_| self.end.is_none());
                 "failed".to_owned()
             }
         };
         self.answers.insert(flight.id, (flight.content, answer.clone()));
         answer
+    }
+
+    /// After the sixth refund 2 s, and after each further one twice as long, up to 32 s.
+    fn pause(&mut self, now: u64) {
+        let seconds = [2, 4, 8, 16, 32];
+        if self.refunded > 5 && !self.has(Bug::NeverPauses) {
+            self.paused = now + 4 * seconds[usize::try_from(self.refunded - 6).unwrap().min(4)];
+        }
     }
 
     fn undo(&mut self, flight: Flight) {

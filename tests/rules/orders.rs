@@ -324,7 +324,7 @@ impl Explorer {
     fn settle(&self, before: &State, id: &str, worker: u32, said: Said, now: Timestamp) -> (State, Phase) {
         let result = match said {
             Said::Matched => AskResult::Matched(Evidence::default()),
-            Said::NotMatched => AskResult::NotMatched,
+            Said::NotMatched => AskResult::NotMatched { left: None },
             Said::Gone => AskResult::Gone,
             Said::NotJudged => AskResult::NotJudged,
             Said::Unknown => AskResult::Unknown,

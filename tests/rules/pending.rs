@@ -33,8 +33,14 @@ fn a_pending_failure_denies_like_a_counted_one() {
     assert_eq!(account.settle(&second, AskResult::NotJudged), AskStep::Refunded);
     assert_eq!(account.fail(1), Ok(2), "the eighth");
     assert_eq!(account.fail(1), denied);
-    assert_eq!(account.settle(&first, AskResult::NotMatched), AskStep::Answer(Verified::NotMatched { remaining: 1 }));
-    assert_eq!(account.settle(&third, AskResult::NotMatched), AskStep::Answer(Verified::NotMatched { remaining: 0 }));
+    assert_eq!(
+        account.settle(&first, AskResult::NotMatched { left: None }),
+        AskStep::Answer(Verified::NotMatched { remaining: 1 })
+    );
+    assert_eq!(
+        account.settle(&third, AskResult::NotMatched { left: None }),
+        AskStep::Answer(Verified::NotMatched { remaining: 0 })
+    );
     assert_eq!(account.locked_for(), Some(30 * MINUTE), "a lock is written when the failure that locks is settled");
 }
 
@@ -73,7 +79,10 @@ fn v6_a_failure_whose_entry_is_gone_counts_anew() {
     account.now = account.now.plus(10 * SECOND);
     account.fail(2).unwrap();
     assert_eq!(account.lockout.failures(), 1, "the entry was dropped, not counted");
-    assert_eq!(account.settle(&pending, AskResult::NotMatched), AskStep::Answer(Verified::NotMatched { remaining: 8 }));
+    assert_eq!(
+        account.settle(&pending, AskResult::NotMatched { left: None }),
+        AskStep::Answer(Verified::NotMatched { remaining: 8 })
+    );
     assert_eq!(account.lockout.failures(), 2);
 }
 
@@ -173,6 +182,6 @@ fn a_failure_under_a_lock_does_not_shorten_it() {
     account.fail(1).unwrap();
     assert_eq!(account.locked_for(), Some(DAY));
     account.policy = LockPolicy { first_after: 2, spans: vec![MINUTE], ..account.policy.clone() };
-    account.settle(&pending, AskResult::NotMatched);
+    account.settle(&pending, AskResult::NotMatched { left: None });
     assert_eq!(account.locked_for(), Some(DAY), "not the minute of the new ladder");
 }

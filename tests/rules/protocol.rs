@@ -4,7 +4,7 @@
 use otpd::domain::{
     challenge::{Ended, Phase},
     lockout::Lockout,
-    outcome::{Evidence, Locked, Sent, Verified},
+    outcome::{Evidence, Locked, Receipt, Sent, Verified},
     policy::LockPolicy,
     rules::{
         AskResult, AskStep, Cancel, CancelStep, Command, Comparison, NextProvider, QuotaState, ReserveSend, SendStep,
@@ -66,6 +66,8 @@ fn reserve_via(id: &str, worker: u32, option: &str, via: &str) -> ReserveSend {
         quotas: QuotaState::Acquired,
         plan: plan(&Words::parse(&format!("send via={via}"))),
         lease: 15 * SECOND,
+        can_call: true,
+        can_resume: true,
     }
 }
 
@@ -74,7 +76,12 @@ fn settle(id: &str, worker: u32, settlement: Settlement) -> SettleSend {
 }
 
 fn accepted() -> Settlement {
-    Settlement::Accepted { reference: "ref".to_owned(), code_life: None, code_length: None }
+    Settlement::Accepted(Receipt {
+        reference: "ref".to_owned(),
+        code_life: None,
+        code_length: None,
+        ..Receipt::default()
+    })
 }
 
 fn says(id: &str, worker: u32, result: AskResult) -> SettleAsk {
@@ -169,11 +176,15 @@ fn v8_an_attempt_of_which_one_ask_may_have_been_judged_is_not_refunded() {
     partition.commit(&ask("v", 1));
     partition.seconds = 10;
     assert!(matches!(partition.commit(&ask("v", 2)), VerifyStep::Ask(asked) if asked.repeated));
-    assert_eq!(partition.commit(&says("v", 1, AskResult::NotMatched)), AskStep::Unknown, "another ask is in flight");
+    assert_eq!(
+        partition.commit(&says("v", 1, AskResult::NotMatched { left: None })),
+        AskStep::Unknown,
+        "another ask is in flight"
+    );
     assert_eq!(partition.commit(&says("v", 2, AskResult::NotJudged)), AskStep::Unknown);
     assert_eq!((partition.state.challenge.attempts, partition.state.challenge.refunded_attempts), (1, 0));
     assert_eq!(
-        partition.commit(&says("v", 1, AskResult::NotMatched)),
+        partition.commit(&says("v", 1, AskResult::NotMatched { left: None })),
         AskStep::Answer(not_matched(1)),
         "now it counts"
     );
@@ -191,7 +202,11 @@ fn v9_one_attempt_compares_one_code() {
     assert_eq!(partition.live(), 2);
     assert_eq!(partition.commit(&ask("v", 3)), VerifyStep::Answer(not_matched(4)), "generation 2 is not asked about");
     assert_eq!(partition.state.lockout.failures(), 1, "and it is counted");
-    assert_eq!(partition.commit(&says("v", 1, AskResult::NotMatched)), AskStep::Answer(not_matched(4)), "once");
+    assert_eq!(
+        partition.commit(&says("v", 1, AskResult::NotMatched { left: None })),
+        AskStep::Answer(not_matched(4)),
+        "once"
+    );
     assert_eq!((partition.state.challenge.attempts, partition.state.lockout.failures()), (1, 1));
 }
 
@@ -233,7 +248,7 @@ fn v10_an_end_drops_nothing_that_an_open_ask_needs() {
     partition.commit(&ask("v", 1));
     let cancel = Cancel { key: key("c", "CancelChallenge") };
     assert_eq!(partition.commit(&cancel), CancelStep::Done);
-    assert_eq!(partition.commit(&says("v", 1, AskResult::NotMatched)), AskStep::Answer(not_matched(0)));
+    assert_eq!(partition.commit(&says("v", 1, AskResult::NotMatched { left: None })), AskStep::Answer(not_matched(0)));
     assert_eq!(partition.state.lockout.failures(), 1);
 }
 
@@ -329,7 +344,13 @@ fn a_lost_answer_is_given_again() {
         assert_eq!(partition.commit(&settle("s", 1, settlement)), told);
         assert_eq!(partition.state, committed);
     }
-    for result in [matched(), AskResult::NotMatched, AskResult::Gone, AskResult::AttemptsExceeded, AskResult::Unknown] {
+    for result in [
+        matched(),
+        AskResult::NotMatched { left: None },
+        AskResult::Gone,
+        AskResult::AttemptsExceeded,
+        AskResult::Unknown,
+    ] {
         let mut partition = Partition::managed("open", "managed");
         partition.commit(&ask("v", 1));
         let told = partition.commit(&says("v", 1, result.clone()));

@@ -135,6 +135,8 @@ fn each_call_does_what_the_table_says() {
             quotas: QuotaState::Acquired,
             plan: plan(&Words::parse("send")),
             lease: 15 * SECOND,
+            can_call: true,
+            can_resume: true,
         };
         let came = match decided(&state, &reserve, now, &policy).outcome {
             SendStep::Refused(refusal) => format!("`{}`", language::sent(&refusal)),

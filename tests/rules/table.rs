@@ -8,7 +8,7 @@ use otpd::{
         code::{self, CodeOwner},
         ids::{AccountId, IdempotencyKey, Token},
         lockout::Lockout,
-        outcome::Evidence,
+        outcome::{Evidence, Receipt},
         policy::LockPolicy,
         rules::{
             AskResult, Cancel, Command, Comparison, Decision, Expectation, NextProvider, QuotaState, ReserveSend,
@@ -138,17 +138,24 @@ impl Scenario {
         let now = at(when.strip_prefix("at ").expect("a step starts with `at`"));
         let words = Words::parse(command);
         self.state.account_lock = words.locked();
+        let came = self.act(&words, now);
+        // Only limits of the provider's are worth telling.
+        let limits = &self.challenge().limits;
+        came.replace(&format!(" most={}/{}", limits.max_verification_attempts, limits.max_send_attempts), "")
+    }
+
+    fn act(&mut self, words: &Words<'_>, now: Timestamp) -> String {
         match words.verb {
-            "send" => self.send(&words, now),
-            "next" => self.next(&words, now),
-            "accepted" | "rejected" | "failed" | "unknown" | "withdrawn" | "declined" => self.settle(&words, now),
-            "verify" => self.verify(&words, now),
-            "says" => self.says(&words, now),
+            "send" => self.send(words, now),
+            "next" => self.next(words, now),
+            "accepted" | "rejected" | "failed" | "unknown" | "withdrawn" | "declined" => self.settle(words, now),
+            "verify" => self.verify(words, now),
+            "says" => self.says(words, now),
             "cancel" => {
                 let key = key(words.get("id").expect("id"), words.get("content").unwrap_or("CancelChallenge"));
                 language::cancel_step(self.decide(&Cancel { key }, now))
             }
-            "elsewhere" => self.elsewhere(&words, now),
+            "elsewhere" => self.elsewhere(words, now),
             "lockout" => language::lockout(&self.state.lockout, now),
             "view" => language::view(&view(&self.state.challenge, now)),
             "kept" => language::kept(&self.state.challenge),
@@ -176,9 +183,11 @@ impl Scenario {
             },
             plan: plan(words),
             lease: words.span("lease").unwrap_or(Duration::from_secs(15)),
+            can_call: !words.plain.contains(&"closed"),
+            can_resume: !words.plain.contains(&"closed"),
         };
         let step = self.decide(&send, now);
-        if let SendStep::Reserved(reserved) = &step {
+        if let SendStep::Reserved(reserved) | SendStep::Resumed(reserved) = &step {
             self.sends.insert(reserved.number, Reservation { key: send.key, token: send.token });
             self.deliver(reserved.number);
         }
@@ -205,11 +214,15 @@ impl Scenario {
 
     fn settle(&mut self, words: &Words<'_>, now: Timestamp) -> String {
         let settlement = match words.verb {
-            "accepted" => Settlement::Accepted {
+            "accepted" => Settlement::Accepted(Receipt {
                 reference: words.get("ref").unwrap_or_default().to_owned(),
                 code_life: words.span("life"),
                 code_length: words.number("length"),
-            },
+                max_checks: words.number("checks"),
+                max_sends: words.number("sends"),
+                running_for: words.span("runs"),
+                ..Receipt::default()
+            }),
             "rejected" => Settlement::Rejected,
             "failed" => Settlement::Failed,
             "unknown" => Settlement::Unknown,
@@ -266,12 +279,14 @@ impl Scenario {
             "matched" => AskResult::Matched(Evidence {
                 eci: words.get("eci").unwrap_or_default().to_owned(),
                 verification_id: words.get("vid").unwrap_or_default().to_owned(),
+                ..Evidence::default()
             }),
-            "not_matched" => AskResult::NotMatched,
+            "not_matched" => AskResult::NotMatched { left: words.number("left") },
             "gone" => AskResult::Gone,
             "exceeded" => AskResult::AttemptsExceeded,
             "used" => AskResult::AlreadyUsed,
             "not_judged" => AskResult::NotJudged,
+            "withdrawn" => AskResult::Withdrawn,
             "nothing" => AskResult::Unknown,
             other => panic!("no provider says {other}"),
         };

@@ -341,6 +341,6 @@ async fn an_unconfirmed_send_can_be_verified() {
     world.provider().deliveries([Deliver::Hang]);
     replica.open("c").await;
     let sent = replica.send("c", "s").await.unwrap();
-    assert!(matches!(sent, Sent::Success(dispatch) if !dispatch.confirmed), "{sent:?}");
+    assert!(matches!(sent, Sent::Success(ref dispatch) if !dispatch.confirmed), "{sent:?}");
     assert!(is_success(&replica.verify("c", "v", &world.code()).await));
 }

@@ -58,7 +58,19 @@ async fn nothing_is_used_up_when_all_providers_fail_at_most_ten_times() {
     }
     replica.open("c").await;
     let uses = world.uses();
-    for number in 0..10 {
+    // After the sixth refund the providers are left alone for a while, and after each further one for twice as long.
+    let pauses = [2, 4, 8, 16, 32].map(Duration::from_secs);
+    for number in 0..10_usize {
+        if let Some(pause) = number.checked_sub(6).map(|place| pauses[place]) {
+            let messages = world.messages();
+            let early = replica.send("c", "early").await;
+            assert!(
+                matches!(early, Err(Error::ProviderUnavailable { retry_after }) if retry_after == pause),
+                "{early:?}"
+            );
+            assert_eq!(world.messages(), messages, "nobody is asked");
+            world.clock.advance(pause);
+        }
         // Also under the same id, for a refunded send leaves none behind.
         let id = if number % 2 == 0 { "s".to_owned() } else { format!("s{number}") };
         let answer = replica.send("c", &id).await;
@@ -72,6 +84,7 @@ async fn nothing_is_used_up_when_all_providers_fail_at_most_ten_times() {
         let nothing_sent = replica.verify("c", &format!("v{number}"), &world.code()).await;
         assert!(matches!(nothing_sent, Err(Error::Precondition(Precondition::NothingSent))), "{nothing_sent:?}");
     }
+    world.clock.advance(pauses[4]);
     // Then the failed send is spent, and its repetition tries no provider again.
     let calls = world.messages() + 2;
     for _ in 0..2 {
@@ -116,7 +129,7 @@ async fn what_may_have_been_sent_is_sent_by_nobody_else() {
         world.providers[0].deliveries([silence.clone()]);
         replica.open("c").await;
         let sent = replica.send("c", "s").await.unwrap();
-        assert!(matches!(sent, Sent::Success(dispatch) if !dispatch.confirmed), "{silence:?}: {sent:?}");
+        assert!(matches!(sent, Sent::Success(ref dispatch) if !dispatch.confirmed), "{silence:?}: {sent:?}");
         assert_eq!(world.messages(), 1, "{silence:?}");
         assert_eq!(world.replica().send("c", "s").await.unwrap(), sent);
         assert!(matches!(replica.send("c", "s2").await, Ok(Sent::ResendTooSoon { .. })));
@@ -161,7 +174,7 @@ async fn an_answer_after_the_lease_changes_nothing() {
             answer
         };
         let (first, second) = tokio::join!(sending, settling);
-        assert!(matches!(second, Sent::Success(dispatch) if !dispatch.confirmed), "{second:?}");
+        assert!(matches!(second, Sent::Success(ref dispatch) if !dispatch.confirmed), "{second:?}");
         assert_eq!(*first[0].as_ref().unwrap(), second, "{late:?}");
         assert_eq!(replica.view("c").await.options[0].1, 1);
         assert_eq!(world.uses(), 2, "not refunded: it counts as sent");

@@ -135,8 +135,15 @@ impl Simulation {
 
 fn provider(name: &str, channel: Channel, code_owner: CodeOwner) -> Arc<FakeProvider> {
     let timeout = Duration::from_secs(2);
-    let capabilities =
-        Capabilities { code_owner, channels: vec![channel], contact_on_file: false, timeout, code_life: None };
+    let capabilities = Capabilities {
+        code_owner,
+        channels: vec![channel],
+        contact_on_file: false,
+        purposes: Purpose::ALL.to_vec(),
+        send_repeatable: false,
+        timeout,
+        code_life: None,
+    };
     FakeProvider::with(name, capabilities)
 }
 

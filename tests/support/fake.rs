@@ -11,6 +11,7 @@ use otpd::{
     domain::{
         code::CodeOwner,
         destination::{Channel, Destination},
+        purpose::Purpose,
     },
     ports::{
         clock::Deadline,
@@ -152,6 +153,8 @@ impl FakeProvider {
                 code_owner,
                 channels: Channel::ALL.to_vec(),
                 contact_on_file: matches!(code_owner, CodeOwner::Provider { .. }),
+                purposes: Purpose::ALL.to_vec(),
+                send_repeatable: false,
                 timeout: Duration::from_secs(5),
                 code_life: None,
             },
@@ -221,9 +224,13 @@ impl FakeProvider {
             None | Some(None) => Checked::Gone,
             Some(code) if code.as_deref() == Some(check.otp.expose().as_str()) => {
                 *code = None;
-                Checked::Matched(Evidence { eci: "05".to_owned(), verification_id: check.reference.clone() })
+                Checked::Matched(Evidence {
+                    eci: "05".to_owned(),
+                    verification_id: check.reference.clone(),
+                    ..Evidence::default()
+                })
             }
-            Some(_) => Checked::NotMatched,
+            Some(_) => Checked::NotMatched { left: None },
         };
         state.answered.insert(check.idempotency_key.clone(), answer.clone());
         answer
@@ -316,7 +323,7 @@ impl Provider for FakeProvider {
             match behaviour {
                 Judge::Compare => return self.compare(&check),
                 Judge::Match => return Checked::Matched(Evidence::default()),
-                Judge::NotMatch => return Checked::NotMatched,
+                Judge::NotMatch => return Checked::NotMatched { left: None },
                 Judge::Gone => return Checked::Gone,
                 Judge::Exceeded => return Checked::AttemptsExceeded,
                 Judge::Used => return Checked::AlreadyUsed,

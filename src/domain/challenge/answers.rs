@@ -16,6 +16,9 @@ pub struct Answer {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reply {
     Sent {
+        /// The smaller of our limit and the provider's; likewise the next.
+        max_verification_attempts: u32,
+        max_send_attempts: u32,
         expires_at: Timestamp,
         /// Sends that the option had left.
         remaining_sends: u32,

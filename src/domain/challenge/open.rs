@@ -21,6 +21,12 @@ pub struct Open {
     pub code: Option<LiveCode>,
     /// The attempt that a provider is being asked about.
     pub asking: Option<Asking>,
+    /// The last send, where it is unconfirmed and its provider answers a repetition as the first request.
+    pub unconfirmed: Option<Box<Sending>>,
+    /// After repeated failures of its provider: when it is next asked about a code.
+    pub asks_from: Timestamp,
+    /// After repeated failures of the providers: when a send is next tried.
+    pub sends_from: Timestamp,
     /// The sends that were spent, by the tokens that name their uses of quotas. A success refunds them.
     pub uses: Vec<SendUse>,
 }
@@ -54,6 +60,12 @@ pub struct LiveCode {
     pub reference: String,
     /// Whether everybody knows it: a success with it resets no failures.
     pub sandbox: bool,
+    /// The attempts of the challenge when the code was made: what came later was compared with it.
+    pub attempts_before: u32,
+    /// How many codes its provider compares with it at most, where that says so.
+    pub max_checks: Option<u32>,
+    /// How often its provider sends to its option at most, where that says so.
+    pub max_sends: Option<u32>,
 }
 
 /// A send between its reservation and its outcome.
@@ -75,6 +87,10 @@ pub struct Sending {
     pub previous: Option<LiveCode>,
     /// When the next send would be accepted if nothing was sent.
     pub previous_next_send_at: Timestamp,
+    /// Whether its provider answers a repetition as the first request.
+    pub repeatable: bool,
+    /// Whether it was unconfirmed, and its provider is being asked again.
+    pub resumed: bool,
 }
 
 /// An attempt between the question to its provider and the answer.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::{
     Command, Judged, Seen, State, Status,
     judgement::{fail, recorded, succeed},
-    seen,
+    pause_after, seen,
 };
 use crate::domain::{
     challenge::{Asking, Attempt, Challenge, Ended, EventKind, MAX_REFUNDS, Phase, Reply},
@@ -33,7 +33,10 @@ pub struct Asked {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AskResult {
     Matched(Evidence),
-    NotMatched,
+    NotMatched {
+        /// How many more codes the provider compares, where it says so.
+        left: Option<u32>,
+    },
     /// It is past its time, or the provider knows of no open verification.
     Gone,
     /// The provider compares no more codes.
@@ -41,6 +44,8 @@ pub enum AskResult {
     AlreadyUsed,
     /// Certainly nothing was judged: the ask never left, or the provider's own error says so.
     NotJudged,
+    /// The provider was given what it does not take by the caller, and so judged nothing.
+    Withdrawn,
     Unknown,
 }
 
@@ -135,7 +140,12 @@ impl SettleAsk {
         }
         match &self.result {
             AskResult::Matched(evidence) => self.matched(state, asking, evidence, at),
-            AskResult::NotMatched => AskStep::Answer(fail(state, self.key, asking.attempt.option, at)),
+            AskResult::NotMatched { left } => {
+                if let Some(left) = left {
+                    limit_checks(challenge, *left);
+                }
+                AskStep::Answer(fail(state, self.key, asking.attempt.option, at))
+            }
             AskResult::Gone => AskStep::Answer(gone(challenge, asking, Reply::CodeExpired, at.time)),
             AskResult::AlreadyUsed => AskStep::Answer(gone(challenge, asking, Reply::AlreadyUsed, at.time)),
             AskResult::AttemptsExceeded => {
@@ -146,21 +156,35 @@ impl SettleAsk {
                 }
                 AskStep::Answer(Verified::AttemptsExceeded)
             }
-            AskResult::NotJudged if !asking.attempt.judged && challenge.refunded_attempts < MAX_REFUNDS => {
+            AskResult::NotJudged | AskResult::Withdrawn
+                if !asking.attempt.judged && challenge.refunded_attempts < MAX_REFUNDS =>
+            {
                 challenge.refunded_attempts += 1;
                 challenge.attempts = challenge.attempts.saturating_sub(1);
                 challenge.answers.retain(|answer| answer.key != self.key);
                 challenge.log(at.time, EventKind::CheckUnconfirmed, Some(asking.attempt.option), "");
+                self.pause(challenge, at);
                 AskStep::Refunded
             }
-            AskResult::NotJudged => {
+            AskResult::NotJudged | AskResult::Withdrawn => {
                 leave_unknown(challenge, asking, false, at.time);
+                self.pause(challenge, at);
                 AskStep::Unknown
             }
             AskResult::Unknown => {
                 leave_unknown(challenge, asking, true, at.time);
                 AskStep::Unknown
             }
+        }
+    }
+
+    /// Leaves a provider alone that has failed repeatedly.
+    fn pause(&self, challenge: &mut Challenge, at: &Judged<'_>) {
+        let pause = pause_after(challenge.refunded_attempts);
+        if let Phase::Open(open) = &mut challenge.phase
+            && self.result == AskResult::NotJudged
+        {
+            open.asks_from = if pause.is_zero() { Timestamp::default() } else { at.time.plus(pause) };
         }
     }
 
@@ -195,10 +219,10 @@ impl SettleAsk {
                 AskStep::Answer(succeed(state, self.key, attempt.option, attempt.sandbox, evidence.clone(), at))
             }
             // After the end as well: a code that was compared and differed is a failure.
-            (Some(attempt), AskResult::NotMatched) if challenge.asking().is_none() => {
+            (Some(attempt), AskResult::NotMatched { .. }) if challenge.asking().is_none() => {
                 AskStep::Answer(fail(state, self.key, attempt.option, at))
             }
-            (None, AskResult::NotJudged) if is_open => AskStep::Refunded,
+            (None, AskResult::NotJudged | AskResult::Withdrawn) if is_open => AskStep::Refunded,
             _ if is_open => AskStep::Unknown,
             _ => AskStep::Answer(match status {
                 Status::Verified => Verified::AlreadyUsed,
@@ -206,6 +230,17 @@ impl SettleAsk {
                 _ => Verified::Expired,
             }),
         }
+    }
+}
+
+/// The provider compares only so many more codes.
+fn limit_checks(challenge: &mut Challenge, left: u32) {
+    let attempts = challenge.attempts;
+    if let Phase::Open(open) = &mut challenge.phase
+        && let Some(code) = &mut open.code
+    {
+        let most = attempts.saturating_sub(code.attempts_before).saturating_add(left);
+        code.max_checks = Some(code.max_checks.map_or(most, |told| told.min(most)));
     }
 }
 

@@ -4,7 +4,7 @@ use super::{Judged, State, create::option_view};
 use crate::domain::{
     challenge::{Challenge, Ended, EventKind, Reply},
     ids::IdempotencyKey,
-    outcome::{Evidence, Proof, Verified},
+    outcome::{Evidence, Proof, ProviderValues, Verified},
     time::Timestamp,
 };
 
@@ -23,7 +23,7 @@ pub(super) fn succeed(
     }
     let challenge = state.challenge_mut();
     let proof = Proof::of(challenge, option, at.time, evidence.clone());
-    let Evidence { eci, verification_id } = evidence;
+    let Evidence { eci, verification_id, values: _ } = evidence;
     challenge.answer(key, Reply::Matched { option, at: at.time, eci, verification_id });
     challenge.log(at.time, EventKind::Verified, Some(option), "");
     challenge.end(Ended::Verified);
@@ -51,7 +51,7 @@ impl State {
         if has_ended || self.locked(Some(option), at.now).is_some() {
             return 0;
         }
-        challenge.attempts_left().min(self.lockout.budget(challenge.contact(option), at.policy))
+        challenge.checks_left().min(self.lockout.budget(challenge.contact(option), at.policy))
     }
 }
 
@@ -72,7 +72,8 @@ impl Proof {
 pub(super) fn recorded(challenge: &Challenge, reply: &Reply) -> Option<Verified> {
     match reply {
         Reply::Matched { option, at, eci, verification_id } => {
-            let evidence = Evidence { eci: eci.clone(), verification_id: verification_id.clone() };
+            let (eci, verification_id) = (eci.clone(), verification_id.clone());
+            let evidence = Evidence { eci, verification_id, values: ProviderValues::new() };
             Some(Verified::Success(Box::new(Proof::of(challenge, *option, *at, evidence))))
         }
         Reply::NotMatched { remaining } => Some(Verified::NotMatched { remaining: *remaining }),

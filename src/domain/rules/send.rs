@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use super::{Command, Judged, Seen, State, Status, seen};
+use super::{Command, Judged, Seen, State, Status, resume, seen};
 use crate::domain::{
     challenge::{Challenge, Decline, EventKind, LiveCode, Phase, Reply, SendUse, Sending},
     code::CodeOwner,
     ids::{IdempotencyKey, OptionId, Token},
-    outcome::{Dispatch, Locked, Sent},
+    outcome::{Dispatch, Locked, ProviderValues, Sent},
     policy::OnResend,
     time::Timestamp,
 };
@@ -27,6 +27,10 @@ pub struct ReserveSend {
     pub plan: Option<Plan>,
     /// How long the delivery may take, over the whole route.
     pub lease: Duration,
+    /// Whether any provider of the route can be called now.
+    pub can_call: bool,
+    /// Whether the provider of the live code can be called now.
+    pub can_resume: bool,
 }
 
 /// What the quotas of a send have said.
@@ -45,6 +49,8 @@ pub struct Plan {
     pub owner: CodeOwner,
     /// How long the provider's own codes are valid.
     pub code_life: Option<Duration>,
+    /// Whether it answers a repeated request as the first, so that an unconfirmed send can be asked about again.
+    pub send_repeatable: bool,
     /// The key that a code of ours is made with.
     pub key_id: u32,
     /// Whether nothing is really sent, and everybody knows the code.
@@ -68,9 +74,17 @@ pub enum SendStep {
     },
     /// No provider serves the option any more.
     NoProvider,
+    /// No provider of the route can be called now. Nothing was used up.
+    CannotCall,
+    /// The providers have failed so often that they are left alone until then. Nothing was used up.
+    Paused {
+        until: Timestamp,
+    },
     /// Nothing is in the way but the quotas, which are to be acquired first.
     AcquireQuotas,
     Reserved(Reserved),
+    /// The send is unconfirmed, and its provider is to be asked again under the same id. Its quotas were acquired before.
+    Resumed(Reserved),
 }
 
 /// A reserved send.
@@ -89,10 +103,16 @@ impl Command for ReserveSend {
         match seen(challenge, &self.key) {
             Seen::New | Seen::Created => {}
             Seen::Conflict | Seen::Asking(_) => return SendStep::Conflict,
+            Seen::Sending(sending) if sending.token == self.token && sending.resumed => {
+                return SendStep::Resumed(sending.into());
+            }
             Seen::Sending(sending) if sending.token == self.token => return SendStep::Reserved(sending.into()),
             Seen::Sending(sending) => return SendStep::InProgress { until: sending.lease_until },
             Seen::Answered(Reply::SendFailed) => return SendStep::FailedBefore,
-            Seen::Answered(reply) => return recorded(challenge, reply).map_or(SendStep::Conflict, SendStep::Recorded),
+            Seen::Answered(_) if self.can_resume && resume::is_possible(state, &self.key, index, at) => {
+                return resume::resume(self, state.challenge_mut(), at.time);
+            }
+            Seen::Answered(reply) => return recorded(reply).map_or(SendStep::Conflict, SendStep::Recorded),
         }
         if let Some(locked) = state.locked(Some(index), at.now) {
             return SendStep::Refused(Sent::AccountLocked(locked));
@@ -104,8 +124,12 @@ impl Command for ReserveSend {
         if let Some(asking) = challenge.asking() {
             return SendStep::InProgress { until: asking.lease_until };
         }
+        if let Some(until) = challenge.open().map(|open| open.sends_from).filter(|until| at.time < *until) {
+            return SendStep::Paused { until };
+        }
         match (&self.plan, self.quotas) {
             (None, _) => SendStep::NoProvider,
+            (Some(_), _) if !self.can_call => SendStep::CannotCall,
             (Some(_), QuotaState::Unasked) => SendStep::AcquireQuotas,
             (Some(_), QuotaState::Refused) => SendStep::Refused(Sent::RiskDeclined),
             (Some(plan), QuotaState::Acquired) => {
@@ -144,6 +168,7 @@ impl ReserveSend {
         let mut previous = None;
         if let Phase::Open(open) = &mut challenge.phase {
             previous = open.code.replace(code);
+            open.unconfirmed = None;
             open.uses.push(SendUse { token: self.token, option: index });
         }
         let sending = Sending {
@@ -156,6 +181,8 @@ impl ReserveSend {
             code_digits,
             previous,
             previous_next_send_at: challenge.next_send_at,
+            repeatable: plan.send_repeatable,
+            resumed: false,
         };
         let reserved = Reserved::from(&sending);
         challenge.sending = Some(sending);
@@ -192,6 +219,9 @@ fn next_code(challenge: &Challenge, plan: &Plan, index: u8, time: Timestamp) -> 
         owner: plan.owner,
         reference: String::new(),
         sandbox: plan.sandbox,
+        attempts_before: challenge.attempts,
+        max_checks: None,
+        max_sends: None,
     }
 }
 
@@ -223,19 +253,26 @@ fn gap(challenge: &Challenge) -> Duration {
 }
 
 /// A recorded answer of a send, as it was given. `None` for the answer of another RPC.
-pub(super) fn recorded(challenge: &Challenge, reply: &Reply) -> Option<Sent> {
+pub(super) fn recorded(reply: &Reply) -> Option<Sent> {
     match reply {
-        Reply::Sent { expires_at, remaining_sends, next_send_at, confirmed, code_length } => {
-            Some(Sent::Success(Dispatch {
-                max_verification_attempts: challenge.limits.max_verification_attempts,
-                max_send_attempts: challenge.limits.max_send_attempts,
-                expires_at: *expires_at,
-                remaining_sends: *remaining_sends,
-                next_send_at: *next_send_at,
-                confirmed: *confirmed,
-                code_length: *code_length,
-            }))
-        }
+        Reply::Sent {
+            max_verification_attempts,
+            max_send_attempts,
+            expires_at,
+            remaining_sends,
+            next_send_at,
+            confirmed,
+            code_length,
+        } => Some(Sent::Success(Dispatch {
+            max_verification_attempts: *max_verification_attempts,
+            max_send_attempts: *max_send_attempts,
+            expires_at: *expires_at,
+            remaining_sends: *remaining_sends,
+            next_send_at: *next_send_at,
+            confirmed: *confirmed,
+            code_length: *code_length,
+            provider_values: ProviderValues::new(),
+        })),
         Reply::DestinationRejected => Some(Sent::DestinationRejected),
         Reply::Declined(decline) => Some(match decline {
             Decline::OptionExpired => Sent::ChallengeOptionExpired,

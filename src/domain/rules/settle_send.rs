@@ -3,28 +3,22 @@
 use std::time::Duration;
 
 use super::{
-    Command, Judged, Seen, State, Status, seen,
+    Command, Judged, State, Status, pause_after,
     send::{Plan, code_expiry, digits, recorded},
 };
 use crate::domain::{
     challenge::{Challenge, Decline, EventKind, MAX_REFUNDS, Phase, Reply, Sending},
     code::CodeOwner,
     ids::{IdempotencyKey, Token},
-    outcome::Sent,
+    lockout::Running,
+    outcome::{Receipt, Sent},
     time::Timestamp,
 };
 
 /// What became of a delivery.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Settlement {
-    Accepted {
-        /// Names the delivery in later checks.
-        reference: String,
-        /// How long the provider's own code is valid.
-        code_life: Option<Duration>,
-        /// How long the provider's own code is.
-        code_length: Option<u8>,
-    },
+    Accepted(Receipt),
     Rejected,
     /// The provider judged, and sends nothing.
     Declined(Decline),
@@ -66,30 +60,64 @@ impl Command for SettleSend {
 
     fn apply(&self, state: &mut State, at: &Judged<'_>) -> SettleStep {
         if state.challenge.sending.as_ref().is_some_and(|sending| sending.token == self.token) {
+            self.enter_running(state, at);
             let challenge = state.challenge_mut();
             let Some(sending) = challenge.sending.take() else { return SettleStep::Gone };
             return settle(challenge, sending, &self.settlement, at.time);
         }
-        match seen(&state.challenge, &self.key) {
-            Seen::Answered(Reply::SendFailed) => SettleStep::Failed,
-            Seen::Answered(reply) => recorded(&state.challenge, reply).map_or(SettleStep::Gone, SettleStep::Answer),
-            _ => SettleStep::Gone,
+        // What is on record, also while the provider is asked again.
+        let mut answers = state.challenge.answers.iter();
+        match answers.find(|answer| answer.key == self.key).map(|answer| &answer.reply) {
+            Some(Reply::SendFailed) => SettleStep::Failed,
+            Some(reply) => recorded(reply).map_or(SettleStep::Gone, SettleStep::Answer),
+            None => SettleStep::Gone,
         }
+    }
+}
+
+impl SettleSend {
+    /// Enters a verification beside which its provider starts no other: a later send must know it, to have it cancelled.
+    fn enter_running(&self, state: &mut State, at: &Judged<'_>) {
+        let Settlement::Accepted(receipt) = &self.settlement else { return };
+        let Some(span) = receipt.running_for.filter(|_| !receipt.reference.is_empty()) else { return };
+        let number = state.challenge.sending.as_ref().map_or(0, |sending| sending.number);
+        let Some(code) = state.challenge.live_code().filter(|code| code.send == number) else { return };
+        let running = Running {
+            account: state.challenge.account.clone(),
+            provider: code.provider.clone(),
+            reference: receipt.reference.clone(),
+            until: at.now.plus(span),
+        };
+        state.lockout_mut().add_running(running, at.now);
     }
 }
 
 fn settle(challenge: &mut Challenge, sending: Sending, settlement: &Settlement, time: Timestamp) -> SettleStep {
     let option = Some(sending.option);
+    // That a repetition failed says nothing of the request before.
+    let settlement = match settlement {
+        Settlement::Failed | Settlement::Withdrawn if sending.resumed => &Settlement::Unknown,
+        settlement => settlement,
+    };
     let provider = challenge.live_code().map(|code| code.provider.clone()).unwrap_or_default();
     match settlement {
-        Settlement::Accepted { reference, code_life, code_length } => {
-            apply_receipt(challenge, &sending, reference, *code_life, *code_length, time);
+        Settlement::Accepted(receipt) => {
+            apply_receipt(challenge, &sending, receipt, time);
+            pause_sends(challenge, Duration::ZERO, time);
             challenge.log(time, EventKind::SendAccepted, option, &provider);
-            record_sent(challenge, &sending, true)
+            let mut step = record_sent(challenge, &sending, true);
+            if let SettleStep::Answer(Sent::Success(dispatch)) = &mut step {
+                dispatch.provider_values.clone_from(&receipt.values);
+            }
+            step
         }
         Settlement::Unknown => {
             challenge.log(time, EventKind::SendUnconfirmed, option, &provider);
-            record_sent(challenge, &sending, false)
+            let step = record_sent(challenge, &sending, false);
+            if let Phase::Open(open) = &mut challenge.phase {
+                open.unconfirmed = Some(Box::new(sending)).filter(|sending| sending.repeatable);
+            }
+            step
         }
         Settlement::Rejected => {
             challenge.log(time, EventKind::SendRejected, option, &provider);
@@ -101,12 +129,14 @@ fn settle(challenge: &mut Challenge, sending: Sending, settlement: &Settlement, 
         }
         Settlement::Failed if challenge.refunded_sends >= MAX_REFUNDS => {
             challenge.log(time, EventKind::SendFailed, option, &provider);
+            pause_sends(challenge, pause_after(challenge.refunded_sends), time);
             record(challenge, sending, Reply::SendFailed);
             SettleStep::Failed
         }
         Settlement::Failed => {
             challenge.log(time, EventKind::SendFailed, option, &provider);
             challenge.refunded_sends += 1;
+            pause_sends(challenge, pause_after(challenge.refunded_sends), time);
             refund(challenge, sending);
             SettleStep::Refunded
         }
@@ -127,10 +157,16 @@ pub(super) fn settle_as_unknown(challenge: &mut Challenge, time: Timestamp) {
 
 /// Records the answer of a send of which nothing arrives: it stays spent, and the code before lives again.
 fn record(challenge: &mut Challenge, sending: Sending, reply: Reply) -> SettleStep {
-    let answer = recorded(challenge, &reply);
+    let answer = recorded(&reply);
     challenge.answer(sending.key, reply);
     restore_code(challenge, sending);
     answer.map_or(SettleStep::Gone, SettleStep::Answer)
+}
+
+fn pause_sends(challenge: &mut Challenge, pause: Duration, time: Timestamp) {
+    if let Phase::Open(open) = &mut challenge.phase {
+        open.sends_from = if pause.is_zero() { Timestamp::default() } else { time.plus(pause) };
+    }
 }
 
 /// Undoes the reservation: the option's count, the gap, the code and the uses of quotas.
@@ -154,35 +190,40 @@ fn restore_code(challenge: &mut Challenge, sending: Sending) {
     }
 }
 
-fn apply_receipt(
-    challenge: &mut Challenge,
-    sending: &Sending,
-    reference: &str,
-    code_life: Option<Duration>,
-    code_length: Option<u8>,
-    time: Timestamp,
-) {
-    let expires_at = code_expiry(challenge, code_life, time);
+fn apply_receipt(challenge: &mut Challenge, sending: &Sending, receipt: &Receipt, time: Timestamp) {
+    let expires_at = code_expiry(challenge, receipt.code_life, time);
     let Phase::Open(open) = &mut challenge.phase else { return };
     let Some(code) = open.code.as_mut().filter(|code| code.send == sending.number) else { return };
     if code.owner != CodeOwner::Otpd {
-        reference.clone_into(&mut code.reference);
-        code.digits = code_length.unwrap_or(code.digits);
+        receipt.reference.clone_into(&mut code.reference);
+        code.digits = receipt.code_length.unwrap_or(code.digits);
         code.expires_at = code.expires_at.min(expires_at);
+        (code.max_checks, code.max_sends) = (receipt.max_checks, receipt.max_sends);
+        // The provider works again.
+        open.asks_from = Timestamp::default();
     }
 }
 
 fn record_sent(challenge: &mut Challenge, sending: &Sending, confirmed: bool) -> SettleStep {
     let code = challenge.live_code().filter(|code| code.send == sending.number);
     let sends = challenge.option_at(sending.option).map_or(0, |option| option.sends);
+    let is_live = code.is_some();
+    let limits = &challenge.limits;
+    let (max_verification_attempts, max_send_attempts) = if is_live {
+        (challenge.max_checks(), challenge.max_sends())
+    } else {
+        (limits.max_verification_attempts, limits.max_send_attempts)
+    };
     let reply = Reply::Sent {
+        max_verification_attempts,
+        max_send_attempts,
         expires_at: code.map_or(sending.code_expires_at, |code| code.expires_at),
-        remaining_sends: challenge.limits.max_send_attempts.saturating_sub(sends),
+        remaining_sends: max_send_attempts.saturating_sub(sends),
         next_send_at: challenge.next_send_at,
         confirmed,
         code_length: code.map_or(sending.code_digits, |code| code.digits),
     };
-    let answer = recorded(challenge, &reply);
+    let answer = recorded(&reply);
     challenge.answer(sending.key, reply);
     answer.map_or(SettleStep::Gone, SettleStep::Answer)
 }
@@ -219,6 +260,7 @@ impl Command for NextProvider {
             code.generation = sending.number;
             (sending.code_expires_at, sending.code_digits) = (code.expires_at, code.digits);
         }
+        sending.repeatable = self.plan.send_repeatable;
         self.plan.provider.clone_into(&mut code.provider);
         code.owner = self.plan.owner;
         code.sandbox = self.plan.sandbox;

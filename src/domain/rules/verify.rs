@@ -69,6 +69,10 @@ pub enum VerifyStep {
     },
     /// The live code cannot be judged; nothing was used up.
     CannotJudge,
+    /// The provider has failed so often that it is left alone until then. Nothing was used up.
+    Paused {
+        until: Timestamp,
+    },
     /// The attempt is reserved: ask the provider.
     Ask(Asked),
 }
@@ -105,10 +109,12 @@ impl Command for Verify {
         if let Some(until) = judging(challenge, &code).or_else(|| state.lockout.denied_by_pending(contact, at.policy)) {
             return VerifyStep::InProgress { until };
         }
-        match own {
-            Some(attempt) => self.again(state, attempt, &code, at),
-            None if challenge.attempts_left() == 0 => VerifyStep::Answer(Verified::AttemptsExceeded),
-            None => self.attempt(state, &code, at),
+        let pause = challenge.open().filter(|_| code.owner != CodeOwner::Otpd).map(|open| open.asks_from);
+        match (own, pause.filter(|until| at.time < *until)) {
+            (None, _) if challenge.attempts_left() == 0 => VerifyStep::Answer(Verified::AttemptsExceeded),
+            (_, Some(until)) => VerifyStep::Paused { until },
+            (Some(attempt), None) => self.again(state, attempt, &code, at),
+            (None, None) => self.attempt(state, &code, at),
         }
     }
 

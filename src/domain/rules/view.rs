@@ -22,9 +22,9 @@ pub fn view(challenge: &Challenge, now: Timestamp) -> ChallengeView {
         expires_at: challenge.expires_at(),
         code_expires_at: challenge.live_code().filter(|code| now < code.expires_at).map(|code| code.expires_at),
         next_send_at: accepts_sends.then(|| challenge.accepts_send_at()),
-        max_verification_attempts: challenge.limits.max_verification_attempts,
+        max_verification_attempts: challenge.max_checks().max(challenge.attempts),
         attempts: challenge.attempts,
-        max_send_attempts: challenge.limits.max_send_attempts,
+        max_send_attempts: challenge.max_sends(),
         options: challenge.options.iter().map(|option| (option_view(option), option.sends)).collect(),
         timeline: timeline(challenge),
     }

@@ -8,6 +8,7 @@ use crate::domain::{
     quota::Window,
     transaction::Amount,
 };
+use crate::secret::Secret;
 
 const NOW: Timestamp = Timestamp::from_millis(1_481_899_950_236);
 const LATER: Timestamp = Timestamp::from_millis(1_481_899_960_236);
@@ -25,6 +26,7 @@ fn dispatch() -> Dispatch {
         remaining_sends: 2,
         next_send_at: LATER,
         confirmed: true,
+        provider_values: [("paramA".to_owned(), Secret::new("a".to_owned()))].into(),
         code_length: 6,
     }
 }
@@ -45,7 +47,7 @@ fn every_verification_has_its_member_and_only_success_its_proof() {
         }),
         option: Some(option()),
         at: LATER,
-        evidence: Evidence { eci: "07".to_owned(), verification_id: "v-1".to_owned() },
+        evidence: Evidence { eci: "07".to_owned(), verification_id: "v-1".to_owned(), ..Evidence::default() },
     };
     let success = verified(NOW, Verified::Success(Box::new(proof))).message;
     assert_eq!(success.eci, "07");
@@ -91,8 +93,10 @@ fn every_send_has_its_member() {
         next_send_timestamp: epoch(1_481_899_960_236),
         delivery_state: proto::DeliveryState::Accepted.into(),
         otp_length: 6,
+        provider_values: [("paramA".to_owned(), "a".to_owned())].into(),
     };
-    let unconfirmed = proto::SendOtpSuccess { delivery_state: proto::DeliveryState::Unconfirmed.into(), ..success };
+    let unconfirmed =
+        proto::SendOtpSuccess { delivery_state: proto::DeliveryState::Unconfirmed.into(), ..success.clone() };
     let too_soon = proto::ResendTooSoon { next_send_timestamp: epoch(1_481_899_960_236) };
     for (outcome, member, name) in [
         (Sent::Success(dispatch()), SendResult::Success(success), "success"),
@@ -120,7 +124,7 @@ fn every_send_has_its_member() {
             "destination_rejected",
         ),
     ] {
-        let opened = Created::Success { options: Vec::new(), expires_at: LATER, send: Some(outcome) };
+        let opened = Created::Success { options: Vec::new(), expires_at: LATER, send: Some(outcome.clone()) };
         let of_creation = if name.starts_with("success") { name.to_owned() } else { format!("success_{name}") };
         assert_eq!(created(NOW, opened).outcome, of_creation);
         let rendered = sent(NOW, outcome);

@@ -22,7 +22,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 /// Accepted, under this reference. A reference longer than a receipt keeps is left out: the message was accepted all the same.
 pub(in crate::providers) fn accepted(reference: &str) -> Delivered {
     let kept = if reference.chars().count() <= MAX_REFERENCE { reference } else { "" };
-    Delivered::Accepted(Receipt { reference: kept.to_owned(), code_life: None, code_length: None })
+    Delivered::Accepted(Receipt { reference: kept.to_owned(), ..Receipt::default() })
 }
 
 /// Whether an identifier of the provider's can be kept as a reference, and stand in a path without escapes.

@@ -25,6 +25,7 @@ fn check(tenant: &str) -> Check {
         account: AccountId::parse("jane").unwrap(),
         purpose: Purpose::Login,
         transaction: None,
+        option: None,
         channel: Channel::Sms,
         destination: Destination::OnFile,
         locale: String::new(),
@@ -48,7 +49,15 @@ fn a_tenant_sends_the_documented_example() {
     let parameters = [("enrollment_request_id", "SFLKJS23542ALFJ"), ("challenge_option_id", "G1MQ0YERJ0Q7LPM")];
     context.parameters = parameters.map(|(name, id)| (name.to_owned(), Secret::new(id.to_owned()))).into();
     let (code_life, idempotency_key) = (Duration::from_secs(300), "BKD0GF23KSD8S23".to_owned());
-    let delivery = Delivery { context, message: None, code_life, idempotency_key };
+    let delivery = Delivery {
+        context,
+        message: None,
+        code_life,
+        idempotency_key,
+        number: 1,
+        previous_reference: String::new(),
+        running: Vec::new(),
+    };
     let request = adapter("base_url = 'https://integrator.example'").unwrap().deliver(&delivery).unwrap();
     let expected = json!({
         "requestHeader": {

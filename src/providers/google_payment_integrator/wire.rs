@@ -8,7 +8,10 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::providers::adapter::{Alarm, answer::lenient};
+use crate::{
+    ports::provider::Receipt,
+    providers::adapter::{Alarm, answer::lenient},
+};
 
 /// `RequestHeader` and what a method adds.
 #[derive(Serialize)]
@@ -102,15 +105,20 @@ pub(super) struct SendOtpSuccess {
 }
 
 impl SendOtpSuccess {
-    /// How long the code is valid, by the integrator's clock, which is also the clock that will judge it; by `now` where
-    /// the answer has no timestamp. Rounded down to seconds. `None` where a field is not a number.
-    pub(super) fn code_life(&self, answered: Option<&ResponseHeader>, now: u64) -> Option<Duration> {
-        let numbers: Result<(u64, u64), _> =
-            self.max_verification_attempts.parse().and_then(|checks| Ok((checks, self.max_send_attempts.parse()?)));
-        numbers.ok()?;
+    /// The limits, and how long the code is valid by the integrator's clock, which is also the clock that will judge it; by
+    /// `now` where the answer has no timestamp. Rounded down to seconds. `None` where a field is not a number.
+    pub(super) fn receipt(&self, reference: String, answered: Option<&ResponseHeader>, now: u64) -> Option<Receipt> {
+        let limit = |text: &str| text.parse::<u64>().ok().map(|number| u32::try_from(number).unwrap_or(u32::MAX));
+        let (max_checks, max_sends) = (limit(&self.max_verification_attempts)?, limit(&self.max_send_attempts)?);
         let expires: u64 = self.expiration_timestamp.epoch_millis.parse().ok()?;
         let told = answered.and_then(|header| header.response_timestamp.as_ref()?.epoch_millis.parse().ok());
-        Some(Duration::from_secs(expires.saturating_sub(told.unwrap_or(now)) / 1000))
+        Some(Receipt {
+            reference,
+            code_life: Some(Duration::from_secs(expires.saturating_sub(told.unwrap_or(now)) / 1000)),
+            max_checks: Some(max_checks),
+            max_sends: Some(max_sends),
+            ..Receipt::default()
+        })
     }
 }
 

@@ -48,6 +48,8 @@ impl HttpProvider {
             code_owner: abilities.code_owner,
             channels: abilities.channels,
             contact_on_file: abilities.contact_on_file,
+            purposes: abilities.purposes,
+            send_repeatable: abilities.send_repeatable,
             timeout: settings.guard.timeout,
             code_life: abilities.code_life,
         };
@@ -69,7 +71,8 @@ impl HttpProvider {
         request: &Outbound,
         unsaid: &Unsaid<'_>,
         deadline: Deadline,
-        judge: impl Fn(&Inbound) -> D,
+        clearing: impl FnOnce(&Inbound) -> Option<Outbound>,
+        judge: impl FnOnce(&Inbound) -> D,
     ) -> D {
         let Some(prepared) = Prepared::new(request) else {
             // Values from the caller can cause this, so it does not count in the breaker, which would open for others too.
@@ -77,12 +80,32 @@ impl HttpProvider {
             return D::failed(Failure::Refused);
         };
         let exchange = |deadline| async move {
-            match authority::exchange(self.authority.as_deref(), &self.client, request, prepared, deadline).await {
+            match self.exchange(request, prepared, deadline, clearing).await {
                 Ok(answer) => self.answered(&answer, judge(&answer), unsaid),
                 Err(no_answer) => unanswered(no_answer),
             }
         };
         self.guard.call(operation, deadline, exchange).await
+    }
+
+    /// The answer to a request. Where the adapter knows what stands in its way, that is cleared first, and the request repeated
+    /// once, all within the same time and permit.
+    async fn exchange(
+        &self,
+        request: &Outbound,
+        prepared: Prepared,
+        deadline: Deadline,
+        clearing: impl FnOnce(&Inbound) -> Option<Outbound>,
+    ) -> Result<Inbound, NoAnswer> {
+        let ask = |request, prepared| {
+            authority::exchange(self.authority.as_deref(), &self.client, request, prepared, deadline)
+        };
+        let answer = ask(request, prepared).await?;
+        let Some(obstacle) = clearing(&answer) else { return Ok(answer) };
+        let (Some(first), Some(again)) = (Prepared::new(&obstacle), Prepared::new(request)) else { return Ok(answer) };
+        let Ok(cleared) = ask(&obstacle, first).await else { return Ok(answer) };
+        tracing::info!(provider = self.name(), status = cleared.status, "what stood in the way is cleared: asking again");
+        ask(request, again).await
     }
 
     fn answered<D: Decision>(&self, answer: &Inbound, decision: D, unsaid: &Unsaid<'_>) -> Attempted<D> {
@@ -137,6 +160,10 @@ impl Provider for HttpProvider {
         self.guard.is_resting()
     }
 
+    fn refusal(&self) -> Option<Failure> {
+        self.guard.refusal()
+    }
+
     fn check_error(&self, check: &Check) -> Option<RequestError> {
         self.adapter.check(check).err()
     }
@@ -144,8 +171,9 @@ impl Provider for HttpProvider {
     async fn deliver(&self, delivery: Delivery, deadline: Deadline) -> Delivered {
         match self.adapter.deliver(&delivery) {
             Ok(request) => {
+                let clearing = |answer: &Inbound| self.adapter.clearing(&delivery, answer);
                 let judge = |answer: &Inbound| self.adapter.delivered(&delivery, answer);
-                self.call("deliver", &request, &Unsaid::of_delivery(&delivery), deadline, judge).await
+                self.call("deliver", &request, &Unsaid::of_delivery(&delivery), deadline, clearing, judge).await
             }
             Err(error) => Delivered::Invalid(error),
         }
@@ -155,9 +183,9 @@ impl Provider for HttpProvider {
         match self.adapter.check(&check) {
             Ok(request) => {
                 let judge = |answer: &Inbound| self.adapter.checked(&check, answer);
-                self.call("check", &request, &Unsaid::of_check(&check), deadline, judge).await
+                self.call("check", &request, &Unsaid::of_check(&check), deadline, |_| None, judge).await
             }
-            Err(_) => Checked::Failed(Failure::Refused),
+            Err(error) => Checked::Invalid(error),
         }
     }
 }

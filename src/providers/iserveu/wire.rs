@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::providers::adapter::answer::lenient;
+use crate::{ports::provider::ProviderValues, providers::adapter::answer::lenient, secret::Secret};
+
+/// The longest text that is handed on, as of the contract's parameters.
+const MAX_VALUE: usize = 1000;
 
 /// The body of `otp/send`.
 #[derive(Serialize)]
@@ -80,6 +83,12 @@ pub(super) struct Answer {
     pub(super) code: String,
     #[serde(rename = "statusDesc", default, deserialize_with = "lenient")]
     description: String,
+    #[serde(rename = "paramA", default, deserialize_with = "lenient")]
+    a: String,
+    #[serde(rename = "paramB", default, deserialize_with = "lenient")]
+    b: String,
+    #[serde(rename = "paramC", default, deserialize_with = "lenient")]
+    c: String,
 }
 
 const EXPIRED: &[&str] = &["otp expired", "otp is expired", "otp has expired", "expired otp"];
@@ -103,7 +112,23 @@ const WRONG: &[&str] = &[
 pub(super) enum Complaint {
     WrongOtp,
     ExpiredOtp,
+    /// Not about the code, but about this parameter.
+    Parameter(&'static str),
 }
+
+/// The parameters of a registration as the caller names them, with the ways to write them.
+const PARAMETERS: [(&str, &[&str]); 7] = [
+    ("pincode", &["pincode", "pin code"]),
+    ("latlong", &["latlong", "lat long"]),
+    ("publicIP", &["publicip", "public ip"]),
+    ("ovdType", &["ovdtype", "ovd type"]),
+    ("ovdData", &["ovddata", "ovd data"]),
+    ("name", &["name"]),
+    ("address", &["address"]),
+];
+
+/// What is said of a parameter that is at fault.
+const COMPLAINTS: &[&str] = &["invalid", "empty", "required", "mandatory", "missing", "must"];
 
 impl Answer {
     pub(super) fn succeeded(&self) -> bool {
@@ -112,6 +137,13 @@ impl Answer {
 
     pub(super) fn failed(&self) -> bool {
         self.status == "FAILED"
+    }
+
+    /// The free texts that came, for the caller. One that is empty, or longer than a parameter may be, is left out.
+    pub(super) fn values(&self) -> ProviderValues {
+        let free = [("paramA", &self.a), ("paramB", &self.b), ("paramC", &self.c)];
+        let kept = free.into_iter().filter(|(_, value)| (1..=MAX_VALUE).contains(&value.chars().count()));
+        kept.map(|(name, value)| (name.to_owned(), Secret::new(value.clone()))).collect()
     }
 
     /// What a failure says of the typed code; `None` where it is about something else. Only whole phrases count: "invalid
@@ -127,6 +159,8 @@ impl Answer {
             Some(Complaint::ExpiredOtp)
         } else if says(WRONG) {
             Some(Complaint::WrongOtp)
+        } else if says(COMPLAINTS) && !says(&["otp"]) {
+            PARAMETERS.iter().find(|(_, spellings)| says(spellings)).map(|(name, _)| Complaint::Parameter(name))
         } else {
             None
         }

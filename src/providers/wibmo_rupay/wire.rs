@@ -92,6 +92,8 @@ pub(super) struct Answer {
     status: String,
     #[serde(deserialize_with = "lenient")]
     errorcode: String,
+    #[serde(default, deserialize_with = "lenient")]
+    errormsg: String,
     #[serde(rename = "pgTransactionId", default, deserialize_with = "lenient")]
     pub(super) transaction: String,
     #[serde(rename = "validityPeriod", default, deserialize_with = "lenient")]
@@ -107,8 +109,12 @@ pub(super) struct Answer {
 pub(super) enum Code {
     /// 00, or 0.
     Success,
-    /// 01, 07, 13: a parameter is missing, not as specified, or the amount is not positive.
-    Malformed,
+    /// 01: a required parameter is missing.
+    Missing,
+    /// 07: a parameter is not as specified.
+    Invalid,
+    /// 13: the amount is not positive.
+    Amount,
     /// 406, 407: the credentials or the address of this machine are refused.
     Credentials,
     /// 450.
@@ -128,7 +134,9 @@ impl Answer {
     pub(super) fn code(&self) -> Code {
         let code = match self.errorcode.as_str() {
             "0" | "00" => Code::Success,
-            "01" | "1" | "07" | "7" | "13" => Code::Malformed,
+            "01" | "1" => Code::Missing,
+            "07" | "7" => Code::Invalid,
+            "13" => Code::Amount,
             "406" | "407" => Code::Credentials,
             "450" => Code::WrongOtp,
             "451" => Code::Expired,
@@ -138,6 +146,17 @@ impl Answer {
         };
         let status = if code == Code::Success { "success" } else { "failed" };
         if self.status.eq_ignore_ascii_case(status) { code } else { Code::Other }
+    }
+
+    /// Whether the message names such a parameter, as a word of its own.
+    pub(super) fn blames(&self, name: &str) -> bool {
+        let words = self.errormsg.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        words.into_iter().any(|word| word.eq_ignore_ascii_case(name))
+    }
+
+    /// The first of these parameters that the message names.
+    pub(super) fn blamed(&self, names: &[&'static str]) -> Option<&'static str> {
+        names.iter().copied().find(|name| self.blames(name))
     }
 
     /// Whether the payment network agrees, where the answer quotes it: ACCU000, "authentication done".

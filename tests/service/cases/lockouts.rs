@@ -30,8 +30,15 @@ use crate::{
 fn sms_and_managed_mail() -> World {
     let provider = |name: &str, channel, code_owner| {
         let timeout = Duration::from_secs(5);
-        let capabilities =
-            Capabilities { code_owner, channels: vec![channel], contact_on_file: false, timeout, code_life: None };
+        let capabilities = Capabilities {
+            code_owner,
+            channels: vec![channel],
+            contact_on_file: false,
+            purposes: Purpose::ALL.to_vec(),
+            send_repeatable: false,
+            timeout,
+            code_life: None,
+        };
         FakeProvider::with(name, capabilities)
     };
     let managed = CodeOwner::Provider { check_repeatable: true };
