@@ -28,7 +28,7 @@ impl Profile {
 
 /// What is allowed although it is refused by default. The operator sets each switch by name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "four independent switches")]
+#[expect(clippy::struct_excessive_bools, reason = "independent switches")]
 pub struct Force {
     /// A console provider in production: codes appear on standard output.
     pub console_provider: bool,
@@ -36,6 +36,8 @@ pub struct Force {
     pub generated_keys: bool,
     /// Sandbox destinations in production: a known code verifies every one of them.
     pub sandbox: bool,
+    /// Reflection in production: it answers whoever asks with much more than it is asked with.
+    pub reflection: bool,
     /// Codes of 4 or 5 digits, and challenges of more than 10 minutes.
     pub weak_policy: bool,
     /// A key ring without the lowest-numbered key of the store: all records are lost, because their names depend on it.
@@ -48,6 +50,7 @@ impl Force {
             console_provider: section.boolean("console_provider").unwrap_or(false),
             generated_keys: section.boolean("generated_keys").unwrap_or(false),
             sandbox: section.boolean("sandbox").unwrap_or(false),
+            reflection: section.boolean("reflection").unwrap_or(false),
             weak_policy: section.boolean("weak_policy").unwrap_or(false),
             missing_lowest_key: section.boolean("missing_lowest_key").unwrap_or(false),
         }
@@ -59,6 +62,7 @@ impl Force {
             ("force.console_provider", self.console_provider),
             ("force.generated_keys", self.generated_keys),
             ("force.sandbox", self.sandbox),
+            ("force.reflection", self.reflection),
             ("force.weak_policy", self.weak_policy),
             ("force.missing_lowest_key", self.missing_lowest_key),
         ];
