@@ -18,7 +18,7 @@ use super::{rewrite::rewrite_trailers, status};
 use crate::{
     ports::clock::Deadline,
     streams::{
-        limit::{OpenConnection, OpenStream},
+        limit::{OpenCall, OpenStream},
         untaken::Untaken,
     },
 };
@@ -28,6 +28,7 @@ pub(super) struct AnswerBody {
     body: Body,
     kind: Kind,
     _untaken: Untaken,
+    _open: OpenCall,
 }
 
 enum Kind {
@@ -88,16 +89,16 @@ impl StreamLimits {
 }
 
 impl AnswerBody {
-    pub(super) fn of_contract(body: Body, connection: &Arc<OpenConnection>) -> Self {
-        Self { body, kind: Kind::Contract, _untaken: Untaken::on(connection) }
+    pub(super) fn of_contract(body: Body, open: OpenCall) -> Self {
+        Self { body, kind: Kind::Contract, _untaken: Untaken::on(open.connection()), _open: open }
     }
 
-    pub(super) fn of_framework(body: Body, connection: &Arc<OpenConnection>) -> Self {
-        Self { body, kind: Kind::Framework, _untaken: Untaken::on(connection) }
+    pub(super) fn of_framework(body: Body, open: OpenCall) -> Self {
+        Self { body, kind: Kind::Framework, _untaken: Untaken::on(open.connection()), _open: open }
     }
 
-    pub(super) fn of_stream(body: Body, limits: StreamLimits, connection: &Arc<OpenConnection>) -> Self {
-        Self { body, kind: Kind::Stream(Box::new(limits)), _untaken: Untaken::on(connection) }
+    pub(super) fn of_stream(body: Body, limits: StreamLimits, open: OpenCall) -> Self {
+        Self { body, kind: Kind::Stream(Box::new(limits)), _untaken: Untaken::on(open.connection()), _open: open }
     }
 
     /// The stream ends with a status of ours.

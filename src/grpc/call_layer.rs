@@ -1,7 +1,11 @@
 //! What every call passes on its way in and out. Of the contract: call log, deadline, arrival of the message, limit of calls
 //! in flight, and the rewriting of the framework's own statuses. Health and reflection have bounds of their own.
 
-use std::{convert::Infallible, future::Future, sync::Arc};
+use std::{
+    future::{Future, ready},
+    pin::Pin,
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method as HttpMethod, Request, Response, StatusCode, header};
@@ -28,8 +32,11 @@ use super::{
     status,
 };
 use crate::{
-    ports::{clock::Deadline, observer::CallObserver},
-    streams::limit::OpenConnection,
+    ports::{
+        clock::{Deadline, Stopwatch},
+        observer::CallObserver,
+    },
+    streams::limit::{OpenCall, OpenConnection},
 };
 
 /// What stands before a message in the body of a call.
@@ -90,52 +97,59 @@ pub(crate) struct CallLayer<S> {
     pub(crate) framework: Framework,
 }
 
+/// An answer on its way. Boxed: a call that is refused takes no more memory than it must, and the others are large.
+pub(super) type Calling = Pin<Box<dyn Future<Output = Result<Response<AnswerBody>, h2::Error>> + Send>>;
+
 /// A call of the contract, as it came.
 struct Arriving<B> {
     request: Request<B>,
     method: Method,
     deadline: Deadline,
     call: InFlightCall,
-    connection: Arc<OpenConnection>,
+    open: OpenCall,
 }
 
 impl<S: Services> CallLayer<S> {
     /// Answers a call. Its time starts here, before its task has had a turn.
-    pub(super) fn call<B>(
-        self: &Arc<Self>,
-        request: Request<B>,
-        connection: &Arc<OpenConnection>,
-    ) -> impl Future<Output = Result<Response<AnswerBody>, Infallible>> + Send + use<S, B>
+    pub(super) fn call<B>(self: &Arc<Self>, request: Request<B>, connection: &Arc<OpenConnection>) -> Calling
     where
         B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<tonic::codegen::StdError>,
     {
-        connection.mark_called();
-        let (layer, connection) = (Arc::clone(self), Arc::clone(connection));
+        let Some(open) = connection.open_call() else {
+            // Safe to repeat at once, and clients do: nothing of the call was looked at.
+            return Box::pin(ready(Err(h2::Reason::REFUSED_STREAM.into())));
+        };
         let target = S::target(request.uri().path());
-        let deadline = self.rules.timeout.deadline(request.headers());
         let seen = target != RpcTarget::Framework;
         let call = seen.then(|| InFlightCall::start(target, Arc::clone(&self.rules.observer)));
-        async move {
-            if let Some(refusal) = refusal(&request) {
-                call.into_iter().for_each(|call| call.end(Some(&status::unimplemented())));
-                return Ok(refusal.map(|()| AnswerBody::of_framework(Body::empty(), &connection)));
+        let layer = Arc::clone(self);
+        if let Some(refusal) = refusal(&request) {
+            call.into_iter().for_each(|call| call.end(Some(&status::unimplemented())));
+            return Box::pin(ready(Ok(refusal.map(|()| AnswerBody::of_framework(Body::empty(), open)))));
+        }
+        match (target, call) {
+            (RpcTarget::Contract(method), Some(call)) => {
+                let deadline = self.rules.timeout.deadline(request.headers());
+                let arriving = Arriving { request, method, deadline, call, open };
+                Box::pin(async move { Ok(layer.rules.pass(&layer.services, arriving).await) })
             }
-            Ok(match (target, call) {
-                (RpcTarget::Contract(method), Some(call)) => {
-                    let arriving = Arriving { request, method, deadline, call, connection };
-                    layer.rules.pass(&layer.services, arriving).await
-                }
-                (RpcTarget::Framework, _) => {
-                    // Boxed: rare, and large beside the calls of the contract.
-                    Box::pin(layer.framework.clone().call(request, connection)).await
-                }
-                (RpcTarget::Contract(_) | RpcTarget::Unknown, call) => {
-                    let status = status::unimplemented();
-                    call.into_iter().for_each(|call| call.end(Some(&status)));
-                    status.into_http::<Body>().map(|body| AnswerBody::of_framework(body, &connection))
-                }
-            })
+            (RpcTarget::Framework, _) => {
+                let came = Stopwatch::start();
+                Box::pin(async move {
+                    if layer.rules.permits.is_too_late(came.elapsed(), open.connection()) {
+                        let answer = status::overloaded().into_http::<Body>();
+                        return Ok(answer.map(|body| AnswerBody::of_framework(body, open)));
+                    }
+                    Ok(layer.framework.clone().call(request, open).await)
+                })
+            }
+            (RpcTarget::Contract(_) | RpcTarget::Unknown, call) => {
+                let status = status::unimplemented();
+                call.into_iter().for_each(|call| call.end(Some(&status)));
+                let answer = status.into_http::<Body>().map(|body| AnswerBody::of_framework(body, open));
+                Box::pin(ready(Ok(answer)))
+            }
         }
     }
 }
@@ -145,10 +159,10 @@ impl CallRules {
     where
         B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
     {
-        let Arriving { request, method, deadline, call, connection } = arriving;
+        let Arriving { request, method, deadline, call, open } = arriving;
         // The deadline covers reading the request, too: a caller may send its headers and then nothing.
         let answered = timeout_at(deadline.instant(), async {
-            if self.permits.is_too_late(call.elapsed()) {
+            if self.permits.is_too_late(call.elapsed(), open.connection()) {
                 return status::overloaded().into_http();
             }
             let (head, body) = request.into_parts();
@@ -156,7 +170,7 @@ impl CallRules {
                 Ok(message) => message,
                 Err(error) => return self.no_message(error).into_http(),
             };
-            let Some(permit) = self.permits.admit(method, &connection) else {
+            let Some(permit) = self.permits.admit(method, open.connection()) else {
                 return status::overloaded().into_http();
             };
             let mut request = Request::from_parts(head, Body::new(Full::new(message)));
@@ -166,7 +180,7 @@ impl CallRules {
         let response = answered.await.unwrap_or_else(|_| status::deadline_exceeded().into_http());
         let (response, failure) = rewrite(response, self.max_message_bytes);
         call.end(failure.as_ref());
-        response.map(|body| AnswerBody::of_contract(body, &connection))
+        response.map(|body| AnswerBody::of_contract(body, open))
     }
 
     fn no_message(&self, error: NoMessage) -> Status {

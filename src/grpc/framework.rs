@@ -29,7 +29,10 @@ use super::{
     deadline::RequestTimeout,
     status,
 };
-use crate::{ports::clock::Deadline, streams::limit::OpenConnection};
+use crate::{
+    ports::clock::Deadline,
+    streams::limit::{OpenCall, OpenConnection},
+};
 
 /// Streams of one connection.
 const MAX_STREAMS: usize = 16;
@@ -59,55 +62,49 @@ pub(super) struct Framework {
     reflections: Arc<Semaphore>,
 }
 
+/// An answer, and the limits of one that is a stream.
+type Answered = Result<(Response<Body>, Option<StreamLimits>), Status>;
+
 impl Framework {
     pub(super) fn new(routes: Routes, arrivals: Arrivals) -> Self {
         Self { routes: routes.prepare(), arrivals, reflections: Arc::new(Semaphore::new(MAX_REFLECTIONS)) }
     }
 
-    pub(super) async fn call<B>(self, request: Request<B>, connection: Arc<OpenConnection>) -> Response<AnswerBody>
+    pub(super) async fn call<B>(self, request: Request<B>, open: OpenCall) -> Response<AnswerBody>
     where
         B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<tonic::codegen::StdError>,
     {
         let (head, body) = request.into_parts();
+        let connection = Arc::clone(open.connection());
         let answered = match head.uri.path() {
             "/grpc.health.v1.Health/Watch" => self.watch(head, body, &connection).await,
             path if path.starts_with("/grpc.reflection.") => self.reflect(head, body, &connection).await,
-            _ => self.check(head, body, &connection).await,
+            _ => self.check(head, body).await,
         };
-        answered.unwrap_or_else(|refused| {
-            refused.into_http::<Body>().map(|body| AnswerBody::of_framework(body, &connection))
-        })
+        match answered {
+            Ok((answer, None)) => answer.map(|body| AnswerBody::of_framework(body, open)),
+            Ok((answer, Some(limits))) => answer.map(|body| AnswerBody::of_stream(body, limits, open)),
+            Err(refused) => refused.into_http::<Body>().map(|body| AnswerBody::of_framework(body, open)),
+        }
     }
 
-    async fn check<B>(
-        self,
-        head: Parts,
-        body: B,
-        connection: &Arc<OpenConnection>,
-    ) -> Result<Response<AnswerBody>, Status>
+    async fn check<B>(self, head: Parts, body: B) -> Answered
     where
         B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
     {
         let deadline = CHECK.deadline(&head.headers);
-        let answer = self.unary(head, body, deadline).await?;
-        Ok(answer.map(|body| AnswerBody::of_framework(body, connection)))
+        Ok((self.unary(head, body, deadline).await?, None))
     }
 
-    async fn watch<B>(
-        self,
-        head: Parts,
-        body: B,
-        connection: &Arc<OpenConnection>,
-    ) -> Result<Response<AnswerBody>, Status>
+    async fn watch<B>(self, head: Parts, body: B, connection: &Arc<OpenConnection>) -> Answered
     where
         B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
     {
         let opened = connection.stream(MAX_STREAMS).ok_or_else(status::overloaded)?;
         let until = WATCH.deadline(&head.headers);
         let answer = self.unary(head, body, until.at_most(CHECK.0)).await?;
-        let limits = StreamLimits::new(until, usize::MAX, Duration::ZERO, (opened, None));
-        Ok(answer.map(|body| AnswerBody::of_stream(body, limits, connection)))
+        Ok((answer, Some(StreamLimits::new(until, usize::MAX, Duration::ZERO, (opened, None)))))
     }
 
     /// A call with one message, up to the headers of its answer.
@@ -127,12 +124,7 @@ impl Framework {
         answered.await.unwrap_or_else(|_| Err(status::deadline_exceeded()))
     }
 
-    async fn reflect<B>(
-        mut self,
-        head: Parts,
-        body: B,
-        connection: &Arc<OpenConnection>,
-    ) -> Result<Response<AnswerBody>, Status>
+    async fn reflect<B>(mut self, head: Parts, body: B, connection: &Arc<OpenConnection>) -> Answered
     where
         B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<tonic::codegen::StdError>,
@@ -152,7 +144,7 @@ impl Framework {
             }
         });
         let limits = StreamLimits::new(until, MAX_REFLECTED_BYTES, PAUSE_PER_BYTE, (opened, Some(permit)));
-        Ok(answer.map(|body| AnswerBody::of_stream(body, limits, connection)))
+        Ok((answer, Some(limits)))
     }
 }
 

@@ -32,6 +32,9 @@ const MAX_WAIT: Duration = Duration::from_millis(100);
 /// whose target is 5 % of its interval; here a call is worth more, and a turn shorter.
 const LATE_AFTER: Duration = Duration::from_millis(500);
 
+/// Open calls of a caller that has few.
+const FEW_CALLS: usize = 128;
+
 /// One of the calls in flight. Held until the work has ended, even when the caller has long gone: otherwise callers that
 /// hang up would leave work behind without bound.
 pub(crate) type CallPermit = Arc<(OwnedSemaphorePermit, AtWork)>;
@@ -64,9 +67,14 @@ impl CallPermits {
         Some(Arc::new((permit, connection.work())))
     }
 
-    /// Whether a call that has waited so long for its first turn is shed.
-    pub(crate) fn is_too_late(&self, waited: Duration) -> bool {
-        self.lateness.note(waited)
+    /// Whether a call that has waited so long for its first turn is shed. Callers with few calls are spared: shedding
+    /// theirs would help little. From the others nothing more is read for a moment.
+    pub(crate) fn is_too_late(&self, waited: Duration, connection: &OpenConnection) -> bool {
+        let sheds = self.lateness.note(waited) && connection.calls() > FEW_CALLS;
+        if sheds {
+            connection.pause();
+        }
+        sheds
     }
 }
 
@@ -159,19 +167,22 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn calls_are_shed_once_all_have_waited_too_long_for_a_while() {
-        let permits = CallPermits::new(1);
+        let (permits, few, limit) = (CallPermits::new(1), connection(), ConnectionLimit::new(1, GivesWay::Idle));
+        let many = limit.admit(None).unwrap();
+        let _open: Vec<_> = (0..=FEW_CALLS).map(|_| many.open_call().unwrap()).collect();
+        let is_shed = |waited| permits.is_too_late(waited, &many);
         advance(LATE_AFTER).await;
-        assert!(!permits.is_too_late(MAX_WAIT));
+        assert!(!is_shed(MAX_WAIT));
         advance(LATE_AFTER / 2).await;
-        assert!(!permits.is_too_late(MAX_WAIT));
+        assert!(!is_shed(MAX_WAIT));
         // One that did not wait long: it was a burst.
-        assert!(!permits.is_too_late(MAX_WAIT / 2));
+        assert!(!is_shed(MAX_WAIT / 2));
         advance(LATE_AFTER / 2).await;
-        assert!(!permits.is_too_late(MAX_WAIT));
+        assert!(!is_shed(MAX_WAIT));
         advance(LATE_AFTER).await;
-        assert!(permits.is_too_late(MAX_WAIT));
-        assert!(permits.is_too_late(10 * MAX_WAIT));
-        assert!(!permits.is_too_late(MAX_WAIT / 2));
-        assert!(!permits.is_too_late(MAX_WAIT));
+        assert!(is_shed(MAX_WAIT));
+        assert!(!permits.is_too_late(10 * MAX_WAIT, &few));
+        assert!(!is_shed(MAX_WAIT / 2));
+        assert!(!is_shed(MAX_WAIT));
     }
 }

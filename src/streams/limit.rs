@@ -20,6 +20,14 @@ use crate::ports::clock::{Clock, SystemClock};
 
 /// So many at once of those that may give way do so, of a full listener: finding them takes a look at all.
 const AT_ONCE: usize = 64;
+/// Calls open at once on all connections, from their headers to the last byte of their answers. One takes about 5 KiB.
+const MAX_CALLS: usize = 8192;
+/// A connection is refused a call only where it has so many times more than there is room for: one alone may have all that
+/// HTTP/2 lets it open, and of a hundred that want all, each leaves some for the next.
+const SHARE_OF_ROOM: usize = 4;
+
+/// Answers that nobody takes, of a connection that may be closed for them: those of a good caller wait for a moment, too.
+const HEAVY: usize = 8;
 
 /// Which connections give way to new ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +47,8 @@ struct Shared {
     gives_way: GivesWay,
     permits: Arc<Semaphore>,
     open: Mutex<Vec<Weak<OpenConnection>>>,
+    /// Calls open on all of them, in whatever state.
+    calls: AtomicUsize,
     /// Answers that wait on all of them.
     untaken: Arc<AtomicUsize>,
 }
@@ -53,11 +63,16 @@ pub(crate) struct OpenConnection {
     /// When it was last heard, and once it is used, when it last made a call; in microseconds of the monotonic clock.
     heard: AtomicU64,
     used: AtomicBool,
-    /// Calls at work.
+    /// Calls that are open, in whatever state.
+    calls: AtomicUsize,
+    /// Those of them that HTTP/2 has the whole answer of, and that end with its next flush.
+    leaving: AtomicUsize,
+    /// Those of them that are worked on.
     at_work: AtomicUsize,
     /// Streams that stay open: of health and reflection.
     streams: AtomicUsize,
     untaken: UntakenAnswers,
+    pauses: AtomicBool,
     closing: Signal,
 }
 
@@ -65,7 +80,14 @@ impl ConnectionLimit {
     pub(crate) fn new(max: usize, gives_way: GivesWay) -> Self {
         let max = max.clamp(1, Semaphore::MAX_PERMITS);
         let permits = Arc::new(Semaphore::new(max));
-        Self(Arc::new(Shared { max, gives_way, permits, open: Mutex::default(), untaken: Arc::default() }))
+        Self(Arc::new(Shared {
+            max,
+            gives_way,
+            permits,
+            open: Mutex::default(),
+            calls: AtomicUsize::new(0),
+            untaken: Arc::default(),
+        }))
     }
 
     /// A permit for a new connection; `None` where all are taken by connections that do not give way.
@@ -84,9 +106,12 @@ impl ConnectionLimit {
             permit: Mutex::new(Some(permit)),
             heard: AtomicU64::new(now()),
             used: AtomicBool::new(false),
+            calls: AtomicUsize::new(0),
+            leaving: AtomicUsize::new(0),
             at_work: AtomicUsize::new(0),
             streams: AtomicUsize::new(0),
             untaken: UntakenAnswers::among(&shared.untaken),
+            pauses: AtomicBool::new(false),
             closing: Signal::default(),
         });
         open.push(Arc::downgrade(&connection));
@@ -131,7 +156,8 @@ impl Shared {
         let weight = |connection: &Arc<OpenConnection>| {
             (connection.untaken.count(), Reverse(connection.heard.load(Ordering::Relaxed)))
         };
-        if let Some(heaviest) = candidates.max_by_key(weight) {
+        let heaviest = candidates.max_by_key(weight);
+        if let Some(heaviest) = heaviest.filter(|connection| connection.untaken.count() >= HEAVY) {
             tracing::warn!(target: "otpd::wire", answers = heaviest.untaken.count(), "closed: answers are not taken");
             drop(heaviest.give_way());
         }
@@ -139,10 +165,34 @@ impl Shared {
 }
 
 impl OpenConnection {
-    /// It makes a call.
-    pub(crate) fn mark_called(&self) {
+    /// It makes a call, which is open until the guard is dropped; `None` where too many are.
+    pub(crate) fn open_call(self: &Arc<Self>) -> Option<OpenCall> {
         self.used.store(true, Ordering::Relaxed);
         self.heard.store(now(), Ordering::Relaxed);
+        let limit = self.limit.upgrade()?;
+        let room = MAX_CALLS.saturating_sub(limit.calls.load(Ordering::Relaxed));
+        if self.calls() >= room.saturating_mul(SHARE_OF_ROOM) {
+            self.pause();
+            return None;
+        }
+        limit.calls.fetch_add(1, Ordering::Relaxed);
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        Some(OpenCall(Arc::clone(self)))
+    }
+
+    /// Calls that are open.
+    pub(crate) fn calls(&self) -> usize {
+        self.calls.load(Ordering::Relaxed)
+    }
+
+    /// Nothing is read for a while: the other side asks for more than there is room for.
+    pub(crate) fn pause(&self) {
+        self.pauses.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it is to pause, told once.
+    pub(super) fn takes_pause(&self) -> bool {
+        self.pauses.load(Ordering::Relaxed) && self.pauses.swap(false, Ordering::Relaxed)
     }
 
     /// The other side has said something. That alone does not keep a connection that calls are made on.
@@ -166,7 +216,13 @@ impl OpenConnection {
     /// A stream that stays open until the guard is dropped; `None` where there are `max` already.
     pub(crate) fn stream(self: &Arc<Self>, max: usize) -> Option<OpenStream> {
         let opened = OpenStream(Arc::clone(self));
-        (self.streams.fetch_add(1, Ordering::Relaxed) < max).then_some(opened)
+        if self.streams.fetch_add(1, Ordering::Relaxed) < max {
+            return Some(opened);
+        }
+        if self.calls() > 4 * max {
+            self.pause();
+        }
+        None
     }
 
     /// Closes it.
@@ -189,9 +245,19 @@ impl OpenConnection {
         drop(lock(&self.permit).take());
     }
 
-    /// Whether writing to it waits for the other side to read.
-    pub(super) fn set_blocked(&self, is_blocked: bool) {
-        self.untaken.set_blocked(is_blocked);
+    /// All that was to be written is written.
+    pub(super) fn note_flushed(&self) {
+        self.untaken.note_flushed();
+        if self.leaving.load(Ordering::Relaxed) != 0 {
+            self.end_calls(self.leaving.swap(0, Ordering::Relaxed));
+        }
+    }
+
+    fn end_calls(&self, count: usize) {
+        self.calls.fetch_sub(count, Ordering::Relaxed);
+        if let Some(limit) = self.limit.upgrade() {
+            limit.calls.fetch_sub(count, Ordering::Relaxed);
+        }
     }
 
     pub(super) fn untaken(&self) -> &UntakenAnswers {
@@ -218,6 +284,22 @@ impl OpenConnection {
 impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.untaken.forget();
+        self.end_calls(self.calls());
+    }
+}
+
+/// A call that is open, until its answer is written.
+pub(crate) struct OpenCall(Arc<OpenConnection>);
+
+impl OpenCall {
+    pub(crate) fn connection(&self) -> &Arc<OpenConnection> {
+        &self.0
+    }
+}
+
+impl Drop for OpenCall {
+    fn drop(&mut self) {
+        self.0.leaving.fetch_add(1, Ordering::Relaxed);
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
     io::{self, IoSlice},
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -20,6 +20,11 @@ use super::limit::OpenConnection;
 
 /// How long the other side may leave unread what fills the buffers in between.
 const UNREAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long nothing is read after the other side has asked for more than there is room for.
+const PAUSE: Duration = Duration::from_millis(250);
+/// So much is read at most before other tasks have a turn: a flood of small frames is long work.
+const TURN_BYTES: usize = 64 * 1024;
 
 /// How long the other side may be silent.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +44,10 @@ pub(crate) struct PermitStream<S> {
     blocked: Option<Pin<Box<Sleep>>>,
     /// Reading was put off until something can be written.
     read_put_off: bool,
+    /// Runs while nothing is read.
+    pause: Option<Pin<Box<Sleep>>>,
+    /// What was read in this turn.
+    turn: usize,
 }
 
 /// A limit that runs.
@@ -51,7 +60,7 @@ impl<S> PermitStream<S> {
     pub(crate) fn new(stream: S, connection: Arc<OpenConnection>, limit: SilenceLimit) -> Self {
         let (SilenceLimit::Always(span) | SilenceLimit::FirstBytes(_, span)) = limit;
         let silence = Some(Silence { limit, timer: Box::pin(sleep(span)) });
-        Self { stream, connection, silence, blocked: None, read_put_off: false }
+        Self { stream, connection, silence, blocked: None, read_put_off: false, pause: None, turn: 0 }
     }
 
     /// Ready with the reason when there is no point in waiting for the other side any longer.
@@ -65,6 +74,23 @@ impl<S> PermitStream<S> {
         if has_passed { Poll::Ready(io::ErrorKind::TimedOut.into()) } else { Poll::Pending }
     }
 
+    /// Ready when reading may go on.
+    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.connection.takes_pause() {
+            self.pause = Some(Box::pin(sleep(PAUSE)));
+        }
+        if let Some(pause) = &mut self.pause {
+            ready!(pause.as_mut().poll(cx));
+            self.pause = None;
+        }
+        if self.turn >= TURN_BYTES {
+            self.turn = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(())
+    }
+
     fn note_heard(&mut self, bytes: usize) {
         self.connection.mark_heard();
         if self.silence.as_mut().is_some_and(|silence| !silence.heard(bytes)) {
@@ -75,9 +101,7 @@ impl<S> PermitStream<S> {
     /// What came of writing. The other side has to read within [`UNREAD_TIMEOUT`].
     fn note_written<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_ready() {
-            if self.blocked.take().is_some() {
-                self.connection.set_blocked(false);
-            }
+            self.blocked = None;
             if std::mem::take(&mut self.read_put_off) {
                 cx.waker().wake_by_ref();
             }
@@ -85,7 +109,6 @@ impl<S> PermitStream<S> {
         }
         if self.blocked.is_none() {
             self.blocked = Some(Box::pin(sleep(UNREAD_TIMEOUT)));
-            self.connection.set_blocked(true);
         }
         self.poll_given_up(cx).map(Err)
     }
@@ -114,12 +137,18 @@ impl<S: AsyncRead + Unpin> AsyncRead for PermitStream<S> {
             self.read_put_off = true;
             return self.poll_given_up(cx).map(Err);
         }
+        if self.poll_turn(cx).is_pending() {
+            return self.poll_given_up(cx).map(Err);
+        }
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
         if read.is_pending() || self.connection.is_closing() {
+            self.turn = 0;
             return self.poll_given_up(cx).map(Err);
         }
-        self.note_heard(buffer.filled().len() - before);
+        let bytes = buffer.filled().len() - before;
+        self.turn += bytes;
+        self.note_heard(bytes);
         read
     }
 }
@@ -144,7 +173,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for PermitStream<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        if flushed.is_ready() {
+            self.connection.note_flushed();
+        }
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -231,5 +264,15 @@ mod tests {
         peer.read_exact(&mut taken).await.unwrap();
         stream.write_all(&[7; 8]).await.unwrap();
         assert_eq!(stream.read_u8().await.unwrap(), b'm');
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_is_refused_is_not_read_for_a_while() {
+        let (mut peer, mut stream) = accepted(SilenceLimit::Always(SPAN));
+        peer.write_all(b"xy").await.unwrap();
+        stream.connection.pause();
+        assert!(tokio::time::timeout(PAUSE * 9 / 10, stream.read_u8()).await.is_err());
+        assert_eq!(stream.read_u8().await.unwrap(), b'x');
+        assert_eq!(stream.read_u8().await.unwrap(), b'y');
     }
 }

@@ -4,21 +4,20 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
+    atomic::{AtomicUsize, Ordering},
 };
 
 use super::limit::OpenConnection;
 
 /// Answers that wait on all connections of a listener. With its stream, one takes about 5 KiB.
-pub(super) const MAX_UNTAKEN: usize = 4096;
+pub(super) const MAX_UNTAKEN: usize = 8192;
 
 /// The answers of one connection.
 #[derive(Debug, Default)]
 pub(super) struct UntakenAnswers {
     here: AtomicUsize,
-    /// Those among them that left while writing was blocked: they are in a buffer until it is not.
-    stuck: AtomicUsize,
-    is_blocked: AtomicBool,
+    /// Those among them that HTTP/2 has taken, and that are written with its next flush.
+    leaving: AtomicUsize,
     /// The same of all connections.
     everywhere: Arc<AtomicUsize>,
 }
@@ -53,18 +52,18 @@ impl UntakenAnswers {
         self.everywhere.fetch_sub(self.here.swap(0, Ordering::Relaxed), Ordering::Relaxed);
     }
 
-    /// Whether the other side has stopped reading.
-    pub(super) fn set_blocked(&self, is_blocked: bool) {
-        self.is_blocked.store(is_blocked, Ordering::Release);
-        if !is_blocked {
-            self.remove(self.stuck.swap(0, Ordering::AcqRel));
+    /// What was leaving is written.
+    pub(super) fn note_flushed(&self) {
+        if self.leaving.load(Ordering::Relaxed) != 0 {
+            self.remove(self.leaving.swap(0, Ordering::Relaxed));
         }
     }
 }
 
 impl Untaken {
     pub(crate) fn on(connection: &Arc<OpenConnection>) -> Self {
-        if connection.untaken().add() {
+        // What a closing connection still answers goes with it.
+        if !connection.is_closing() && connection.untaken().add() {
             connection.close_the_heaviest();
         }
         Self(Arc::clone(connection))
@@ -73,12 +72,7 @@ impl Untaken {
 
 impl Drop for Untaken {
     fn drop(&mut self) {
-        let answers = self.0.untaken();
-        if answers.is_blocked.load(Ordering::Acquire) {
-            answers.stuck.fetch_add(1, Ordering::AcqRel);
-        } else {
-            answers.remove(1);
-        }
+        self.0.untaken().leaving.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -105,6 +99,7 @@ mod tests {
         drop(of_worse);
         assert_eq!(limit.untaken(), MAX_UNTAKEN / 2 + 3);
         drop((of_good, of_bad, more));
+        [&good, &bad, &worse].map(|connection| connection.note_flushed());
         assert_eq!(limit.untaken(), 0);
     }
 
@@ -112,12 +107,10 @@ mod tests {
     fn what_is_made_while_nobody_reads_waits_until_somebody_does() {
         let limit = ConnectionLimit::new(1, GivesWay::Idle);
         let connection = limit.admit(None).unwrap();
-        connection.set_blocked(true);
         drop(Untaken::on(&connection));
         assert_eq!(limit.untaken(), 1);
-        connection.set_blocked(false);
+        connection.note_flushed();
         assert_eq!(limit.untaken(), 0);
-        connection.set_blocked(true);
         drop(Untaken::on(&connection));
         drop(connection);
         assert_eq!(limit.untaken(), 0);

@@ -27,16 +27,15 @@ async fn the_longest_silent_gives_way() {
 async fn what_has_never_made_a_call_gives_way_first_and_then_the_longest_idle() {
     let limit = ConnectionLimit::new(4, GivesWay::Idle);
     let [idle, recent, silent, working] = [(); 4].map(|()| limit.admit(None).unwrap());
-    idle.mark_called();
-    working.mark_called();
+    drop((idle.open_call(), working.open_call()));
     let work = working.work();
     advance(SECOND).await;
-    recent.mark_called();
+    drop(recent.open_call());
     // What is said without a call is no use.
     idle.mark_heard();
     let is_closing = || [&idle, &recent, &silent, &working].map(|connection| connection.is_closing());
     let first = limit.admit(None).unwrap();
-    first.mark_called();
+    drop(first.open_call());
     let _first = first.work();
     assert_eq!(is_closing(), [false, false, true, false]);
     let second = limit.admit(None).unwrap();
@@ -56,10 +55,10 @@ async fn the_address_with_the_most_connections_makes_room() {
     let address = |last: u8| Some(IpAddr::from([10, 0, 0, last]));
     let limit = ConnectionLimit::new(4, GivesWay::Idle);
     let alone = limit.admit(address(1)).unwrap();
-    alone.mark_called();
+    drop(alone.open_call());
     advance(SECOND).await;
     let crowd = [(); 3].map(|()| limit.admit(address(2)).unwrap());
-    crowd.iter().for_each(|connection| connection.mark_called());
+    crowd.iter().for_each(|connection| drop(connection.open_call()));
     let newcomer = limit.admit(address(3)).unwrap();
     assert!(!alone.is_closing() && !newcomer.is_closing());
     assert_eq!(crowd.iter().filter(|connection| connection.is_closing()).count(), 1);
@@ -90,4 +89,21 @@ fn streams_that_stay_open_are_counted() {
     assert!(first.is_some() && connection.stream(1).is_none());
     drop(first);
     assert!(connection.stream(1).is_some());
+}
+
+#[test]
+fn open_calls_are_bounded_and_each_connection_finds_room() {
+    let limit = ConnectionLimit::new(200, GivesWay::Idle);
+    let alone = limit.admit(None).unwrap();
+    assert_eq!(std::iter::repeat_with(|| alone.open_call()).take(1024).flatten().count(), 1024);
+    let crowd: Vec<_> = (0..100).map(|_| limit.admit(None).unwrap()).collect();
+    let mut open = Vec::new();
+    for _ in 0..200 {
+        open.extend(crowd.iter().filter_map(OpenConnection::open_call));
+    }
+    assert!((MAX_CALLS / 2..MAX_CALLS).contains(&open.len()), "{}", open.len());
+    assert!(alone.open_call().is_some());
+    drop(open);
+    crowd.iter().chain([&alone]).for_each(|connection| connection.note_flushed());
+    assert_eq!(limit.0.calls.load(Ordering::Relaxed), 0);
 }
