@@ -26,6 +26,8 @@ const MAX_CALLS: usize = 8192;
 /// HTTP/2 lets it open, and of a hundred that want all, each leaves some for the next.
 const SHARE_OF_ROOM: usize = 4;
 
+/// So many calls are never refused to a connection.
+const FEW_CALLS: usize = 16;
 /// Answers that nobody takes, of a connection that may be closed for them: those of a good caller wait for a moment, too.
 const HEAVY: usize = 8;
 
@@ -171,7 +173,7 @@ impl OpenConnection {
         self.heard.store(now(), Ordering::Relaxed);
         let limit = self.limit.upgrade()?;
         let room = MAX_CALLS.saturating_sub(limit.calls.load(Ordering::Relaxed));
-        if self.calls() >= room.saturating_mul(SHARE_OF_ROOM) {
+        if self.calls() >= room.saturating_mul(SHARE_OF_ROOM).max(FEW_CALLS) {
             self.pause();
             return None;
         }

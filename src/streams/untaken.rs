@@ -99,7 +99,7 @@ mod tests {
         drop(of_worse);
         assert_eq!(limit.untaken(), MAX_UNTAKEN / 2 + 3);
         drop((of_good, of_bad, more));
-        [&good, &bad, &worse].map(|connection| connection.note_flushed());
+        [&good, &bad, &worse].into_iter().for_each(|connection| connection.note_flushed());
         assert_eq!(limit.untaken(), 0);
     }
 

@@ -5,6 +5,7 @@
 
 mod client;
 mod fake;
+mod interop;
 
 use std::{
     net::SocketAddr,

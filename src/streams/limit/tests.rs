@@ -96,6 +96,7 @@ fn open_calls_are_bounded_and_each_connection_finds_room() {
     let limit = ConnectionLimit::new(200, GivesWay::Idle);
     let alone = limit.admit(None).unwrap();
     assert_eq!(std::iter::repeat_with(|| alone.open_call()).take(1024).flatten().count(), 1024);
+    alone.note_flushed();
     let crowd: Vec<_> = (0..100).map(|_| limit.admit(None).unwrap()).collect();
     let mut open = Vec::new();
     for _ in 0..200 {
