@@ -26,12 +26,12 @@ use crate::{
 /// An answer that is written.
 pub(super) struct AnswerBody {
     body: Body,
-    kind: Kind,
+    kind: AnswerKind,
     _untaken: Untaken,
     _open: OpenCall,
 }
 
-enum Kind {
+enum AnswerKind {
     /// Of the contract: what the framework says of it is rewritten.
     Contract,
     /// Of health or reflection, whose statuses are their own.
@@ -90,20 +90,20 @@ impl StreamLimits {
 
 impl AnswerBody {
     pub(super) fn of_contract(body: Body, open: OpenCall) -> Self {
-        Self { body, kind: Kind::Contract, _untaken: Untaken::on(open.connection()), _open: open }
+        Self { body, kind: AnswerKind::Contract, _untaken: Untaken::on(open.connection()), _open: open }
     }
 
     pub(super) fn of_framework(body: Body, open: OpenCall) -> Self {
-        Self { body, kind: Kind::Framework, _untaken: Untaken::on(open.connection()), _open: open }
+        Self { body, kind: AnswerKind::Framework, _untaken: Untaken::on(open.connection()), _open: open }
     }
 
     pub(super) fn of_stream(body: Body, limits: StreamLimits, open: OpenCall) -> Self {
-        Self { body, kind: Kind::Stream(Box::new(limits)), _untaken: Untaken::on(open.connection()), _open: open }
+        Self { body, kind: AnswerKind::Stream(Box::new(limits)), _untaken: Untaken::on(open.connection()), _open: open }
     }
 
     /// The stream ends with a status of ours.
     fn end(&mut self, status: &Status) -> Frame<Bytes> {
-        self.kind = Kind::Ended;
+        self.kind = AnswerKind::Ended;
         self.body = Body::empty();
         let mut trailers = HeaderMap::new();
         // Our texts are plain ASCII, so this cannot fail; without a status the caller sees UNKNOWN.
@@ -117,16 +117,16 @@ impl HttpBody for AnswerBody {
     type Error = Status;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        if let Kind::Stream(limits) = &mut self.kind
+        if let AnswerKind::Stream(limits) = &mut self.kind
             && let Err(over) = ready!(limits.poll(cx))
         {
             return Poll::Ready(Some(Ok(self.end(&over))));
         }
         let Some(frame) = ready!(Pin::new(&mut self.body).poll_frame(cx)?) else { return Poll::Ready(None) };
         match (&mut self.kind, frame.data_ref()) {
-            (Kind::Stream(limits), Some(data)) => limits.note(data.len()),
+            (AnswerKind::Stream(limits), Some(data)) => limits.note(data.len()),
             // A failure after the headers: the answer could not be encoded, which is our fault.
-            (Kind::Contract, None) => {
+            (AnswerKind::Contract, None) => {
                 let rewritten = frame.into_trailers().map(|trailers| Frame::trailers(rewrite_trailers(trailers)));
                 return Poll::Ready(Some(Ok(rewritten.unwrap_or_else(|frame| frame))));
             }

@@ -22,10 +22,10 @@ const STREAM_BYTES: usize = 6 * 1024;
 
 /// The calls that wait for the rest of their message.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Arrivals(Arc<Mutex<Waiting>>);
+pub(super) struct Arrivals(Arc<Mutex<PartialMessages>>);
 
 #[derive(Debug, Default)]
-struct Waiting {
+struct PartialMessages {
     next: u64,
     bytes: usize,
     /// In the order of their arrival: what each takes, and how it is told to end.
@@ -44,7 +44,7 @@ pub(super) enum NoMessage {
 }
 
 /// A call among those that wait.
-struct Place<'a> {
+struct PartialMessage<'a> {
     arrivals: &'a Arrivals,
     number: u64,
     shed: Arc<Signal>,
@@ -58,15 +58,15 @@ impl Arrivals {
         max: usize,
     ) -> Result<Bytes, NoMessage> {
         let (mut first, mut more) = (Bytes::new(), Vec::new());
-        let mut place: Option<Place<'_>> = None;
+        let mut partial: Option<PartialMessage<'_>> = None;
         loop {
             let arrived = first.len() + more.len();
             let frame = poll_fn(|cx| match Pin::new(&mut body).poll_frame(cx) {
                 Poll::Ready(frame) => Poll::Ready(Ok(frame)),
                 Poll::Pending => {
-                    let place = place.get_or_insert_with(|| self.enter());
-                    place.note(arrived);
-                    place.shed.poll(cx).map(|()| Err(NoMessage::Shed))
+                    let partial = partial.get_or_insert_with(|| self.enter());
+                    partial.note(arrived);
+                    partial.shed.poll(cx).map(|()| Err(NoMessage::Shed))
                 }
             });
             let Some(frame) = frame.await? else { break };
@@ -83,42 +83,42 @@ impl Arrivals {
         Ok(if more.is_empty() { first } else { [first.as_ref(), &more].concat().into() })
     }
 
-    fn enter(&self) -> Place<'_> {
+    fn enter(&self) -> PartialMessage<'_> {
         let shed = Arc::new(Signal::default());
         let mut waiting = self.waiting();
         let number = waiting.next;
         waiting.next += 1;
         waiting.calls.insert(number, (0, Arc::clone(&shed)));
-        Place { arrivals: self, number, shed }
+        PartialMessage { arrivals: self, number, shed }
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+    fn waiting(&self) -> MutexGuard<'_, PartialMessages> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Place<'_> {
+impl PartialMessage<'_> {
     /// So much of the message has arrived.
     fn note(&self, arrived: usize) {
         let takes = arrived + STREAM_BYTES;
         let mut waiting = self.arrivals.waiting();
-        let Some((taken, _)) = waiting.calls.get_mut(&self.number) else { return };
-        let before = std::mem::replace(taken, takes);
+        let Some((bytes, _)) = waiting.calls.get_mut(&self.number) else { return };
+        let before = std::mem::replace(bytes, takes);
         waiting.bytes = waiting.bytes - before + takes;
         while waiting.bytes > MAX_WAITING_BYTES
-            && let Some((_, (taken, shed))) = waiting.calls.pop_first()
+            && let Some((_, (bytes, shed))) = waiting.calls.pop_first()
         {
-            waiting.bytes -= taken;
+            waiting.bytes -= bytes;
             shed.raise();
         }
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for PartialMessage<'_> {
     fn drop(&mut self) {
         let mut waiting = self.arrivals.waiting();
-        if let Some((taken, _)) = waiting.calls.remove(&self.number) {
-            waiting.bytes -= taken;
+        if let Some((bytes, _)) = waiting.calls.remove(&self.number) {
+            waiting.bytes -= bytes;
         }
     }
 }
@@ -139,8 +139,8 @@ mod tests {
         (sender, StreamBody::new(UnboundedReceiverStream::new(receiver)))
     }
 
-    fn chunk(length: usize) -> Chunk {
-        Ok(Frame::data(vec![7; length].into()))
+    fn chunk(length: usize) -> Frame<Bytes> {
+        Frame::data(vec![7; length].into())
     }
 
     #[tokio::test]
@@ -150,7 +150,9 @@ mod tests {
         assert_eq!(arrivals.whole(Full::new(Bytes::from_static(b"more")), 3).await, Err(NoMessage::TooLarge));
         for (lengths, expected) in [(&[][..], Ok(0)), (&[1, 2, 3], Ok(6)), (&[6, 1], Err(NoMessage::TooLarge))] {
             let (sender, body) = in_parts();
-            lengths.iter().for_each(|length| sender.send(chunk(*length)).unwrap());
+            for length in lengths {
+                sender.send(Ok(chunk(*length))).unwrap();
+            }
             drop(sender);
             assert_eq!(arrivals.whole(body, 6).await.map(|message| message.len()), expected);
         }
@@ -166,13 +168,13 @@ mod tests {
         let arrivals = Arrivals::default();
         let part = MAX_WAITING_BYTES / 4;
         let (first, body) = in_parts();
-        first.send(chunk(part)).unwrap();
+        first.send(Ok(chunk(part))).unwrap();
         let oldest = arrivals.whole(body, usize::MAX);
         let others = async {
             let mut waiting = Vec::new();
             for _ in 0..3 {
                 let (sender, body) = in_parts();
-                sender.send(chunk(part)).unwrap();
+                sender.send(Ok(chunk(part))).unwrap();
                 let mut whole = Box::pin(arrivals.whole(body, usize::MAX));
                 assert!(poll_fn(|cx| Poll::Ready(whole.as_mut().poll(cx).is_pending())).await);
                 waiting.push((sender, whole));

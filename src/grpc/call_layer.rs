@@ -125,7 +125,9 @@ impl<S: Services> CallLayer<S> {
         let call = seen.then(|| InFlightCall::start(target, Arc::clone(&self.rules.observer)));
         let layer = Arc::clone(self);
         if let Some(refusal) = refusal(&request) {
-            call.into_iter().for_each(|call| call.end(Some(&status::unimplemented())));
+            if let Some(call) = call {
+                call.end(Some(&status::unimplemented()));
+            }
             return Box::pin(ready(Ok(refusal.map(|()| AnswerBody::of_framework(Body::empty(), open)))));
         }
         match (target, call) {
@@ -146,7 +148,9 @@ impl<S: Services> CallLayer<S> {
             }
             (RpcTarget::Contract(_) | RpcTarget::Unknown, call) => {
                 let status = status::unimplemented();
-                call.into_iter().for_each(|call| call.end(Some(&status)));
+                if let Some(call) = call {
+                    call.end(Some(&status));
+                }
                 let answer = status.into_http::<Body>().map(|body| AnswerBody::of_framework(body, open));
                 Box::pin(ready(Ok(answer)))
             }

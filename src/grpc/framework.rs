@@ -20,6 +20,7 @@ use tokio::{
     sync::Semaphore,
     time::{Sleep, sleep, sleep_until, timeout_at},
 };
+use tokio_util::task::TaskTracker;
 use tonic::{Status, body::Body, service::Routes};
 use tower::Service;
 
@@ -60,6 +61,8 @@ pub(super) struct Framework {
     routes: Routes,
     arrivals: Arrivals,
     reflections: Arc<Semaphore>,
+    /// Close connections whose streams are not read. None outlives its stream's time, and none is waited for.
+    watchers: TaskTracker,
 }
 
 /// An answer, and the limits of one that is a stream.
@@ -67,7 +70,12 @@ type Answered = Result<(Response<Body>, Option<StreamLimits>), Status>;
 
 impl Framework {
     pub(super) fn new(routes: Routes, arrivals: Arrivals) -> Self {
-        Self { routes: routes.prepare(), arrivals, reflections: Arc::new(Semaphore::new(MAX_REFLECTIONS)) }
+        Self {
+            routes: routes.prepare(),
+            arrivals,
+            reflections: Arc::new(Semaphore::new(MAX_REFLECTIONS)),
+            watchers: TaskTracker::new(),
+        }
     }
 
     pub(super) async fn call<B>(self, request: Request<B>, open: OpenCall) -> Response<AnswerBody>
@@ -133,11 +141,12 @@ impl Framework {
         let permit = Arc::clone(&self.reflections).try_acquire_owned().map_err(|_| status::overloaded())?;
         let permit = Arc::new(permit);
         let until = REFLECTION.deadline(&head.headers);
-        let asked = Asked { body, until: Box::pin(sleep_until(until.instant())), bytes_left: MAX_ASKED_BYTES };
+        let asked =
+            ReflectionRequests { body, until: Box::pin(sleep_until(until.instant())), bytes_left: MAX_ASKED_BYTES };
         let answer = infallible(self.routes.call(Request::from_parts(head, Body::new(asked))).await);
         let (watched, closed) = (Arc::downgrade(&permit), Arc::downgrade(connection));
         // The answer ends by itself where it is polled, which it is only while its caller takes it.
-        tokio::spawn(async move {
+        self.watchers.spawn(async move {
             sleep(until.remaining() + UNREAD).await;
             if let (Some(_), Some(connection)) = (watched.upgrade(), closed.upgrade()) {
                 connection.close();
@@ -156,13 +165,13 @@ fn infallible<T>(answer: Result<T, Infallible>) -> T {
 }
 
 /// What reflection is asked.
-struct Asked<B> {
+struct ReflectionRequests<B> {
     body: B,
     until: Pin<Box<Sleep>>,
     bytes_left: usize,
 }
 
-impl<B: HttpBody<Data = Bytes> + Unpin> HttpBody for Asked<B>
+impl<B: HttpBody<Data = Bytes> + Unpin> HttpBody for ReflectionRequests<B>
 where
     B::Error: Into<tonic::codegen::StdError>,
 {

@@ -42,9 +42,9 @@ pub(crate) enum GivesWay {
 }
 
 /// The connections of one listener.
-pub(crate) struct ConnectionLimit(Arc<Shared>);
+pub(crate) struct ConnectionLimit(Arc<Listened>);
 
-struct Shared {
+struct Listened {
     max: usize,
     gives_way: GivesWay,
     permits: Arc<Semaphore>,
@@ -57,7 +57,7 @@ struct Shared {
 
 /// One of them.
 pub(crate) struct OpenConnection {
-    limit: Weak<Shared>,
+    limit: Weak<Listened>,
     gives_way: GivesWay,
     peer: Option<IpAddr>,
     /// Taken away when it gives way, or closes.
@@ -82,7 +82,7 @@ impl ConnectionLimit {
     pub(crate) fn new(max: usize, gives_way: GivesWay) -> Self {
         let max = max.clamp(1, Semaphore::MAX_PERMITS);
         let permits = Arc::new(Semaphore::new(max));
-        Self(Arc::new(Shared {
+        Self(Arc::new(Listened {
             max,
             gives_way,
             permits,
@@ -127,7 +127,7 @@ impl ConnectionLimit {
     }
 }
 
-impl Shared {
+impl Listened {
     /// Closes some that do nothing, and passes on the permit of the first.
     fn make_room(&self, open: &[Weak<OpenConnection>]) -> Option<OwnedSemaphorePermit> {
         let mut by_address: HashMap<IpAddr, usize> = HashMap::new();

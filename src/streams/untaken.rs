@@ -99,7 +99,9 @@ mod tests {
         drop(of_worse);
         assert_eq!(limit.untaken(), MAX_UNTAKEN / 2 + 3);
         drop((of_good, of_bad, more));
-        [&good, &bad, &worse].into_iter().for_each(|connection| connection.note_flushed());
+        for connection in [&good, &bad, &worse] {
+            connection.note_flushed();
+        }
         assert_eq!(limit.untaken(), 0);
     }
 

@@ -2,15 +2,19 @@
 //! whoever logs it.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        LazyLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
+use tokio::time::Instant;
 use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Filter};
 
-use self::clock::milliseconds;
-
+#[expect(clippy::disallowed_methods, reason = "lines are paced by no clock that a test sets")]
+static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 /// Between two lines of what is paced.
 const PAUSE: Duration = Duration::from_secs(1);
 /// The target of lines of ours about what comes over the wire before anything of it is understood.
@@ -53,18 +57,8 @@ impl<S: Subscriber> Filter<S> for Paced {
     }
 }
 
-/// Time for pacing, without the ports.
-mod clock {
-    use std::sync::LazyLock;
-
-    use tokio::time::Instant;
-
-    #[expect(clippy::disallowed_methods, reason = "lines are paced by no clock that a test sets")]
-    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
-
-    pub(super) fn milliseconds() -> u64 {
-        u64::try_from(START.elapsed().as_millis()).unwrap_or(u64::MAX)
-    }
+fn milliseconds() -> u64 {
+    u64::try_from(START.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -49,7 +49,12 @@ const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionI
 static STREAMS: LazyLock<u32> = LazyLock::new(|| number("OTPD_ATTACK_STREAMS").unwrap_or(10));
 
 fn number<T: FromStr>(variable: &str) -> Option<T> {
-    env::var(variable).ok()?.parse().ok()
+    text(variable)?.parse().ok()
+}
+
+#[expect(clippy::disallowed_methods, reason = "how hard to attack is no setting of otpd")]
+fn text(variable: &str) -> Option<String> {
+    env::var(variable).ok()
 }
 
 /// What a client does that means no good.
@@ -86,7 +91,7 @@ fn attacks() -> Vec<Attack> {
     let check = |first| streams(first).flat_map(|stream| call(stream, CHECK, b"")).collect();
     let silent = |first| streams(first).flat_map(|stream| headers(stream, VERIFY)).collect();
     let slow = |first| {
-        let part = message(&[7; 60_000])[..8_000].to_vec();
+        let part = message(&vec![7; 60_000])[..8_000].to_vec();
         streams(first).flat_map(|stream| [headers(stream, VERIFY), frame(DATA, 0, stream, &part)].concat()).collect()
     };
     let calls = |first| streams(first).flat_map(|stream| call(stream, GET, &described())).collect();
@@ -203,7 +208,7 @@ async fn good_calls(caller: Caller, stop: Arc<AtomicBool>) -> (usize, Vec<String
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_good_caller_is_served_and_memory_is_bounded() {
     let span = number("OTPD_ATTACK_SECONDS").unwrap_or(2);
-    let chosen = env::var("OTPD_ATTACK").ok();
+    let chosen = text("OTPD_ATTACK");
     // A slow machine takes its time.
     let site = Site::embedded().with("OTPD__SERVER__REQUEST_TIMEOUT", "60s");
     let mut server = site.start();

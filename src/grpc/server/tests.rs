@@ -228,7 +228,7 @@ async fn connections_are_bounded_and_permits_come_back() -> Anyhow<()> {
 async fn at_work(client: &mut SendRequest<Bytes>, server: &Running) -> Anyhow<AbortOnDropHandle<()>> {
     let mut working = client.clone();
     let begun = server.fake.verifying.load(Ordering::SeqCst);
-    let work = tokio::spawn(async move { drop(ask(&mut working, Ask::new(VERIFY, b"")).await) });
+    let work = server.tasks.spawn(async move { drop(ask(&mut working, Ask::new(VERIFY, b"")).await) });
     while server.fake.verifying.load(Ordering::SeqCst) == begun {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }

@@ -58,7 +58,9 @@ async fn the_address_with_the_most_connections_makes_room() {
     drop(alone.open_call());
     advance(SECOND).await;
     let crowd = [(); 3].map(|()| limit.admit(address(2)).unwrap());
-    crowd.iter().for_each(|connection| drop(connection.open_call()));
+    for connection in &crowd {
+        drop(connection.open_call());
+    }
     let newcomer = limit.admit(address(3)).unwrap();
     assert!(!alone.is_closing() && !newcomer.is_closing());
     assert_eq!(crowd.iter().filter(|connection| connection.is_closing()).count(), 1);
@@ -105,6 +107,8 @@ fn open_calls_are_bounded_and_each_connection_finds_room() {
     assert!((MAX_CALLS / 2..MAX_CALLS).contains(&open.len()), "{}", open.len());
     assert!(alone.open_call().is_some());
     drop(open);
-    crowd.iter().chain([&alone]).for_each(|connection| connection.note_flushed());
+    for connection in crowd.iter().chain([&alone]) {
+        connection.note_flushed();
+    }
     assert_eq!(limit.0.calls.load(Ordering::Relaxed), 0);
 }

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use http::Request as HttpRequest;
+use tokio_util::task::TaskTracker;
 use tonic::{
     Code, Request, Response, Status,
     body::Body,
@@ -124,7 +125,7 @@ async fn start() -> Anyhow<Channel> {
     let address = listener.local_addr()?;
     let (_, health) = tonic_health::server::health_reporter();
     let layer = layer(SETTINGS, TestService, health, std::sync::Arc::new(Seen::default()))?;
-    tokio::spawn(serve_layer(SETTINGS, layer, listener, std::future::pending()));
+    TaskTracker::new().spawn(serve_layer(SETTINGS, layer, listener, std::future::pending()));
     Ok(Endpoint::from_shared(format!("http://{address}"))?.connect().await?)
 }
 
