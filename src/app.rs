@@ -8,7 +8,11 @@ mod parts;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    task::JoinHandle,
+    time::timeout,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic_health::server::HealthReporter;
 
@@ -27,6 +31,11 @@ pub use crate::service::key_usage::{KeyRow, KeyUsage};
 
 /// How long the operations server has to end its last answers.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
+
+/// What the system keeps of what is written to a connection and not yet received.
+const SEND_BUFFER: u32 = 256 * 1024;
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 1024;
 
 /// Any cause of an error.
 pub type Cause = Box<dyn std::error::Error + Send + Sync>;
@@ -94,8 +103,8 @@ impl App {
     pub async fn start(config: &Config) -> Result<RunningApp, StartError> {
         descriptors::raise();
         // First of all, so that a second otpd by mistake ends here and does not touch what the first one keeps.
-        let (grpc, grpc_address) = listen("server.listen", config.server.listen).await?;
-        let (http, operations_address) = listen("operations.listen", config.operations.listen).await?;
+        let (grpc, grpc_address) = listen("server.listen", config.server.listen)?;
+        let (http, operations_address) = listen("operations.listen", config.operations.listen)?;
         let health = HealthReporter::new();
         let readiness = Arc::new(Readiness::new(Reported(health.clone())).await);
         let (work, tasks) = (TaskTracker::new(), TaskTracker::new());
@@ -132,13 +141,18 @@ impl App {
     }
 }
 
-async fn listen(setting: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
-    let bound = async {
-        let listener = TcpListener::bind(address).await?;
+fn listen(setting: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let bound = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.set_reuseaddr(true)?;
+        // Its connections have the same. The system would let them grow to megabytes, of answers that nobody reads.
+        socket.set_send_buffer_size(SEND_BUFFER)?;
+        socket.bind(address)?;
+        let listener = socket.listen(BACKLOG)?;
         let address = listener.local_addr()?;
         Ok((listener, address))
     };
-    bound.await.map_err(|cause| StartError::Listen { setting, address, cause })
+    bound().map_err(|cause| StartError::Listen { setting, address, cause })
 }
 
 /// What ends the servers.

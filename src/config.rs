@@ -79,7 +79,7 @@ impl Config {
     fn read(root: &mut Section<'_>, source: &Source) -> Self {
         let profile = root.text("profile", values::word(&Profile::WORDS)).unwrap_or_default();
         let force = root.section("force", Force::read);
-        let server = root.section("server", |section| Server::read(section, profile));
+        let server = root.section("server", |section| Server::read(section, profile, force));
         let operations = root.section("operations", |section| Operations::read(section, &server));
         let requests = root.section("requests", Requests::read);
         let store = root.section("store", |section| StoreSettings::read(section, profile, &server));

@@ -1,14 +1,18 @@
 //! The gRPC face: bytes to use cases and back. Knows the contract and the service, and no adapter.
 //!
-//! A call passes `call_layer` (call log, limit of calls in flight, deadline, rewriting of the framework's own statuses),
-//! then the generated code, then `otp` or `admin`: parse, one use case in a tracked task, render. `status` is the only
+//! `listen` accepts connections, and `connection` serves each. A call passes `call_layer` (call log, deadline, arrival of its
+//! message, limit of calls in flight, rewriting of the framework's own statuses), then the generated code, then `otp` or `admin`: parse, one use case in a tracked task, render. `status` is the only
 //! place that makes a status.
 
 mod admin;
+mod answer;
+mod arrival;
 mod call;
 mod call_layer;
 mod call_log;
+mod connection;
 mod deadline;
+mod framework;
 mod listen;
 mod method;
 mod otp;

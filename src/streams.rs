@@ -2,4 +2,6 @@
 
 pub(crate) mod limit;
 pub(crate) mod permit;
+pub(crate) mod signal;
 pub(crate) mod turn;
+pub(crate) mod untaken;

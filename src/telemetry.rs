@@ -1,15 +1,15 @@
 //! The log: structured lines on standard error, written by a thread of their own.
 
+mod pace;
 mod writer;
 
 use std::{io, panic, sync::OnceLock};
 
-use tracing::{Level, Metadata};
 use tracing_subscriber::{
-    EnvFilter, Layer, filter::filter_fn, fmt::writer::BoxMakeWriter, layer::SubscriberExt, registry,
-    util::SubscriberInitExt,
+    EnvFilter, Layer, fmt::writer::BoxMakeWriter, layer::SubscriberExt, registry, util::SubscriberInitExt,
 };
 
+use pace::Paced;
 use writer::LogWriter;
 
 /// The one log of the process; `None` where its thread could not be started, and lines are written directly.
@@ -22,7 +22,7 @@ pub fn install(json: bool, filter: &str) {
     let writer = log.clone().map_or_else(|| BoxMakeWriter::new(io::stderr), BoxMakeWriter::new);
     let lines = tracing_subscriber::fmt::layer().with_writer(writer);
     let lines = if json { lines.json().flatten_event(true).boxed() } else { lines.boxed() };
-    let installed = registry().with(lines.with_filter(filter_fn(allowed))).with(filter).try_init();
+    let installed = registry().with(lines.with_filter(Paced::default())).with(filter).try_init();
     if installed.is_ok() {
         panic::set_hook(Box::new(log_panic));
     }
@@ -33,12 +33,6 @@ pub fn flush() {
     if let Some(Some(log)) = LOG.get() {
         log.flush();
     }
-}
-
-/// Libraries log what is on the wire at their lower levels, and with it codes and keys.
-fn allowed(metadata: &Metadata<'_>) -> bool {
-    let ours = metadata.target() == "otpd" || metadata.target().starts_with("otpd::");
-    ours || *metadata.level() <= Level::INFO
 }
 
 /// Logs where it happened. The message is left out: it may hold the value that caused the panic.

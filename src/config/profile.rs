@@ -36,6 +36,8 @@ pub struct Force {
     pub generated_keys: bool,
     /// Sandbox destinations in production: a known code verifies every one of them.
     pub sandbox: bool,
+    /// Reflection in production: it answers whoever asks with much more than it is asked with.
+    pub reflection: bool,
     /// Codes of 4 or 5 digits, and challenges of more than 10 minutes.
     pub weak_policy: bool,
     /// Providers that are reached without encryption, on other machines, in production.
@@ -50,6 +52,7 @@ impl Force {
             console_provider: section.boolean("console_provider").unwrap_or(false),
             generated_keys: section.boolean("generated_keys").unwrap_or(false),
             sandbox: section.boolean("sandbox").unwrap_or(false),
+            reflection: section.boolean("reflection").unwrap_or(false),
             weak_policy: section.boolean("weak_policy").unwrap_or(false),
             plain_http: section.boolean("plain_http").unwrap_or(false),
             missing_lowest_key: section.boolean("missing_lowest_key").unwrap_or(false),
@@ -62,6 +65,7 @@ impl Force {
             ("force.console_provider", self.console_provider),
             ("force.generated_keys", self.generated_keys),
             ("force.sandbox", self.sandbox),
+            ("force.reflection", self.reflection),
             ("force.weak_policy", self.weak_policy),
             ("force.plain_http", self.plain_http),
             ("force.missing_lowest_key", self.missing_lowest_key),

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::profile::Profile;
+use super::profile::{Force, Profile};
 use crate::settings::{Section, values};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -17,7 +17,7 @@ pub struct Server {
     pub listen: SocketAddr,
     /// How many calls may be in flight; more are refused before any work.
     pub max_in_flight: u32,
-    /// Connections open at once. One more replaces one that has never made a call, or is refused.
+    /// Connections open at once. One more replaces one without a call at work, or is refused.
     pub max_connections: u32,
     /// How long a call may take at most, whatever the caller's own deadline.
     pub request_timeout: Duration,
@@ -32,17 +32,21 @@ pub struct Server {
 }
 
 impl Server {
-    pub(super) fn read(section: &mut Section<'_>, profile: Profile) -> Self {
+    pub(super) fn read(section: &mut Section<'_>, profile: Profile, force: Force) -> Self {
         let drain_delay = match profile {
             Profile::Development => Duration::ZERO,
             Profile::Production => 5 * SECOND,
         };
+        let reflection = section.boolean("reflection").unwrap_or(profile == Profile::Development);
+        if reflection && profile == Profile::Production && !force.reflection {
+            section.cross_field_error("reflection", "is refused by profile production unless force.reflection is set");
+        }
         Self {
+            reflection,
             listen: section.text("listen", values::address).unwrap_or_else(|| local(50051)),
             max_in_flight: section.integer("max_in_flight", 1..=1_000_000).unwrap_or(512),
             max_connections: section.integer("max_connections", 1..=1_000_000).unwrap_or(4096),
             request_timeout: section.text("request_timeout", values::span(SECOND..=60 * SECOND)).unwrap_or(10 * SECOND),
-            reflection: section.boolean("reflection").unwrap_or(true),
             drain_delay: section
                 .text("drain_delay", values::span(Duration::ZERO..=300 * SECOND))
                 .unwrap_or(drain_delay),

@@ -92,16 +92,18 @@ mod tests {
     use tonic::Code;
 
     use super::*;
-    use crate::grpc::{
-        method::RpcTarget,
-        shed::{Admission, CallPermits},
+    use crate::{
+        grpc::shed::CallPermits,
+        streams::limit::{ConnectionLimit, GivesWay},
     };
 
-    const OTHER: RpcTarget = RpcTarget::Contract(Method::SendOtp);
+    fn admit(permits: &CallPermits) -> Option<CallPermit> {
+        permits.admit(Method::VerifyOtp, &ConnectionLimit::new(1, GivesWay::Idle).admit(None).unwrap())
+    }
 
     fn call(permits: &CallPermits) -> Call {
         let method = Method::VerifyOtp;
-        let Admission::Admitted(permit) = permits.admit(RpcTarget::Contract(method)) else { panic!("no permit") };
+        let permit = admit(permits).expect("a permit");
         let deadline = Deadline::after(Duration::from_secs(10));
         Call { method, deadline, permit, record: Arc::default() }
     }
@@ -121,12 +123,12 @@ mod tests {
         let dropped = tokio::time::timeout(Duration::from_millis(20), call.run(&tasks, work)).await;
         assert!(dropped.is_err());
         drop(call);
-        assert!(matches!(permits.admit(OTHER), Admission::Shed));
+        assert!(admit(&permits).is_none());
         go.send(()).unwrap();
         tasks.close();
         tasks.wait().await;
         assert!(done.load(Ordering::SeqCst));
-        assert!(matches!(permits.admit(OTHER), Admission::Admitted(_)));
+        assert!(admit(&permits).is_some());
     }
 
     #[tokio::test]
@@ -135,7 +137,7 @@ mod tests {
         let status = call(&permits).run::<()>(&tasks, Box::pin(async { panic!("4711") })).await.unwrap_err();
         assert_eq!(status.code(), Code::Internal);
         assert!(!format!("{status:?}").contains("4711"));
-        assert!(matches!(permits.admit(OTHER), Admission::Admitted(_)));
+        assert!(admit(&permits).is_some());
     }
 
     /// The handler and the task are moved between threads with what they hold.

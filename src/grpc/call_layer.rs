@@ -1,135 +1,221 @@
-//! What every call to the contract passes on its way in and out: call log, limit of calls in flight, deadline, and the
-//! rewriting of the framework's own statuses. Health and reflection go to the framework untouched.
+//! What every call passes on its way in and out. Of the contract: call log, deadline, arrival of the message, limit of calls
+//! in flight, and the rewriting of the framework's own statuses. Health and reflection have bounds of their own.
 
 use std::{
-    convert::Infallible,
-    future::{self, Future},
+    future::{Future, ready},
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
 };
 
-use http::{HeaderValue, Request, Response, StatusCode, header::CONTENT_TYPE};
-use tonic::{Status, body::Body, service::Routes};
+use bytes::Bytes;
+use http::{HeaderValue, Method as HttpMethod, Request, Response, StatusCode, header};
+use http_body::Body as HttpBody;
+use http_body_util::Full;
+use tokio::time::timeout_at;
+use tonic::{Status, body::Body};
 use tower::Service;
 
 use super::{
+    answer::AnswerBody,
+    arrival::{Arrivals, NoMessage},
     call::Call,
     call_log::InFlightCall,
     deadline::RequestTimeout,
+    framework::Framework,
     method::{Method, RpcTarget},
     proto::{
         otp_admin_service_server::{OtpAdminService, OtpAdminServiceServer},
         otp_service_server::{OtpService, OtpServiceServer},
     },
     rewrite::rewrite,
-    shed::{Admission, CallPermit, CallPermits},
+    shed::CallPermits,
     status,
 };
-use crate::{ports::observer::CallObserver, streams::limit::OpenConnection};
+use crate::{
+    ports::{
+        clock::{Deadline, Stopwatch},
+        observer::CallObserver,
+    },
+    streams::limit::{OpenCall, OpenConnection},
+};
 
-/// An answer on its way. Nothing here fails: what goes wrong is a status.
-type Answering = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+/// What stands before a message in the body of a call.
+const MESSAGE_HEAD: usize = 5;
+
+/// The services behind the layer. Calls are handed to them directly: the router of the framework would look up again what
+/// the path has told already, and box the call twice more.
+pub(crate) trait Services: Clone + Send + Sync + 'static {
+    /// What a path asks for.
+    fn target(path: &str) -> RpcTarget;
+
+    /// Answers a call of a method whose whole body is there.
+    fn answer(&self, method: Method, request: Request<Body>) -> impl Future<Output = Response<Body>> + Send;
+}
+
+/// Those of the contract.
+pub(crate) struct Contract<O, A> {
+    pub(crate) otp: OtpServiceServer<O>,
+    pub(crate) admin: OtpAdminServiceServer<A>,
+}
+
+impl<O, A> Clone for Contract<O, A> {
+    fn clone(&self) -> Self {
+        Self { otp: self.otp.clone(), admin: self.admin.clone() }
+    }
+}
+
+impl<O: OtpService, A: OtpAdminService> Services for Contract<O, A> {
+    fn target(path: &str) -> RpcTarget {
+        RpcTarget::of(path)
+    }
+
+    async fn answer(&self, method: Method, request: Request<Body>) -> Response<Body> {
+        let answering =
+            if method.is_for_operators() { self.admin.clone().call(request) } else { self.otp.clone().call(request) };
+        match answering.await {
+            Ok(answer) => answer,
+            Err(never) => match never {},
+        }
+    }
+}
 
 /// What holds for every call.
 #[derive(Clone)]
 pub(crate) struct CallRules {
     pub(crate) permits: CallPermits,
+    pub(crate) arrivals: Arrivals,
     pub(crate) timeout: RequestTimeout,
     pub(crate) max_message_bytes: usize,
     pub(crate) observer: Arc<dyn CallObserver>,
 }
 
-/// The services of a port. Calls to the contract are handed to its services directly: the router of the framework would
-/// look up again what the path has told already, and box the call twice more.
-pub(crate) struct CallLayer<O, A> {
+/// The layer, over the services of a port.
+pub(crate) struct CallLayer<S> {
     pub(crate) rules: Arc<CallRules>,
-    pub(crate) otp: OtpServiceServer<O>,
-    pub(crate) admin: OtpAdminServiceServer<A>,
+    pub(crate) services: S,
     /// Health and reflection.
-    pub(crate) framework: Routes,
+    pub(crate) framework: Framework,
 }
 
-impl<O, A> Clone for CallLayer<O, A> {
-    fn clone(&self) -> Self {
-        let (otp, admin) = (self.otp.clone(), self.admin.clone());
-        Self { rules: Arc::clone(&self.rules), otp, admin, framework: self.framework.clone() }
+/// An answer on its way. Boxed: a call that is refused takes no more memory than it must, and the others are large.
+pub(super) type Calling = Pin<Box<dyn Future<Output = Result<Response<AnswerBody>, h2::Error>> + Send>>;
+
+/// A call of the contract, as it came.
+struct Arriving<B> {
+    request: Request<B>,
+    method: Method,
+    deadline: Deadline,
+    call: InFlightCall,
+    open: OpenCall,
+}
+
+impl<S: Services> CallLayer<S> {
+    /// Answers a call. Its time starts here, before its task has had a turn.
+    pub(super) fn call<B>(self: &Arc<Self>, request: Request<B>, connection: &Arc<OpenConnection>) -> Calling
+    where
+        B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<tonic::codegen::StdError>,
+    {
+        let Some(open) = connection.open_call() else {
+            // Safe to repeat at once, and clients do: nothing of the call was looked at.
+            return Box::pin(ready(Err(h2::Reason::REFUSED_STREAM.into())));
+        };
+        let target = S::target(request.uri().path());
+        let seen = target != RpcTarget::Framework;
+        let call = seen.then(|| InFlightCall::start(target, Arc::clone(&self.rules.observer)));
+        let layer = Arc::clone(self);
+        if let Some(refusal) = refusal(&request) {
+            if let Some(call) = call {
+                call.end(Some(&status::unimplemented()));
+            }
+            return Box::pin(ready(Ok(refusal.map(|()| AnswerBody::of_framework(Body::empty(), open)))));
+        }
+        match (target, call) {
+            (RpcTarget::Contract(method), Some(call)) => {
+                let deadline = self.rules.timeout.deadline(request.headers());
+                let arriving = Arriving { request, method, deadline, call, open };
+                Box::pin(async move { Ok(layer.rules.pass(&layer.services, arriving).await) })
+            }
+            (RpcTarget::Framework, _) => {
+                let came = Stopwatch::start();
+                Box::pin(async move {
+                    if layer.rules.permits.is_too_late(came.elapsed(), open.connection()) {
+                        let answer = status::overloaded().into_http::<Body>();
+                        return Ok(answer.map(|body| AnswerBody::of_framework(body, open)));
+                    }
+                    Ok(layer.framework.clone().call(request, open).await)
+                })
+            }
+            (RpcTarget::Contract(_) | RpcTarget::Unknown, call) => {
+                let status = status::unimplemented();
+                if let Some(call) = call {
+                    call.end(Some(&status));
+                }
+                let answer = status.into_http::<Body>().map(|body| AnswerBody::of_framework(body, open));
+                Box::pin(ready(Ok(answer)))
+            }
+        }
     }
 }
 
-impl<O: OtpService, A: OtpAdminService> Service<Request<Body>> for CallLayer<O, A> {
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = Answering;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        // The services of the contract are always ready.
-        Service::<Request<Body>>::poll_ready(&mut self.framework, cx)
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Answering {
-        if let Some(connection) = request.extensions().get::<Arc<OpenConnection>>() {
-            connection.mark_used();
-        }
-        let target = RpcTarget::of(request.uri().path());
-        if target == RpcTarget::Framework {
-            return Box::pin(self.framework.call(request));
-        }
-        let call = InFlightCall::start(target, Arc::clone(&self.rules.observer));
-        if !is_grpc(&request) {
-            call.end(Some(&status::unimplemented()));
-            return Box::pin(future::ready(Ok(unsupported_media_type())));
-        }
-        match (target, self.rules.permits.admit(target)) {
-            (_, Admission::Shed) => refuse(call, &status::overloaded()),
-            (RpcTarget::Contract(method), Admission::Admitted(permit)) => self.pass(request, method, call, permit),
-            (_, Admission::Admitted(_) | Admission::Exempt) => refuse(call, &status::unimplemented()),
-        }
-    }
-}
-
-impl<O: OtpService, A: OtpAdminService> CallLayer<O, A> {
-    fn pass(
-        &mut self,
-        mut request: Request<Body>,
-        method: Method,
-        call: InFlightCall,
-        permit: CallPermit,
-    ) -> Answering {
-        let deadline = self.rules.timeout.deadline(request.headers());
-        let record = Arc::clone(&call.record);
-        request.extensions_mut().insert(Call { method, deadline, permit, record });
-        let answer = if method.is_for_operators() { self.admin.call(request) } else { self.otp.call(request) };
-        let max_message_bytes = self.rules.max_message_bytes;
-        Box::pin(async move {
-            // The deadline covers reading the request, too: a caller may send its headers and then nothing.
-            let response = match tokio::time::timeout_at(deadline.instant(), answer).await {
-                Ok(answer) => answer?,
-                Err(_) => status::deadline_exceeded().into_http(),
+impl CallRules {
+    async fn pass<S: Services, B>(&self, services: &S, arriving: Arriving<B>) -> Response<AnswerBody>
+    where
+        B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
+    {
+        let Arriving { request, method, deadline, call, open } = arriving;
+        // The deadline covers reading the request, too: a caller may send its headers and then nothing.
+        let answered = timeout_at(deadline.instant(), async {
+            if self.permits.is_too_late(call.elapsed(), open.connection()) {
+                return status::overloaded().into_http();
+            }
+            let (head, body) = request.into_parts();
+            let message = match self.arrivals.whole(body, self.max_message_bytes + MESSAGE_HEAD).await {
+                Ok(message) => message,
+                Err(error) => return self.no_message(error).into_http(),
             };
-            let (response, failure) = rewrite(response, max_message_bytes);
-            call.end(failure.as_ref());
-            Ok(response)
-        })
+            let Some(permit) = self.permits.admit(method, open.connection()) else {
+                return status::overloaded().into_http();
+            };
+            let mut request = Request::from_parts(head, Body::new(Full::new(message)));
+            request.extensions_mut().insert(Call { method, deadline, permit, record: Arc::clone(&call.record) });
+            services.answer(method, request).await
+        });
+        let response = answered.await.unwrap_or_else(|_| status::deadline_exceeded().into_http());
+        let (response, failure) = rewrite(response, self.max_message_bytes);
+        call.end(failure.as_ref());
+        response.map(|body| AnswerBody::of_contract(body, open))
     }
+
+    fn no_message(&self, error: NoMessage) -> Status {
+        match error {
+            NoMessage::TooLarge => status::too_large(self.max_message_bytes),
+            NoMessage::Broken => status::undecodable(),
+            NoMessage::Shed => status::overloaded(),
+        }
+    }
+}
+
+/// What the specification of gRPC asks for where a client does not speak it: a status of HTTP.
+fn refusal<B>(request: &Request<B>) -> Option<Response<()>> {
+    let (status, allowed) = if request.method() != HttpMethod::POST {
+        (StatusCode::METHOD_NOT_ALLOWED, Some(HeaderValue::from_static("POST")))
+    } else if !is_grpc(request) {
+        (StatusCode::UNSUPPORTED_MEDIA_TYPE, None)
+    } else {
+        return None;
+    };
+    let mut response = Response::new(());
+    *response.status_mut() = status;
+    if let Some(allowed) = allowed {
+        response.headers_mut().insert(header::ALLOW, allowed);
+    }
+    Some(response)
 }
 
 /// Whether the body is gRPC's: `application/grpc`, alone or with a suffix or parameters. JSON would be read as a message.
-fn is_grpc(request: &Request<Body>) -> bool {
-    let content_type = request.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+fn is_grpc<B>(request: &Request<B>) -> bool {
+    let content_type = request.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
     let rest = content_type.and_then(|content_type| content_type.strip_prefix(b"application/grpc"));
     rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
-}
-
-/// What the specification of gRPC asks for: a status of HTTP, since the client does not speak gRPC.
-fn unsupported_media_type() -> Response<Body> {
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
-    response
-}
-
-/// Answers without looking at the request.
-fn refuse(call: InFlightCall, status: &Status) -> Answering {
-    call.end(Some(status));
-    Box::pin(future::ready(Ok(status.clone().into_http())))
 }

@@ -1,8 +1,5 @@
-//! The call's deadline: the caller's `grpc-timeout`, capped, minus a margin so that our DEADLINE_EXCEEDED is sent before
-//! tonic's CANCELLED.
-//!
-//! tonic enforces the same header around all our layers and answers CANCELLED, which meshes take as an invitation to
-//! retry. So ours must fire first.
+//! The call's deadline: the caller's `grpc-timeout`, capped, minus a margin so that our DEADLINE_EXCEEDED arrives while the
+//! caller still waits: what it decides by itself names no reason.
 
 use std::time::Duration;
 
@@ -28,7 +25,7 @@ impl RequestTimeout {
 
     fn budget(self, headers: &HeaderMap) -> Duration {
         let asked = headers.get(GRPC_TIMEOUT).and_then(|value| value.to_str().ok()).and_then(parse_timeout);
-        // A malformed value counts as absent, as it does for tonic: the two must not differ in what they enforce.
+        // A malformed value counts as absent.
         asked.map_or(self.0, before).min(self.0)
     }
 }

@@ -2,14 +2,17 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use tokio::net::TcpListener;
-use tokio_util::task::TaskTracker;
-use tonic::{service::Routes, transport::Server};
+use tokio::{net::TcpListener, pin};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::service::Routes;
 use tonic_health::pb::health_server::{Health, HealthServer};
 
 use super::{
-    call_layer::{CallLayer, CallRules},
+    arrival::Arrivals,
+    call_layer::{CallLayer, CallRules, Contract, Services},
+    connection,
     deadline::RequestTimeout,
+    framework::Framework,
     listen::Incoming,
     otp::Handlers,
     proto::{
@@ -28,19 +31,12 @@ use crate::{
 const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 /// The largest answer: a described challenge with a full timeline has a tenth of it.
 const MAX_ANSWER_BYTES: usize = 256 * 1024;
-const MAX_HEADER_LIST_BYTES: u32 = 16 * 1024;
-const MAX_CONCURRENT_STREAMS: u32 = 1024;
-/// A peer that answers no ping for [`KEEPALIVE_TIMEOUT`] is dead. Clients of gRPC are told not to be pinged much more
-/// often.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(60);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
-
 /// The bounds of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct GrpcSettings {
     /// How many calls are worked on at once; more are shed. A cancel has as many permits of its own.
     pub(crate) max_in_flight: usize,
-    /// How many connections are open at once. One more replaces one that has never made a call, or is refused.
+    /// How many connections are open at once. One more replaces one without a call at work, or is refused.
     pub(crate) max_connections: usize,
     /// How long a call may take at most, whatever its `grpc-timeout`.
     pub(crate) request_timeout: Duration,
@@ -66,15 +62,12 @@ pub(crate) struct Backend {
     pub(crate) tasks: TaskTracker,
 }
 
-/// The server could not start or died.
+/// The server could not start.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ServeError {
     /// The compiled contract cannot be served by reflection.
     #[error("reflection: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
-    /// The transport failed.
-    #[error("transport: {0}")]
-    Transport(#[from] tonic::transport::Error),
 }
 
 /// Serves on a listener until `shutdown` ends. Then nothing is accepted any more, calls in flight are answered, and
@@ -82,7 +75,7 @@ pub(crate) enum ServeError {
 /// process sets the limit.
 ///
 /// # Errors
-/// The server cannot start or died.
+/// The server cannot start.
 pub(crate) async fn serve<H: Health>(
     settings: GrpcSettings,
     backend: Backend,
@@ -93,46 +86,40 @@ pub(crate) async fn serve<H: Health>(
     let observer = Arc::clone(&backend.observer);
     let Backend { otp, clock, tasks, .. } = backend;
     let handlers = Arc::new(Handlers { otp, clock, tasks, max_skew: settings.max_timestamp_skew });
-    let services = services(settings, Arc::clone(&handlers), handlers, health, observer)?;
-    serve_services(settings, services, listener, shutdown).await
+    let layer = layer(settings, contract(Arc::clone(&handlers), handlers), health, observer)?;
+    serve_layer(settings, layer, listener, shutdown).await;
+    Ok(())
 }
 
-async fn serve_services<O: OtpService, A: OtpAdminService>(
+/// Serves whatever is behind the layer.
+async fn serve_layer<S: Services>(
     settings: GrpcSettings,
-    services: CallLayer<O, A>,
+    layer: CallLayer<S>,
     listener: TcpListener,
     shutdown: impl Future<Output = ()>,
-) -> Result<(), ServeError> {
-    let incoming = Incoming::new(listener, settings.max_connections, services.rules.permits.clone());
-    Ok(builder(settings).serve_with_incoming_shutdown(services, incoming, shutdown).await?)
-}
-
-fn builder(settings: GrpcSettings) -> Server {
-    let server = Server::builder()
-        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
-        .http2_max_header_list_size(MAX_HEADER_LIST_BYTES);
-    match settings.max_connection_age {
-        // No grace: with one, tonic sends no GOAWAY at the age but cuts calls off at age and grace.
-        Some(age) => server.max_connection_age(age),
-        None => server,
+) {
+    let mut incoming = Incoming::new(listener, settings.max_connections, layer.rules.permits.clone());
+    let (layer, http2) = (Arc::new(layer), connection::http2());
+    let (connections, stop) = (TaskTracker::new(), CancellationToken::new());
+    pin!(shutdown);
+    loop {
+        tokio::select! {
+            () = &mut shutdown => break,
+            accepted = incoming.next() => {
+                let (layer, max_age, stop) = (Arc::clone(&layer), settings.max_connection_age, stop.clone());
+                connections.spawn(connection::serve(http2.clone(), accepted, layer, max_age, stop));
+            }
+        }
     }
+    // The port is free from here on: whoever connects is refused at once.
+    drop(incoming);
+    stop.cancel();
+    connections.close();
+    connections.wait().await;
 }
 
-fn services<O: OtpService, A: OtpAdminService, H: Health>(
-    settings: GrpcSettings,
-    otp: Arc<O>,
-    admin: Arc<A>,
-    health: HealthServer<H>,
-    observer: Arc<dyn CallObserver>,
-) -> Result<CallLayer<O, A>, tonic_reflection::server::Error> {
-    let rules = CallRules {
-        permits: CallPermits::new(settings.max_in_flight),
-        timeout: RequestTimeout(settings.request_timeout),
-        max_message_bytes: MAX_MESSAGE_BYTES,
-        observer,
-    };
+/// The services of the contract.
+fn contract<O: OtpService, A: OtpAdminService>(otp: Arc<O>, admin: Arc<A>) -> Contract<O, A> {
     // No compression: messages are small, and a secret beside text of an attacker's choice must not be compressed.
     let otp = OtpServiceServer::from_arc(otp)
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
@@ -140,7 +127,26 @@ fn services<O: OtpService, A: OtpAdminService, H: Health>(
     let admin = OtpAdminServiceServer::from_arc(admin)
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_ANSWER_BYTES);
-    Ok(CallLayer { rules: Arc::new(rules), otp, admin, framework: framework(settings, health)? })
+    Contract { otp, admin }
+}
+
+/// All that calls pass on their way to these services.
+fn layer<S: Services, H: Health>(
+    settings: GrpcSettings,
+    services: S,
+    health: HealthServer<H>,
+    observer: Arc<dyn CallObserver>,
+) -> Result<CallLayer<S>, tonic_reflection::server::Error> {
+    let arrivals = Arrivals::default();
+    let framework = Framework::new(framework(settings, health)?, arrivals.clone());
+    let rules = CallRules {
+        permits: CallPermits::new(settings.max_in_flight),
+        arrivals,
+        timeout: RequestTimeout(settings.request_timeout),
+        max_message_bytes: MAX_MESSAGE_BYTES,
+        observer,
+    };
+    Ok(CallLayer { rules: Arc::new(rules), services, framework })
 }
 
 /// Health and reflection.
@@ -150,7 +156,7 @@ fn framework<H: Health>(
 ) -> Result<Routes, tonic_reflection::server::Error> {
     let routes = Routes::new(health);
     if !settings.reflection {
-        return Ok(routes.prepare());
+        return Ok(routes);
     }
     let reflection = || {
         tonic_reflection::server::Builder::configure()
@@ -159,7 +165,7 @@ fn framework<H: Health>(
             // So that grpcurl prints the details of a status and not their bytes.
             .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
     };
-    Ok(routes.add_service(reflection().build_v1()?).add_service(reflection().build_v1alpha()?).prepare())
+    Ok(routes.add_service(reflection().build_v1()?).add_service(reflection().build_v1alpha()?))
 }
 
 #[cfg(test)]

@@ -1,15 +1,43 @@
-//! Limits the calls in flight: a call is admitted or shed at once, before anything of it is decoded. Nothing queues.
+//! Limits the calls in flight: a call whose message is there is admitted or shed at once. Nothing queues.
+//!
+//! While permits are scarce, each connection has its share only, so that one caller who asks for everything leaves some to
+//! others. Calls are shed as well while this process is late: when calls have waited too long for their first turn, and
+//! have done so for a while, more work would only be done too late.
 
-use std::sync::Arc;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::method::{Method, RpcTarget};
-use crate::streams::turn::Busy;
+use super::method::Method;
+use crate::{
+    ports::clock::Stopwatch,
+    streams::{
+        limit::{AtWork, OpenConnection},
+        turn::Busy,
+    },
+};
+
+/// A connection is admitted a call as long as it has fewer at work than this many times the permits that are free: one
+/// alone has at most four fifths of all, and of twenty that want all, each leaves some for the next.
+const SHARE_OF_FREE: usize = 4;
+/// How long a call may wait for its first turn. On a healthy machine it is microseconds.
+const MAX_WAIT: Duration = Duration::from_millis(100);
+/// How long waits must have been too long before calls are shed: a burst is no overload. Both as in CoDel (RFC 8289),
+/// whose target is 5 % of its interval; here a call is worth more, and a turn shorter.
+const LATE_AFTER: Duration = Duration::from_millis(500);
+
+/// Open calls of a caller that has few.
+const FEW_CALLS: usize = 128;
 
 /// One of the calls in flight. Held until the work has ended, even when the caller has long gone: otherwise callers that
 /// hang up would leave work behind without bound.
-pub(crate) type CallPermit = Arc<OwnedSemaphorePermit>;
+pub(crate) type CallPermit = Arc<(OwnedSemaphorePermit, AtWork)>;
 
 /// The permits of the server.
 #[derive(Clone, Debug)]
@@ -19,35 +47,34 @@ pub(crate) struct CallPermits {
     /// A cancel ends work and guesses, so a flood of other calls must not keep it out: cancels have as many permits of
     /// their own.
     cancel: Arc<Semaphore>,
-}
-
-/// What becomes of a call on arrival.
-#[derive(Debug)]
-pub(crate) enum Admission {
-    /// It may go on while it holds this.
-    Admitted(CallPermit),
-    /// It needs no permit: health, reflection, and methods that do not exist.
-    Exempt,
-    /// No permit is left.
-    Shed,
+    lateness: Arc<Lateness>,
 }
 
 impl CallPermits {
     pub(crate) fn new(max_in_flight: usize) -> Self {
         let max = max_in_flight.clamp(1, Semaphore::MAX_PERMITS);
-        Self { max, common: Arc::new(Semaphore::new(max)), cancel: Arc::new(Semaphore::new(max)) }
+        let semaphore = || Arc::new(Semaphore::new(max));
+        Self { max, common: semaphore(), cancel: semaphore(), lateness: Arc::new(Lateness::start()) }
     }
 
-    pub(crate) fn admit(&self, target: RpcTarget) -> Admission {
-        let permits = match target {
-            RpcTarget::Contract(Method::CancelChallenge) => &self.cancel,
-            RpcTarget::Contract(_) => &self.common,
-            RpcTarget::Framework | RpcTarget::Unknown => return Admission::Exempt,
-        };
-        match Arc::clone(permits).try_acquire_owned() {
-            Ok(permit) => Admission::Admitted(Arc::new(permit)),
-            Err(_) => Admission::Shed,
+    /// A permit for a call on a connection; `None` where none is left for it.
+    pub(crate) fn admit(&self, method: Method, connection: &Arc<OpenConnection>) -> Option<CallPermit> {
+        let permits = if method == Method::CancelChallenge { &self.cancel } else { &self.common };
+        if connection.at_work() >= permits.available_permits().saturating_mul(SHARE_OF_FREE) {
+            return None;
         }
+        let permit = Arc::clone(permits).try_acquire_owned().ok()?;
+        Some(Arc::new((permit, connection.work())))
+    }
+
+    /// Whether a call that has waited so long for its first turn is shed. Callers with few calls are spared: shedding
+    /// theirs would help little. From the others nothing more is read for a moment.
+    pub(crate) fn is_too_late(&self, waited: Duration, connection: &OpenConnection) -> bool {
+        let sheds = self.lateness.note(waited) && connection.calls() > FEW_CALLS;
+        if sheds {
+            connection.pause();
+        }
+        sheds
     }
 }
 
@@ -58,34 +85,104 @@ impl Busy for CallPermits {
     }
 }
 
+/// Since when calls have waited too long.
+#[derive(Debug)]
+struct Lateness {
+    started: Stopwatch,
+    /// Milliseconds after the start; zero while they do not.
+    since: AtomicU64,
+}
+
+impl Lateness {
+    fn start() -> Self {
+        Self { started: Stopwatch::start(), since: AtomicU64::new(0) }
+    }
+
+    fn note(&self, waited: Duration) -> bool {
+        let since = self.since.load(Ordering::Relaxed);
+        if waited < MAX_WAIT {
+            // Nearly always: nothing is written.
+            if since != 0 {
+                self.since.store(0, Ordering::Relaxed);
+            }
+            return false;
+        }
+        let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX).max(1);
+        if since == 0 {
+            self.since.store(now, Ordering::Relaxed);
+            return false;
+        }
+        u128::from(now.saturating_sub(since)) >= LATE_AFTER.as_millis()
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use tokio::time::advance;
 
-    const VERIFY: RpcTarget = RpcTarget::Contract(Method::VerifyOtp);
+    use super::*;
+    use crate::streams::limit::{ConnectionLimit, GivesWay};
+
+    fn connection() -> Arc<OpenConnection> {
+        ConnectionLimit::new(1, GivesWay::Idle).admit(None).unwrap()
+    }
 
     #[test]
-    fn without_a_permit_all_but_cancels_and_health_are_shed() {
-        let permits = CallPermits::new(1);
-        let Admission::Admitted(permit) = permits.admit(VERIFY) else { panic!("no permit on an idle server") };
-        assert!(matches!(permits.admit(VERIFY), Admission::Shed));
-        assert!(matches!(permits.admit(RpcTarget::Contract(Method::CancelChallenge)), Admission::Admitted(_)));
-        assert!(matches!(permits.admit(RpcTarget::Framework), Admission::Exempt));
+    fn without_a_permit_all_but_cancels_are_shed() {
+        let (permits, connection) = (CallPermits::new(1), connection());
+        let permit = permits.admit(Method::VerifyOtp, &connection).expect("a permit on an idle server");
+        assert!(permits.admit(Method::VerifyOtp, &connection).is_none());
+        assert!(permits.admit(Method::CancelChallenge, &connection).is_some());
         let work_that_goes_on = Arc::clone(&permit);
         drop(permit);
-        assert!(matches!(permits.admit(VERIFY), Admission::Shed));
+        assert!(permits.admit(Method::VerifyOtp, &connection).is_none());
         drop(work_that_goes_on);
-        assert!(matches!(permits.admit(VERIFY), Admission::Admitted(_)));
+        assert!(permits.admit(Method::VerifyOtp, &connection).is_some());
+    }
+
+    #[test]
+    fn those_who_want_all_leave_some_to_others() {
+        for (connections, most_of_one) in [(1, 80), (2, 45), (20, 5)] {
+            let permits = CallPermits::new(100);
+            let greedy: Vec<_> = (0..connections).map(|_| connection()).collect();
+            let mut taken = Vec::new();
+            for _ in 0..100 {
+                taken.extend(greedy.iter().filter_map(|connection| permits.admit(Method::VerifyOtp, connection)));
+            }
+            assert!(greedy.iter().all(|connection| connection.at_work() <= most_of_one), "{connections}");
+            assert!(permits.admit(Method::VerifyOtp, &connection()).is_some(), "{connections}");
+        }
     }
 
     #[test]
     fn two_calls_make_the_server_busy() {
-        let permits = CallPermits::new(10);
-        let first = permits.admit(VERIFY);
+        let (permits, connection) = (CallPermits::new(10), connection());
+        let first = permits.admit(Method::VerifyOtp, &connection);
         assert!(!permits.is_busy());
-        let second = permits.admit(VERIFY);
+        let second = permits.admit(Method::VerifyOtp, &connection);
         assert!(permits.is_busy());
         drop((first, second));
         assert!(!permits.is_busy());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_are_shed_once_all_have_waited_too_long_for_a_while() {
+        let (permits, few, limit) = (CallPermits::new(1), connection(), ConnectionLimit::new(1, GivesWay::Idle));
+        let many = limit.admit(None).unwrap();
+        let _open: Vec<_> = (0..=FEW_CALLS).map(|_| many.open_call().unwrap()).collect();
+        let is_shed = |waited| permits.is_too_late(waited, &many);
+        advance(LATE_AFTER).await;
+        assert!(!is_shed(MAX_WAIT));
+        advance(LATE_AFTER / 2).await;
+        assert!(!is_shed(MAX_WAIT));
+        // One that did not wait long: it was a burst.
+        assert!(!is_shed(MAX_WAIT / 2));
+        advance(LATE_AFTER / 2).await;
+        assert!(!is_shed(MAX_WAIT));
+        advance(LATE_AFTER).await;
+        assert!(is_shed(MAX_WAIT));
+        assert!(!permits.is_too_late(10 * MAX_WAIT, &few));
+        assert!(!is_shed(MAX_WAIT / 2));
+        assert!(!is_shed(MAX_WAIT));
     }
 }

@@ -235,6 +235,12 @@ pub(crate) fn overloaded() -> Status {
         .into_status()
 }
 
+/// A stream of health or reflection has been open for as long as one may be.
+pub(crate) fn stream_over() -> Status {
+    Row::new(Code::DeadlineExceeded, Reason::DeadlineExceeded, "the stream has reached its time; open another")
+        .into_status()
+}
+
 /// No such method, or an encoding that is not known.
 pub(crate) fn unimplemented() -> Status {
     Row::new(Code::Unimplemented, Reason::Unimplemented, "no such method, or an unsupported message encoding")

@@ -34,7 +34,7 @@ impl Listener for Connections {
     async fn accept(&mut self) -> (Self::Io, SocketAddr) {
         loop {
             let (stream, address) = Listener::accept(&mut self.listener).await;
-            if let Some(connection) = self.limit.admit() {
+            if let Some(connection) = self.limit.admit(Some(address.ip())) {
                 return (PermitStream::new(stream, connection, SilenceLimit::Always(MAX_SILENCE)), address);
             }
         }

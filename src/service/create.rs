@@ -119,11 +119,13 @@ impl Otp {
             let opened = self.open(creation, challenge, read, account_lock?, acquired == Acquisition::Refused).await;
             (Some(acquired), opened)
         };
-        match &opened {
-            Ok(Opening::Challenge(found)) if !is_surplus(found, now) => opened,
-            Err(Error::Store(_)) => opened,
-            _ => self.refuse(acquired, opened).await,
-        }
+        // Whatever else has happened, another worker with the same request may have created, resting on what this one acquired.
+        let is_unused = match &opened {
+            Ok(Opening::Challenge(found)) => is_surplus(found, now),
+            Ok(Opening::Refused(_)) | Err(Error::IdempotencyViolation) => true,
+            Ok(Opening::ClaimTooOld) | Err(_) => false,
+        };
+        if is_unused { self.refuse(acquired, opened).await } else { opened }
     }
 
     /// Decides by the lockout, and commits the challenge beside it.

@@ -1,111 +1,331 @@
-//! Limits the open connections of a listener. When all permits are taken, a new connection gets the permit of the one that
-//! has been silent the longest, which is closed: connections that say nothing never keep out those that do.
+//! Limits the open connections of a listener. When all permits are taken, connections that do nothing give way to new
+//! ones: those that say nothing, or are idle, never keep out those that have something to ask.
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError, Weak,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    cmp::Reverse,
+    collections::HashMap,
+    net::IpAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
 };
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use crate::ports::clock::Stopwatch;
+use super::{signal::Signal, untaken::UntakenAnswers};
+use crate::ports::clock::{Clock, SystemClock};
+
+/// So many at once of those that may give way do so, of a full listener: finding them takes a look at all.
+const AT_ONCE: usize = 64;
+/// Calls open at once on all connections, from their headers to the last byte of their answers. One takes about 5 KiB.
+const MAX_CALLS: usize = 8192;
+/// A connection is refused a call only where it has so many times more than there is room for: one alone may have all that
+/// HTTP/2 lets it open, and of a hundred that want all, each leaves some for the next.
+const SHARE_OF_ROOM: usize = 4;
+
+/// So many calls are never refused to a connection.
+const FEW_CALLS: usize = 16;
+/// Answers that nobody takes, of a connection that may be closed for them: those of a good caller wait for a moment, too.
+const HEAVY: usize = 8;
 
 /// Which connections give way to new ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum GivesWay {
     /// Every one, the longest silent first. For HTTP/1, whose clients connect anew at any time.
     Silent,
-    /// Those that have made no call, the longest silent first.
-    Unused,
+    /// Those without a call at work: first those that have never made one, then those of the address with the most
+    /// connections, the longest idle first.
+    Idle,
 }
 
 /// The connections of one listener.
-pub(crate) struct ConnectionLimit {
+pub(crate) struct ConnectionLimit(Arc<Listened>);
+
+struct Listened {
     max: usize,
     gives_way: GivesWay,
     permits: Arc<Semaphore>,
     open: Mutex<Vec<Weak<OpenConnection>>>,
+    /// Calls open on all of them, in whatever state.
+    calls: AtomicUsize,
+    /// Answers that wait on all of them.
+    untaken: Arc<AtomicUsize>,
 }
 
 /// One of them.
 pub(crate) struct OpenConnection {
+    limit: Weak<Listened>,
     gives_way: GivesWay,
+    peer: Option<IpAddr>,
     /// Taken away when it gives way, or closes.
     permit: Mutex<Option<OwnedSemaphorePermit>>,
-    /// Since it was last heard.
-    silence: Mutex<Stopwatch>,
+    /// When it was last heard, and once it is used, when it last made a call; in microseconds of the monotonic clock.
+    heard: AtomicU64,
     used: AtomicBool,
-    closing: CancellationToken,
+    /// Calls that are open, in whatever state.
+    calls: AtomicUsize,
+    /// Those of them that HTTP/2 has the whole answer of, and that end with its next flush.
+    leaving: AtomicUsize,
+    /// Those of them that are worked on.
+    at_work: AtomicUsize,
+    /// Streams that stay open: of health and reflection.
+    streams: AtomicUsize,
+    untaken: UntakenAnswers,
+    pauses: AtomicBool,
+    closing: Signal,
 }
 
 impl ConnectionLimit {
     pub(crate) fn new(max: usize, gives_way: GivesWay) -> Self {
         let max = max.clamp(1, Semaphore::MAX_PERMITS);
-        Self { max, gives_way, permits: Arc::new(Semaphore::new(max)), open: Mutex::default() }
+        let permits = Arc::new(Semaphore::new(max));
+        Self(Arc::new(Listened {
+            max,
+            gives_way,
+            permits,
+            open: Mutex::default(),
+            calls: AtomicUsize::new(0),
+            untaken: Arc::default(),
+        }))
     }
 
     /// A permit for a new connection; `None` where all are taken by connections that do not give way.
-    pub(crate) fn admit(&self) -> Option<Arc<OpenConnection>> {
-        let mut open = lock(&self.open);
-        let permit = Arc::clone(&self.permits).try_acquire_owned().ok();
-        let permit = permit.or_else(|| longest_silent(&open)?.give_way())?;
-        if open.len() >= 2 * self.max {
+    pub(crate) fn admit(&self, peer: Option<IpAddr>) -> Option<Arc<OpenConnection>> {
+        let shared = &*self.0;
+        let mut open = lock(&shared.open);
+        let permit = Arc::clone(&shared.permits).try_acquire_owned().ok();
+        let permit = permit.or_else(|| shared.make_room(&open))?;
+        if open.len() >= 2 * shared.max {
             open.retain(|connection| connection.strong_count() > 0);
         }
         let connection = Arc::new(OpenConnection {
-            gives_way: self.gives_way,
+            limit: Arc::downgrade(&self.0),
+            gives_way: shared.gives_way,
+            peer,
             permit: Mutex::new(Some(permit)),
-            silence: Mutex::new(Stopwatch::start()),
+            heard: AtomicU64::new(now()),
             used: AtomicBool::new(false),
-            closing: CancellationToken::new(),
+            calls: AtomicUsize::new(0),
+            leaving: AtomicUsize::new(0),
+            at_work: AtomicUsize::new(0),
+            streams: AtomicUsize::new(0),
+            untaken: UntakenAnswers::among(&shared.untaken),
+            pauses: AtomicBool::new(false),
+            closing: Signal::default(),
         });
         open.push(Arc::downgrade(&connection));
         Some(connection)
     }
+
+    /// Answers that wait on all connections.
+    #[cfg(test)]
+    pub(super) fn untaken(&self) -> usize {
+        self.0.untaken.load(Ordering::Relaxed)
+    }
 }
 
-fn longest_silent(open: &[Weak<OpenConnection>]) -> Option<Arc<OpenConnection>> {
-    let candidates = open.iter().filter_map(Weak::upgrade).filter(|connection| connection.may_give_way());
-    candidates.max_by_key(|connection| lock(&connection.silence).elapsed())
+impl Listened {
+    /// Closes some that do nothing, and passes on the permit of the first.
+    fn make_room(&self, open: &[Weak<OpenConnection>]) -> Option<OwnedSemaphorePermit> {
+        let mut by_address: HashMap<IpAddr, usize> = HashMap::new();
+        let mut idle = Vec::new();
+        for connection in open.iter().filter_map(Weak::upgrade).filter(|connection| !connection.is_closing()) {
+            if let Some(peer) = connection.peer {
+                *by_address.entry(peer).or_default() += 1;
+            }
+            if connection.may_give_way() {
+                idle.push(connection);
+            }
+        }
+        idle.sort_by_cached_key(|connection| {
+            let is_used = self.gives_way == GivesWay::Idle && connection.used.load(Ordering::Relaxed);
+            let neighbours = connection.peer.and_then(|peer| by_address.get(&peer)).copied();
+            let neighbours = if self.gives_way == GivesWay::Idle { neighbours.unwrap_or(0) } else { 0 };
+            (is_used, Reverse(neighbours), connection.heard.load(Ordering::Relaxed))
+        });
+        let count = (self.max / AT_ONCE).max(1);
+        let mut permits: Vec<_> = idle.iter().take(count).filter_map(|connection| connection.give_way()).collect();
+        permits.pop()
+    }
+
+    /// Closes the connection with the most answers that nobody takes; of several, the one that is idle the longest.
+    fn close_the_heaviest(&self) {
+        let open = lock(&self.open);
+        let candidates = open.iter().filter_map(Weak::upgrade).filter(|connection| !connection.is_closing());
+        let weight = |connection: &Arc<OpenConnection>| {
+            (connection.untaken.count(), Reverse(connection.heard.load(Ordering::Relaxed)))
+        };
+        let heaviest = candidates.max_by_key(weight);
+        if let Some(heaviest) = heaviest.filter(|connection| connection.untaken.count() >= HEAVY) {
+            tracing::warn!(target: "otpd::wire", answers = heaviest.untaken.count(), "closed: answers are not taken");
+            drop(heaviest.give_way());
+        }
+    }
 }
 
 impl OpenConnection {
-    /// It has made a call.
-    pub(crate) fn mark_used(&self) {
+    /// It makes a call, which is open until the guard is dropped; `None` where too many are.
+    pub(crate) fn open_call(self: &Arc<Self>) -> Option<OpenCall> {
         self.used.store(true, Ordering::Relaxed);
+        self.heard.store(now(), Ordering::Relaxed);
+        let limit = self.limit.upgrade()?;
+        let room = MAX_CALLS.saturating_sub(limit.calls.load(Ordering::Relaxed));
+        if self.calls() >= room.saturating_mul(SHARE_OF_ROOM).max(FEW_CALLS) {
+            self.pause();
+            return None;
+        }
+        limit.calls.fetch_add(1, Ordering::Relaxed);
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        Some(OpenCall(Arc::clone(self)))
     }
 
-    /// The other side has said something.
+    /// Calls that are open.
+    pub(crate) fn calls(&self) -> usize {
+        self.calls.load(Ordering::Relaxed)
+    }
+
+    /// Nothing is read for a while: the other side asks for more than there is room for.
+    pub(crate) fn pause(&self) {
+        self.pauses.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it is to pause, told once.
+    pub(super) fn takes_pause(&self) -> bool {
+        self.pauses.load(Ordering::Relaxed) && self.pauses.swap(false, Ordering::Relaxed)
+    }
+
+    /// The other side has said something. That alone does not keep a connection that calls are made on.
     pub(crate) fn mark_heard(&self) {
-        *lock(&self.silence) = Stopwatch::start();
+        if self.gives_way == GivesWay::Silent || !self.used.load(Ordering::Relaxed) {
+            self.heard.store(now(), Ordering::Relaxed);
+        }
     }
 
-    /// Whether it may be asked to give way, now or later.
-    pub(crate) fn may_give_way(&self) -> bool {
-        let kept = self.gives_way == GivesWay::Unused && self.used.load(Ordering::Relaxed);
-        !kept && !self.closing.is_cancelled()
+    /// A call is worked on until the guard is dropped.
+    pub(crate) fn work(self: &Arc<Self>) -> AtWork {
+        self.at_work.fetch_add(1, Ordering::Relaxed);
+        AtWork(Arc::clone(self))
     }
 
-    /// Whether it has to give way.
-    pub(crate) fn is_closing(&self) -> bool {
-        self.closing.is_cancelled()
+    /// Calls at work.
+    pub(crate) fn at_work(&self) -> usize {
+        self.at_work.load(Ordering::Relaxed)
     }
 
-    /// Ends when it has to give way.
-    pub(crate) fn closing(&self) -> WaitForCancellationFutureOwned {
-        self.closing.clone().cancelled_owned()
+    /// A stream that stays open until the guard is dropped; `None` where there are `max` already.
+    pub(crate) fn stream(self: &Arc<Self>, max: usize) -> Option<OpenStream> {
+        let opened = OpenStream(Arc::clone(self));
+        if self.streams.fetch_add(1, Ordering::Relaxed) < max {
+            return Some(opened);
+        }
+        if self.calls() > 4 * max {
+            self.pause();
+        }
+        None
     }
 
-    /// Gives the permit back.
+    /// Closes it.
     pub(crate) fn close(&self) {
+        drop(self.give_way());
+    }
+
+    /// Whether it has to end.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.is_raised()
+    }
+
+    /// Ready when it has to end.
+    pub(super) fn poll_closing(&self, cx: &Context<'_>) -> Poll<()> {
+        self.closing.poll(cx)
+    }
+
+    /// It has ended.
+    pub(super) fn end(&self) {
         drop(lock(&self.permit).take());
     }
 
+    /// All that was to be written is written.
+    pub(super) fn note_flushed(&self) {
+        self.untaken.note_flushed();
+        if self.leaving.load(Ordering::Relaxed) != 0 {
+            self.end_calls(self.leaving.swap(0, Ordering::Relaxed));
+        }
+    }
+
+    fn end_calls(&self, count: usize) {
+        self.calls.fetch_sub(count, Ordering::Relaxed);
+        if let Some(limit) = self.limit.upgrade() {
+            limit.calls.fetch_sub(count, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn untaken(&self) -> &UntakenAnswers {
+        &self.untaken
+    }
+
+    pub(super) fn close_the_heaviest(&self) {
+        if let Some(limit) = self.limit.upgrade() {
+            limit.close_the_heaviest();
+        }
+    }
+
+    fn may_give_way(&self) -> bool {
+        self.gives_way == GivesWay::Silent || self.at_work() == 0
+    }
+
     fn give_way(&self) -> Option<OwnedSemaphorePermit> {
-        self.closing.cancel();
+        self.closing.raise();
+        self.untaken.forget();
         lock(&self.permit).take()
     }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.untaken.forget();
+        self.end_calls(self.calls());
+    }
+}
+
+/// A call that is open, until its answer is written.
+pub(crate) struct OpenCall(Arc<OpenConnection>);
+
+impl OpenCall {
+    pub(crate) fn connection(&self) -> &Arc<OpenConnection> {
+        &self.0
+    }
+}
+
+impl Drop for OpenCall {
+    fn drop(&mut self) {
+        self.0.leaving.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// A call at work on a connection, which does not give way meanwhile.
+pub(crate) struct AtWork(Arc<OpenConnection>);
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        self.0.at_work.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A stream that stays open.
+pub(crate) struct OpenStream(Arc<OpenConnection>);
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        self.0.streams.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn now() -> u64 {
+    let now: Duration = SystemClock.monotonic();
+    u64::try_from(now.as_micros()).unwrap_or(u64::MAX)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -113,47 +333,4 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use tokio::time::advance;
-
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn the_longest_silent_gives_way() {
-        let limit = ConnectionLimit::new(2, GivesWay::Silent);
-        let first = limit.admit().unwrap();
-        advance(Duration::from_secs(1)).await;
-        let second = limit.admit().unwrap();
-        advance(Duration::from_secs(1)).await;
-        first.mark_heard();
-        let third = limit.admit().unwrap();
-        assert!(second.closing.is_cancelled() && !first.closing.is_cancelled());
-        // The one that gave way has no permit left to give back.
-        second.close();
-        assert_eq!(limit.permits.available_permits(), 0);
-        third.close();
-        assert_eq!(limit.permits.available_permits(), 1);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_is_used_stays_where_only_the_unused_give_way() {
-        let limit = ConnectionLimit::new(2, GivesWay::Unused);
-        let (used, unused) = (limit.admit().unwrap(), limit.admit().unwrap());
-        used.mark_used();
-        let newcomer = limit.admit().unwrap();
-        assert!(unused.closing.is_cancelled() && !used.closing.is_cancelled());
-        newcomer.mark_used();
-        assert!(limit.admit().is_none());
-    }
-
-    #[tokio::test]
-    async fn connections_that_are_gone_are_forgotten() {
-        let limit = ConnectionLimit::new(2, GivesWay::Unused);
-        for _ in 0..100 {
-            limit.admit().unwrap().close();
-        }
-        assert!(lock(&limit.open).len() <= 4);
-    }
-}
+mod tests;

@@ -1,5 +1,6 @@
-//! An accepted connection: it holds a permit for as long as it lives, and reading from it fails once the other side has
-//! been silent for too long, or another connection needs the permit.
+//! An accepted connection: it holds a permit for as long as it lives. It fails once the other side has been silent for too
+//! long, does not read what is written to it, or has to give way. While nothing can be written nothing is read either, so
+//! that a caller that does not read its answers cannot ask for more of them.
 
 use std::{
     future::Future,
@@ -14,9 +15,16 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::{Sleep, sleep},
 };
-use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::limit::OpenConnection;
+
+/// How long the other side may leave unread what fills the buffers in between.
+const UNREAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long nothing is read after the other side has asked for more than there is room for.
+const PAUSE: Duration = Duration::from_millis(250);
+/// So much is read at most before other tasks have a turn: a flood of small frames is long work.
+const TURN_BYTES: usize = 64 * 1024;
 
 /// How long the other side may be silent.
 #[derive(Clone, Copy, Debug)]
@@ -32,8 +40,14 @@ pub(crate) struct PermitStream<S> {
     stream: S,
     connection: Arc<OpenConnection>,
     silence: Option<Silence>,
-    /// Ends when the permit is needed elsewhere; `None` once that cannot be.
-    closing: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    /// Runs while nothing can be written.
+    blocked: Option<Pin<Box<Sleep>>>,
+    /// Reading was put off until something can be written.
+    read_put_off: bool,
+    /// Runs while nothing is read.
+    pause: Option<Pin<Box<Sleep>>>,
+    /// What was read in this turn.
+    turn: usize,
 }
 
 /// A limit that runs.
@@ -46,43 +60,63 @@ impl<S> PermitStream<S> {
     pub(crate) fn new(stream: S, connection: Arc<OpenConnection>, limit: SilenceLimit) -> Self {
         let (SilenceLimit::Always(span) | SilenceLimit::FirstBytes(_, span)) = limit;
         let silence = Some(Silence { limit, timer: Box::pin(sleep(span)) });
-        let closing = Some(Box::pin(connection.closing()));
-        Self { stream, connection, silence, closing }
-    }
-
-    pub(crate) fn connection(&self) -> &Arc<OpenConnection> {
-        &self.connection
+        Self { stream, connection, silence, blocked: None, read_put_off: false, pause: None, turn: 0 }
     }
 
     /// Ready with the reason when there is no point in waiting for the other side any longer.
-    fn poll_given_up(&mut self, cx: &mut Context<'_>) -> Poll<io::ErrorKind> {
-        if !self.connection.may_give_way() && !self.connection.is_closing() {
-            self.closing = None;
+    fn poll_given_up(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        if self.connection.poll_closing(cx).is_ready() {
+            return Poll::Ready(io::ErrorKind::ConnectionAborted.into());
         }
-        if let Some(closing) = &mut self.closing
-            && closing.as_mut().poll(cx).is_ready()
-        {
-            return Poll::Ready(io::ErrorKind::ConnectionAborted);
+        let silence = self.silence.as_mut().map(|silence| silence.timer.as_mut());
+        let blocked = self.blocked.as_mut().map(Pin::as_mut);
+        let has_passed = silence.into_iter().chain(blocked).any(|timer| timer.poll(cx).is_ready());
+        if has_passed { Poll::Ready(io::ErrorKind::TimedOut.into()) } else { Poll::Pending }
+    }
+
+    /// Ready when reading may go on.
+    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.connection.takes_pause() {
+            self.pause = Some(Box::pin(sleep(PAUSE)));
         }
-        match &mut self.silence {
-            Some(silence) => silence.timer.as_mut().poll(cx).map(|()| io::ErrorKind::TimedOut),
-            None => Poll::Pending,
+        if let Some(pause) = &mut self.pause {
+            ready!(pause.as_mut().poll(cx));
+            self.pause = None;
         }
+        if self.turn >= TURN_BYTES {
+            self.turn = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(())
     }
 
     fn note_heard(&mut self, bytes: usize) {
-        if self.closing.is_some() {
-            self.connection.mark_heard();
-        }
+        self.connection.mark_heard();
         if self.silence.as_mut().is_some_and(|silence| !silence.heard(bytes)) {
             self.silence = None;
         }
+    }
+
+    /// What came of writing. The other side has to read within [`UNREAD_TIMEOUT`].
+    fn note_written<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.blocked = None;
+            if std::mem::take(&mut self.read_put_off) {
+                cx.waker().wake_by_ref();
+            }
+            return written;
+        }
+        if self.blocked.is_none() {
+            self.blocked = Some(Box::pin(sleep(UNREAD_TIMEOUT)));
+        }
+        self.poll_given_up(cx).map(Err)
     }
 }
 
 impl<S> Drop for PermitStream<S> {
     fn drop(&mut self) {
-        self.connection.close();
+        self.connection.end();
     }
 }
 
@@ -99,19 +133,30 @@ impl Silence {
 
 impl<S: AsyncRead + Unpin> AsyncRead for PermitStream<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.blocked.is_some() {
+            self.read_put_off = true;
+            return self.poll_given_up(cx).map(Err);
+        }
+        if self.poll_turn(cx).is_pending() {
+            return self.poll_given_up(cx).map(Err);
+        }
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        if read.is_pending() {
-            return Poll::Ready(Err(ready!(self.poll_given_up(cx)).into()));
+        if read.is_pending() || self.connection.is_closing() {
+            self.turn = 0;
+            return self.poll_given_up(cx).map(Err);
         }
-        self.note_heard(buffer.filled().len() - before);
+        let bytes = buffer.filled().len() - before;
+        self.turn += bytes;
+        self.note_heard(bytes);
         read
     }
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for PermitStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.note_written(cx, written)
     }
 
     fn poll_write_vectored(
@@ -119,7 +164,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for PermitStream<S> {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.note_written(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -127,7 +173,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for PermitStream<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        if flushed.is_ready() {
+            self.connection.note_flushed();
+        }
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -146,7 +196,7 @@ mod tests {
 
     fn accepted(limit: SilenceLimit) -> (DuplexStream, PermitStream<DuplexStream>) {
         let (peer, stream) = duplex(64);
-        let connection = ConnectionLimit::new(1, GivesWay::Silent).admit().unwrap();
+        let connection = ConnectionLimit::new(1, GivesWay::Silent).admit(None).unwrap();
         (peer, PermitStream::new(stream, connection, limit))
     }
 
@@ -180,22 +230,49 @@ mod tests {
 
     #[tokio::test]
     async fn the_permit_comes_back_with_the_end_of_the_connection() {
-        let limit = ConnectionLimit::new(1, GivesWay::Unused);
-        let connection = limit.admit().unwrap();
-        connection.mark_used();
+        let limit = ConnectionLimit::new(1, GivesWay::Idle);
+        let connection = limit.admit(None).unwrap();
+        let work = connection.work();
         let stream = PermitStream::new(duplex(1).0, connection, SilenceLimit::Always(SPAN));
-        assert!(limit.admit().is_none());
-        drop(stream);
-        assert!(limit.admit().is_some());
+        assert!(limit.admit(None).is_none());
+        drop((stream, work));
+        assert!(limit.admit(None).is_some());
     }
 
     #[tokio::test]
     async fn a_connection_that_gives_way_ends() {
         let limit = ConnectionLimit::new(1, GivesWay::Silent);
         let (_peer, stream) = duplex(64);
-        let mut stream = PermitStream::new(stream, limit.admit().unwrap(), SilenceLimit::Always(SPAN));
-        let (read, newcomer) = tokio::join!(stream.read_u8(), async { limit.admit() });
+        let mut stream = PermitStream::new(stream, limit.admit(None).unwrap(), SilenceLimit::Always(SPAN));
+        let (read, newcomer) = tokio::join!(stream.read_u8(), async { limit.admit(None) });
         assert!(newcomer.is_some());
         assert_eq!(read.unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_that_stops_is_not_read_from_and_ends() {
+        let (mut peer, mut stream) = accepted(SilenceLimit::FirstBytes(1, SPAN));
+        peer.write_all(b"more").await.unwrap();
+        let filled = stream.write_all(&[7; 100]).await;
+        assert_eq!(filled.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        // Had it been read, it would have found what the peer has said.
+        let (mut peer, mut stream) = accepted(SilenceLimit::FirstBytes(1, SPAN));
+        peer.write_all(b"more").await.unwrap();
+        assert!(tokio::time::timeout(SPAN / 10, stream.write_all(&[7; 100])).await.is_err());
+        assert!(tokio::time::timeout(SPAN / 10, stream.read_u8()).await.is_err());
+        let mut taken = [0; 64];
+        peer.read_exact(&mut taken).await.unwrap();
+        stream.write_all(&[7; 8]).await.unwrap();
+        assert_eq!(stream.read_u8().await.unwrap(), b'm');
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_is_refused_is_not_read_for_a_while() {
+        let (mut peer, mut stream) = accepted(SilenceLimit::Always(SPAN));
+        peer.write_all(b"xy").await.unwrap();
+        stream.connection.pause();
+        assert!(tokio::time::timeout(PAUSE * 9 / 10, stream.read_u8()).await.is_err());
+        assert_eq!(stream.read_u8().await.unwrap(), b'x');
+        assert_eq!(stream.read_u8().await.unwrap(), b'y');
     }
 }

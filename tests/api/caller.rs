@@ -39,7 +39,11 @@ pub(crate) type Told<T> = Result<T, Status>;
 
 impl Caller {
     pub(crate) async fn of(server: &Server) -> Self {
-        let endpoint = Endpoint::from_shared(format!("http://{}", server.grpc)).unwrap();
+        Self::at(&server.grpc).await
+    }
+
+    pub(crate) async fn at(address: &str) -> Self {
+        let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
         let channel = endpoint.connect().await.unwrap();
         let (otp, admin) = (OtpServiceClient::new(channel.clone()), OtpAdminServiceClient::new(channel.clone()));
         Self { otp, admin, channel }

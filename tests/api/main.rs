@@ -10,6 +10,7 @@
     reason = "a test fails by panicking, and says then what it did"
 )]
 
+mod attacks;
 mod caller;
 mod cluster;
 mod crash;
@@ -32,6 +33,7 @@ mod managed;
 mod outage;
 mod providers;
 mod races;
+mod raw_http2;
 #[path = "../support/cluster.rs"]
 #[expect(dead_code, reason = "the tests of the store use the rest of it")]
 mod redis_cluster;

@@ -388,6 +388,13 @@ fn production_refuses_what_shows_codes_or_loses_keys_unless_forced() {
     };
     let bare = load("profile = \"production\"", &[]).unwrap_err();
     assert_eq!(settings(bare), ["OTPD_MASTER_KEYS", "providers"]);
+    let reflected = load("profile = \"production\"\n[server]\nreflection = true", &[KEY]).unwrap_err();
+    assert_eq!(settings(reflected), ["server.reflection", "providers"]);
+    let quiet = load("profile = \"production\"\n[force]\nconsole_provider = true", &[KEY]).unwrap();
+    assert!(!quiet.server.reflection);
+    let asked =
+        "profile = \"production\"\n[server]\nreflection = true\n[force]\nconsole_provider = true\nreflection = true";
+    assert!(load(asked, &[KEY]).unwrap().server.reflection);
     let named = load("profile = \"production\"\n[providers.out]\nkind = \"console\"", &[KEY]).unwrap_err();
     assert_eq!(settings(named), ["providers.out.kind"]);
 

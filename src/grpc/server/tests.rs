@@ -5,12 +5,18 @@
 
 mod client;
 mod fake;
+mod interop;
 
-use std::{net::SocketAddr, sync::Mutex};
+use std::{
+    net::SocketAddr,
+    sync::{Mutex, atomic::Ordering},
+};
 
-use client::{Anyhow, Ask, ask, connect, framed, http_status};
+use bytes::Bytes;
+use client::{Anyhow, Ask, ask, begin, connect, framed, http_status};
+use h2::client::SendRequest;
 use prost::Message;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tonic::Code;
 
 use super::*;
@@ -42,8 +48,9 @@ impl CallObserver for Seen {
 struct Running {
     address: SocketAddr,
     seen: Arc<Seen>,
+    fake: Arc<fake::Fake>,
     stop: CancellationToken,
-    serving: tokio::task::JoinHandle<Result<(), ServeError>>,
+    serving: tokio::task::JoinHandle<()>,
     tasks: TaskTracker,
 }
 
@@ -52,10 +59,10 @@ async fn start(settings: GrpcSettings) -> Anyhow<Running> {
     let address = listener.local_addr()?;
     let (seen, stop, tasks) = (Arc::new(Seen::default()), CancellationToken::new(), TaskTracker::new());
     let (_, health) = tonic_health::server::health_reporter();
-    let fake = Arc::new(fake::Fake);
-    let services = services(settings, Arc::clone(&fake), fake, health, seen.clone())?;
-    let serving = tasks.spawn(serve_services(settings, services, listener, stop.clone().cancelled_owned()));
-    Ok(Running { address, seen, stop, serving, tasks })
+    let fake = Arc::new(fake::Fake::default());
+    let layer = layer(settings, contract(Arc::clone(&fake), Arc::clone(&fake)), health, seen.clone())?;
+    let serving = tasks.spawn(serve_layer(settings, layer, listener, stop.clone().cancelled_owned()));
+    Ok(Running { address, seen, fake, stop, serving, tasks })
 }
 
 impl Running {
@@ -206,9 +213,9 @@ async fn connections_are_bounded_and_permits_come_back() -> Anyhow<()> {
     let server = start(GrpcSettings { max_connections: 1, ..SETTINGS }).await?;
     let tasks = TaskTracker::new();
     let mut first = connect(server.address, &tasks).await?;
-    assert_eq!(ask(&mut first, Ask::new(SEND, b"")).await?.code, Code::Ok);
+    let work = at_work(&mut first, &server).await?;
     assert!(server.ask(Ask::new(SEND, b"")).await.is_err());
-    drop(first);
+    drop((first, work));
     tasks.close();
     tasks.wait().await;
     while server.ask(Ask::new(SEND, b"")).await.is_err() {
@@ -217,15 +224,45 @@ async fn connections_are_bounded_and_permits_come_back() -> Anyhow<()> {
     Ok(())
 }
 
+/// A call at work on the connection: it verifies for ever.
+async fn at_work(client: &mut SendRequest<Bytes>, server: &Running) -> Anyhow<AbortOnDropHandle<()>> {
+    let mut working = client.clone();
+    let begun = server.fake.verifying.load(Ordering::SeqCst);
+    let work = server.tasks.spawn(async move { drop(ask(&mut working, Ask::new(VERIFY, b"")).await) });
+    while server.fake.verifying.load(Ordering::SeqCst) == begun {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    Ok(AbortOnDropHandle::new(work))
+}
+
 #[tokio::test]
-async fn connections_without_a_call_give_way() -> Anyhow<()> {
+async fn idle_connections_give_way_and_those_with_calls_at_work_do_not() -> Anyhow<()> {
     let server = start(GrpcSettings { max_connections: 2, ..SETTINGS }).await?;
-    let mut used = connect(server.address, &server.tasks).await?;
-    assert_eq!(ask(&mut used, Ask::new(SEND, b"")).await?.code, Code::Ok);
+    let mut sidecar = connect(server.address, &server.tasks).await?;
+    let _work = at_work(&mut sidecar, &server).await?;
     // A handshake is no call.
     let _silent = connect(server.address, &TaskTracker::new()).await?;
-    assert_eq!(server.ask(Ask::new(SEND, b"")).await?.code, Code::Ok);
-    assert_eq!(ask(&mut used, Ask::new(SEND, b"")).await?.code, Code::Ok);
+    for _ in 0..4 {
+        // Each has made a call, and is idle when the next one comes.
+        let mut idle = connect(server.address, &TaskTracker::new()).await?;
+        assert_eq!(ask(&mut idle, Ask::new(SEND, b"")).await?.code, Code::Ok);
+    }
+    assert_eq!(ask(&mut sidecar, Ask::new(SEND, b"")).await?.code, Code::Ok);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_message_that_does_not_come_takes_no_permit() -> Anyhow<()> {
+    let server = start(GrpcSettings { max_in_flight: 1, ..SETTINGS }).await?;
+    let mut client = connect(server.address, &server.tasks).await?;
+    let mut waiting = Vec::new();
+    for body in [Vec::new(), vec![0], framed(b"half")[..7].to_vec()].into_iter().cycle().take(30) {
+        waiting.push(begin(&mut client, VERIFY, body).await?);
+    }
+    for _ in 0..10 {
+        assert_eq!(server.ask(Ask::new(SEND, b"")).await?.code, Code::Ok);
+    }
+    drop(waiting);
     Ok(())
 }
 
@@ -244,23 +281,31 @@ async fn shutdown_answers_what_is_in_flight_and_accepts_no_more() -> Anyhow<()> 
     assert!(tokio::net::TcpStream::connect(server.address).await.is_err());
     drop(client);
     let result = tokio::time::timeout(Duration::from_secs(60), server.serving).await;
-    assert!(matches!(result, Ok(Ok(Ok(())))));
+    assert!(matches!(result, Ok(Ok(()))));
     Ok(())
 }
 
 #[tokio::test]
-async fn what_is_not_grpc_is_refused_by_its_media_type() -> Anyhow<()> {
+async fn what_is_not_grpc_is_refused_in_the_words_of_http() -> Anyhow<()> {
     let server = start(SETTINGS).await?;
-    for (media_type, refused) in [
-        ("application/json", true),
-        ("application/grpc-web", true),
-        ("application/grpc", false),
-        ("application/grpc+proto", false),
-        ("application/grpc; charset=utf-8", false),
+    let check = "/grpc.health.v1.Health/Check";
+    for (method, path, media_type, expected) in [
+        ("POST", SEND, "application/json", 415),
+        ("POST", SEND, "application/grpc-web", 415),
+        ("POST", SEND, "text/html", 415),
+        ("POST", check, "application/json", 415),
+        ("POST", "/x", "application/json", 415),
+        ("GET", SEND, "application/grpc", 405),
+        ("PUT", check, "application/grpc", 405),
+        ("HEAD", "/", "text/html", 405),
+        ("POST", SEND, "application/grpc", 200),
+        ("POST", SEND, "application/grpc+proto", 200),
+        ("POST", SEND, "application/grpc; charset=utf-8", 200),
+        ("POST", check, "application/grpc", 200),
     ] {
         let mut client = connect(server.address, &server.tasks).await?;
-        let status = http_status(&mut client, SEND, media_type).await?;
-        assert_eq!(status == 415, refused, "{media_type}: {status}");
+        let status = http_status(&mut client, method, path, media_type).await?;
+        assert_eq!(status, expected, "{method} {path} {media_type}");
     }
     Ok(())
 }

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use otpd::{
-    domain::outcome::{ChallengeState, Created, Verified},
+    domain::{
+        outcome::{ChallengeState, Created, Verified},
+        quota::Window,
+    },
     ports::clock::Deadline,
     service::{error::Error, request::Caller},
 };
@@ -57,6 +60,33 @@ async fn v12_a_creator_that_starts_over_creates() {
     let view = one.view("c").await;
     assert_eq!((view.state, view.created_at), (ChallengeState::Created, world.now()));
     assert_eq!(world.uses(), 1);
+}
+
+/// The worker whose quota was answered late gave back the use that the challenge of the other one rests on: any number of
+/// challenges under a limited quota.
+#[tokio::test(start_paused = true)]
+async fn a_use_that_another_workers_creation_rests_on_stays() {
+    for (operation, pause) in [("acquire", When::After), ("commit", When::Before)] {
+        let world = World::new().policy(|policy| policy.quotas.account_creations = vec![Window { max: 3, per: HOUR }]);
+        let mut opened = 0;
+        for number in 0..10 {
+            let id = format!("c{number}");
+            let ((one, line), two) = (world.line(), world.replica());
+            let late_by = Duration::from_secs(if number % 2 == 0 { 1 } else { 61 });
+            let pause = line.pause_next(operation, pause);
+            let patient = Caller { deadline: Deadline::after(HOUR), ..caller(&id) };
+            let late = start(async move { one.otp.create_challenge(patient, create(ACCOUNT)).await });
+            if operation == "acquire" || opened < 3 {
+                pause.reached().await;
+            }
+            opened += usize::from(matches!(two.create(&id, create(ACCOUNT)).await, Ok(Created::Success { .. })));
+            world.clock.advance(late_by);
+            tokio::time::advance(late_by).await;
+            pause.resume();
+            ended(late).await.unwrap();
+        }
+        assert_eq!((opened, world.uses()), (3, 3), "{operation}");
+    }
 }
 
 /// An empty claim was taken over.

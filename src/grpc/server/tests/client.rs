@@ -3,7 +3,7 @@
 
 use std::{error::Error, net::SocketAddr};
 
-use h2::{RecvStream, client::SendRequest};
+use h2::{RecvStream, SendStream, client::SendRequest};
 use http::{HeaderMap, Request};
 use tokio::net::TcpStream;
 use tokio_util::task::TaskTracker;
@@ -68,13 +68,29 @@ pub(super) async fn ask(client: &mut SendRequest<Bytes>, ask: Ask) -> Anyhow<Ans
     Ok(AnswerSeen { code: status.code(), reason, message: status.message().to_owned(), data, headers: parts.headers })
 }
 
+/// A call that sends this much of its body, and then nothing.
+pub(super) async fn begin(
+    client: &mut SendRequest<Bytes>,
+    path: &'static str,
+    body: Vec<u8>,
+) -> Anyhow<SendStream<Bytes>> {
+    let request = Request::post(format!("http://localhost{path}")).header("content-type", "application/grpc");
+    let ready = client.clone().ready().await?;
+    *client = ready;
+    let (_, mut stream) = client.send_request(request.body(())?, false)?;
+    stream.send_data(body.into(), false)?;
+    Ok(stream)
+}
+
 /// The status of HTTP for an empty message of this media type.
 pub(super) async fn http_status(
     client: &mut SendRequest<Bytes>,
+    method: &'static str,
     path: &'static str,
     media_type: &'static str,
 ) -> Anyhow<u16> {
-    let request = Request::post(format!("http://localhost{path}")).header("content-type", media_type);
+    let request = Request::builder().method(method).uri(format!("http://localhost{path}"));
+    let request = request.header("content-type", media_type);
     let (response, mut stream) = client.send_request(request.body(())?, false)?;
     stream.send_data(framed(b"").into(), true)?;
     Ok(response.await?.status().as_u16())

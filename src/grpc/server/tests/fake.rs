@@ -1,11 +1,16 @@
 //! A service of fixed behaviour: verifying takes forever, describing answers too much, the rest answers at once.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use tonic::{Request, Response, Status};
 
 use crate::grpc::proto::{self, otp_admin_service_server::OtpAdminService, otp_service_server::OtpService};
 
-#[derive(Clone)]
-pub(super) struct Fake;
+#[derive(Default)]
+pub(super) struct Fake {
+    /// Calls that have begun to verify.
+    pub(super) verifying: AtomicUsize,
+}
 
 #[tonic::async_trait]
 impl OtpService for Fake {
@@ -27,6 +32,7 @@ impl OtpService for Fake {
         &self,
         _request: Request<proto::VerifyOtpRequest>,
     ) -> Result<Response<proto::VerifyOtpResponse>, Status> {
+        self.verifying.fetch_add(1, Ordering::SeqCst);
         std::future::pending().await
     }
 

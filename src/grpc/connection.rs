@@ -1,0 +1,84 @@
+//! One connection: HTTP/2 within bounds, its calls handed to the call layer, until the caller goes or the server stops.
+//!
+//! Served by hyper directly. tonic's own server would enforce `grpc-timeout` around all our layers and answer CANCELLED,
+//! which meshes take as an invitation to retry.
+
+use std::{future::pending, pin::pin, sync::Arc, time::Duration};
+
+use hyper::{server::conn::http2::Builder, service::service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    call_layer::{CallLayer, Services},
+    listen::ConnectionStream,
+};
+use crate::streams::limit::OpenConnection;
+
+/// Streams of one connection, in whatever state.
+const MAX_CONCURRENT_STREAMS: u32 = 1024;
+/// Streams that the caller has reset before they were looked at; with more, the connection is closed. After a pause of ours
+/// these may be all of a sidecar's one connection, so fewer would punish callers for our lateness.
+const MAX_PENDING_RESETS: usize = MAX_CONCURRENT_STREAMS as usize;
+/// Streams that broke the protocol; with more, the connection is closed.
+const MAX_ERROR_RESETS: usize = 256;
+const MAX_HEADER_LIST_BYTES: u32 = 16 * 1024;
+/// What may arrive before it is read: of one call, and of all calls of a connection. Calls read at once what arrives.
+const STREAM_WINDOW: u32 = 128 * 1024;
+const CONNECTION_WINDOW: u32 = 256 * 1024;
+/// What a stream may have written before it has to wait. An answer of more is one message, and waits as a whole.
+const MAX_SEND_BUFFER: usize = 16 * 1024;
+/// A peer that answers no ping for [`KEEPALIVE_TIMEOUT`] is dead. Clients of gRPC are told not to be pinged much more
+/// often.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(60);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// HTTP/2 for all connections.
+pub(super) fn http2() -> Builder<TokioExecutor> {
+    let mut http2 = Builder::new(TokioExecutor::new());
+    http2
+        .timer(TokioTimer::new())
+        .keep_alive_interval(KEEPALIVE_INTERVAL)
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+        .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
+        .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
+        .max_local_error_reset_streams(MAX_ERROR_RESETS)
+        .max_header_list_size(MAX_HEADER_LIST_BYTES)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(MAX_SEND_BUFFER);
+    http2
+}
+
+/// Serves until the caller closes the connection. At its greatest age, or when the server stops, the caller is asked to go
+/// and its calls may end.
+pub(super) async fn serve<S: Services>(
+    http2: Builder<TokioExecutor>,
+    (stream, connection): (ConnectionStream, Arc<OpenConnection>),
+    layer: Arc<CallLayer<S>>,
+    max_age: Option<Duration>,
+    stop: CancellationToken,
+) {
+    let service = service_fn(move |request| layer.call(request, &connection));
+    let mut serving = pin!(http2.serve_connection(TokioIo::new(stream), service));
+    let asked_to_go = async {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = age(max_age) => {}
+        }
+    };
+    tokio::select! {
+        _ = &mut serving => return,
+        () = asked_to_go => serving.as_mut().graceful_shutdown(),
+    }
+    // Errors are the caller's: a connection that is cut, or breaks the protocol.
+    let _ = serving.await;
+}
+
+async fn age(max: Option<Duration>) {
+    match max {
+        Some(max) => sleep(max).await,
+        None => pending().await,
+    }
+}
