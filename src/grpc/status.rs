@@ -25,6 +25,8 @@ pub(crate) const DOMAIN: &str = "otp.v1";
 const AFTER_CONTENTION: Duration = Duration::from_millis(200);
 /// When to ask a provider again that did not answer.
 const AFTER_UNKNOWN: Duration = Duration::from_secs(2);
+/// When to try again where no provider says when it might do better.
+const AFTER_PROVIDER: Duration = Duration::from_secs(2);
 /// When to try again while the store is away: not so soon that retries keep it down.
 const AFTER_STORE: Duration = Duration::from_secs(1);
 /// When to try again after being shed.
@@ -57,6 +59,14 @@ impl Row {
 
     fn retry_after(self, span: Duration) -> Self {
         Self { retry_after: Some(spread(span.max(SHORTEST_RETRY))), ..self }
+    }
+
+    /// What a provider says is told as it is, since its own bounds count from there.
+    fn provider_wait(self, told: Option<Duration>) -> Self {
+        match told {
+            Some(told) => Self { retry_after: Some(told.max(SHORTEST_RETRY)), ..self },
+            None => self.retry_after(AFTER_PROVIDER),
+        }
     }
 
     fn metadata(mut self, key: &'static str, value: impl Into<String>) -> Self {
@@ -119,7 +129,7 @@ pub(crate) fn of_error(error: &Error) -> Status {
             Reason::ProviderUnavailable,
             "every provider failed; nothing was sent or judged; try again",
         )
-        .retry_after(*retry_after),
+        .provider_wait(*retry_after),
         Error::ProviderRefused => Row::new(
             Code::FailedPrecondition,
             Reason::ProviderRefused,

@@ -25,9 +25,6 @@ use crate::{
     settings::{Section, values},
 };
 
-/// What a caller is told to wait when all permits of a provider are in use.
-const CROWDED: Duration = Duration::from_millis(500);
-
 /// A provider that has had this much time, or its own time-out where that is shorter, and has not answered, has failed.
 const FAIR_TIME: Duration = Duration::from_secs(1);
 
@@ -140,6 +137,8 @@ pub(super) struct Attempted<D> {
     pub(super) status: u16,
     /// Whether the provider is to be left alone if this goes on.
     pub(super) fault: Option<Fault>,
+    /// How long the provider wants to be left alone, by everybody.
+    pub(super) rest: Option<Duration>,
     /// What the operator must mend.
     pub(super) alarm: Option<Alarm>,
     /// The provider's own words, bounded and without what the caller sent. May be empty.
@@ -220,7 +219,7 @@ impl Guard {
         }
         let Ok(_permit) = self.permits.try_acquire() else {
             tracing::warn!(provider = self.name, operation, "all permits of the provider are in use");
-            return D::failed(Failure::Unavailable { retry_after: Some(CROWDED) });
+            return D::failed(Failure::Unavailable { retry_after: None });
         };
         let permit = match self.breaker.admit(self.clock.monotonic()) {
             Ok(permit) => permit,
@@ -247,10 +246,8 @@ impl Guard {
             (Some(permit), Some(fault)) => self.breaker.failed(permit, fault, now),
             (Some(permit), None) => self.breaker.succeeded(permit),
         };
-        if let (Exchange::Answered, Some(Failure::Unavailable { retry_after: Some(wait) })) =
-            (attempted.exchange, attempted.decision.failure())
-        {
-            let until = millis(now.saturating_add(wait.min(LONGEST_WAIT)));
+        if let Some(rest) = attempted.rest {
+            let until = millis(now.saturating_add(rest.min(LONGEST_WAIT)));
             self.rests_until.fetch_max(until, Ordering::Relaxed);
         }
         let outcome = attempted.outcome();

@@ -8,7 +8,7 @@ use super::{
     request::{Caller, VerifyOtp},
     route::Routes,
     states::{ChallengeRef, States},
-    timing::{FINISH, GRACE, LEASE_MARGIN, RETRY_AFTER, provider_deadline, within_lease},
+    timing::{FINISH, GRACE, LEASE_MARGIN, provider_deadline, within_lease},
 };
 use crate::{
     domain::{
@@ -88,7 +88,7 @@ impl Asks {
         let failure = match &checked {
             Checked::Failed(failure) => (*failure).into(),
             Checked::Invalid(error) => Error::Invalid(*error),
-            _ => Error::ProviderUnavailable { retry_after: RETRY_AFTER },
+            _ => Error::ProviderUnavailable { retry_after: None },
         };
         let (key, token) = (verify.key, verify.token);
         let result = result_of(checked);

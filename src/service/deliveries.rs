@@ -9,7 +9,7 @@ use super::{
     request::Caller,
     route::{Route, Routes, milder},
     states::{ChallengeRef, States},
-    timing::{FINISH, GRACE, RETRY_AFTER, provider_deadline, within_lease},
+    timing::{FINISH, GRACE, provider_deadline, within_lease},
 };
 use crate::{
     domain::{
@@ -100,7 +100,7 @@ impl Deliveries {
             Ok(SettleStep::Answer(answer)) if outcome.error.is_none() => Ok(answer),
             Err(error) if outcome.error.is_none() => Err(error),
             // Spent, and on record: a repetition is answered the same.
-            Ok(SettleStep::Failed) => Err(Error::ProviderUnavailable { retry_after: RETRY_AFTER }),
+            Ok(SettleStep::Failed) => Err(Error::ProviderUnavailable { retry_after: None }),
             _ => Err(outcome.into_error()),
         }
     }
@@ -225,7 +225,7 @@ impl RouteOutcome {
             (Some(error), ..) => error,
             (None, None, Some(error)) => Error::Invalid(error),
             (None, Some(failure), _) => failure.into(),
-            (None, None, None) => Error::ProviderUnavailable { retry_after: RETRY_AFTER },
+            (None, None, None) => Error::ProviderUnavailable { retry_after: None },
         }
     }
 }

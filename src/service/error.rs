@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{gate::GateClosed, timing::RETRY_AFTER};
+use super::gate::GateClosed;
 use crate::ports::{
     entropy::NoEntropy,
     provider::{Failure, RequestError},
@@ -26,7 +26,10 @@ pub enum Error {
     Contention,
     /// Every provider definitely failed; what the call had used up is refunded.
     #[error("every provider of the route failed")]
-    ProviderUnavailable { retry_after: Duration },
+    ProviderUnavailable {
+        /// When to come again, where that is known.
+        retry_after: Option<Duration>,
+    },
     /// The same, where waiting cannot help: an operator must act.
     #[error("every provider of the route refused; see its credentials, templates and permissions")]
     ProviderRefused,
@@ -77,9 +80,7 @@ impl From<NoEntropy> for Error {
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::Unavailable { retry_after } => {
-                Self::ProviderUnavailable { retry_after: retry_after.unwrap_or(RETRY_AFTER) }
-            }
+            Failure::Unavailable { retry_after } => Self::ProviderUnavailable { retry_after },
             Failure::Refused => Self::ProviderRefused,
         }
     }

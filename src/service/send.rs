@@ -11,7 +11,7 @@ use super::{
     request::{Caller, SendOtp},
     route::{Route, refusal, send_lease},
     states::Changed,
-    timing::{RETRY_AFTER, after_pause, retry_after},
+    timing::{after_pause, retry_after},
 };
 use crate::{
     domain::{
@@ -128,12 +128,12 @@ impl Otp {
             (SendStep::NoProvider, _) => Err(Error::Precondition(Precondition::NoProvider)),
             (SendStep::CannotCall, _) => {
                 let failure = refusal(&self.route(send, &changed.before.challenge));
-                Err(failure.map_or(Error::ProviderUnavailable { retry_after: RETRY_AFTER }, Error::from))
+                Err(failure.map_or(Error::ProviderUnavailable { retry_after: None }, Error::from))
             }
             (SendStep::Paused { until }, _) => {
-                Err(Error::ProviderUnavailable { retry_after: after_pause(until.since(self.states.now()?)) })
+                Err(Error::ProviderUnavailable { retry_after: Some(after_pause(until.since(self.states.now()?))) })
             }
-            (SendStep::FailedBefore, _) => Err(Error::ProviderUnavailable { retry_after: RETRY_AFTER }),
+            (SendStep::FailedBefore, _) => Err(Error::ProviderUnavailable { retry_after: None }),
             (SendStep::Recorded(answer) | SendStep::Refused(answer), _) => Ok(Reserving::Answer(answer)),
             (SendStep::InProgress { until }, _) => Ok(Reserving::InProgress(until)),
             (SendStep::Resumed(reserved), _) => {

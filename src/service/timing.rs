@@ -17,8 +17,6 @@ pub(super) const LEASE_MARGIN: Duration = Duration::from_secs(5);
 const CLOCKS: Duration = Duration::from_secs(2);
 /// With less time than this a provider is not asked: it would hardly be reached, and the outcome be unknown.
 const SHORTEST_CALL: Duration = Duration::from_millis(10);
-/// What a caller is told to wait where no provider says when it might do better.
-pub(super) const RETRY_AFTER: Duration = Duration::from_secs(2);
 /// How much of the caller's time is kept back for settling and answering after a provider's call; of a short time, a quarter.
 const SETTLE_MARGIN: Duration = Duration::from_millis(150);
 

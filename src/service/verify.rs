@@ -36,7 +36,7 @@ impl Otp {
                 self.answer(&target, partition, &before, verified)
             }
             VerifyStep::Paused { until } => {
-                Err(Error::ProviderUnavailable { retry_after: after_pause(until.since(self.states.now()?)) })
+                Err(Error::ProviderUnavailable { retry_after: Some(after_pause(until.since(self.states.now()?))) })
             }
             VerifyStep::CannotJudge => Err(self.obstacle(&target, &after.challenge, &command, &request)),
             VerifyStep::InProgress { until } => {

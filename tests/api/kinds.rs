@@ -291,12 +291,7 @@ async fn what_was_not_judged_costs_nothing() {
             let told = caller.verify(kind.guess(&format!("v{status}"), "c")).await.unwrap_err();
             assert_eq!(failed(&told), ours, "{}: {status}", kind.name);
             let retry_info = told.get_details_retry_info().and_then(|info| info.retry_delay);
-            // Callers are told up to half as much again, so that they do not all come back together.
-            let fits = match (retry_info, wait) {
-                (Some(told), Some(wait)) => (wait..=wait * 3 / 2).contains(&told),
-                (told, wait) => told == wait,
-            };
-            assert!(fits, "{}: {status}: {retry_info:?}", kind.name);
+            assert_eq!(retry_info, wait, "{}: {status}", kind.name);
             assert_eq!(counted(&caller, "c").await, (1, 0), "{}: {status}", kind.name);
         }
         upstream.script([kind.matched.clone()]);

@@ -274,7 +274,7 @@ impl Drop for Server {
         if thread::panicking() {
             let log = self.log();
             let end: Vec<&str> = log.lines().rev().filter(|line| !line.contains("\"INFO\"")).take(20).collect();
-            eprintln!("what {} has logged last, the newest first:\n{}", self.grpc, end.join("\n"));
+            println!("what {} has logged last, the newest first:\n{}", self.grpc, end.join("\n"));
         }
         self.kill();
     }

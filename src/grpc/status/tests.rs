@@ -36,12 +36,7 @@ fn every_error_has_its_row() {
         ),
         (Error::RequestInProgress { retry_after: millis(0) }, Code::Aborted, "REQUEST_IN_PROGRESS", Some(millis(1))),
         (Error::Contention, Code::Aborted, "CONTENTION", Some(millis(200))),
-        (
-            Error::ProviderUnavailable { retry_after: millis(30_000) },
-            Code::Aborted,
-            "PROVIDER_UNAVAILABLE",
-            Some(millis(30_000)),
-        ),
+        (Error::ProviderUnavailable { retry_after: None }, Code::Aborted, "PROVIDER_UNAVAILABLE", Some(millis(2000))),
         (Error::VerificationOutcomeUnknown, Code::Aborted, "VERIFICATION_OUTCOME_UNKNOWN", Some(millis(2000))),
         (Error::ProviderRefused, Code::FailedPrecondition, "PROVIDER_REFUSED", None),
         (Error::Invalid(RequestError::MissingParameter("pan")), Code::InvalidArgument, "MISSING_REQUIRED_FIELD", None),
@@ -94,6 +89,15 @@ fn the_frameworks_failures_have_their_rows() {
         let (told_code, told_reason, told_retry) = seen(&status);
         assert_eq!((told_code, told_reason.as_str()), (code, reason));
         assert!(is_spread(told_retry, retry), "{reason}: {told_retry:?}");
+    }
+}
+
+/// What a provider says of when to come back is handed on as it is.
+#[test]
+fn the_wait_of_a_provider_is_told_exactly() {
+    for (given, told) in [(30_000, 30_000), (42, 42), (0, 1)] {
+        let status = of_error(&Error::ProviderUnavailable { retry_after: Some(millis(given)) });
+        assert_eq!(seen(&status).2, Some(millis(told)));
     }
 }
 

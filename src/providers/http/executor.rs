@@ -104,7 +104,11 @@ impl HttpProvider {
         let Some(obstacle) = clearing(&answer) else { return Ok(answer) };
         let (Some(first), Some(again)) = (Prepared::new(&obstacle), Prepared::new(request)) else { return Ok(answer) };
         let Ok(cleared) = ask(&obstacle, first).await else { return Ok(answer) };
-        tracing::info!(provider = self.name(), status = cleared.status, "what stood in the way is cleared: asking again");
+        tracing::info!(
+            provider = self.name(),
+            status = cleared.status,
+            "what stood in the way is cleared: asking again"
+        );
         ask(request, again).await
     }
 
@@ -120,7 +124,9 @@ impl HttpProvider {
             _ if is_refused && matches!(own, Some(Alarm::Credentials(_))) => Some(Fault::Refusing),
             _ => None,
         };
-        Attempted { decision, exchange: Exchange::Answered, status: answer.status, fault, alarm, remark }
+        // A wait that an adapter reads from its body may be that of one destination.
+        let rest = answer.retry_after().filter(|_| matches!(answer.status, 429 | 503) && decision.failure().is_some());
+        Attempted { decision, exchange: Exchange::Answered, status: answer.status, fault, rest, alarm, remark }
     }
 }
 
@@ -129,7 +135,7 @@ fn unanswered<D: Decision>(no_answer: NoAnswer) -> Attempted<D> {
         NoAnswer::Denied(reason) => {
             let (fault, alarm) = (Some(Fault::Refusing), Some(Alarm::Credentials(reason)));
             let (decision, exchange) = (D::failed(Failure::Refused), Exchange::NothingSent(reason));
-            return Attempted { decision, exchange, status: 0, fault, alarm, remark: String::new() };
+            return Attempted { decision, exchange, status: 0, fault, rest: None, alarm, remark: String::new() };
         }
         NoAnswer::NothingSent(reason) => {
             (D::failed(Failure::Unavailable { retry_after: None }), Exchange::NothingSent(reason))
@@ -139,7 +145,15 @@ fn unanswered<D: Decision>(no_answer: NoAnswer) -> Attempted<D> {
         }
         NoAnswer::Unknown(reason) => (D::UNKNOWN, Exchange::Unknown(reason)),
     };
-    Attempted { decision, exchange, status: 0, fault: Some(Fault::Failing), alarm: None, remark: String::new() }
+    Attempted {
+        decision,
+        exchange,
+        status: 0,
+        fault: Some(Fault::Failing),
+        rest: None,
+        alarm: None,
+        remark: String::new(),
+    }
 }
 
 #[async_trait]

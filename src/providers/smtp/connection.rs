@@ -70,6 +70,7 @@ impl Connections {
                 exchange: Exchange::Answered,
                 status,
                 fault: None,
+                rest: None,
                 alarm: None,
                 remark: String::new(),
             },

@@ -100,7 +100,7 @@ fn attempted(
     fault: Option<Fault>,
     alarm: Option<Alarm>,
 ) -> Attempted<Delivered> {
-    Attempted { decision, exchange, status, fault, alarm, remark: String::new() }
+    Attempted { decision, exchange, status, fault, rest: None, alarm, remark: String::new() }
 }
 
 /// What the reply is about by its enhanced code.
