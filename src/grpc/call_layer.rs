@@ -166,14 +166,17 @@ impl CallRules {
         let Arriving { request, method, deadline, call, open } = arriving;
         // The deadline covers reading the request, too: a caller may send its headers and then nothing.
         let answered = timeout_at(deadline.instant(), async {
-            if self.permits.is_too_late(call.elapsed(), open.connection()) {
-                return status::overloaded().into_http();
-            }
+            let is_too_late = self.permits.is_too_late(call.elapsed(), open.connection());
             let (head, body) = request.into_parts();
+            // Read even where the call is shed: an answer before its request is over resets the stream, and of many such resets
+            // HTTP/2 blames the caller and closes its connection.
             let message = match self.arrivals.whole(body, self.max_message_bytes + MESSAGE_HEAD).await {
                 Ok(message) => message,
                 Err(error) => return self.no_message(error).into_http(),
             };
+            if is_too_late {
+                return status::overloaded().into_http();
+            }
             let Some(permit) = self.permits.admit(method, open.connection()) else {
                 return status::overloaded().into_http();
             };

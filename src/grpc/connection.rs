@@ -21,8 +21,9 @@ const MAX_CONCURRENT_STREAMS: u32 = 1024;
 /// Streams that the caller has reset before they were looked at; with more, the connection is closed. After a pause of ours
 /// these may be all of a sidecar's one connection, so fewer would punish callers for our lateness.
 const MAX_PENDING_RESETS: usize = MAX_CONCURRENT_STREAMS as usize;
-/// Streams that broke the protocol; with more, the connection is closed.
-const MAX_ERROR_RESETS: usize = 256;
+/// Streams that broke the protocol; with more, the connection is closed. What still comes for a stream that was refused or
+/// answered early counts as such, so these, too, may be all of a sidecar's connection.
+const MAX_ERROR_RESETS: usize = MAX_CONCURRENT_STREAMS as usize;
 const MAX_HEADER_LIST_BYTES: u32 = 16 * 1024;
 /// What may arrive before it is read: of one call, and of all calls of a connection. Calls read at once what arrives.
 const STREAM_WINDOW: u32 = 128 * 1024;

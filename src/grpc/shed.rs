@@ -27,10 +27,10 @@ use crate::{
 /// alone has at most four fifths of all, and of twenty that want all, each leaves some for the next.
 const SHARE_OF_FREE: usize = 4;
 /// How long a call may wait for its first turn. On a healthy machine it is microseconds.
-const MAX_WAIT: Duration = Duration::from_millis(100);
+const MAX_WAIT: Duration = Duration::from_millis(250);
 /// How long waits must have been too long before calls are shed: a burst is no overload. Both as in CoDel (RFC 8289),
 /// whose target is 5 % of its interval; here a call is worth more, and a turn shorter.
-const LATE_AFTER: Duration = Duration::from_millis(500);
+const LATE_AFTER: Duration = Duration::from_secs(1);
 
 /// Open calls of a caller that has few.
 const FEW_CALLS: usize = 128;

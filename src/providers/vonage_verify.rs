@@ -143,7 +143,7 @@ impl VonageVerify {
     /// How long the only step takes. The code expires at its end.
     fn step(&self, delivery: &Delivery) -> Duration {
         let span = self.channel_timeout.min(delivery.code_life).max(SHORTEST);
-        Duration::from_secs(span.as_secs())
+        Duration::from_secs(context::whole_seconds(span))
     }
 
     /// The verification of this account that an answer says is in the way of this start.

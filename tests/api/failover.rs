@@ -13,7 +13,7 @@ use tonic_types::StatusExt;
 
 use crate::{
     caller::{Caller, Told, login, send, verify},
-    site::{Site, until},
+    site::{Site, served, until},
     upstream::{Act, Upstream, body, code, counted, down, gateway, ok, only},
     words::{counts, created, failed, sent, tally, verified},
 };
@@ -193,13 +193,19 @@ async fn a_storm() {
     let number = |n: usize| format!("+1415556{n:04}");
     let create = |n: usize| {
         let (caller, number) = (caller.clone(), number(n));
-        async move { created(&caller.create(login(&format!("c{n}"), &format!("person{n}"), &number)).await) }
+        served(move || {
+            let (caller, request) = (caller.clone(), login(&format!("c{n}"), &format!("person{n}"), &number));
+            async move { created(&caller.create(request).await) }
+        })
     };
     assert_eq!(tally((0..SENDS + 10).map(create)).await, counts(&[("success", SENDS + 10)]));
     let deadline = Duration::from_secs(9);
     let send = |n: usize| {
         let caller = caller.clone();
-        async move { sent(&caller.send_within(send("s", &format!("c{n}")), deadline).await) }
+        served(move || {
+            let (caller, request) = (caller.clone(), send("s", &format!("c{n}")));
+            async move { sent(&caller.send_within(request, deadline).await) }
+        })
     };
     assert_eq!(tally((0..SENDS).map(send)).await, counts(&[("success", SENDS)]));
     let reached = a.seen().len();

@@ -13,7 +13,7 @@ use otpd::{
 use crate::{
     caller::{Caller, login, now, send, verify, wrong},
     redis_server::RedisServer,
-    site::{Server, Site},
+    site::{Server, Site, served},
     words::{Tally, counts, created, sent, tally, verified},
 };
 
@@ -61,7 +61,10 @@ impl Arena {
     async fn verify(&self, requests: impl Iterator<Item = VerifyOtpRequest>) -> Tally {
         let calls = requests.enumerate().map(|(n, request)| {
             let caller = self.caller(n);
-            async move { verified(&caller.verify(request).await) }
+            served(move || {
+                let (caller, request) = (caller.clone(), request.clone());
+                async move { verified(&caller.verify(request).await) }
+            })
         });
         tally(calls).await
     }
@@ -69,7 +72,10 @@ impl Arena {
     async fn send(&self, requests: impl Iterator<Item = SendOtpRequest>) -> Tally {
         let calls = requests.enumerate().map(|(n, request)| {
             let caller = self.caller(n);
-            async move { sent(&caller.send(request).await) }
+            served(move || {
+                let (caller, request) = (caller.clone(), request.clone());
+                async move { sent(&caller.send(request).await) }
+            })
         });
         tally(calls).await
     }
@@ -185,7 +191,10 @@ impl Arena {
         let request = CreateChallengeRequest { send_otp: true, ..login("create", "person", number) };
         let calls = (0..100).map(|n| {
             let (caller, request) = (self.caller(n), request.clone());
-            async move { created(&caller.create(request).await) }
+            served(move || {
+                let (caller, request) = (caller.clone(), request.clone());
+                async move { created(&caller.create(request).await) }
+            })
         });
         let told = tally(calls).await;
         assert!(told.keys().all(|word| word == "success with success" || word == IN_PROGRESS), "{told:?}");
@@ -198,7 +207,10 @@ impl Arena {
         let calls = opened.iter().enumerate().map(|(n, (challenge, number))| {
             let request = CreateChallengeRequest { send_otp: true, ..login(challenge, account, number) };
             let caller = self.caller(n);
-            async move { created(&caller.create(request).await) }
+            served(move || {
+                let (caller, request) = (caller.clone(), request.clone());
+                async move { created(&caller.create(request).await) }
+            })
         });
         assert_eq!(tally(calls).await, counts(&[("success with success", count)]));
         let mut codes: BTreeMap<String, String> =

@@ -251,7 +251,8 @@ async fn a_request_gives_up_after_sixty_four_conflicts() {
     }
     let opened = loser.create("d", create(ACCOUNT)).await;
     assert!(matches!(opened, Err(Error::Contention)), "{opened:?}");
-    assert_eq!(world.uses(), uses, "what was acquired is refunded");
+    // Another replica may be creating by the same request, and rest on what this one acquired.
+    assert_eq!(world.uses(), uses + 1);
     let replica = world.replica();
     assert_eq!((replica.view("c").await.attempts, world.messages()), (0, 1));
     assert!(is_success(&replica.verify("c", &format!("v-{code}"), &code).await));
