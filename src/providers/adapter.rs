@@ -93,6 +93,12 @@ pub trait Adapter: Send + Sync {
         None
     }
 
+    /// Whether an answer of 429 or 5xx is about one destination or one verification, such as its own limit. Then the provider is
+    /// not left alone for it: other calls are served.
+    fn concerns_one(&self, _answer: &Inbound) -> bool {
+        false
+    }
+
     /// What lets requests in beyond what the adapter writes into them itself. A new one for each provider that is built: it
     /// may keep what it fetched.
     fn authority(&self) -> Option<Box<dyn Authority>> {
@@ -111,6 +117,9 @@ pub trait Adapter: Send + Sync {
 pub enum Alarm {
     /// The provider refuses otpd's credentials or address, and so every call: the breaker counts it.
     Credentials(&'static str),
+    /// The provider refuses every request for a reason that no caller's data can cause, such as a suspended account or a missing
+    /// template where there is one for all: the breaker counts it.
+    Account(&'static str),
     /// The provider refuses this request. Other requests may succeed, so the breaker does not count it.
     Request(&'static str),
 }

@@ -140,12 +140,12 @@ pub(super) fn alarm(answer: &Inbound) -> Option<Alarm> {
             Some(Alarm::Credentials("the access key is not known, or its signature is wrong"))
         }
         "AccessDenied" | "AuthorizationError" | "NotAuthorized" | "OptInRequired" => {
-            Some(Alarm::Request("the account or role may not do this"))
+            Some(Alarm::Account("the account or role may not do this"))
         }
-        "AccountSuspended" | "SendingPaused" => Some(Alarm::Request("sending is suspended or paused")),
-        "MailFromDomainNotVerified" => Some(Alarm::Request("the sender is not verified")),
+        "AccountSuspended" | "SendingPaused" => Some(Alarm::Account("sending is suspended or paused")),
+        "MailFromDomainNotVerified" => Some(Alarm::Account("the sender is not verified")),
         name if name.starts_with("KMS") && !fault.is_throttling() => {
-            Some(Alarm::Request("a key of KMS cannot be used"))
+            Some(Alarm::Account("a key of KMS cannot be used"))
         }
         _ => None,
     }

@@ -41,7 +41,7 @@ enum State {
 pub(super) enum Fault {
     /// It does not answer, or has trouble or too much to do.
     Failing,
-    /// It refuses our credentials: no call succeeds before an operator has mended that.
+    /// It refuses our credentials or account: no call succeeds before an operator has mended that.
     Refusing,
 }
 

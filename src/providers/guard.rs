@@ -80,6 +80,9 @@ pub(super) trait Decision {
     /// The failure, where this is one.
     fn failure(&self) -> Option<Failure>;
 
+    /// Whether the provider may have done what it was asked.
+    fn is_unknown(&self) -> bool;
+
     /// Whether everything went as it should, so that the provider's own words are of no interest.
     fn is_plain(&self) -> bool;
 }
@@ -93,6 +96,10 @@ impl Decision for Delivered {
 
     fn failure(&self) -> Option<Failure> {
         if let Self::Failed(failure) = self { Some(*failure) } else { None }
+    }
+
+    fn is_unknown(&self) -> bool {
+        matches!(self, Self::Unknown)
     }
 
     fn is_plain(&self) -> bool {
@@ -109,6 +116,10 @@ impl Decision for Checked {
 
     fn failure(&self) -> Option<Failure> {
         if let Self::Failed(failure) = self { Some(*failure) } else { None }
+    }
+
+    fn is_unknown(&self) -> bool {
+        matches!(self, Self::Unknown)
     }
 
     fn is_plain(&self) -> bool {
@@ -277,6 +288,9 @@ impl Guard {
         match (attempted.alarm, outcome) {
             (Some(Alarm::Credentials(alarm)), _) => {
                 tracing::error!(provider, operation, status, alarm, says, "the provider refuses otpd's credentials");
+            }
+            (Some(Alarm::Account(alarm)), _) => {
+                tracing::error!(provider, operation, status, alarm, says, "the provider refuses all requests");
             }
             (Some(Alarm::Request(alarm)), _) => {
                 tracing::error!(provider, operation, status, alarm, says, "the provider refuses the request");

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    adapter::{Abilities, Adapter, answer, checked_by_status, context, delivered_by_status, settings},
+    adapter::{Abilities, Adapter, Alarm, answer, checked_by_status, context, delivered_by_status, settings},
     http::{BaseUrl, Inbound, Outbound},
 };
 use crate::{
@@ -215,5 +215,16 @@ impl Adapter for Infobip2fa {
             (false, "NO_MORE_PIN_ATTEMPTS") => Checked::AttemptsExceeded,
             _ => Checked::Unknown,
         }
+    }
+
+    fn alarm(&self, answer: &Inbound) -> Option<Alarm> {
+        // The API key may not do this.
+        (answer.status == 403).then_some(Alarm::Account("not allowed"))
+    }
+
+    fn concerns_one(&self, answer: &Inbound) -> bool {
+        // Limits are those of one PIN (verifyPinLimit) and of one number (sendPinPerPhoneNumberLimit). That of the application has
+        // the same answer.
+        answer.status == 429
     }
 }

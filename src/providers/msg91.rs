@@ -189,7 +189,7 @@ impl Adapter for Msg91 {
         if said.refuses_credentials() {
             Some(Alarm::Credentials("authkey or address"))
         } else {
-            template.then_some(Alarm::Request("template"))
+            template.then_some(Alarm::Account("template"))
         }
     }
 

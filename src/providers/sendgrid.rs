@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    adapter::{Abilities, Adapter, answer, context, delivered_by_status, settings},
+    adapter::{Abilities, Adapter, Alarm, answer, context, delivered_by_status, settings},
     http::{BaseUrl, Inbound, Outbound},
     mail::Envelope,
 };
@@ -133,6 +133,11 @@ impl Adapter for SendGrid {
             429 => Delivered::Failed(answer::unavailable_until_reset(answer, delivery.context.now)),
             _ => delivered_by_status(answer),
         }
+    }
+
+    fn alarm(&self, answer: &Inbound) -> Option<Alarm> {
+        // The key may not send mail, or the sender is not verified: both are the same for every mail.
+        (answer.status == 403).then_some(Alarm::Account("not allowed"))
     }
 }
 

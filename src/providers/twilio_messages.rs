@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    adapter::{Abilities, Adapter, answer, by_locale::ByLocale, context, delivered_by_status, settings},
+    adapter::{Abilities, Adapter, Alarm, answer, by_locale::ByLocale, context, delivered_by_status, settings},
     http::{BaseUrl, Inbound, Outbound},
     twilio::sid,
 };
@@ -218,6 +218,17 @@ impl Adapter for TwilioMessages {
             // Too many requests, or too many messages waiting for this sender.
             Some(Refusal { code: 20_429 | 21_611 }) => Delivered::Failed(answer::unavailable(answer)),
             _ => delivered_by_status(answer),
+        }
+    }
+
+    fn alarm(&self, answer: &Inbound) -> Option<Alarm> {
+        let suspended = Some(Alarm::Account("account suspended or not active"));
+        match answer.status {
+            201 => {
+                let failed = answer.json().filter(|accepted: &Accepted| accepted.status == "failed");
+                suspended.filter(|_| failed.is_some_and(|accepted| accepted.error_code == Some(30_002)))
+            }
+            _ => suspended.filter(|_| answer.json().is_some_and(|Refusal { code }| code == 20_005)),
         }
     }
 

@@ -92,6 +92,12 @@ impl Problem {
         matches!(self.code, 20_429 | 60_207 | 60_212)
     }
 
+    /// Whether a limit is that of one verification (60202, 60203), of one key of a service's rate limit (60207), such as a number
+    /// or an address, or of one phone (60212).
+    fn concerns_one(&self) -> bool {
+        matches!(self.code, 60_202 | 60_203 | 60_207 | 60_212)
+    }
+
     /// The name in `Invalid parameter: NAME`, with or without quotes.
     fn parameter(&self) -> Option<&str> {
         let rest = self.message.strip_prefix("Invalid parameter")?;
@@ -218,5 +224,9 @@ impl Adapter for TwilioVerify {
             ("canceled" | "deleted" | "expired" | "failed", Some(false) | None) => Checked::Gone,
             _ => Checked::Unknown,
         }
+    }
+
+    fn concerns_one(&self, answer: &Inbound) -> bool {
+        answer.json::<Problem>().is_some_and(|problem| problem.concerns_one())
     }
 }

@@ -127,13 +127,16 @@ struct Fault {
     code: i64,
 }
 
-/// The alarm of an error code that waiting cannot mend.
-fn refusal(code: i64) -> Option<Alarm> {
+/// The alarm of an error code that waiting cannot mend. A caller's locale chooses among several templates and languages, and its
+/// destination the country (130497): these stop no other caller.
+fn refusal(code: i64, has_one_template: bool) -> Option<Alarm> {
     match code {
         0 | 190 => Some(Alarm::Credentials("access token")),
-        3 | 10 | 200..=299 | 131_005 => Some(Alarm::Request("permission")),
-        368 | 130_497 | 131_031 => Some(Alarm::Request("account blocked or restricted")),
-        131_042 | 131_045 | 133_010 | 133_016 => Some(Alarm::Request("payment or registration")),
+        3 | 10 | 200..=299 | 131_005 => Some(Alarm::Account("permission")),
+        368 | 131_031 => Some(Alarm::Account("account blocked or restricted")),
+        130_497 => Some(Alarm::Request("account restricted in a country")),
+        131_042 | 131_045 | 133_010 | 133_016 => Some(Alarm::Account("payment or registration")),
+        132_001 | 132_007 | 132_015 | 132_016 if has_one_template => Some(Alarm::Account("template")),
         132_000 | 132_001 | 132_005 | 132_007 | 132_008 | 132_012 | 132_015 | 132_016 => {
             Some(Alarm::Request("template"))
         }
@@ -153,9 +156,13 @@ fn by_code(code: i64, answer: &Inbound) -> Delivered {
         // The sender is the destination, or the destination is not among the numbers that a test account may write to. The
         // message was refused, and the destination may still be good for another provider.
         131_021 | 131_030 => Delivered::Failed(Failure::Refused),
-        _ if refusal(code).is_some() => Delivered::Failed(Failure::Refused),
+        _ if refusal(code, false).is_some() => Delivered::Failed(Failure::Refused),
         _ => delivered_by_status(answer),
     }
+}
+
+fn code_of(answer: &Inbound) -> Option<i64> {
+    answer.json().filter(|_| !answer.is_success()).map(|Refusal { error }| error.code)
 }
 
 impl Adapter for WhatsAppCloud {
@@ -209,8 +216,13 @@ impl Adapter for WhatsAppCloud {
     }
 
     fn alarm(&self, answer: &Inbound) -> Option<Alarm> {
-        let answered = answer.json().filter(|_| !answer.is_success());
-        answered.and_then(|Refusal { error }| refusal(error.code))
+        let has_one_template = self.templates.is_uniform() && self.languages.is_uniform();
+        code_of(answer).and_then(|code| refusal(code, has_one_template))
+    }
+
+    fn concerns_one(&self, answer: &Inbound) -> bool {
+        // Too many messages from this sender to one person.
+        code_of(answer) == Some(131_056)
     }
 }
 

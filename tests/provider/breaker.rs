@@ -1,17 +1,36 @@
 //! The breaker and the bulkhead around calls.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use otpd::ports::provider::{Checked, Delivered, Failure, Provider};
+use otpd::ports::{
+    clock::Deadline,
+    provider::{Checked, Delivered, Failure, Provider},
+};
+use serde_json::json;
 use tokio::task::JoinSet;
 
 use super::{
+    authority::provider,
     executor::{timed, unresolvable},
-    probe::{FAILED, Probe, REFUSED, accepted, answer, success},
+    probe::{FAILED, LONGEST_CALL, Probe, REFUSED, accepted, answer, success},
+    scenario::Given,
     server::{Act, Server},
 };
 
 const THREE: &str = "breaker_failures = 3\nbreaker_pause = \"5s\"\ntimeout = \"900ms\"\nconnect_timeout = \"900ms\"";
+
+const TWILIO: &str = "account_sid = \"AC00000000000000000000000000000000\"\nauth_token = \"t\"\n\
+                      service_sid = \"VA00000000000000000000000000000000\"";
+const INFOBIP: &str = "api_key = \"k\"\napplication_id = \"a\"\nmessage_id = \"m\"";
+const GATEWAY: &str = "path = \"/\"\nsuccess_text = [\"OK\"]\nerror_texts = { \"bad number\" = \"rejected\" }";
+
+async fn deliver_on(provider: &Arc<dyn Provider>, channel: &str) -> Delivered {
+    let given = json!({
+        "channel": channel, "destination": {"phone": "+14155550100"}, "code": "918273", "text": "918273"
+    });
+    let given: Given = serde_json::from_value(given).unwrap();
+    provider.deliver(given.delivery().unwrap(), Deadline::after(LONGEST_CALL)).await
+}
 
 fn away(seconds: u64) -> Delivered {
     Delivered::Failed(Failure::Unavailable { retry_after: Some(Duration::from_secs(seconds)) })
@@ -106,6 +125,64 @@ async fn refused_credentials_open_it_and_callers_are_told_that_waiting_cannot_he
     probe.clock.pass(Duration::from_secs(5));
     server.script([Act::Send(success("mended"))]);
     assert_eq!(probe.deliver().await, accepted("mended"));
+}
+
+/// What one destination or one verification has used up stops nobody else, and neither does what is decided about one call.
+#[tokio::test]
+async fn limits_of_one_destination_or_verification_stop_nobody_else() {
+    let server = Server::start().await;
+    for (kind, settings, status, body, is_stopped) in [
+        ("twilio-verify", TWILIO, 429, "{\"code\":60203}", false),
+        ("twilio-verify", TWILIO, 429, "{\"code\":60212}", false),
+        ("twilio-verify", TWILIO, 503, "{\"code\":60207}", false),
+        ("twilio-verify", TWILIO, 429, "{\"code\":20429}", true),
+        ("infobip-2fa", INFOBIP, 429, "{\"requestError\":{}}", false),
+        ("infobip-2fa", INFOBIP, 503, "", true),
+        ("http-json", GATEWAY, 429, "bad number", false),
+        ("http-json", GATEWAY, 500, "bad number", false),
+        ("http-json", GATEWAY, 429, "busy", true),
+        ("http-json", GATEWAY, 500, "", true),
+    ] {
+        let settings = format!("base_url = \"{}\"\nbreaker_failures = 1\n{settings}", server.url());
+        let provider = provider(kind, settings.parse().unwrap(), &Arc::default());
+        let head = format!("HTTP/1.1 {status} No\r\nretry-after: 9\r\ncontent-length: {}\r\n\r\n", body.len());
+        server.script([Act::Send([head.as_bytes(), body.as_bytes()].concat())]);
+        let delivered = super::authority::deliver(&provider).await;
+        assert_eq!(!provider.is_ready(), is_stopped, "{kind} {status} {body}: {delivered:?}");
+        let rests = is_stopped && status != 500;
+        assert_eq!(provider.is_resting(), rests, "{kind} {status} {body}");
+    }
+}
+
+/// Only what no caller's data can cause stops others: there is one template for all, or none is chosen by language.
+#[tokio::test]
+async fn repeated_refusals_of_the_account_open_it() {
+    let server = Server::start().await;
+    let whatsapp = "phone_number_id = \"1\"\naccess_token = \"t\"\ntemplate = \"otp\"";
+    let by_language = format!("{whatsapp}\nlanguages = {{ de = \"de\" }}");
+    let error = |code: u32| format!("{{\"error\":{{\"code\":{code}}}}}");
+    for (kind, settings, status, body, is_stopped) in [
+        ("whatsapp-cloud", whatsapp, 404, error(132_001), true),
+        ("whatsapp-cloud", by_language.as_str(), 404, error(132_001), false),
+        ("whatsapp-cloud", whatsapp, 403, error(131_005), true),
+        ("whatsapp-cloud", whatsapp, 400, error(131_042), true),
+        ("whatsapp-cloud", whatsapp, 403, error(130_497), false),
+        ("whatsapp-cloud", whatsapp, 400, error(132_000), false),
+        ("infobip-2fa", INFOBIP, 403, String::new(), true),
+        ("twilio-verify", TWILIO, 403, String::new(), false),
+        ("http-json", GATEWAY, 403, String::new(), false),
+    ] {
+        let settings = format!("base_url = \"{}\"\nbreaker_failures = 3\n{settings}", server.url());
+        let settings = if kind == "whatsapp-cloud" { format!("{settings}\n") } else { settings };
+        let provider = provider(kind, settings.parse().unwrap(), &Arc::default());
+        server.otherwise(Act::Send(answer(status, &body)));
+        for _ in 0..8 {
+            let channel = if kind == "whatsapp-cloud" { "whatsapp" } else { "sms" };
+            assert_eq!(deliver_on(&provider, channel).await, REFUSED, "{kind} {body}");
+        }
+        assert_eq!(server.seen().len(), if is_stopped { 3 } else { 8 }, "{kind} {body}");
+        assert_eq!(provider.refusal().is_some(), is_stopped, "{kind} {body}");
+    }
 }
 
 /// A corrected time of day must not keep a provider away for the length of the correction.

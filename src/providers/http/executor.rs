@@ -69,7 +69,7 @@ impl HttpProvider {
         &self,
         operation: &'static str,
         request: &Outbound,
-        unsaid: &Unsaid<'_>,
+        unsaid: &Unsaid,
         deadline: Deadline,
         clearing: impl FnOnce(&Inbound) -> Option<Outbound>,
         judge: impl FnOnce(&Inbound) -> D,
@@ -112,20 +112,23 @@ impl HttpProvider {
         ask(request, again).await
     }
 
-    fn answered<D: Decision>(&self, answer: &Inbound, decision: D, unsaid: &Unsaid<'_>) -> Attempted<D> {
+    fn answered<D: Decision>(&self, answer: &Inbound, decision: D, unsaid: &Unsaid) -> Attempted<D> {
         let is_refused = decision.failure() == Some(Failure::Refused);
         let own = self.adapter.alarm(answer);
         let alarm = own.or_else(|| Alarm::by_status(answer.status).filter(|_| is_refused));
         let remark = if decision.is_plain() { String::new() } else { unsaid.remark(answer) };
-        // The statuses are those that no caller's data can cause.
+        let is_failure = decision.failure().is_some();
+        let concerns_all = !self.adapter.concerns_one(answer);
+        // What is decided about one call, a bad destination for example, says nothing about other calls, whatever its status.
         let fault = match answer.status {
-            429 | 500.. => Some(Fault::Failing),
             401 | 407 if is_refused => Some(Fault::Refusing),
-            _ if is_refused && matches!(own, Some(Alarm::Credentials(_))) => Some(Fault::Refusing),
+            _ if is_refused && matches!(own, Some(Alarm::Credentials(_) | Alarm::Account(_))) => Some(Fault::Refusing),
+            429 if is_failure && concerns_all => Some(Fault::Failing),
+            500.. if (is_failure || decision.is_unknown()) && concerns_all => Some(Fault::Failing),
             _ => None,
         };
-        // A wait that an adapter reads from its body may be that of one destination.
-        let rest = answer.retry_after().filter(|_| matches!(answer.status, 429 | 503) && decision.failure().is_some());
+        // Of the header alone: a wait that an adapter reads from its body may be that of one destination.
+        let rest = answer.retry_after().filter(|_| matches!(answer.status, 429 | 503) && is_failure && concerns_all);
         Attempted { decision, exchange: Exchange::Answered, status: answer.status, fault, rest, alarm, remark }
     }
 }

@@ -149,7 +149,10 @@ fn replied(stage: Stage, code: u16, enhanced: Enhanced, text: &str) -> (Delivere
         (Stage::Connect, _) => {
             (refused, Some(Fault::Refusing), Some(Alarm::Credentials("the mail server does not serve otpd")))
         }
-        (Stage::Sender, _) => (refused, None, Some(Alarm::Request("the mail server refuses the sender"))),
+        // The sender is the same for every mail.
+        (Stage::Sender, _) => {
+            (refused, Some(Fault::Refusing), Some(Alarm::Account("the mail server refuses the sender")))
+        }
         (Stage::Destination, 550..=553) if is_about_destination(enhanced, text) => (Delivered::Rejected, None, None),
         (Stage::Message, 550..=554) if enhanced == Enhanced::Destination => (Delivered::Rejected, None, None),
         _ => (refused, None, Some(Alarm::Request("the mail server refuses the mail"))),
@@ -181,7 +184,7 @@ mod tests {
             (Stage::Login, 535, "5.7.8 authentication credentials invalid", REFUSED, Some(Fault::Refusing)),
             (Stage::Login, 454, "4.7.0 temporary authentication failure", UNAVAILABLE, Some(Fault::Failing)),
             (Stage::Sender, 530, "5.7.0 authentication required", REFUSED, Some(Fault::Refusing)),
-            (Stage::Sender, 550, "5.1.8 sender not allowed", REFUSED, None),
+            (Stage::Sender, 550, "5.1.8 sender not allowed", REFUSED, Some(Fault::Refusing)),
             (Stage::Sender, 451, "4.3.2 try again", UNAVAILABLE, Some(Fault::Failing)),
             (Stage::Destination, 450, "4.7.1 greylisted", UNAVAILABLE, None),
             (Stage::Destination, 421, "4.3.2 closing", UNAVAILABLE, Some(Fault::Failing)),
