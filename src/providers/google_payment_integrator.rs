@@ -181,6 +181,11 @@ impl Adapter for GooglePaymentIntegrator {
             (404, Some(ErrorCode::InvalidIdentifier)) if given(&check.context, AUTHENTICATION) => {
                 return Checked::Invalid(RequestError::InvalidParameter(AUTHENTICATION));
             }
+            // The authentication that the caller names is in a state that takes no code. Its own challenge ends so where the code has
+            // expired.
+            (400, Some(ErrorCode::PreconditionViolation)) if given(&check.context, AUTHENTICATION) => {
+                return Checked::Invalid(RequestError::InvalidParameter(AUTHENTICATION));
+            }
             // No code of the integrator's looks like what was typed.
             (400, Some(ErrorCode::InvalidFieldValue)) if !context::is_digits(check.otp.expose(), 4..=10) => {
                 return Checked::NotMatched { left: None };
@@ -215,6 +220,10 @@ impl Adapter for GooglePaymentIntegrator {
 
     fn alarm(&self, answer: &Inbound) -> Option<Alarm> {
         error(answer).and_then(ErrorCode::alarm)
+    }
+
+    fn concerns_one(&self, answer: &Inbound) -> bool {
+        error(answer) == Some(ErrorCode::UserActionInProgress)
     }
 }
 

@@ -97,7 +97,7 @@ fn errors_that_an_operator_must_mend_are_alarms() {
     let adapter = adapter("base_url = 'https://integrator.example'").unwrap();
     let alarm = |status, body: &str| {
         let answer = Inbound { status, headers: HeaderMap::new(), body: body.as_bytes().to_vec() };
-        adapter.alarm(&answer).map(|(Alarm::Credentials(text) | Alarm::Request(text))| text)
+        adapter.alarm(&answer).map(|(Alarm::Credentials(text) | Alarm::Account(text) | Alarm::Request(text))| text)
     };
     let coded = |code: &str| format!(r#"{{"errorResponseCode":"{code}"}}"#);
     for code in [
