@@ -147,6 +147,34 @@ async fn a_silent_token_server_costs_no_more_than_the_call() {
     assert_eq!(world.bearers(), ["Bearer t1"]);
 }
 
+/// The first call has little time, and its failure is its own: the others fetch a token within theirs.
+#[tokio::test]
+async fn a_hurried_call_does_not_fail_those_that_wait_for_it() {
+    let world = World::new("").await;
+    world.tokens.script([Act::Silence, token("t1", "3600")]);
+    let first = world.provider.deliver(delivery("parameter-secret"), Deadline::after(Duration::from_millis(300)));
+    let arrives = async {
+        while world.tokens.seen().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            // A failure that is shared comes later on this clock than the wait began.
+            world.clock.pass(Duration::from_millis(1));
+        }
+        let ticks = async {
+            loop {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                world.clock.pass(Duration::from_millis(1));
+            }
+        };
+        tokio::select! {
+            delivered = deliver(&world.provider) => delivered,
+            () = ticks => unreachable!(),
+        }
+    };
+    let (first, second) = tokio::join!(first, arrives);
+    assert_eq!((first, second), (FAILED, accepted("")));
+    assert!(world.provider.is_ready());
+}
+
 #[tokio::test]
 async fn while_the_old_token_is_good_a_failure_to_renew_it_costs_nothing() {
     let world = World::new("").await;

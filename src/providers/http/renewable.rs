@@ -19,8 +19,18 @@ const PAUSE: Duration = Duration::from_secs(5);
 /// Credentials that somebody gives out for a while.
 pub(in crate::providers) struct Renewable<T> {
     kept: Mutex<Option<Kept<T>>>,
-    /// Whoever holds this renews. The last failure, and when it came on the monotonic clock.
-    flight: Flight<Option<(Duration, Denied)>>,
+    /// Whoever holds this renews.
+    flight: Flight<Option<Failed>>,
+}
+
+/// The last failure to renew.
+#[derive(Clone, Copy)]
+struct Failed {
+    /// On the monotonic clock.
+    at: Duration,
+    denied: Denied,
+    /// Whether the deadline of the call that renewed is why: a call with more time may fetch them.
+    was_late: bool,
 }
 
 struct Kept<T> {
@@ -42,8 +52,8 @@ impl<T: Clone> Renewable<T> {
         Self { kept: Mutex::new(None), flight: Flight::new(None) }
     }
 
-    /// The credentials and their number. Of the calls that find none, one fetches them, and the others wait for it; they fail
-    /// as it fails.
+    /// The credentials and their number. Of the calls that find none, one fetches them, and the others wait for it. They fail as it
+    /// fails, unless its time ran out: then the next of them fetches, within its own time.
     pub(in crate::providers) async fn get(
         &self,
         outside: &Outside<'_>,
@@ -56,7 +66,7 @@ impl<T: Clone> Renewable<T> {
         let mut flight = match self.kept(|kept| since < kept.ends_at) {
             // Another call renews them, or has just failed to.
             Some(still_good) => match self.flight.try_lock() {
-                Ok(flight) if flight.is_none_or(|(at, _)| since >= at.saturating_add(PAUSE)) => flight,
+                Ok(flight) if flight.is_none_or(|failed| since >= failed.at.saturating_add(PAUSE)) => flight,
                 _ => return Ok(still_good),
             },
             None => timeout_at(outside.deadline().instant(), self.flight.lock())
@@ -66,8 +76,8 @@ impl<T: Clone> Renewable<T> {
         if let Some(fetched) = self.kept(|kept| outside.monotonic() < kept.renew_at) {
             return Ok(fetched);
         }
-        if let Some((_, denied)) = flight.filter(|(at, _)| *at > since) {
-            return Err(denied);
+        if let Some(failed) = flight.filter(|failed| !failed.was_late && failed.at > since) {
+            return Err(failed.denied);
         }
         match fetch().await {
             Ok(issued) => {
@@ -75,13 +85,14 @@ impl<T: Clone> Renewable<T> {
                 Ok(self.keep(issued, outside.monotonic()))
             }
             Err(denied) => {
-                *flight = Some((outside.monotonic(), denied));
+                let was_late = outside.deadline().remaining().is_zero();
+                *flight = Some(Failed { at: outside.monotonic(), denied, was_late });
                 self.kept(|kept| outside.monotonic() < kept.ends_at).ok_or(denied)
             }
         }
     }
 
-    /// Forgets the credentials of this number: they were refused. Says whether others can be had.
+    /// Forgets the credentials of this number, which were refused: the next call fetches others.
     pub(in crate::providers) fn forget(&self, number: u64) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(refused) = kept.as_mut().filter(|kept| kept.number == number) {
