@@ -80,7 +80,7 @@ pub fn read(kind: &str, section: &mut Section<'_>) -> Option<Configured> {
 pub struct Configured {
     kind: &'static str,
     notes: Vec<String>,
-    is_open: bool,
+    open: Option<(&'static str, &'static str)>,
     build: Arc<Build>,
 }
 
@@ -102,7 +102,7 @@ impl Configured {
     pub(crate) fn new(
         build: impl Fn(&str, &ProviderDeps) -> io::Result<Arc<dyn Provider>> + Send + Sync + 'static,
     ) -> Self {
-        Self { kind: "", notes: Vec::new(), is_open: false, build: Arc::new(build) }
+        Self { kind: "", notes: Vec::new(), open: None, build: Arc::new(build) }
     }
 
     /// Reads a provider over HTTP: the settings of its adapter, and those that all providers over HTTP have.
@@ -112,16 +112,15 @@ impl Configured {
     ) -> Option<Self> {
         let settings = HttpSettings::read(section);
         let adapter = read(section)?;
-        let open = "base_url is plain http: codes and credentials can be read on the way";
-        let is_open = adapter.base_url().is_open();
-        let notes = is_open.then(|| open.to_owned()).into_iter().chain(adapter.notes()).collect();
+        let note = "base_url is plain http: codes and credentials can be read on the way";
+        let open = adapter.base_url().is_open().then_some(("base_url", "is plain http"));
+        let notes = open.map(|_| note.to_owned()).into_iter().chain(adapter.notes()).collect();
         let build = move |name: &str, deps: &ProviderDeps| {
-            let proxy = settings.proxy.clone().or_else(|| deps.proxies.choice(adapter.base_url()));
-            let settings = HttpSettings { proxy, ..settings.clone() };
+            let settings = HttpSettings { variables: deps.proxies.clone(), ..settings.clone() };
             let provider = HttpProvider::new(name, Box::new(adapter.clone()), &settings, Arc::clone(&deps.clock))?;
             Ok(Arc::new(provider.observed(Arc::clone(&deps.observer))) as Arc<dyn Provider>)
         };
-        Some(Self { notes, is_open, ..Self::new(build) })
+        Some(Self { notes, open, ..Self::new(build) })
     }
 
     /// The kind.
@@ -129,9 +128,9 @@ impl Configured {
         self.kind
     }
 
-    /// Whether what is sent there can be read on the way.
-    pub(crate) fn is_open(&self) -> bool {
-        self.is_open
+    /// The setting because of which what is sent there can be read on the way, and what is wrong with it; `None` where it cannot.
+    pub(crate) fn open(&self) -> Option<(&'static str, &'static str)> {
+        self.open
     }
 
     /// What the operator should know of it, one line each.

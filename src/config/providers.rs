@@ -42,8 +42,8 @@ impl Providers {
                 if refused && is_console(kind.as_ref()) {
                     section.cross_field_error("kind", refusal());
                 }
-                if must_encrypt && kind.as_ref().is_some_and(Configured::is_open) {
-                    section.cross_field_error("base_url", OPEN);
+                if let Some((setting, what)) = kind.as_ref().and_then(Configured::open).filter(|_| must_encrypt) {
+                    section.cross_field_error(setting, format!("{what}: {OPEN}"));
                 }
                 kind
             });
@@ -142,8 +142,8 @@ fn check_name(name: &str) -> Result<(), String> {
     }
 }
 
-const OPEN: &str = "is plain http: codes and credentials can be read on the way; refused by profile production unless \
-                    force.plain_http is set";
+const OPEN: &str =
+    "codes and credentials can be read on the way; refused by profile production unless force.plain_http is set";
 
 fn refusal() -> String {
     "console shows codes; refused by profile production unless force.console_provider is set".to_owned()

@@ -19,4 +19,5 @@ pub(in crate::providers) use oauth2::OAuth2;
 pub use outbound::Outbound;
 pub use proxy::{ProxyChoice, ProxyVariables};
 pub(in crate::providers) use renewable::{Issued, Renewable};
+pub(in crate::providers) use settings::trusting;
 pub use settings::{BaseUrl, HttpSettings};

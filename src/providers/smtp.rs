@@ -6,16 +6,20 @@
 mod connection;
 mod message;
 mod reply;
+mod stream;
 
 use std::{fs, io, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use lettre::transport::smtp::client::{Certificate, CertificateStore, TlsParameters};
+use rustls::pki_types::ServerName;
+use tokio_rustls::TlsConnector;
 
 use super::{
     Configured, ProviderDeps,
     adapter::settings,
     guard::{Guard, GuardSettings},
+    http,
     mail::Envelope,
     mail_html::HtmlPart,
 };
@@ -28,7 +32,7 @@ use crate::{
     secret::Secret,
     settings::{Section, values},
 };
-use connection::Connections;
+use connection::{Connections, Encryption};
 use message::Mail;
 
 /// Connections in flight, unless it is set: mail servers allow few of one client.
@@ -114,7 +118,11 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<Configured> {
         Ok(Arc::new(provider) as Arc<dyn Provider>)
     };
     let note = is_open.then(|| "security is none: codes and credentials can be read on the way".to_owned());
-    Some(Configured { notes: note.into_iter().collect(), is_open, ..Configured::new(build) })
+    Some(Configured {
+        notes: note.into_iter().collect(),
+        open: is_open.then_some(("security", "none leaves mail in the clear")),
+        ..Configured::new(build)
+    })
 }
 
 /// A host name or an address.
@@ -163,13 +171,21 @@ impl Smtp {
             code_life: None,
         };
         let guard = Guard::new(name, settings, Arc::clone(&deps.clock), Some(Arc::clone(&deps.observer)));
-        let tls = if server.security == Security::None { None } else { Some(tls(server)?) };
-        let connections = Connections::new(server.clone(), tls, settings.max_in_flight, Arc::clone(&deps.clock));
+        let encryption = match server.security {
+            Security::Tls => {
+                let config = http::trusting(server.ca_file.as_deref())?.with_no_client_auth();
+                let host = ServerName::try_from(server.host.clone()).map_err(io::Error::other)?;
+                Encryption::AtOnce(TlsConnector::from(Arc::new(config)), host)
+            }
+            Security::StartTls => Encryption::Later(tls(server)?),
+            Security::None => Encryption::None,
+        };
+        let connections = Connections::new(server.clone(), encryption, settings.max_in_flight, Arc::clone(&deps.clock));
         Ok(Self { capabilities, guard, connections, style })
     }
 }
 
-/// The TLS configuration, whose certificates must be for the host.
+/// The TLS configuration for STARTTLS, whose certificates must be for the host.
 fn tls(server: &Server) -> io::Result<TlsParameters> {
     let builder = TlsParameters::builder(server.host.clone());
     let builder = match &server.ca_file {
@@ -204,6 +220,10 @@ impl Provider for Smtp {
 
     fn is_resting(&self) -> bool {
         self.guard.is_resting()
+    }
+
+    fn refusal(&self) -> Option<Failure> {
+        self.guard.refusal()
     }
 
     async fn deliver(&self, delivery: Delivery, deadline: Deadline) -> Delivered {

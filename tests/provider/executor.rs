@@ -311,6 +311,7 @@ async fn a_request_without_a_body_says_so() {
         let seen = server.seen();
         assert_eq!(seen[0].method, method.as_str());
         assert_eq!(seen[0].header("content-length"), length, "{method}");
+        assert_eq!(seen[0].header("accept-encoding"), Some("identity"));
         assert!(seen[0].body.is_empty());
     }
 }

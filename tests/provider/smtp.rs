@@ -31,6 +31,7 @@ use tokio_rustls::{
 
 use super::{
     authority::provider,
+    executor::timed,
     probe::{FAILED, LONGEST_CALL, ManualClock, REFUSED},
     scenario::Given,
 };
@@ -42,6 +43,8 @@ type Script = BTreeMap<&'static str, Act>;
 enum Act {
     Say(&'static str),
     Slowly(&'static str),
+    /// Again and again, until the client goes.
+    Endless(&'static str),
     Silence,
     Close,
 }
@@ -156,8 +159,7 @@ impl Session {
                 "RSET" => ("RSET", "250 2.0.0 fine\r\n"),
                 "DATA" => ("DATA", "354 go on\r\n"),
                 "STARTTLS" => {
-                    stream.write_all(b"220 go on\r\n").await.ok()?;
-                    return Some(stream);
+                    return self.act(&mut stream, "STARTTLS", "220 go on\r\n").await.then_some(stream);
                 }
                 "QUIT" => ("QUIT", "221 bye\r\n"),
                 _ => ("OTHER", "500 what\r\n"),
@@ -202,6 +204,11 @@ impl Session {
                     }
                 }
                 true
+            }
+            Some(Act::Endless(text)) => {
+                let many = text.repeat(1000);
+                while stream.write_all(many.as_bytes()).await.is_ok() {}
+                false
             }
             Some(Act::Silence) => {
                 while read_line(stream).await.is_some() {}
@@ -406,7 +413,34 @@ async fn repeated_refusals_of_the_login_open_the_breaker() {
         assert_eq!(deliver(&provider).await, REFUSED);
     }
     assert_eq!(server.connections(), 2);
-    assert!(!provider.is_ready());
+    assert!(!provider.is_ready() && !provider.is_resting());
+    assert_eq!(provider.refusal(), Some(Failure::Refused), "nothing is reserved for a send that would be refused");
+    clock.pass(Duration::from_secs(5));
+    assert_eq!(provider.refusal(), None);
+    server.script([]);
+    assert!(is_accepted(&deliver(&provider).await));
+}
+
+/// While the breaker is open the service asks for the refusal first, and reserves nothing.
+#[tokio::test]
+async fn in_an_outage_the_refusal_is_known_before_a_call() {
+    let (server, clock) = (MailServer::plain().await, Arc::new(ManualClock::default()));
+    // The connection of a refused mail is used again.
+    for (verb, said, refusal, connections) in [
+        ("GREETING", "421 4.3.2 busy\r\n", Failure::Unavailable { retry_after: Some(Duration::from_secs(5)) }, 2),
+        ("MAIL", "550 5.7.60 not your address\r\n", Failure::Refused, 1),
+    ] {
+        server.script([(verb, Act::Say(said))]);
+        let provider = smtp(&server, &format!("{PLAIN}\nbreaker_failures = 2"), &clock);
+        assert_eq!(provider.refusal(), None);
+        let before = server.connections();
+        for _ in 0..4 {
+            deliver(&provider).await;
+        }
+        assert_eq!((provider.refusal(), server.connections() - before), (Some(refusal), connections), "{verb}");
+        let mails = server.commands().iter().filter(|command| command.starts_with("MAIL")).count();
+        assert_eq!(mails, if verb == "MAIL" { 2 } else { 0 });
+    }
 }
 
 #[tokio::test]
@@ -467,6 +501,58 @@ async fn mail_is_encrypted_from_the_start_or_after_starttls() {
             }
         }
     }
+}
+
+/// Far below the deadline, and far below what memory there is.
+#[tokio::test]
+async fn an_endless_reply_ends_the_call() {
+    let clock = Arc::new(ManualClock::default());
+    let ours = encryption("127.0.0.1");
+    for is_encrypted in [false, true] {
+        for said in ["250 x", "250-x\r\n"] {
+            for (verb, expected) in [("GREETING", FAILED), ("RCPT", FAILED), ("MESSAGE", Delivered::Unknown)] {
+                let tls = is_encrypted.then(|| ours.acceptor.clone());
+                let server = MailServer::start(Setup { tls, is_encrypted_at_once: is_encrypted, offers: &[] }).await;
+                server.script([(verb, Act::Endless(said))]);
+                let long = "timeout = \"30s\"\nconnect_timeout = \"30s\"";
+                let settings = if is_encrypted {
+                    format!("security = \"tls\"\nca_file = \"{}\"\n{long}", ours.ca_file)
+                } else {
+                    format!("security = \"none\"\n{long}")
+                };
+                let provider = smtp(&server, &settings, &clock);
+                let (delivered, took) = timed(deliver(&provider)).await;
+                assert_eq!(delivered, expected, "{verb} {said:?}");
+                assert!(took < Duration::from_secs(8), "{verb} {said:?}: {took:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_follows_starttls_in_the_clear_is_not_taken_for_encrypted() {
+    let clock = Arc::new(ManualClock::default());
+    let ours = encryption("127.0.0.1");
+    let tls = Some(ours.acceptor.clone());
+    let server = MailServer::start(Setup { tls, is_encrypted_at_once: false, offers: &["STARTTLS"] }).await;
+    server.script([("STARTTLS", Act::Say("220 go on\r\n250-mail.example.com\r\n250 AUTH PLAIN\r\n"))]);
+    let long = "timeout = \"10s\"\nconnect_timeout = \"10s\"\nuser = \"otpd\"\npassword = \"p\"";
+    let settings = format!("security = \"starttls\"\nca_file = \"{}\"\n{long}", ours.ca_file);
+    assert_eq!(deliver(&smtp(&server, &settings, &clock)).await, FAILED);
+    assert_eq!(server.commands(), ["EHLO acme.example", "STARTTLS"]);
+}
+
+#[tokio::test]
+async fn a_silent_answer_to_rset_delays_no_decision() {
+    let (server, clock) = (MailServer::plain().await, Arc::new(ManualClock::default()));
+    server.script([("RCPT", Act::Say("550 5.1.1 unknown\r\n")), ("RSET", Act::Silence)]);
+    let provider = smtp(&server, PLAIN, &clock);
+    let (delivered, took) = timed(deliver(&provider)).await;
+    assert_eq!(delivered, Delivered::Rejected);
+    assert!(took < Duration::from_secs(8), "{took:?}");
+    server.script([]);
+    assert!(is_accepted(&deliver(&provider).await));
+    assert_eq!(server.connections(), 2);
 }
 
 #[tokio::test]

@@ -74,7 +74,7 @@ impl Client {
         http.enforce_http(false);
         // hyper divides this among the addresses of a name, so that a dead address leaves time for the next.
         http.set_connect_timeout(Some(connect_timeout));
-        let connector = Connector::new(http, settings.proxy.as_ref());
+        let connector = Connector::new(http, settings.proxy.as_ref(), &settings.variables);
         let tls = HttpsConnectorBuilder::new().with_tls_config(settings.tls()?);
         let connector = tls.https_or_http().enable_http1().wrap_connector(connector);
         let pool = Pool::builder(TokioExecutor::new())
@@ -129,6 +129,8 @@ impl Prepared {
         let mut request = Request::builder().method(&outbound.method).uri(outbound.url.expose());
         let agent = concat!("otpd/", env!("CARGO_PKG_VERSION"));
         request = request.header(header::USER_AGENT, agent).header(header::ACCEPT, "application/json, */*;q=0.1");
+        // An answer in any other coding could not be read.
+        request = request.header(header::ACCEPT_ENCODING, "identity");
         for (name, value) in &outbound.headers {
             let mut value = HeaderValue::from_str(value.expose()).ok()?;
             value.set_sensitive(true);

@@ -23,7 +23,7 @@ use hyper_util::{
 use tokio::net::TcpStream;
 use tower::Service;
 
-use super::BaseUrl;
+use super::settings::is_loopback;
 use crate::secret::Secret;
 
 /// The word for no proxy.
@@ -110,11 +110,10 @@ impl ProxyVariables {
         all.into_iter().filter(|(_, text)| !text.is_empty() && ProxyChoice::parse(text).is_err()).map(|(name, _)| name)
     }
 
-    /// The proxy for a provider there. Hosts of this machine are reached without one.
-    pub(in crate::providers) fn choice(&self, base_url: &BaseUrl) -> Option<ProxyChoice> {
+    /// The proxy for a URL. Hosts of this machine are reached without one.
+    fn choice(&self, uri: &Uri) -> Option<ProxyChoice> {
         let matcher = Matcher::builder().no(self.no.clone()).all("http://any").build();
-        let uri = base_url.uri()?;
-        if base_url.is_loopback() || matcher.intercept(&uri).is_none() {
+        if is_loopback(uri) || matcher.intercept(uri).is_none() {
             return None;
         }
         let own = if uri.scheme() == Some(&uri::Scheme::HTTPS) { &self.https } else { &self.http };
@@ -129,19 +128,28 @@ impl fmt::Debug for ProxyVariables {
     }
 }
 
-/// Makes connections, directly or by a tunnel.
+/// Makes connections, directly or by a tunnel. The URL that is asked decides, which may be that of a token server beside the
+/// provider.
 #[derive(Clone)]
-pub(super) enum Connector {
-    Direct(HttpConnector),
-    Tunnel(Tunnel<HttpConnector>),
+pub(super) struct Connector {
+    http: HttpConnector,
+    choice: Option<ProxyChoice>,
+    variables: ProxyVariables,
 }
 
 impl Connector {
-    pub(super) fn new(http: HttpConnector, choice: Option<&ProxyChoice>) -> Self {
-        let Some(ProxyChoice::Through(proxy)) = choice else { return Self::Direct(http) };
-        let tunnel = Tunnel::new(proxy.uri.clone(), http);
+    /// `choice` is what the settings say; where they say nothing, the variables count.
+    pub(super) fn new(http: HttpConnector, choice: Option<&ProxyChoice>, variables: &ProxyVariables) -> Self {
+        Self { http, choice: choice.cloned(), variables: variables.clone() }
+    }
+
+    /// The tunnel to a URL; `None` where it is reached directly.
+    fn tunnel(&self, to: &Uri) -> Option<Tunnel<HttpConnector>> {
+        let choice = self.choice.clone().or_else(|| self.variables.choice(to));
+        let Some(ProxyChoice::Through(proxy)) = choice else { return None };
+        let tunnel = Tunnel::new(proxy.uri.clone(), self.http.clone());
         let authorization = proxy.authorization.as_ref().and_then(|text| HeaderValue::from_str(text.expose()).ok());
-        Self::Tunnel(match authorization {
+        Some(match authorization {
             Some(authorization) => tunnel.with_auth(authorization),
             None => tunnel,
         })
@@ -156,19 +164,16 @@ impl Service<Uri> for Connector {
     type Future = Connecting;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Self::Direct(http) => http.poll_ready(cx).map_err(io::Error::other),
-            Self::Tunnel(tunnel) => tunnel.poll_ready(cx).map_err(io::Error::other),
-        }
+        self.http.poll_ready(cx).map_err(io::Error::other)
     }
 
     fn call(&mut self, to: Uri) -> Connecting {
-        match self {
-            Self::Direct(http) => {
-                let connecting = http.call(to);
+        match self.tunnel(&to) {
+            None => {
+                let connecting = self.http.call(to);
                 Box::pin(async move { connecting.await.map_err(io::Error::other) })
             }
-            Self::Tunnel(tunnel) => {
+            Some(mut tunnel) => {
                 let connecting = tunnel.call(with_port(to));
                 Box::pin(async move { connecting.await.map_err(io::Error::other) })
             }
@@ -210,7 +215,7 @@ mod tests {
             ProxyVariables::read(|name| pairs.iter().find(|(known, _)| *known == name).map(|(_, value)| *value))
         };
         let host = |variables: &ProxyVariables, base_url: &str| {
-            let choice = variables.choice(&BaseUrl::parse(base_url).unwrap());
+            let choice = variables.choice(&base_url.parse().unwrap());
             choice.and_then(|choice| match choice {
                 ProxyChoice::Through(proxy) => proxy.uri.host().map(str::to_owned),
                 ProxyChoice::Direct => None,
@@ -237,6 +242,23 @@ mod tests {
         assert_eq!(host(&ProxyVariables::default(), "https://a"), None);
         let wrong = variables(&[("https_proxy", "socks5://a:1")]);
         assert_eq!(wrong.unusable().collect::<Vec<_>>(), ["HTTPS_PROXY"]);
+    }
+
+    /// A provider inside and a token server outside, or the other way round.
+    #[test]
+    fn the_url_that_is_asked_decides() {
+        let pairs = [("HTTPS_PROXY", "http://secure:1"), ("NO_PROXY", "internal.example")];
+        let variables =
+            ProxyVariables::read(|name| pairs.iter().find(|(known, _)| *known == name).map(|(_, value)| *value));
+        let through = ProxyChoice::parse("http://other:1").unwrap();
+        for (choice, inside, outside) in
+            [(None, false, true), (Some(&through), true, true), (Some(&ProxyChoice::Direct), false, false)]
+        {
+            let connector = Connector::new(HttpConnector::new(), choice, &variables);
+            let tunnelled = |url: &str| connector.tunnel(&url.parse().unwrap()).is_some();
+            assert_eq!(tunnelled("https://internal.example/send"), inside, "{choice:?}");
+            assert_eq!(tunnelled("https://login.example.com/token"), outside, "{choice:?}");
+        }
     }
 
     #[test]

@@ -10,11 +10,12 @@ use std::{
 
 use http::Uri;
 use rustls::{
-    ClientConfig, RootCertStore,
+    ClientConfig, ConfigBuilder, RootCertStore,
+    client::WantsClientCert,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
 
-use super::proxy::ProxyChoice;
+use super::proxy::{ProxyChoice, ProxyVariables};
 use crate::{
     providers::guard::GuardSettings,
     settings::{Section, values},
@@ -31,6 +32,8 @@ pub struct HttpSettings {
     pub connect_timeout: Duration,
     /// The proxy; unset: what the environment says.
     pub proxy: Option<ProxyChoice>,
+    /// The proxies of the environment.
+    pub variables: ProxyVariables,
     /// Certificate authorities instead of the public ones.
     pub ca_file: Option<PathBuf>,
     /// The certificate chain that otpd presents.
@@ -47,6 +50,7 @@ impl HttpSettings {
             guard: GuardSettings::read(section, 256),
             connect_timeout: section.text("connect_timeout", span(30 * SECOND)).unwrap_or(2 * SECOND),
             proxy: section.optional_secret("proxy", ProxyChoice::parse),
+            variables: ProxyVariables::default(),
             ca_file: section.optional_text("ca_file", values::path),
             client_certificate_file: section.optional_text("client_certificate_file", values::path),
             client_key_file: section.optional_text("client_key_file", values::path),
@@ -65,15 +69,7 @@ impl HttpSettings {
     /// # Errors
     /// A file cannot be read, or holds no certificate or key.
     pub(super) fn tls(&self) -> io::Result<ClientConfig> {
-        let mut roots = RootCertStore::empty();
-        match &self.ca_file {
-            Some(path) => certificates(path)?.into_iter().try_for_each(|ca| roots.add(ca)).map_err(io::Error::other)?,
-            None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
-        }
-        let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(io::Error::other)?
-            .with_root_certificates(roots);
+        let builder = trusting(self.ca_file.as_deref())?;
         match (&self.client_certificate_file, &self.client_key_file) {
             (Some(chain), Some(key)) => {
                 let key = PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|_| wrong(key, "a private key"))?;
@@ -82,6 +78,23 @@ impl HttpSettings {
             _ => Ok(builder.with_no_client_auth()),
         }
     }
+}
+
+/// A TLS configuration that trusts the authorities in a file, or else the public ones.
+///
+/// # Errors
+/// The file cannot be read, or holds no certificate.
+pub(in crate::providers) fn trusting(
+    ca_file: Option<&Path>,
+) -> io::Result<ConfigBuilder<ClientConfig, WantsClientCert>> {
+    let mut roots = RootCertStore::empty();
+    match ca_file {
+        Some(path) => certificates(path)?.into_iter().try_for_each(|ca| roots.add(ca)).map_err(io::Error::other)?,
+        None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+    }
+    let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
+    let builder = builder.with_safe_default_protocol_versions().map_err(io::Error::other)?;
+    Ok(builder.with_root_certificates(roots))
 }
 
 fn certificates(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
@@ -138,16 +151,20 @@ impl BaseUrl {
 
     /// Whether it is on this machine.
     pub(super) fn is_loopback(&self) -> bool {
-        let uri = self.uri();
-        let host = uri.as_ref().and_then(Uri::host).unwrap_or_default();
-        let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-        host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
+        self.uri().is_some_and(|uri| is_loopback(&uri))
     }
 
     /// The whole URL.
     pub(super) fn uri(&self) -> Option<Uri> {
         self.0.parse().ok()
     }
+}
+
+/// Whether a URL is on this machine.
+pub(super) fn is_loopback(uri: &Uri) -> bool {
+    let host = uri.host().unwrap_or_default();
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]

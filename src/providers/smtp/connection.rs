@@ -1,6 +1,7 @@
 //! Connections to the mail server, kept for the next mail, and the commands of one delivery.
 
 use std::{
+    io,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -8,17 +9,20 @@ use std::{
 use lettre::transport::smtp::{
     Error,
     authentication::{Credentials, Mechanism},
-    client::{AsyncSmtpConnection, TlsParameters},
+    client::{AsyncSmtpConnection, AsyncTokioStream, TlsParameters},
     commands::{Data, Mail as MailFrom, Rcpt, Rset},
     extension::ClientId,
     response::Response,
 };
-use tokio::time::timeout_at;
+use rustls::pki_types::ServerName;
+use tokio::{net::TcpStream, time::timeout_at};
+use tokio_rustls::TlsConnector;
 
 use super::{
-    Security, Server,
+    Server,
     message::Mail,
     reply::{Stage, Trouble, judged},
+    stream::MailStream,
 };
 use crate::{
     ports::{
@@ -34,10 +38,23 @@ use crate::{
 /// Idle connections are kept this long. Servers keep theirs for minutes (RFC 5321, 4.5.3.2.7).
 const IDLE: Duration = Duration::from_secs(30);
 
+/// How long the reply to RSET is waited for. The delivery is decided, and its caller waits; without the reply the connection is closed.
+const RESET: Duration = Duration::from_millis(500);
+
+/// How connections are encrypted.
+#[derive(Clone)]
+pub(super) enum Encryption {
+    /// From the start, for this name.
+    AtOnce(TlsConnector, ServerName<'static>),
+    /// After STARTTLS.
+    Later(TlsParameters),
+    None,
+}
+
 /// The connections to one server.
 pub(super) struct Connections {
     server: Server,
-    tls: Option<TlsParameters>,
+    encryption: Encryption,
     hello: ClientId,
     max_idle: usize,
     idle: Mutex<Vec<Idle>>,
@@ -53,13 +70,13 @@ struct Idle {
 type Failed = (Stage, Trouble);
 
 impl Connections {
-    pub(super) fn new(server: Server, tls: Option<TlsParameters>, max_idle: usize, clock: Arc<dyn Clock>) -> Self {
+    pub(super) fn new(server: Server, encryption: Encryption, max_idle: usize, clock: Arc<dyn Clock>) -> Self {
         let hello = match server.hello_name.parse() {
             Ok(std::net::IpAddr::V4(ip)) => ClientId::Ipv4(ip),
             Ok(std::net::IpAddr::V6(ip)) => ClientId::Ipv6(ip),
             Err(_) => ClientId::Domain(server.hello_name.clone()),
         };
-        Self { server, tls, hello, max_idle, idle: Mutex::new(Vec::new()), clock }
+        Self { server, encryption, hello, max_idle, idle: Mutex::new(Vec::new()), clock }
     }
 
     /// Delivers a mail, until the deadline.
@@ -105,14 +122,30 @@ impl Connections {
         }
     }
 
+    /// Opens a connection, encrypted where it is from the start.
+    async fn open(&self) -> io::Result<Box<dyn AsyncTokioStream>> {
+        let stream = TcpStream::connect((self.server.host.as_str(), self.server.port)).await?;
+        stream.set_nodelay(true)?;
+        let peer = stream.peer_addr()?;
+        Ok(match &self.encryption {
+            Encryption::AtOnce(connector, name) => {
+                Box::new(MailStream::new(connector.connect(name.clone(), stream).await?, peer))
+            }
+            Encryption::Later(_) | Encryption::None => Box::new(MailStream::new(stream, peer)),
+        })
+    }
+
     /// Connects, encrypts and logs in.
     async fn connect(&self, deadline: Deadline) -> Result<AsyncSmtpConnection, Failed> {
         let deadline = deadline.at_most(self.server.connect_timeout);
-        let address = (self.server.host.as_str(), self.server.port);
-        let tls = self.tls.clone().filter(|_| self.server.security == Security::Tls);
-        let connecting = AsyncSmtpConnection::connect_tokio1(address, None, &self.hello, tls, None);
+        let stream = match timeout_at(deadline.instant(), self.open()).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(_)) => return Err((Stage::Connect, Trouble::Broken)),
+            Err(_) => return Err((Stage::Connect, Trouble::Late)),
+        };
+        let connecting = AsyncSmtpConnection::connect_with_transport(stream, &self.hello);
         let mut connection = bounded(Stage::Connect, deadline, connecting).await?;
-        if let Some(tls) = self.tls.clone().filter(|_| self.server.security == Security::StartTls) {
+        if let Encryption::Later(tls) = self.encryption.clone() {
             if !connection.can_starttls() {
                 return Err((Stage::Connect, Trouble::NotEncrypted));
             }
@@ -136,7 +169,7 @@ impl Connections {
             Ok(_) => true,
             // The next mail begins anew, whatever was said of this one (RFC 5321, 4.1.1.5).
             Err((_, Trouble::Reply { code, .. })) if *code != 421 => {
-                bounded(Stage::Sender, deadline, connection.command(Rset)).await.is_ok()
+                bounded(Stage::Sender, deadline.at_most(RESET), connection.command(Rset)).await.is_ok()
             }
             Err(_) => false,
         };
