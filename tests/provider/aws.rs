@@ -169,6 +169,47 @@ async fn a_credentials_file_is_read_anew() {
     );
 }
 
+#[test]
+fn credentials_come_from_one_source() {
+    let clock = Arc::new(ManualClock::default());
+    let (keys, file) = ("access_key_id = \"A\"\nsecret_access_key = \"s\"", "credentials_file = \"/c\"");
+    let role = "role_arn = \"r\"\nweb_identity_token_file = \"/t\"";
+    for (settings, expected) in [
+        (format!("{keys}\n{file}"), "credentials_file: goes without access_key_id"),
+        (format!("{keys}\n{role}"), "role_arn: goes without access_key_id"),
+        (format!("{file}\n{role}"), "role_arn: goes without credentials_file"),
+        (format!("{role}\nsession_token = \"t\""), "session_token: goes with access_key_id"),
+        (format!("{keys}\ncredentials_profile = \"p\""), "credentials_profile: goes with credentials_file"),
+        (format!("{role}\nsts_url = \"http://sts.example.com\""), "sts_url: must be https"),
+    ] {
+        let settings = sns("https://sns.example.com", &format!("region = \"eu-central-1\"\n{settings}"));
+        let wrong = provider(&settings, &[], &clock).err().unwrap_or_default();
+        assert!(wrong.contains(&format!("providers.aws.{expected}")), "{settings}: {wrong}");
+    }
+    let shared = [("AWS_SHARED_CREDENTIALS_FILE", "/c"), ("AWS_REGION", "eu-central-1")];
+    assert!(provider(&sns("https://sns.example.com", "credentials_profile = \"p\""), &shared, &clock).is_ok());
+}
+
+#[tokio::test]
+async fn a_credentials_file_is_read_within_bounds() {
+    let (server, clock) = (Server::start().await, Arc::new(ManualClock::default()));
+    let folder = tempfile::tempdir().unwrap();
+    let long = folder.path().join("long");
+    fs::write(&long, "x".repeat(100_000)).unwrap();
+    // A pipe that nobody writes to: opening it blocks. One that has no end: it is not read to its end.
+    let pipe = folder.path().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    for (path, expected) in [(&long, REFUSED), (&pipe, FAILED), (&Path::new("/dev/zero").to_owned(), REFUSED)] {
+        let settings =
+            format!("region = \"eu-central-1\"\ntimeout = \"2s\"\ncredentials_file = \"{}\"", path.display());
+        let aws = provider(&sns(&server.url(), &settings), &[], &clock).unwrap();
+        assert_eq!(deliver(&aws).await, expected, "{path:?}");
+    }
+    // Lets the thread go that still waits for the pipe.
+    drop(fs::OpenOptions::new().read(true).write(true).open(&pipe).unwrap());
+    assert!(server.seen().is_empty());
+}
+
 /// A server for STS, one for SNS, and a provider whose role is assumed by a web identity.
 struct Role {
     sts: Server,

@@ -2,13 +2,17 @@
 //! may assume (IAM roles for service accounts).
 
 use std::{
+    io,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
+use tokio::{fs::File, io::AsyncReadExt, time::timeout_at};
+
 use super::{endpoint, field, printable};
 use crate::{
     domain::time::Timestamp,
+    ports::clock::Deadline,
     providers::{
         adapter::settings,
         http::{BaseUrl, Denied, Inbound, Issued, Outbound, Outside},
@@ -24,7 +28,7 @@ const FILE_LIFE: Duration = Duration::from_secs(300);
 const ROLE_LIFE: u64 = 3600;
 
 /// The longest file that is read, in bytes.
-const MAX_FILE: usize = 64 * 1024;
+const MAX_FILE: u64 = 64 * 1024;
 
 /// Access key and secret, and the token that goes with temporary ones.
 #[derive(Clone)]
@@ -55,12 +59,30 @@ impl Credentials {
         let token_file = section.optional_text("web_identity_token_file", values::path);
         let session_name = section.optional_text("role_session_name", session_name);
         let sts_url = section.text("sts_url", BaseUrl::parse);
+        if sts_url.as_ref().is_some_and(BaseUrl::is_open) {
+            section.cross_field_error("sts_url", "must be https: the identity is sent there");
+        }
         if id.is_some() != secret.is_some() && !settings::is_wrong(section, "access_key_id") {
             section.cross_field_error("secret_access_key", "goes with access_key_id: set both or none");
             return None;
         }
         if role_arn.is_some() != token_file.is_some() && !settings::is_wrong(section, "role_arn") {
             section.cross_field_error("web_identity_token_file", "goes with role_arn: set both or none");
+            return None;
+        }
+        let sources =
+            [("access_key_id", id.is_some()), ("credentials_file", file.is_some()), ("role_arn", role_arn.is_some())];
+        let mut set = sources.into_iter().filter(|(_, is_set)| *is_set).map(|(name, _)| name);
+        if let (Some(first), Some(second)) = (set.next(), set.next()) {
+            section.cross_field_error(second, format!("goes without {first}: credentials come from one source"));
+            return None;
+        }
+        if token.is_some() && id.is_none() {
+            section.cross_field_error("session_token", "goes with access_key_id and secret_access_key");
+            return None;
+        }
+        if profile.is_some() && file.is_none() && section.variable("AWS_SHARED_CREDENTIALS_FILE").is_none() {
+            section.cross_field_error("credentials_profile", "goes with credentials_file");
             return None;
         }
         if let Some((access_key_id, secret_access_key)) = id.zip(secret) {
@@ -105,13 +127,13 @@ impl Credentials {
         match self {
             Self::Given(keys) => Ok(Issued { value: keys.clone(), life: FILE_LIFE }),
             Self::File { path, profile } => {
-                let text = read(path).await?;
+                let text = read(path, outside.deadline()).await?;
                 let keys = of_profile(text.expose(), profile);
                 let value = keys.ok_or(Denied::Refused("the credentials file has no keys for the profile"))?;
                 Ok(Issued { value, life: FILE_LIFE })
             }
             Self::Role { token_file, role_arn, session_name, sts_url } => {
-                let token = read(token_file).await?;
+                let token = read(token_file, outside.deadline()).await?;
                 let life = ROLE_LIFE.to_string();
                 let form = [
                     ("Action", "AssumeRoleWithWebIdentity"),
@@ -158,10 +180,17 @@ fn since(text: &str, now: Timestamp) -> Option<Duration> {
     Some(until.saturating_sub(Duration::from_millis(now.as_millis())))
 }
 
-async fn read(path: &Path) -> Result<Secret<String>, Denied> {
-    let text = tokio::fs::read_to_string(path).await.map(Secret::new);
+/// Reads a file. One that blocks, such as a pipe or a file of a server that is away, costs no more than the call.
+async fn read(path: &Path, deadline: Deadline) -> Result<Secret<String>, Denied> {
+    let reading = async {
+        let mut text = String::new();
+        File::open(path).await?.take(MAX_FILE + 1).read_to_string(&mut text).await?;
+        Ok::<_, io::Error>(Secret::new(text))
+    };
+    let text = timeout_at(deadline.instant(), reading).await;
+    let text = text.map_err(|_| Denied::Unavailable("a file of the credentials was not read in time"))?;
     let text = text.map_err(|_| Denied::Unavailable("a file of the credentials cannot be read"))?;
-    if text.expose().len() <= MAX_FILE {
+    if u64::try_from(text.expose().len()).is_ok_and(|length| length <= MAX_FILE) {
         Ok(text)
     } else {
         Err(Denied::Refused("a file of the credentials is too long"))
