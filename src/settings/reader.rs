@@ -127,9 +127,15 @@ impl<'a> Section<'a> {
         self.text(name, |text| if text.is_empty() { Ok(None) } else { parse(text).map(Some) }).flatten()
     }
 
-    /// A secret: in the setting itself, or in the file that the setting `NAME_file` names, without the line break at its end.
+    /// A secret: in the setting itself, or in the file that the setting `NAME_file` names, without the line break at its end. One of
+    /// them as a variable overrides the other in the configuration file.
     pub(crate) fn secret<T>(&mut self, name: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
         let file = format!("{name}_file");
+        match (self.is_variable(name), self.is_variable(&file)) {
+            (true, false) => drop(self.remove(&file)),
+            (false, true) => drop(self.remove(name)),
+            _ => {}
+        }
         // One sentence of config.default.toml describes all of these settings.
         let path = self.parsed(&file, |node| match node {
             Node::Value(toml::Value::String(text)) | Node::Text(text) if text.is_empty() => Ok(None),
@@ -241,6 +247,11 @@ impl<'a> Section<'a> {
                 None
             }
         }
+    }
+
+    /// Whether a variable says something of a setting.
+    fn is_variable(&self, name: &str) -> bool {
+        matches!(self.table.0.get(name), Some(Node::Text(text)) if !text.is_empty())
     }
 
     fn remove(&mut self, name: &str) -> Option<Node> {

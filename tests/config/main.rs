@@ -312,6 +312,14 @@ fn a_secret_may_stand_in_a_file() {
     let config = load(&format!("[store]\nurl_file = \"{url}\""), &[KEY]).unwrap();
     assert_eq!(config.store.url.expose(), "redis://:hunter2@db:6379/3");
 
+    // A variable overrides the file, whichever of both it sets.
+    let variable =
+        |name: &'static str, value: &str| load(&mailer(&format!("api_key_file = \"{good}\"")), &[KEY, (name, value)]);
+    variable("OTPD__PROVIDERS__MAIL__API_KEY", "from-variable").unwrap();
+    let other = [KEY, ("OTPD__PROVIDERS__MAIL__API_KEY_FILE", good.as_str())];
+    load(&mailer("api_key = \"x\""), &other).unwrap();
+    let twice = [("OTPD__PROVIDERS__MAIL__API_KEY", "y"), other[1]];
+    assert!(load(&mailer(""), &twice).unwrap_err()[0].contains("api_key is set, too"));
     let both = load(&mailer(&format!("api_key = \"x\"\napi_key_file = \"{good}\"")), &[]).unwrap_err();
     assert_eq!(both, ["providers.mail.api_key_file: api_key is set, too: set one of them"]);
     for (text, expected) in [
@@ -356,6 +364,13 @@ fn production_encrypts_and_refuses_known_codes_beside_all_other_mistakes() {
     let production = |rest: &str| load(&format!("profile = \"production\"\n{rest}"), &[KEY]);
     let open = production(&gateway("http://sms.example.com")).unwrap_err();
     assert!(open.len() == 1 && open[0].starts_with("providers.gw.base_url: is plain http"), "{open:?}");
+    let mail =
+        "[providers.mail]\nkind = \"smtp\"\nhost = \"mail.example.com\"\nfrom = \"a@b.example\"\nsecurity = \"none\"";
+    let open = production(mail).unwrap_err();
+    assert!(
+        open.len() == 1 && open[0].starts_with("providers.mail.security: none leaves mail in the clear"),
+        "{open:?}"
+    );
     for here in ["http://127.0.0.1:1", "http://127.9.9.9", "http://[::1]:1", "http://localhost", "https://a.example"] {
         production(&gateway(here)).unwrap();
     }
