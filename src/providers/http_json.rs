@@ -19,7 +19,10 @@ use super::{
     http::{Authority, BaseUrl, Inbound, OAuth2, Outbound},
 };
 use crate::{
-    domain::destination::Channel,
+    domain::{
+        destination::{Channel, Destination},
+        purpose::Purpose,
+    },
     ports::provider::{Delivered, Delivery, RequestError},
     secret::Secret,
     settings::{Section, values},
@@ -31,8 +34,9 @@ use variables::{Values, Variable};
 
 const METHODS: [(&str, &str); 4] = [("POST", "POST"), ("PUT", "PUT"), ("PATCH", "PATCH"), ("GET", "GET")];
 
-/// Headers that only otpd sets, because they frame the request.
-const OURS: [&str; 6] = ["connection", "content-length", "content-type", "host", "te", "transfer-encoding"];
+/// Headers that only otpd sets, because they frame the request or its answer.
+const OURS: [&str; 7] =
+    ["accept-encoding", "connection", "content-length", "content-type", "host", "te", "transfer-encoding"];
 
 /// A provider that the operator describes.
 #[derive(Clone)]
@@ -47,6 +51,7 @@ pub(super) struct HttpJson {
     headers: Vec<(String, Template)>,
     body: Body,
     variables: BTreeSet<Variable>,
+    is_idempotent: bool,
     rules: Rules,
 }
 
@@ -62,7 +67,10 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<HttpJson> {
     let base_url = BaseUrl::read(section, None);
     let channels = settings::channels(section, &Channel::ALL);
     let method = section.text("method", method).unwrap_or(Method::POST);
-    let path = settings::required(section, "path", "the path below base_url, such as /messages", path);
+    let path = section.secret("path", path);
+    if path.is_none() && !section.is_secret_wrong("path") {
+        section.missing("path", "the path below base_url, such as /messages");
+    }
     let user = section.optional_text("user", user);
     let password = section.optional_secret("password", |text| Ok(Secret::new(text.to_owned())));
     if user.is_some() != password.is_some() && !settings::is_wrong(section, "user") {
@@ -74,12 +82,13 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<HttpJson> {
         section.cross_field_error("oauth2", "goes without user and hmac: a request is authorised in one way");
     }
     let headers = section.section("headers", |section| templates(section, header));
-    let json = section.optional_text("json", Json::parse);
+    let json = section.optional_secret("json", Json::parse);
     let form = section.section("form", |section| templates(section, |_, text| Template::parse(text)));
     if json.is_some() && !form.is_empty() {
         section.cross_field_error("json", "goes without form: a request has one body");
     }
-    let rules = Rules::read(section);
+    let mut rules = Rules::read(section);
+    let is_idempotent = section.boolean("idempotent").unwrap_or(false);
     let body = match json {
         Some(json) => Body::Json(json),
         None if form.is_empty() => Body::Empty,
@@ -101,8 +110,27 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<HttpJson> {
         let name = variable.name();
         section.cross_field_error("channels", format!("email goes without {{{{{name}}}}}, which a mailbox has not"));
     }
+    let has_key = variables.contains(&Variable::IdempotencyKey);
+    if is_idempotent && !has_key {
+        section
+            .cross_field_error("idempotent", "goes with {{idempotency_key}}, by which the provider knows a repetition");
+    }
+    rules.has_key = has_key;
     let login = user.zip(password);
-    Some(HttpJson { base_url, channels, method, path, login, oauth2, signature, headers, body, variables, rules })
+    Some(HttpJson {
+        base_url,
+        channels,
+        method,
+        path,
+        login,
+        oauth2,
+        signature,
+        headers,
+        body,
+        variables,
+        is_idempotent,
+        rules,
+    })
 }
 
 fn method(text: &str) -> Result<Method, String> {
@@ -146,7 +174,8 @@ fn is_printable(text: &str) -> bool {
     text.bytes().all(|byte| (b' '..=b'~').contains(&byte))
 }
 
-/// A section whose keys the operator chooses. Each may be a secret, so it may also stand in a file that `NAME_file` names.
+/// A section whose keys the operator chooses. Each may be a secret, so it may also stand in a file that `NAME_file` names. A key that
+/// ends so is always the name of a file; what is itself called `x_file` is set by `x_file_file`.
 fn templates<V: Placeholder>(
     section: &mut Section<'_>,
     parse: impl Fn(&str, &str) -> Result<Template<V>, String>,
@@ -175,7 +204,11 @@ impl Adapter for HttpJson {
     }
 
     fn abilities(&self) -> Abilities {
-        Abilities::delivers(self.channels.clone())
+        let of_transactions = [Variable::Amount, Variable::Currency, Variable::Payee];
+        let is_for_transactions = of_transactions.iter().any(|variable| self.variables.contains(variable));
+        let purposes = if is_for_transactions { vec![Purpose::Transaction] } else { Purpose::ALL.to_vec() };
+        let send_repeatable = self.is_idempotent;
+        Abilities { purposes, send_repeatable, ..Abilities::delivers(self.channels.clone()) }
     }
 
     fn deliver(&self, delivery: &Delivery) -> Result<Outbound, RequestError> {
@@ -211,7 +244,31 @@ impl Adapter for HttpJson {
         oauth2.or_else(|| self.signature.clone().map(|signature| Box::new(signature) as Box<dyn Authority>))
     }
 
-    fn delivered(&self, _delivery: &Delivery, answer: &Inbound) -> Delivered {
-        self.rules.judge(answer)
+    fn delivered(&self, delivery: &Delivery, answer: &Inbound) -> Delivered {
+        self.rules.judge(answer, &sent(delivery))
     }
+}
+
+/// What a request may hold of what people chose, as an answer may repeat it: as it is, inside JSON, and inside a form.
+fn sent(delivery: &Delivery) -> Vec<Secret<String>> {
+    let context = &delivery.context;
+    let message = delivery.message.iter().flat_map(|message| [message.text.expose(), message.code.expose()]);
+    let mut texts: Vec<&str> = message.map(String::as_str).collect();
+    match &context.destination {
+        Destination::Phone(number) => texts.push(number.expose()),
+        Destination::Email(mailbox) => texts.push(mailbox.expose()),
+        Destination::OnFile => {}
+    }
+    texts.extend(context.transaction.iter().flat_map(|it| [it.payee.as_str(), it.reference.as_str()]));
+    texts.extend(context.parameters.values().map(|value| value.expose().as_str()));
+    texts.extend([context.account.as_str(), context.challenge.as_str(), delivery.idempotency_key.as_str()]);
+    let forms = texts.into_iter().flat_map(|text| {
+        let json = serde_json::to_string(text).unwrap_or_default();
+        let form: String = form_urlencoded::byte_serialize(text.as_bytes()).collect();
+        [text.to_owned(), json.trim_matches('"').to_owned(), form.replace('+', "%20"), form]
+    });
+    let mut sent: Vec<Secret<String>> = forms.map(Secret::new).collect();
+    // The longest first: a part of another must not leave the rest of it behind.
+    sent.sort_by_key(|text| std::cmp::Reverse(text.expose().len()));
+    sent
 }

@@ -8,6 +8,7 @@ use crate::{
         adapter::{answer, delivered_by_status, settings},
         http::Inbound,
     },
+    secret::Secret,
     settings::{Section, values},
 };
 
@@ -21,6 +22,8 @@ pub(super) struct Rules {
     success_value: Option<(String, Vec<String>)>,
     success_text: Vec<String>,
     reference_pointer: Option<String>,
+    /// Whether the request names itself by a key: then a conflict may be about an earlier sending of it.
+    pub(super) has_key: bool,
 }
 
 /// One class of errors: the statuses and, where one is given, the value at `error_pointer` by which it is recognised.
@@ -34,9 +37,9 @@ struct Rule {
 #[derive(Clone, Copy)]
 enum Class {
     Rejected,
+    /// Nothing was sent, and waiting may help.
     Failed,
     Refused,
-    Throttled,
     Unknown,
 }
 
@@ -44,7 +47,7 @@ const CLASSES: [(&str, Class); 5] = [
     ("rejected", Class::Rejected),
     ("failed", Class::Failed),
     ("refused", Class::Refused),
-    ("throttled", Class::Throttled),
+    ("throttled", Class::Failed),
     ("unknown", Class::Unknown),
 ];
 
@@ -114,28 +117,33 @@ impl Rules {
             success_value: success_pointer.zip(success_values),
             success_text,
             reference_pointer,
+            has_key: false,
         }
     }
 
-    /// What an answer means. Errors come first: some providers report them inside a success.
-    pub(super) fn judge(&self, answer: &Inbound) -> Delivered {
+    /// What an answer means. Errors come first: some providers report them inside a success. `sent` are the texts of the request
+    /// that an answer may repeat, the longest first.
+    pub(super) fn judge(&self, answer: &Inbound, sent: &[Secret<String>]) -> Delivered {
         let content = Content { text: answer.text().trim().to_owned(), json: answer.json().unwrap_or_default() };
-        match self.class(answer.status, &content) {
+        match self.class(answer.status, &content, sent) {
             Some(Class::Rejected) => Delivered::Rejected,
-            Some(Class::Failed) => Delivered::Failed(Failure::Unavailable { retry_after: None }),
+            Some(Class::Failed) => Delivered::Failed(answer::unavailable(answer)),
             Some(Class::Refused) => Delivered::Failed(Failure::Refused),
-            Some(Class::Throttled) => Delivered::Failed(answer::unavailable(answer)),
             Some(Class::Unknown) => Delivered::Unknown,
-            None if self.hides_errors(answer.status, &content) => delivered_by_status(answer),
-            None => self.succeeded(answer, &content).unwrap_or_else(|| delivered_by_status(answer)),
+            None if self.hides_errors(answer.status, &content) => self.by_status(answer),
+            None => self.succeeded(answer, &content).unwrap_or_else(|| self.by_status(answer)),
         }
+    }
+
+    fn by_status(&self, answer: &Inbound) -> Delivered {
+        if answer.status == 409 && self.has_key { Delivered::Unknown } else { delivered_by_status(answer) }
     }
 
     /// The class of an error: by its text, then by its value, then by its status alone.
-    fn class(&self, status: u16, content: &Content) -> Option<Class> {
+    fn class(&self, status: u16, content: &Content, sent: &[Secret<String>]) -> Option<Class> {
         let error = self.error_pointer.as_ref().and_then(|pointer| scalar(&content.json, pointer));
         let mut rules = self.errors.iter().filter(|rule| rule.statuses.holds(status));
-        let by_text = self.error_texts.iter().find(|(text, _)| content.text.contains(text)).map(|(_, class)| *class);
+        let by_text = self.error_texts.iter().find(|(text, _)| content.says(text, sent)).map(|(_, class)| *class);
         let by_value = rules.clone().find(|rule| rule.value.is_some() && rule.value == error);
         let by_status = || rules.find(|rule| rule.value.is_none()).map(|rule| rule.class);
         by_text.or_else(|| by_value.map(|rule| rule.class)).or_else(by_status)
@@ -179,6 +187,35 @@ impl Rules {
 struct Content {
     text: String,
     json: Value,
+}
+
+impl Content {
+    /// Whether the provider says a text itself, and not only in what it repeats of the request.
+    fn says(&self, text: &str, sent: &[Secret<String>]) -> bool {
+        if !self.text.contains(text) {
+            return false;
+        }
+        let repeated = sent.iter().map(|sent| sent.expose().as_str()).filter(|sent| find(sent, text, 0).is_some());
+        let mut own = self.text.clone();
+        for sent in repeated {
+            let mut from = 0;
+            while let Some(at) = find(&own, sent, from) {
+                own.replace_range(at..at + sent.len(), REPEATED);
+                from = at + REPEATED.len();
+            }
+        }
+        own.contains(text)
+    }
+}
+
+/// Stands for what an answer repeats of the request, so that what stands around it does not become one text.
+const REPEATED: &str = "\u{fffd}";
+
+/// Where a text has a part, from this byte on; the case of ASCII letters is no difference.
+fn find(text: &str, part: &str, from: usize) -> Option<usize> {
+    let rest = text.as_bytes().get(from..)?;
+    let at = from + rest.windows(part.len().max(1)).position(|window| window.eq_ignore_ascii_case(part.as_bytes()))?;
+    (text.is_char_boundary(at) && text.is_char_boundary(at + part.len())).then_some(at)
 }
 
 /// Whether a text is a web page.

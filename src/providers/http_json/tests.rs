@@ -40,6 +40,11 @@ fn what_cannot_be_meant_is_refused_with_its_place() {
         ("path = \"/\"\nerror_texts = { \"ERR\" = \"failed\" }", "success_text: required"),
         ("path = \"/\"\nsuccess_text = [\" \"]", "success_text: item 1: must be a text"),
         ("path = \"/\"\nuser = \"a\"", "password: goes with user"),
+        ("path = \"/\"\nidempotent = true", "idempotent: goes with {{idempotency_key}}"),
+        (
+            "path = \"/\"\nheaders = { accept-encoding = \"gzip\" }",
+            "headers.accept-encoding: is no header that can be set",
+        ),
         ("path = \"/\"\nuser = \"a:b\"\npassword = \"c\"", "user: must be without a colon"),
         ("path = \"/\"\nsuccess_pointer = \"a\"\nsuccess_values = [\"b\"]", "success_pointer: must be a JSON pointer"),
         ("path = \"/\"\nheaders = { \"content-type\" = \"x\" }", "headers.content-type: is no header that can be set"),
@@ -62,7 +67,7 @@ fn without_a_table_and_a_pointer_the_status_says_it_all() {
     let adapter = configured("path = \"/\"").unwrap();
     let judged = |status| {
         let answer = Inbound { status, headers: HeaderMap::new(), body: Vec::new() };
-        adapter.rules.judge(&answer)
+        adapter.rules.judge(&answer, &[])
     };
     assert_eq!(judged(204), accepted(""));
     assert_eq!(judged(400), Delivered::Failed(Failure::Refused));
@@ -75,7 +80,7 @@ fn a_table_can_call_a_success_or_an_error_of_the_server_failed() {
     let adapter = configured(table).unwrap();
     let judged = |status, body: &str| {
         let answer = Inbound { status, headers: HeaderMap::new(), body: body.as_bytes().to_vec() };
-        adapter.rules.judge(&answer)
+        adapter.rules.judge(&answer, &[])
     };
     assert_eq!(judged(200, "{\"code\": 17}"), Delivered::Failed(Failure::Unavailable { retry_after: None }));
     assert_eq!(judged(200, "{\"code\": 18}"), accepted(""));
@@ -96,6 +101,19 @@ fn headers_and_fields_may_stand_in_files() {
     let Body::Form(form) = &adapter.body else { panic!("a form") };
     assert_eq!((names, form.len()), (vec!["authorization"], 2));
     assert_eq!(adapter.headers[0].1.sample().expose(), "Bearer 0");
+    // A field that is itself called so.
+    let called_so = format!("path = \"/\"\n[form]\nvoice_file_file = \"{}\"", path.display());
+    let Body::Form(form) = configured(&called_so).unwrap().body else { panic!("a form") };
+    assert_eq!(form.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["voice_file"]);
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let (path, json) = (write("path", "/bot123:KEY/send\n"), write("json", "{\"key\": \"s\"}"));
+    let adapter = configured(&format!("path_file = \"{path}\"\njson_file = \"{json}\"")).unwrap();
+    assert_eq!(adapter.path.sample().expose(), "/bot123:KEY/send");
+    assert!(matches!(adapter.body, Body::Json(_)));
     let wrong = configured("path = \"/\"\n[headers]\nauthorization_file = \"/nowhere/else\"").err().unwrap();
     assert!(wrong.starts_with("headers.authorization_file: cannot be read"), "{wrong}");
 }
@@ -137,7 +155,7 @@ fn a_body_that_cannot_be_read_decides_nothing() {
         (503, b"busy".to_vec(), FAILED),
         (502, b"<html>bad gateway</html>".to_vec(), Delivered::Unknown),
     ] {
-        assert_eq!(adapter.rules.judge(&answered(status, &body)), expected, "{status} {body:?}");
+        assert_eq!(adapter.rules.judge(&answered(status, &body), &[]), expected, "{status} {body:?}");
     }
 }
 
@@ -151,7 +169,7 @@ fn a_page_is_no_success_though_the_status_is_enough() {
         ("OK", accepted("")),
         ("", accepted("")),
     ] {
-        assert_eq!(adapter.rules.judge(&answered(200, body.as_bytes())), expected, "{body}");
+        assert_eq!(adapter.rules.judge(&answered(200, body.as_bytes()), &[]), expected, "{body}");
     }
 }
 
@@ -174,7 +192,68 @@ fn plain_texts_are_judged_by_their_words() {
         (402, "pay", FAILED),
         (400, "OK", REFUSED),
     ] {
-        assert_eq!(adapter.rules.judge(&answered(status, body.as_bytes())), expected, "{status} {body}");
+        assert_eq!(adapter.rules.judge(&answered(status, body.as_bytes()), &[]), expected, "{status} {body}");
+    }
+}
+
+/// Whoever is paid chooses no outcome.
+#[test]
+fn what_an_answer_repeats_of_the_request_is_no_error() {
+    let table = "path = \"/\"\nsuccess_text = [\"OK\"]\nerror_texts = { DND = \"rejected\", \"ERR: 7\" = \"refused\" }";
+    let adapter = configured(table).unwrap();
+    let texts = ["Pay 5 EUR to DND STORES: 704311", "DND STORES", "DND%20STORES", "DND+STORES", "+14155550100"];
+    let sent = texts.map(|text| Secret::new(text.to_owned()));
+    for (body, expected) in [
+        ("OK sent: Pay 5 EUR to DND STORES: 704311", accepted("")),
+        ("OK to dnd stores", accepted("")),
+        ("OK to=DND+STORES&b=DND%20STORES", accepted("")),
+        ("OK DND STORES: DND", Delivered::Rejected),
+        ("OK to DND", Delivered::Rejected),
+        ("ERR: 7 for DND STORES", REFUSED),
+        // What stands around a text that is left out is not one text.
+        ("OK DDND STORESND", accepted("")),
+    ] {
+        assert_eq!(adapter.rules.judge(&answered(200, body.as_bytes()), &sent), expected, "{body}");
+    }
+}
+
+#[test]
+fn a_conflict_about_a_key_may_be_about_an_earlier_sending() {
+    let keyed = "path = \"/\"\nheaders = { idempotency-key = \"{{idempotency_key}}\" }";
+    for (table, repeatable, expected) in [
+        (keyed.to_owned(), false, Delivered::Unknown),
+        (format!("idempotent = true\n{keyed}"), true, Delivered::Unknown),
+        (format!("{keyed}\nerrors = {{ \"409\" = \"failed\" }}"), false, FAILED),
+        ("path = \"/\"".to_owned(), false, FAILED),
+    ] {
+        let adapter = configured(&table).unwrap();
+        assert_eq!(adapter.abilities().send_repeatable, repeatable, "{table}");
+        assert_eq!(adapter.rules.judge(&answered(409, b""), &[]), expected, "{table}");
+    }
+}
+
+#[test]
+fn what_shows_a_transaction_is_for_transactions_alone() {
+    for (variable, expected) in [
+        ("amount", vec![Purpose::Transaction]),
+        ("currency", vec![Purpose::Transaction]),
+        ("payee", vec![Purpose::Transaction]),
+        ("text", Purpose::ALL.to_vec()),
+    ] {
+        let adapter = configured(&format!("path = \"/\"\njson = '{{\"a\": \"{{{{{variable}}}}}\"}}'")).unwrap();
+        assert_eq!(adapter.abilities().purposes, expected, "{variable}");
+    }
+}
+
+#[test]
+fn a_wait_is_handed_on_whatever_the_class() {
+    let adapter = configured("path = \"/\"\nerrors = { \"503\" = \"failed\", \"429\" = \"throttled\" }").unwrap();
+    for status in [429, 503] {
+        let headers = HeaderMap::from_iter([(http::header::RETRY_AFTER, http::HeaderValue::from(7))]);
+        let answer = Inbound { status, headers, body: Vec::new() };
+        let retry_after = Some(std::time::Duration::from_secs(7));
+        let expected = Delivered::Failed(Failure::Unavailable { retry_after });
+        assert_eq!(adapter.rules.judge(&answer, &[]), expected, "{status}");
     }
 }
 

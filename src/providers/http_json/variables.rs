@@ -1,6 +1,9 @@
 //! The variables of templates, and their values in one delivery.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, SystemTime},
+};
 
 use super::template::Placeholder;
 use crate::{
@@ -24,6 +27,7 @@ pub(super) enum Variable {
     Locale,
     Minutes,
     Seconds,
+    ExpiresAt,
     Tenant,
     Reference,
     IdempotencyKey,
@@ -45,6 +49,7 @@ const NAMES: &[(&str, Variable)] = &[
     ("locale", Variable::Locale),
     ("minutes", Variable::Minutes),
     ("seconds", Variable::Seconds),
+    ("expires_at", Variable::ExpiresAt),
     ("tenant", Variable::Tenant),
     ("reference", Variable::Reference),
     ("idempotency_key", Variable::IdempotencyKey),
@@ -107,6 +112,11 @@ impl Variable {
             Self::Locale => call.locale.clone(),
             Self::Minutes => whole_minutes(delivery.code_life).to_string(),
             Self::Seconds => context::whole_seconds(delivery.code_life).to_string(),
+            Self::ExpiresAt => {
+                let until = Duration::from_millis(call.now.as_millis()).saturating_add(delivery.code_life);
+                // Whole seconds, rounded down (RFC 3339).
+                humantime::format_rfc3339_seconds(SystemTime::UNIX_EPOCH + until).to_string()
+            }
             Self::Tenant => call.tenant.as_str().to_owned(),
             Self::Reference => call.challenge.as_str().to_owned(),
             Self::IdempotencyKey => delivery.idempotency_key.clone(),
