@@ -68,8 +68,10 @@ const TOLD: [(&str, Told); 24] = [
 /// What a field holds.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Told {
-    /// The provider's code of an error: a number or a text.
+    /// The provider's code of an error.
     Code,
+    /// The same as a number.
+    Number,
     /// Words.
     Text,
     /// The provider's name of the call: letters and digits, of which none may be hidden.
@@ -109,9 +111,8 @@ impl Unsaid {
         let hides_digits = described.map(|(_, _, text)| digits(text).len()).sum::<usize>() >= HIDDEN_DIGITS;
         let told = fields.iter().map(|(name, told, text)| match told {
             Told::Text => format!("{name}={:?}", self.words(text, hides_digits)),
-            Told::Code if text.bytes().all(|byte| byte.is_ascii_digit()) => format!("{name}={text}"),
             Told::Code => format!("{name}={:?}", self.words(text, digits(text).len() >= HIDDEN_DIGITS)),
-            Told::Name => format!("{name}={text}"),
+            Told::Number | Told::Name => format!("{name}={text}"),
         });
         bounded(&told.collect::<Vec<_>>().join(" "), MAX_REMARK)
     }
@@ -128,7 +129,7 @@ impl Unsaid {
                         (Some((name, Told::Code)), Value::Number(code))
                             if is_described && self.is_unknown(&code.to_string()) =>
                         {
-                            fields.push((name, Told::Code, code.to_string()));
+                            fields.push((name, Told::Number, code.to_string()));
                         }
                         (Some((name, told @ (Told::Code | Told::Text))), Value::String(text)) if !text.is_empty() => {
                             fields.push((name, *told, text.clone()));
@@ -323,6 +324,7 @@ mod tests {
             (r#"{"message":"to +33 6 12 34 56 78 not"}"#, "message=\"to * * * * * * not\""),
             (r#"{"message":"at 70","detail":"and 43"}"#, "detail=\"and *\" message=\"at *\""),
             (r#"{"code":131000,"message":"no 5 of 12"}"#, "code=131000 message=\"no 5 of 12\""),
+            (r#"{"errorcode":"1234","code":"12","message":"no"}"#, "code=\"12\" errorcode=\"*\" message=\"no\""),
             (r#"{"instance":"/to/0612345678"}"#, ""),
             (r#"{"instance":"/to/06-12-34-56-78"}"#, ""),
             (r#"{"instance":"/codes/70-43"}"#, ""),

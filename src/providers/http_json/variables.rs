@@ -111,7 +111,7 @@ impl Variable {
             Self::Purpose => call.purpose.name().to_owned(),
             Self::Locale => call.locale.clone(),
             Self::Minutes => whole_minutes(delivery.code_life).to_string(),
-            Self::Seconds => context::whole_seconds(delivery.code_life).to_string(),
+            Self::Seconds => delivery.code_life.as_secs().to_string(),
             Self::ExpiresAt => {
                 let until = Duration::from_millis(call.now.as_millis()).saturating_add(delivery.code_life);
                 // Whole seconds, rounded down (RFC 3339).
