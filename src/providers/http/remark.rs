@@ -283,7 +283,7 @@ mod tests {
             ),
             (&["132001"], r#"{"error":{"code":132001,"message":"no"}}"#, r#"message="no""#),
             (&[], r#"{"code":424242}"#, ""),
-            (&["jane doe"], r#"{"detail":"jane doe has no 5 or 123456"}"#, r#"detail="* has no 5 or *""#),
+            (&["jane doe"], r#"{"detail":"jane doe has no 5 or 123456"}"#, r#"detail="* has no * or *""#),
             (&[], r#"{"title":"mail.acme.example: no KEY-1f2e."}"#, r#"title="* no *""#),
             (&[], "key and text", ""),
             (&[], "<html>4242</html>", ""),
