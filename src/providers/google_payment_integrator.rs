@@ -177,13 +177,11 @@ impl Adapter for GooglePaymentIntegrator {
     fn checked(&self, check: &Check, answer: &Inbound) -> Checked {
         match (answer.status, error(answer)) {
             (200, _) => {}
-            // The caller names another authentication than there is. Its own challenge is not known any more where it has expired.
-            (404, Some(ErrorCode::InvalidIdentifier)) if given(&check.context, AUTHENTICATION) => {
-                return Checked::Invalid(RequestError::InvalidParameter(AUTHENTICATION));
-            }
-            // The authentication that the caller names is in a state that takes no code. Its own challenge ends so where the code has
-            // expired.
-            (400, Some(ErrorCode::PreconditionViolation)) if given(&check.context, AUTHENTICATION) => {
+            // The caller names another authentication than there is, or one in a state that takes no code. Its own challenge ends so
+            // where the code has expired.
+            (404, Some(ErrorCode::InvalidIdentifier)) | (400, Some(ErrorCode::PreconditionViolation))
+                if given(&check.context, AUTHENTICATION) =>
+            {
                 return Checked::Invalid(RequestError::InvalidParameter(AUTHENTICATION));
             }
             // No code of the integrator's looks like what was typed.
