@@ -150,15 +150,18 @@ async fn a_code_for_a_transaction_is_sent_but_not_checked() {
     upstream.script([success()]);
     assert_eq!(sent(&caller.send(send_with(send("s", "c"), &[("ovdType", "BioAuth")])).await), "success");
     assert_eq!(asked(&upstream, SEND), expected);
-    // A resend needs a new reference. The send that failed used none up, and its repetition goes out under the same.
-    expected["externalRefNumber"] = "1432452-2".into();
+    // A resend needs a new reference, also after one that failed.
     let resend = send_with(send("s2", "c"), &[("ovdType", "BioAuth")]);
-    for (act, told) in [(failure(), "Aborted PROVIDER_UNAVAILABLE"), (success(), "success")] {
+    for (act, told, reference) in
+        [(failure(), "Aborted PROVIDER_UNAVAILABLE", "1432452-2"), (success(), "success", "1432452-3")]
+    {
+        expected["externalRefNumber"] = reference.into();
         upstream.script([act]);
         assert_eq!(sent(&caller.send(resend.clone()).await), told);
         assert_eq!(asked(&upstream, SEND), expected);
     }
-    expected["externalRefNumber"] = "new-reference".into();
+    // The failed one may have gone out under any.
+    expected["externalRefNumber"] = "new-reference-4".into();
     upstream.script([success()]);
     let given = [("ovdType", "BioAuth"), ("externalRefNumber", "new-reference")];
     assert_eq!(sent(&caller.send(send_with(send("s3", "c"), &given)).await), "success");
