@@ -30,16 +30,20 @@ pub struct Scope {
 impl Scope {
     /// How exactly it fits: the longer prefix wins, then the more it says. `None` where it does not fit.
     pub fn fit(&self, goal: &Goal<'_>) -> Option<(usize, usize)> {
-        let number = match goal.destination {
-            Destination::Phone(number) => number.expose(),
-            Destination::Email(_) | Destination::OnFile => "",
+        // By the number as it was given, or as it is since its country renumbered.
+        let begins = |prefix: &str| match goal.destination {
+            Destination::Phone(number) => {
+                number.expose().starts_with(prefix)
+                    || goal.destination.canonical().is_some_and(|number| number.starts_with(prefix))
+            }
+            Destination::Email(_) | Destination::OnFile => prefix.is_empty(),
         };
         let said = [
             self.tenant.as_ref().map(|tenant| tenant == goal.tenant),
             self.purpose.map(|purpose| purpose == goal.purpose),
             self.channel.map(|channel| channel == goal.channel),
         ];
-        let fits = number.starts_with(&self.prefix) && said.iter().flatten().all(|fits| *fits);
+        let fits = begins(&self.prefix) && said.iter().flatten().all(|fits| *fits);
         fits.then(|| (self.prefix.len(), said.iter().flatten().count()))
     }
 }

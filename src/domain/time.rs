@@ -38,6 +38,12 @@ pub fn whole_minutes(span: Duration) -> u64 {
     (span.as_secs() / 60).max(1)
 }
 
+/// A span in whole seconds, rounded up. The code of a send lives some milliseconds less when it is delivered than when it was
+/// made, and those must not cost a minute of what the person is told.
+pub fn to_whole_seconds(span: Duration) -> Duration {
+    Duration::from_secs(span.as_secs().saturating_add(u64::from(span.subsec_nanos() > 0)))
+}
+
 /// A span in whole milliseconds, saturating.
 pub fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)

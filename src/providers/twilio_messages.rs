@@ -111,11 +111,13 @@ fn sender(text: &str) -> Result<String, String> {
 struct Accepted {
     sid: String,
     status: String,
+    #[serde(default, deserialize_with = "answer::optional_code")]
     error_code: Option<u32>,
 }
 
 #[derive(Deserialize)]
 struct Refusal {
+    #[serde(deserialize_with = "answer::code")]
     code: u32,
 }
 
@@ -186,7 +188,7 @@ impl Adapter for TwilioMessages {
         };
         let content = self.content(&delivery.context, context::message(delivery)?)?;
         // A message that waits for longer than its code lives is of no use any more.
-        let validity = context::whole_seconds(delivery.code_life).clamp(*VALIDITY.start(), *VALIDITY.end()).to_string();
+        let validity = delivery.code_life.as_secs().clamp(*VALIDITY.start(), *VALIDITY.end()).to_string();
         let mut form = vec![("To", to.as_str()), (sender, from.as_str()), ("ValidityPeriod", validity.as_str())];
         form.extend(content.iter().map(|(name, value)| (*name, value.expose().as_str())));
         let url = self.base_url.join(&format!("/2010-04-01/Accounts/{}/Messages.json", self.account_sid));

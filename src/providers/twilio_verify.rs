@@ -81,6 +81,7 @@ struct Verification {
 /// What an error's body says.
 #[derive(Deserialize)]
 struct Problem {
+    #[serde(deserialize_with = "answer::code")]
     code: u32,
     #[serde(default)]
     message: String,

@@ -21,7 +21,7 @@ use crate::{
 /// <https://developer.vonage.com/en/verify/guides/verify-v2-languages>: those with a text of Vonage's own, and the languages of
 /// <https://developer.vonage.com/en/verify/guides/verify-languages>, to which the API's description referred before.
 const LOCALES: [&str; 40] = [
-    "ar-xa", "cs-cz", "cy-cy", "cy-gb", "da-dk", "de-de", "el-gr", "en-au", "en-gb", "en-in", "en-us", "es-es",
+    "ar-xa", "cs-cz", "cy-cy", "cy-gb", "da-dk", "de-de", "el-gr", "en-gb", "en-au", "en-in", "en-us", "es-es",
     "es-mx", "es-us", "fi-fi", "fil-ph", "fr-ca", "fr-fr", "hi-in", "hu-hu", "id-id", "is-is", "it-it", "ja-jp",
     "ko-kr", "nb-no", "nl-nl", "pl-pl", "pt-br", "pt-pt", "ro-ro", "ru-ru", "sv-se", "th-th", "tr-tr", "vi-vn",
     "yue-cn", "zh-cn", "zh-hk", "zh-tw",
@@ -143,7 +143,7 @@ impl VonageVerify {
     /// How long the only step takes. The code expires at its end.
     fn step(&self, delivery: &Delivery) -> Duration {
         let span = self.channel_timeout.min(delivery.code_life).max(SHORTEST);
-        Duration::from_secs(context::whole_seconds(span))
+        Duration::from_secs(span.as_secs())
     }
 
     /// The verification of this account that an answer says is in the way of this start.

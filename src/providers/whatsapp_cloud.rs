@@ -124,6 +124,7 @@ struct Refusal {
 
 #[derive(Deserialize)]
 struct Fault {
+    #[serde(deserialize_with = "answer::code")]
     code: i64,
 }
 

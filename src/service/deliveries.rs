@@ -20,6 +20,7 @@ use crate::{
         outcome::Sent,
         route::Goal,
         rules::{NextProvider, Reserved, SettleSend, SettleStep, Settlement},
+        time::to_whole_seconds,
     },
     keys::ring::KeyRing,
     messages::{Content, Messages},
@@ -195,7 +196,7 @@ impl Deliveries {
         let Some(context) = challenge_context(&self.keys, &send.target, challenge, code.option, &send.call, now) else {
             return Ok(None);
         };
-        let code_life = code.expires_at.since(now);
+        let code_life = to_whole_seconds(code.expires_at.since(now));
         if code_life.is_zero() {
             return Ok(None);
         }

@@ -127,7 +127,7 @@ impl<'a> Section<'a> {
         self.text(name, |text| if text.is_empty() { Ok(None) } else { parse(text).map(Some) }).flatten()
     }
 
-    /// A secret: in the setting itself, or in the file that the setting `NAME_file` names, without the line break at its end.
+    /// A secret: in the setting itself, or in the file that the setting `NAME_file` names, without line breaks at its end.
     pub(crate) fn secret<T>(&mut self, name: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
         let file = format!("{name}_file");
         // One sentence of config.default.toml describes all of these settings.
@@ -274,8 +274,12 @@ fn secret_in(path: &Path) -> Result<Zeroizing<String>, String> {
     if u64::try_from(text.len()).is_ok_and(|length| length > MAX_SECRET) {
         return Err(format!("holds more than {MAX_SECRET} bytes"));
     }
-    let end = text.strip_suffix('\n').map_or(text.len(), |line| line.strip_suffix('\r').unwrap_or(line).len());
+    let end = text.trim_end_matches(['\r', '\n']).len();
     text.truncate(end);
+    // Some editors write a byte order mark.
+    if text.starts_with('\u{feff}') {
+        text.drain(..'\u{feff}'.len_utf8());
+    }
     if text.is_empty() { Err("is empty".to_owned()) } else { Ok(text) }
 }
 

@@ -82,6 +82,11 @@ impl Table {
             _ if self.0.contains_key(segment) => segment.to_owned(),
             Some(key) => key.clone(),
             None if path == "tenants" => segment.to_owned(),
+            // Headers have hyphens, and many servers drop those with underscores; a file is named by `NAME_file`.
+            None if path.ends_with(".headers") => match plain(segment).strip_suffix("_file") {
+                Some(header) => format!("{}_file", header.replace('_', "-")),
+                None => plain(segment).replace('_', "-"),
+            },
             None => segment.to_ascii_lowercase(),
         }
     }

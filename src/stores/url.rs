@@ -48,10 +48,10 @@ pub enum StoreUrlError {
     #[error("embedded: needs a directory")]
     NoDirectory,
     /// Parameters after `?` or `#` that mean nothing here.
-    #[error("{0} addresses have no such parameters; the database is written as in {0}host:6379/3")]
-    Parameters(&'static str),
+    #[error("{0} addresses have no such parameters; {1}")]
+    Parameters(&'static str, &'static str),
     /// Parameters after `?` or `#` that mean nothing for a socket.
-    #[error("redis+unix:// addresses have the parameters db, user and pass, and no other")]
+    #[error("redis+unix:// addresses have the parameters db, user and pass, each once, and no other")]
     SocketParameters,
     /// A cluster has one database.
     #[error("a cluster has database 0 only")]
@@ -136,7 +136,9 @@ fn socket(text: &str) -> Result<(String, Servers), StoreUrlError> {
     let malformed = StoreUrlError::Malformed(UNIX);
     let (path, query) = text.split_once('?').unwrap_or((text, ""));
     let known = |pair: &str| ["db=", "user=", "pass="].iter().any(|name| pair.starts_with(name));
-    if path.contains('#') || !query.split('&').filter(|pair| !pair.is_empty()).all(known) {
+    let names: Vec<&str> = query.split('&').filter_map(|pair| pair.split_once('=').map(|(name, _)| name)).collect();
+    let is_twice = names.iter().enumerate().any(|(at, name)| names.iter().take(at).any(|before| before == name));
+    if path.contains('#') || is_twice || !query.split('&').filter(|pair| !pair.is_empty()).all(known) {
         return Err(StoreUrlError::SocketParameters);
     }
     if path == UNIX {
@@ -157,7 +159,14 @@ fn tcp(text: &str) -> Result<(String, Servers), StoreUrlError> {
     let rest = text.strip_prefix(scheme).unwrap_or_default();
     let (credentials, location) = rest.rsplit_once('@').map_or((None, rest), |(user, rest)| (Some(user), rest));
     if location.contains(['?', '#']) {
-        return Err(StoreUrlError::Parameters(scheme));
+        return Err(StoreUrlError::Parameters(
+            scheme,
+            match kind {
+                RedisKind::One => "the database is written after a slash, as in host:6379/3",
+                RedisKind::Cluster => "a cluster has database 0 only",
+                RedisKind::Sentinels => "the database is written after the service, as in host:26379/SERVICE/3",
+            },
+        ));
     }
     let (hosts, path) = location.split_once('/').unwrap_or((location, ""));
     let (service, database) = match kind {
@@ -169,7 +178,15 @@ fn tcp(text: &str) -> Result<(String, Servers), StoreUrlError> {
         let named = !host.is_empty() && !host.starts_with(':');
         let credentials = credentials.map(|credentials| format!("{credentials}@")).unwrap_or_default();
         let parsed = format!("{each}{credentials}{host}/{database}").into_connection_info().ok();
-        parsed.filter(|_| named).ok_or_else(malformed)
+        // Port 0 is nobody's, and databases are numbered from 0.
+        let is_reachable = |server: &ConnectionInfo| {
+            let port = match server.addr() {
+                ConnectionAddr::Tcp(_, port) | ConnectionAddr::TcpTls { port, .. } => *port,
+                _ => 1,
+            };
+            port != 0 && server.redis_settings().db() >= 0
+        };
+        parsed.filter(is_reachable).filter(|_| named).ok_or_else(malformed)
     };
     let servers = hosts.split(',').map(|host| server(host.trim())).collect::<Result<Vec<_>, _>>()?;
     let first = servers.first().ok_or_else(malformed)?.clone();
@@ -277,13 +294,21 @@ mod tests {
             ("redis://hunter2:x@db:notaport", "is no valid redis:// address"),
             ("redis://a,b", "is no valid redis:// address"),
             ("redis+unix://", "is no valid redis+unix:// address"),
-            (
-                "redis://db?db=3",
-                "redis:// addresses have no such parameters; the database is written as in redis://host",
-            ),
+            ("redis://db?db=3", "redis:// addresses have no such parameters; the database is written after a slash"),
             ("rediss://db/#insecure", "rediss:// addresses have no such parameters"),
             ("redis-cluster://a?hunter2", "redis-cluster:// addresses have no such parameters"),
             ("redis+unix:///s?database=3", "redis+unix:// addresses have the parameters db, user and pass"),
+            ("redis+unix:///s?db=3&db=4", "redis+unix:// addresses have the parameters db, user and pass"),
+            ("redis://db/-1", "is no valid redis:// address"),
+            ("redis://db:0", "is no valid redis:// address"),
+            (
+                "redis-sentinel://a:26379/mymaster?db=2",
+                "redis-sentinel:// addresses have no such parameters; the database is written after the service",
+            ),
+            (
+                "redis-cluster://a,b/?db=1",
+                "redis-cluster:// addresses have no such parameters; a cluster has database 0",
+            ),
             ("redis+unix:///s?hunter2", "redis+unix:// addresses have the parameters db, user and pass"),
             ("redis-cluster://a/3", "a cluster has database 0 only"),
             ("redis-cluster://a,,b", "is no valid redis-cluster:// address"),

@@ -20,6 +20,7 @@ async fn a_wait_is_a_number_of_seconds_or_a_date() {
         ("retry-after: 0", Some(0)),
         ("retry-after:  12 ", Some(12)),
         ("retry-after: 999999999", Some(3600)),
+        ("retry-after: 9999999999999999999999999999999999999999", Some(3600)),
         ("retry-after: Tue, 14 Nov 2023 22:14:02 GMT", Some(42)),
         ("retry-after: Tuesday, 14-Nov-23 22:14:02 GMT", Some(42)),
         ("retry-after: Tue Nov 14 22:14:02 2023", Some(42)),

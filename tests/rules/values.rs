@@ -6,6 +6,7 @@ use otpd::domain::{
     ids::{AccountId, RequestId, Tenant},
     purpose::Purpose,
     route::{Goal, Scope, best},
+    time::{to_whole_seconds, whole_minutes},
     transaction::Amount,
 };
 
@@ -20,6 +21,27 @@ fn ids_are_1_to_100_of_their_alphabet() {
     assert!(AccountId::parse("jane@example.com").is_ok());
     for bad in ["", "a b", "é", "\u{7f}", &"x".repeat(101)] {
         assert!(AccountId::parse(bad).is_err(), "{bad}");
+    }
+}
+
+/// What is told of a code that has lived for some milliseconds is what it had when it was made; no minute is promised that is not
+/// there.
+#[test]
+fn minutes_are_whole_and_never_too_many() {
+    for (milliseconds, minutes) in [
+        (300_000, 5),
+        (299_990, 5),
+        (299_001, 5),
+        (299_000, 4),
+        (119_999, 2),
+        (119_000, 1),
+        (90_000, 1),
+        (60_000, 1),
+        (30_000, 1),
+        (0, 1),
+    ] {
+        let told = whole_minutes(to_whole_seconds(std::time::Duration::from_millis(milliseconds)));
+        assert_eq!(told, minutes, "{milliseconds} ms");
     }
 }
 

@@ -78,10 +78,18 @@ const RENUMBERINGS: &[Renumbering] = &[
     change("+37745", 6, "+38345"),
     change("+38643", 6, "+38343"),
     change("+38649", 6, "+38349"),
+    // Kosovo, 2016 to 2018: fixed lines that had been under the code of Serbia.
+    change("+38128", 6, "+38328"),
+    change("+38129", 6, "+38329"),
+    change("+38138", 6, "+38338"),
+    change("+38139", 6, "+38339"),
+    // Northern Ireland is reached from the Republic under an area code of its plan as well.
+    change("+35348", 8, "+4428"),
     // Palestine: mobile numbers are reached under the code of Israel as well.
     change("+97256", 7, "+97056"),
     change("+97259", 7, "+97059"),
     // France: numbers overseas are in the national plan and have country codes of their own.
+    change("+33639", 6, "+262639"),
     change("+33690", 6, "+590690"),
     change("+33691", 6, "+590691"),
     change("+33692", 6, "+262692"),

@@ -25,8 +25,12 @@ fn is_decimal_digit(code: u32) -> bool {
 
 /// Dashes and hyphens, with which codes are grouped.
 pub(super) fn is_dash(character: char) -> bool {
-    CodePointSetData::new::<Dash>().contains(character)
+    CodePointSetData::new::<Dash>().contains(character) || DASH_LIKE.contains(&character)
 }
+
+/// What is typed for a dash and is none to Unicode: the long mark of Japanese keyboards and its half-width form, the heavy minus
+/// sign, and the minus of phonetics.
+const DASH_LIKE: [char; 4] = ['\u{30fc}', '\u{ff70}', '\u{2796}', '\u{2d7}'];
 
 /// Characters without a shape of their own: joiners, fillers, variation selectors, marks of direction and of format.
 pub(super) fn is_invisible(character: char) -> bool {
@@ -56,9 +60,10 @@ fn category(character: char) -> GeneralCategory {
     CodePointMapData::<GeneralCategory>::new().get(character)
 }
 
-/// Characters that leave a place empty: blanks, and the Braille pattern without dots.
+/// Characters that leave a place empty: blanks, the Braille pattern without dots, the full and half blank of Egyptian
+/// hieroglyphs, and the note without a head of music.
 pub(super) fn is_blank(character: char) -> bool {
-    character.is_whitespace() || character == '\u{2800}'
+    character.is_whitespace() || matches!(character, '\u{2800}' | '\u{13441}' | '\u{13442}' | '\u{1d159}')
 }
 
 /// Marks that turn the direction of the text around them.
@@ -143,7 +148,7 @@ mod tests {
             let taken = [is_dash, is_invisible, is_blank, is_direction_mark].map(|is_kind| is_kind(character));
             assert_eq!(taken, [false; 4], "{character:?}");
         }
-        for character in ['-', '\u{2010}', '\u{2013}', '\u{2212}', '\u{ff0d}'] {
+        for character in ['-', '\u{2010}', '\u{2013}', '\u{2212}', '\u{ff0d}', '\u{30fc}', '\u{ff70}', '\u{2796}'] {
             assert!(is_dash(character), "{character:?}");
         }
         for character in ['\u{ad}', '\u{200b}', '\u{200e}', '\u{202e}', '\u{2060}', '\u{fe0f}', '\u{feff}'] {

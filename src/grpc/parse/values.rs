@@ -138,10 +138,10 @@ fn payee(faults: &mut Violations, given: &str) -> String {
     const FIELD: &str = "transaction.payee";
     if given.is_empty() {
         faults.missing(FIELD);
-    } else if !fits(given, MAX_TEXT) || given.chars().any(char::is_control) {
-        faults.invalid(FIELD, "must be 1 to 100 characters without control characters");
     } else if !given.chars().any(characters::is_visible) {
         faults.invalid(FIELD, "must hold at least one visible character");
+    } else if !fits(given, MAX_TEXT) || given.chars().any(char::is_control) {
+        faults.invalid(FIELD, "must be 1 to 100 characters without control characters");
     }
     characters::on_one_line(given)
 }

@@ -1,8 +1,11 @@
 //! What adapters read from an answer: fields that servers write differently, references, evidence, and when to come back.
 
-use std::{fmt, time::Duration};
+use std::{fmt, str::FromStr, time::Duration};
 
-use serde::{Deserializer, de::Visitor};
+use serde::{
+    Deserializer,
+    de::{Error as _, Visitor},
+};
 
 use crate::{
     domain::time::Timestamp,
@@ -49,6 +52,19 @@ pub(in crate::providers) fn unavailable_until_reset(answer: &Inbound, now: Times
     let millis = reset.map(|reset: u64| if reset < 100_000_000_000 { reset.saturating_mul(1000) } else { reset });
     let wait = millis.map(|millis| Timestamp::from_millis(millis).since(now).min(LONGEST_WAIT));
     Failure::Unavailable { retry_after: answer.retry_after().or(wait) }
+}
+
+/// A code in an answer: a number, or its digits as a text.
+pub(in crate::providers) fn code<'de, D: Deserializer<'de>, N: FromStr>(deserializer: D) -> Result<N, D::Error> {
+    lenient(deserializer)?.parse().map_err(|_| D::Error::custom("a code is a number"))
+}
+
+/// As [`code`], where there may be none.
+pub(in crate::providers) fn optional_code<'de, D: Deserializer<'de>, N: FromStr>(
+    deserializer: D,
+) -> Result<Option<N>, D::Error> {
+    let text = lenient(deserializer)?;
+    if text.is_empty() { Ok(None) } else { text.parse().map(Some).map_err(|_| D::Error::custom("a code is a number")) }
 }
 
 /// A text in an answer. A whole number is read as its digits and null as empty, because servers differ.

@@ -1,7 +1,7 @@
 //! What adapters read from a call: destinations in the form that providers want, the caller's parameters, amounts, languages,
 //! and names derived from those of otpd.
 
-use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
+use std::{collections::BTreeMap, ops::RangeInclusive};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use sha2::{Digest, Sha256};
@@ -96,11 +96,6 @@ pub(in crate::providers) fn indian_units(amount: &Amount, unit_micros: i64) -> R
     let whole = amount.micros > 0 && amount.micros % unit_micros == 0;
     let units = whole.then(|| (amount.micros / unit_micros).to_string());
     units.ok_or(RequestError::InvalidParameter("transaction.amount.amount_micros"))
-}
-
-/// A span as providers are given it, rounded up: what has passed since the code was made would cost it a second otherwise.
-pub(in crate::providers) fn whole_seconds(span: Duration) -> u64 {
-    span.as_secs().saturating_add(u64::from(span.subsec_nanos() > 0))
 }
 
 /// The provider's language for a locale (BCP 47): the nearest of those that it has. `None`: it has none that the person reads.

@@ -32,6 +32,9 @@ use crate::ports::clock::{Clock, Deadline};
 /// A request that is written while the server closes the connection would have an unknown outcome.
 const IDLE: Duration = Duration::from_secs(4);
 
+/// The longest head of an answer, in bytes.
+const MAX_HEAD: usize = 256 * 1024;
+
 /// The most headers of an answer: a hundred, the parser's own bound, are too few behind some proxies.
 const MAX_HEADERS: usize = 1000;
 
@@ -81,7 +84,7 @@ impl Client {
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(settings.guard.max_in_flight)
             .pool_timer(TokioTimer::new())
-            .http1_max_buf_size(Inbound::MAX_BODY)
+            .http1_max_buf_size(MAX_HEAD)
             // As lenient as can be: an answer that cannot be read leaves a send unconfirmed. The buffer bounds the headers.
             .http1_max_headers(MAX_HEADERS)
             .http1_allow_obsolete_multiline_headers_in_responses(true)
@@ -114,10 +117,14 @@ impl Client {
         })?;
         let (head, body) = answer.into_parts();
         let read = timeout_at(deadline.instant(), Limited::new(body, Inbound::MAX_BODY).collect()).await;
-        let body = read.map_err(|_| NoAnswer::Unknown("the answer was too slow"))?;
-        let body = body.map_err(|_| NoAnswer::Unknown("the answer was cut off or too long"))?;
-        let mut answer =
-            Inbound { status: head.status.as_u16(), headers: head.headers, body: body.to_bytes().to_vec() };
+        let body = match read {
+            Ok(Ok(body)) => body.to_bytes().to_vec(),
+            // What the status says by itself holds without the body; a success says nothing by itself.
+            _ if !head.status.is_success() => Vec::new(),
+            Ok(Err(_)) => return Err(NoAnswer::Unknown("the answer was cut off or too long")),
+            Err(_) => return Err(NoAnswer::Unknown("the answer was too slow")),
+        };
+        let mut answer = Inbound { status: head.status.as_u16(), headers: head.headers, body };
         answer.count_retry_after_from(self.clock.now());
         Ok(answer)
     }

@@ -72,8 +72,10 @@ impl Inbound {
 
     /// How long to wait: `Retry-After` in seconds (RFC 9110, 10.2.3), at most an hour.
     pub fn retry_after(&self) -> Option<Duration> {
-        let seconds: u64 = self.headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-        Some(Duration::from_secs(seconds.min(3600)))
+        let text = self.headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+        let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        // A number that is too large for us is a long wait all the same.
+        is_number.then(|| Duration::from_secs(text.parse().unwrap_or(u64::MAX).min(3600)))
     }
 }
 

@@ -95,12 +95,16 @@ impl ProxyVariables {
     /// Reads them by a function that tells the value of a variable. HTTP_PROXY is read in lower case alone, because a request
     /// can set the other in CGI.
     pub(crate) fn read<'a>(variable: impl Fn(&str) -> Option<&'a str>) -> Self {
-        let first = |names: [&str; 2]| names.into_iter().find_map(&variable).unwrap_or_default().to_owned();
+        // Like curl: without a scheme it is http.
+        let with_scheme = |text: &str| {
+            if text.is_empty() || text.contains("://") { text.to_owned() } else { format!("http://{text}") }
+        };
+        let first = |names: [&str; 2]| with_scheme(names.into_iter().find_map(&variable).unwrap_or_default());
         Self {
             https: first(["HTTPS_PROXY", "https_proxy"]),
-            http: variable("http_proxy").unwrap_or_default().to_owned(),
+            http: with_scheme(variable("http_proxy").unwrap_or_default()),
             all: first(["ALL_PROXY", "all_proxy"]),
-            no: first(["NO_PROXY", "no_proxy"]),
+            no: ["NO_PROXY", "no_proxy"].into_iter().find_map(&variable).unwrap_or_default().to_owned(),
         }
     }
 
@@ -232,7 +236,7 @@ mod tests {
         ] {
             assert_eq!(host(&all, base_url).as_deref(), expected, "{base_url}");
         }
-        let other = variables(&[("all_proxy", "http://any:1"), ("HTTP_PROXY", "http://cgi:1")]);
+        let other = variables(&[("all_proxy", "any:1"), ("HTTP_PROXY", "http://cgi:1")]);
         assert_eq!(host(&other, "http://a").as_deref(), Some("any"));
         assert_eq!(host(&ProxyVariables::default(), "https://a"), None);
         let wrong = variables(&[("https_proxy", "socks5://a:1")]);

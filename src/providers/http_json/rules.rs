@@ -181,11 +181,15 @@ struct Content {
     json: Value,
 }
 
-/// Whether a text is a web page.
+/// Where the tags of a page are looked for, in characters.
+const PAGE_START: usize = 1000;
+const PAGE_TAGS: [&str; 8] = ["<html", "<!doctype", "<head", "<body", "<script", "<meta", "<title", "<!--"];
+
+/// Whether a text is a web page: what begins with a tag, and has one of HTML's own soon. Some gateways answer in XML.
 fn is_page(text: &str) -> bool {
-    let start: String = text.chars().take(14).collect();
+    let start: String = text.trim_start().chars().take(PAGE_START).collect();
     let start = start.to_ascii_lowercase();
-    start.starts_with("<html") || start.starts_with("<!doctype html")
+    start.starts_with('<') && PAGE_TAGS.iter().any(|tag| start.contains(tag))
 }
 
 /// Reads `[errors]`, the most specific row first.

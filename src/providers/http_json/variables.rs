@@ -106,7 +106,7 @@ impl Variable {
             Self::Purpose => call.purpose.name().to_owned(),
             Self::Locale => call.locale.clone(),
             Self::Minutes => whole_minutes(delivery.code_life).to_string(),
-            Self::Seconds => context::whole_seconds(delivery.code_life).to_string(),
+            Self::Seconds => delivery.code_life.as_secs().to_string(),
             Self::Tenant => call.tenant.as_str().to_owned(),
             Self::Reference => call.challenge.as_str().to_owned(),
             Self::IdempotencyKey => delivery.idempotency_key.clone(),
