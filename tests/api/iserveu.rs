@@ -128,6 +128,28 @@ async fn a_customer_is_registered() {
     assert!(upstream.seen().is_empty());
 }
 
+/// iServeU knows Indian numbers and rupees alone.
+#[tokio::test]
+async fn what_can_never_be_sent_is_refused_at_once() {
+    let upstream = Upstream::start().await;
+    let server = site(&upstream).start();
+    let caller = Caller::of(&server).await;
+    let payment = |id, currency: &str, number| CreateChallengeRequest {
+        purpose: Purpose::Transaction.into(),
+        transaction: Some(Transaction {
+            amount: Some(Amount { amount_micros: 1_000_000, currency_code: currency.into() }),
+            payee: "Ravi".into(),
+            reference: "1432452".into(),
+        }),
+        ..login(id, "person", number)
+    };
+    assert_eq!(created(&caller.create(payment("a", "INR", NUMBER)).await), "success");
+    let refused = "FailedPrecondition PRECONDITION_VIOLATION";
+    assert_eq!(created(&caller.create(payment("b", "USD", NUMBER)).await), refused);
+    assert_eq!(created(&caller.create(payment("c", "INR", "+14155557200")).await), refused);
+    assert_eq!(upstream.connections(), 0);
+}
+
 /// A transaction's code is sent. What checks it is the transaction itself, which is none of ours.
 #[tokio::test]
 async fn a_code_for_a_transaction_is_sent_but_not_checked() {
