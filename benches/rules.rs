@@ -69,7 +69,7 @@ fn sent() -> State {
         plan: Some(plan),
         lease,
         can_call: true,
-        can_resume: true,
+        resume_lease: Some(Duration::from_secs(15)),
     };
     let opened = State { challenge: Arc::new(open(new, NOW)), lockout: Arc::default(), account_lock: None };
     let reserved = decide(&opened, &reserve, NOW, &LockPolicy::default()).state;
@@ -79,7 +79,13 @@ fn sent() -> State {
         code_length: None,
         ..Receipt::default()
     });
-    decide(&reserved, &SettleSend { key: key(2), token: TOKEN, settlement }, NOW, &LockPolicy::default()).state
+    decide(
+        &reserved,
+        &SettleSend { key: key(2), token: TOKEN, provider: String::new(), settlement },
+        NOW,
+        &LockPolicy::default(),
+    )
+    .state
 }
 
 #[expect(clippy::expect_used, reason = "a benchmark that cannot start says why")]

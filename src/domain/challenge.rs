@@ -22,6 +22,8 @@ use super::{
 
 /// A challenge refunds at most so many sends that definitely failed, and as many attempts that nothing judged.
 pub const MAX_REFUNDS: u32 = 10;
+/// A challenge has its providers asked again about unconfirmed sends so many times at most.
+pub const MAX_RESUMES: u32 = 10;
 /// The timeline keeps the last so many events.
 pub const MAX_EVENTS: usize = 32;
 /// A challenge has at most so many options.
@@ -201,6 +203,11 @@ impl Challenge {
     /// Sends used up, over all options: decides the gap.
     pub fn sends(&self) -> u32 {
         self.options.iter().map(|option| option.sends).sum()
+    }
+
+    /// Sends that a provider was asked for, with the one in flight: those used up, and those refunded because they failed.
+    pub fn asked_sends(&self) -> u32 {
+        self.sends().saturating_add(self.refunded_sends)
     }
 
     /// The attempts of past asks that have no outcome.

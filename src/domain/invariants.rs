@@ -1,7 +1,7 @@
 //! What must be true of every record, whatever happened. Checked before each commit: a record that breaks one is not stored,
 //! and the request fails without telling anything.
 
-use super::challenge::{Answer, Challenge, Ended, MAX_EVENTS, MAX_OPTIONS, MAX_REFUNDS, Phase, Reply};
+use super::challenge::{Answer, Challenge, Ended, MAX_EVENTS, MAX_OPTIONS, MAX_REFUNDS, MAX_RESUMES, Phase, Reply};
 
 /// The name of a broken invariant.
 pub type Broken = &'static str;
@@ -14,10 +14,11 @@ pub fn check(challenge: &Challenge) -> Result<(), Broken> {
     let most_sends = challenge.options.iter().map(|option| option.sends).max().unwrap_or(0);
     let refunds = challenge.refunded_sends.max(challenge.refunded_attempts);
     let known = challenge.options.iter().any(|option| option.target.known().is_some());
-    let rules: [(Broken, bool); 11] = [
+    let rules: [(Broken, bool); 12] = [
         ("attempts never exceed the maximum", challenge.attempts <= limits.max_verification_attempts),
         ("sends of an option never exceed the maximum", most_sends <= limits.max_send_attempts),
         ("at most ten sends and ten attempts are refunded", refunds <= MAX_REFUNDS),
+        ("at most ten asks about unconfirmed sends", challenge.open().is_none_or(|open| open.resumes <= MAX_RESUMES)),
         ("a challenge is verified by exactly one answer", matched == usize::from(verified)),
         ("an ended challenge keeps no destination", !known || challenge.open().is_some()),
         ("answers are bounded", challenge.answers.len() <= max_answers(challenge)),

@@ -18,7 +18,7 @@ use super::{
 
 /// Contacts with a count of their own. Further ones share one count and its lock.
 pub const MAX_CONTACTS: usize = 32;
-/// Verifications that are remembered while they run. Of more, the oldest is forgotten.
+/// Verifications that are remembered while they run. Of more, the oldest of the same account is forgotten.
 const MAX_RUNNING: usize = 8;
 /// Requests of operators that are remembered.
 const MAX_OPERATIONS: usize = 16;
@@ -186,9 +186,15 @@ impl Lockout {
 
     /// Enters a verification, and drops those that have ended.
     pub(super) fn add_running(&mut self, running: Running, now: Timestamp) {
-        self.running.retain(|known| now < known.until && known.reference != running.reference);
+        let is_same = |known: &Running| known.provider == running.provider && known.reference == running.reference;
+        if self.running.iter().any(is_same) {
+            return;
+        }
+        self.running.retain(|known| now < known.until);
         if self.running.len() >= MAX_RUNNING {
-            self.running.remove(0);
+            // An account that starts many makes otpd forget its own first: a contact's lockout has those of others too.
+            let own = self.running.iter().position(|known| known.account == running.account);
+            self.running.remove(own.unwrap_or_default());
         }
         self.running.push(running);
     }

@@ -13,6 +13,8 @@ pub struct Goal<'a> {
     pub purpose: Purpose,
     pub channel: Channel,
     pub destination: &'a Destination,
+    /// Of the transaction that the person agrees to (ISO 4217).
+    pub currency: Option<&'a str>,
 }
 
 /// What a route is for; what it does not say fits all.

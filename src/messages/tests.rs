@@ -39,7 +39,7 @@ fn text(
 ) -> String {
     let tenant = Tenant::parse(goal.0).expect("tenant");
     let destination = Destination::Phone(PhoneNumber::parse("+14155550100").expect("number"));
-    let goal = Goal { tenant: &tenant, purpose: goal.1, channel: goal.2, destination: &destination };
+    let goal = Goal { tenant: &tenant, purpose: goal.1, channel: goal.2, destination: &destination, currency: None };
     let code = Secret::new("123456".to_owned());
     let content = Content { code: &code, code_life: Duration::from_secs(300), transaction };
     messages.text(&goal, locale, &content).expect("text").expose().clone()
@@ -222,7 +222,7 @@ fn what_cannot_be_rendered_is_an_error_that_says_nothing_of_the_text() {
     broken.compiled = Arc::new(other);
     let tenant = Tenant::parse("acme").expect("tenant");
     let destination = &Destination::OnFile;
-    let goal = Goal { tenant: &tenant, purpose: Purpose::Login, channel: Channel::Sms, destination };
+    let goal = Goal { tenant: &tenant, purpose: Purpose::Login, channel: Channel::Sms, destination, currency: None };
     let code = Secret::new("123456".to_owned());
     let content = Content { code: &code, code_life: Duration::from_secs(300), transaction: None };
     let error = broken.text(&goal, "", &content).expect_err("strict").to_string();

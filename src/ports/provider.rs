@@ -20,6 +20,7 @@ use crate::{
         destination::{Channel, Destination},
         ids::{AccountId, OptionId, RequestId, Tenant},
         purpose::Purpose,
+        route::Goal,
         time::Timestamp,
         transaction::Transaction,
     },
@@ -53,6 +54,10 @@ pub struct Capabilities {
     pub contact_on_file: bool,
     /// What it can be asked for; a challenge for anything else is refused when it is opened.
     pub purposes: Vec<Purpose>,
+    /// The currencies of transactions that it takes (ISO 4217); `None`: all. Likewise.
+    pub currencies: Option<&'static [&'static str]>,
+    /// How the phone numbers begin that it sends to; `None`: all. Likewise.
+    pub prefix: Option<&'static str>,
     /// Whether it answers a repeated request as the first, by its idempotency key: then an unconfirmed send is asked about again.
     pub send_repeatable: bool,
     /// How long one call may take. The lease of a send is the sum over its route, and 5 s.
@@ -62,10 +67,16 @@ pub struct Capabilities {
 }
 
 impl Capabilities {
-    /// Whether it can deliver for such a purpose to such a destination.
-    pub fn serves(&self, purpose: Purpose, channel: Channel, destination: &Destination) -> bool {
-        let known = self.contact_on_file || !matches!(destination, Destination::OnFile);
-        known && self.channels.contains(&channel) && self.purposes.contains(&purpose)
+    /// Whether it can deliver what is asked for.
+    pub fn serves(&self, goal: &Goal<'_>) -> bool {
+        let fits = match goal.destination {
+            Destination::OnFile => self.contact_on_file,
+            Destination::Phone(number) => self.prefix.is_none_or(|prefix| number.expose().starts_with(prefix)),
+            Destination::Email(_) => true,
+        };
+        let currency = self.currencies.zip(goal.currency);
+        let pays = currency.is_none_or(|(known, currency)| known.contains(&currency));
+        fits && pays && self.channels.contains(&goal.channel) && self.purposes.contains(&goal.purpose)
     }
 }
 
@@ -118,7 +129,8 @@ pub struct Delivery {
     pub code_life: Duration,
     /// The same each time that one send goes to one provider, so that a provider which takes such a key sends once.
     pub idempotency_key: String,
-    /// Which send to its option it is, from 1. Sends that were refunded do not count.
+    /// Which send of the challenge it is, from 1, over all options. Those that failed count, so that a provider is given no
+    /// number twice; those that nobody was asked for do not.
     pub number: u32,
     /// The reference from the [`Receipt`] of the send before, or empty.
     pub previous_reference: String,
@@ -167,7 +179,9 @@ pub enum Delivered {
     Unknown,
     /// The provider decided against sending. No other provider is tried.
     Declined(Decline),
-    /// No request could be made from what the caller gave. Nothing was sent; the next provider is tried.
+    /// No request could be made from what the caller gave, so nothing left this machine. The next provider is tried.
+    Unaskable(RequestError),
+    /// The provider does not take what the caller gave, and sends nothing. The next provider is tried.
     Invalid(RequestError),
 }
 
@@ -183,7 +197,7 @@ pub enum Failure {
     Refused,
 }
 
-/// Why no request to a provider can be made from what the caller gave.
+/// Why a provider cannot be asked with what the caller gave, or does not take it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestError {
     /// The provider needs a parameter that the caller has not given.

@@ -26,6 +26,10 @@ pub struct Abilities {
     pub contact_on_file: bool,
     /// What it can be asked for.
     pub purposes: Vec<Purpose>,
+    /// The currencies of transactions that it takes (ISO 4217); `None`: all.
+    pub currencies: Option<&'static [&'static str]>,
+    /// How the phone numbers begin that it sends to; `None`: all.
+    pub prefix: Option<&'static str>,
     /// Whether it answers a repeated request as the first, by the delivery's idempotency key.
     pub send_repeatable: bool,
     /// How long the provider's own codes are valid, where its documentation says so.
@@ -40,6 +44,8 @@ impl Abilities {
             channels,
             contact_on_file: false,
             purposes: Purpose::ALL.to_vec(),
+            currencies: None,
+            prefix: None,
             send_repeatable: false,
             code_life: None,
         }

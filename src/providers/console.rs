@@ -121,6 +121,8 @@ impl Console {
             channels: Channel::ALL.to_vec(),
             contact_on_file: false,
             purposes: Purpose::ALL.to_vec(),
+            currencies: None,
+            prefix: None,
             send_repeatable: false,
             timeout: Duration::from_secs(5),
             code_life: None,

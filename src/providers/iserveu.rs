@@ -31,6 +31,9 @@ const AMOUNT: &str = "requestedAmount";
 /// The longest external reference.
 const MAX_REFERENCE: usize = 22;
 
+/// The references of a challenge that are told apart.
+const MAX_TRACES: usize = 8;
+
 /// An account at iServeU.
 #[derive(Clone)]
 pub(super) struct IServeU {
@@ -89,7 +92,8 @@ impl Adapter for IServeU {
         // The check registers a customer; in a second check the code is used up. A code lives 10 min or 3 min, depending on the
         // version of the page: only iServeU can judge it. `otpType` has no value for a login.
         let purposes = vec![Purpose::Registration, Purpose::Transaction];
-        Abilities { purposes, ..Abilities::manages(vec![Channel::Sms], false) }
+        let abilities = Abilities::manages(vec![Channel::Sms], false);
+        Abilities { purposes, currencies: Some(&["INR"]), prefix: Some("+91"), ..abilities }
     }
 
     fn deliver(&self, delivery: &Delivery) -> Result<Outbound, RequestError> {
@@ -137,9 +141,8 @@ impl Adapter for IServeU {
         match answer.json::<Answer>() {
             // The answer has no reference, and a check needs none. What is kept tells whether a resend's reference is new.
             Some(said) if said.succeeded() && said.code == "0" => {
-                let reference = external_reference(&delivery.context).ok().flatten();
-                let reference = reference.map(|given| trace(&delivery.context, given)).unwrap_or_default();
-                Delivered::Accepted(Receipt { reference, values: said.values(), ..Receipt::default() })
+                let (reference, values) = (with_this_one(delivery).unwrap_or_default(), said.values());
+                Delivered::Accepted(Receipt { reference, values, ..Receipt::default() })
             }
             // "Failed to send OTP", without a reason.
             Some(said) if said.failed() && said.code == "1" => Delivered::Failed(answer::unavailable(answer)),
@@ -215,22 +218,41 @@ fn mobile(context: &ChallengeContext) -> Result<&str, RequestError> {
 }
 
 /// The external reference of a send, 6 to 22 characters. For a registration one version of the page requires it and another does
-/// not, so it is always sent. A transaction's resend needs a new one: where the caller repeats the one before, its number is
-/// added, as in `1432452-2`.
+/// not, so it is always sent. A transaction's resend needs a new one: unless the caller gives one that certainly is, the number
+/// of the send is added, as in `1432452-2`. A send that failed counts, for its reference may be known there all the same.
 fn reference(delivery: &Delivery) -> Result<String, RequestError> {
     let context = &delivery.context;
     let Some(given) = external_reference(context)? else {
         return Ok(context::derived_hex(&context.tenant, &delivery.idempotency_key, MAX_REFERENCE));
     };
     let parameter = context::parameter(&context.parameters, "externalRefNumber").is_some();
-    let previous = delivery.previous_reference.as_str();
-    let is_new = parameter && !previous.is_empty() && previous != trace(context, given);
-    if context.purpose != Purpose::Transaction || delivery.number <= 1 || is_new {
+    let is_new = || parameter && used(delivery).is_some_and(|used| !used.contains(&trace(context, given).as_str()));
+    if context.purpose != Purpose::Transaction || delivery.number <= 1 || is_new() {
         return Ok(given.to_owned());
     }
     let number = format!("-{}", delivery.number);
     let kept: String = given.chars().take(MAX_REFERENCE.saturating_sub(number.len())).collect();
     Ok(kept + &number)
+}
+
+/// The traces of the references of all sends before, where every one of them is known: the first accepted send tells its own,
+/// and each next one adds to what the one right before it told.
+fn used(delivery: &Delivery) -> Option<Vec<&str>> {
+    if delivery.number <= 1 {
+        return Some(Vec::new());
+    }
+    let (number, traces) = delivery.previous_reference.split_once(':')?;
+    let is_next = number.parse::<u32>().ok()?.checked_add(1) == Some(delivery.number);
+    is_next.then(|| traces.split(',').collect())
+}
+
+/// What is kept after a send: its number, and the traces of all references up to its own. `None` where one is not known, or
+/// there are too many.
+fn with_this_one(delivery: &Delivery) -> Option<String> {
+    let own = trace(&delivery.context, &reference(delivery).ok()?);
+    let mut traces = used(delivery).filter(|used| used.len() < MAX_TRACES)?;
+    traces.push(&own);
+    Some(format!("{}:{}", delivery.number, traces.join(",")))
 }
 
 /// The reference that the caller gives: its parameter, or else the transaction's own.

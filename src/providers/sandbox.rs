@@ -42,6 +42,8 @@ impl Sandbox {
             channels: Channel::ALL.to_vec(),
             contact_on_file: false,
             purposes: Purpose::ALL.to_vec(),
+            currencies: None,
+            prefix: None,
             send_repeatable: false,
             timeout: Duration::from_secs(1),
             code_life: None,

@@ -166,6 +166,8 @@ impl Smtp {
             channels: vec![Channel::Email],
             contact_on_file: false,
             purposes: Purpose::ALL.to_vec(),
+            currencies: None,
+            prefix: None,
             send_repeatable: false,
             timeout: settings.timeout,
             code_life: None,
@@ -229,7 +231,7 @@ impl Provider for Smtp {
     async fn deliver(&self, delivery: Delivery, deadline: Deadline) -> Delivered {
         let mail = match Mail::new(&delivery, &self.style) {
             Ok(mail) => mail,
-            Err(error) => return Delivered::Invalid(error),
+            Err(error) => return Delivered::Unaskable(error),
         };
         let exchange = |deadline| self.connections.deliver(&mail, deadline);
         self.guard.call("deliver", deadline, exchange).await

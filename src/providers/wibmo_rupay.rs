@@ -123,7 +123,8 @@ impl Adapter for WibmoRupay {
     fn abilities(&self) -> Abilities {
         // A second check of one code may count as a second attempt. The issuer sends to the number that it has on file for the card.
         let abilities = Abilities::manages(vec![Channel::Sms], false);
-        Abilities { contact_on_file: true, purposes: vec![Purpose::Transaction], ..abilities }
+        let purposes = vec![Purpose::Transaction];
+        Abilities { contact_on_file: true, purposes, currencies: Some(&["INR"]), ..abilities }
     }
 
     fn deliver(&self, delivery: &Delivery) -> Result<Outbound, RequestError> {

@@ -136,8 +136,8 @@ fn result_of(checked: Checked) -> AskResult {
         Checked::Gone => AskResult::Gone,
         Checked::AttemptsExceeded => AskResult::AttemptsExceeded,
         Checked::AlreadyUsed => AskResult::AlreadyUsed,
-        Checked::Failed(_) => AskResult::NotJudged,
-        Checked::Invalid(_) => AskResult::Withdrawn,
+        // What the caller gave is looked at before an attempt is reserved, so that this is a provider's answer too.
+        Checked::Failed(_) | Checked::Invalid(_) => AskResult::NotJudged,
         Checked::Unknown => AskResult::Unknown,
     }
 }

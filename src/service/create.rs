@@ -181,7 +181,9 @@ impl Otp {
     fn is_unserved(&self, target: &ChallengeRef, request: &CreateChallenge) -> bool {
         request.destinations.iter().any(|reach| {
             let (purpose, channel, destination) = (request.purpose, reach.channel, &reach.destination);
-            self.routes.to(&Goal { tenant: &target.tenant, purpose, channel, destination }, None).is_empty()
+            let currency = request.transaction.as_ref().map(|transaction| transaction.amount.currency.as_str());
+            let goal = Goal { tenant: &target.tenant, purpose, channel, destination, currency };
+            self.routes.to(&goal, None).is_empty()
         })
     }
 

@@ -63,9 +63,13 @@ pub(super) struct Reservation {
 /// What became of a send over its route.
 struct RouteOutcome {
     settlement: Settlement,
+    /// The provider that was tried last, or empty.
+    provider: String,
+    /// Whether any provider may have been asked.
+    asked: bool,
     /// The failures of providers, of which the one that waiting may help is told.
     failure: Option<Failure>,
-    /// Why a provider could not be called with what the caller gave.
+    /// What of the caller's a provider could not be asked with, or did not take.
     request_error: Option<RequestError>,
     /// What otpd itself failed at: then nothing was sent, for all providers that were tried before had failed for certain.
     error: Option<Error>,
@@ -91,8 +95,10 @@ impl Deliveries {
     ) -> Result<Sent, Error> {
         let outcome = self.over_the_route(send, &reservation, provider_deadline(caller)).await;
         let settlement = &outcome.settlement;
-        let settle = |_: &_| Ok(SettleSend { key: send.key, token: reservation.token, settlement: settlement.clone() });
+        let (key, token, provider) = (send.key, reservation.token, &outcome.provider);
+        let settle = |_: &_| Ok(SettleSend { key, token, provider: provider.clone(), settlement: settlement.clone() });
         let settled = self.states.change(&send.target, Deadline::after(FINISH), settle).await;
+        let has_ended = settled.as_ref().is_ok_and(|settled| settled.after.challenge.open().is_none());
         let step = settled.map(|settled| settled.outcome);
         if let Ok(SettleStep::Refunded) = step {
             self.quotas.refund(reservation.uses).await;
@@ -102,18 +108,26 @@ impl Deliveries {
             Err(error) if outcome.error.is_none() => Err(error),
             // Spent, and on record: a repetition is answered the same.
             Ok(SettleStep::Failed) => Err(Error::ProviderUnavailable { retry_after: None }),
+            // Nothing was sent, and no repetition can: the challenge was cancelled, or its time ran out.
+            Ok(_) if has_ended && outcome.error.is_none() => Ok(Sent::ChallengeOptionExpired),
             _ => Err(outcome.into_error()),
         }
     }
 
     async fn over_the_route(&self, send: &SendRequest, reservation: &Reservation, deadline: Deadline) -> RouteOutcome {
-        let mut outcome =
-            RouteOutcome { settlement: Settlement::Failed, failure: None, request_error: None, error: None };
+        let mut outcome = RouteOutcome {
+            settlement: Settlement::Failed,
+            provider: String::new(),
+            asked: false,
+            failure: None,
+            request_error: None,
+            error: None,
+        };
         let tried = self.try_providers(send, reservation, deadline, &mut outcome).await;
         outcome.error = tried.err();
-        // Where no provider has failed, nothing but the caller's parameters or too little time was in the way, and nothing is
-        // counted. A second provider that needs more parameters than the first is no mistake of the caller's.
-        if outcome.settlement == Settlement::Failed && outcome.failure.is_none() {
+        // Where no request left this machine, nothing is counted. What a provider has answered is: its answer may say whether
+        // a card exists, and without a bound one challenge would try any number of cards.
+        if outcome.settlement == Settlement::Failed && !outcome.asked {
             outcome.settlement = Settlement::Withdrawn;
         }
         outcome
@@ -145,12 +159,16 @@ impl Deliveries {
             let Some(deadline) = in_time()? else { break };
             let Some(delivery) = self.delivery(send, &challenge, &lockout, reservation.reserved.number)? else { break };
             let deadline = share(deadline, providers.peek().map(|(_, next)| next.capabilities().timeout));
-            outcome.settlement = match deliver_by(provider.as_ref(), delivery, deadline).await {
+            provider.name().clone_into(&mut outcome.provider);
+            let delivered = deliver_by(provider.as_ref(), delivery, deadline).await;
+            outcome.asked |= !matches!(delivered, Delivered::Unaskable(_));
+            outcome.settlement = match delivered {
                 Delivered::Accepted(receipt) => Settlement::Accepted(receipt),
                 Delivered::Rejected => Settlement::Rejected,
                 Delivered::Declined(decline) => Settlement::Declined(decline),
                 Delivered::Unknown => Settlement::Unknown,
-                Delivered::Invalid(error) => {
+                // A second provider that needs more parameters than the first is no mistake of the caller's.
+                Delivered::Unaskable(error) | Delivered::Invalid(error) => {
                     outcome.request_error = outcome.request_error.or(Some(error));
                     continue;
                 }
@@ -165,7 +183,7 @@ impl Deliveries {
         Ok(())
     }
 
-    /// What the provider is given. `None` where the challenge ended meanwhile, for then there is nothing to send.
+    /// What the provider is given. `None` where the challenge or the code ended meanwhile, for then there is nothing to send.
     fn delivery(
         &self,
         send: &SendRequest,
@@ -179,6 +197,9 @@ impl Deliveries {
             return Ok(None);
         };
         let code_life = to_whole_seconds(code.expires_at.since(now));
+        if code_life.is_zero() {
+            return Ok(None);
+        }
         let message = match code.owner {
             CodeOwner::Otpd => {
                 let made = self.keys.code(challenge, code).map_err(|missing| Error::Internal(missing.to_string()))?;
@@ -186,8 +207,8 @@ impl Deliveries {
             }
             CodeOwner::Provider { .. } => None,
         };
+        let number = challenge.asked_sends();
         let idempotency_key = upstream_id(&send.call, challenge, "send", &send.key);
-        let number = challenge.option_at(code.option).map_or(1, |option| option.sends);
         let previous = challenge.sending.as_ref().and_then(|sending| sending.previous.as_ref());
         let previous_reference = previous.filter(|previous| previous.provider == code.provider);
         let previous_reference = previous_reference.map(|previous| previous.reference.clone()).unwrap_or_default();
@@ -198,7 +219,9 @@ impl Deliveries {
     /// The code with the words around it.
     fn message(&self, context: &ChallengeContext, code: Secret<String>, code_life: Duration) -> Result<Message, Error> {
         let (tenant, destination) = (&context.tenant, &context.destination);
-        let goal = Goal { tenant, purpose: context.purpose, channel: context.channel, destination };
+        let (purpose, channel) = (context.purpose, context.channel);
+        let currency = context.transaction.as_ref().map(|transaction| transaction.amount.currency.as_str());
+        let goal = Goal { tenant, purpose, channel, destination, currency };
         let values = Content { code: &code, code_life, transaction: context.transaction.as_ref() };
         let text = self.messages.text(&goal, &context.locale, &values);
         let text = text.map_err(|unrendered| Error::Internal(unrendered.to_string()))?;

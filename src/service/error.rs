@@ -36,7 +36,7 @@ pub enum Error {
     /// An operator's lock would end before it begins.
     #[error("a lock would end before it begins")]
     LockInThePast,
-    /// No provider of the route can be called with what the caller gave. Nothing was sent or counted.
+    /// No provider of the route can be asked with what the caller gave, or takes it. Nothing was sent.
     #[error("a provider cannot be called like this: {0:?}")]
     Invalid(RequestError),
     /// A verifying provider did not answer.

@@ -49,11 +49,8 @@ impl Routes {
         if let Some(sandbox) = self.sandbox_for(goal.tenant, goal.destination) {
             return vec![Arc::clone(sandbox)];
         }
-        let serves = |provider: &&Arc<dyn Provider>| {
-            provider.capabilities().serves(goal.purpose, goal.channel, goal.destination)
-        };
         let route = best(&self.by_scope, goal).into_iter().flatten();
-        let mut route: Route = route.filter(serves).cloned().collect();
+        let mut route: Route = route.filter(|provider| provider.capabilities().serves(goal)).cloned().collect();
         let last = last.filter(|_| self.resend_elsewhere);
         route.sort_by_key(|provider| (!provider.is_ready(), provider.is_resting(), last == Some(provider.name())));
         route

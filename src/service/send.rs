@@ -108,10 +108,11 @@ impl Otp {
             let route = self.route(send, &state.challenge);
             let can_call = refusal(&route).is_none();
             let last = state.challenge.live_code().and_then(|code| self.routes.named(&code.provider));
-            let can_resume = last.is_some_and(|provider| provider.refusal().is_none());
+            let resume_lease =
+                last.filter(|provider| provider.refusal().is_none()).map(|provider| send_lease(&[provider]));
             let plan = route.first().map(|provider| self.routes.plan(provider.as_ref(), self.keys.active_id()));
             let (option, lease) = (option.clone(), send_lease(&route));
-            Ok(ReserveSend { key, token, option, quotas, plan, lease, can_call, can_resume })
+            Ok(ReserveSend { key, token, option, quotas, plan, lease, can_call, resume_lease })
         };
         self.states.change(&send.target, caller.deadline, reserve).await
     }
@@ -175,6 +176,7 @@ impl Otp {
         let Some(destination) = option.target.known() else { return Route::new() };
         let (tenant, purpose, channel) = (&send.target.tenant, challenge.purpose, option.channel);
         let last = challenge.live_code().filter(|code| code.option == index).map(|code| code.provider.as_str());
-        self.routes.to(&Goal { tenant, purpose, channel, destination }, last)
+        let currency = challenge.transaction.as_ref().map(|transaction| transaction.amount.currency.as_str());
+        self.routes.to(&Goal { tenant, purpose, channel, destination, currency }, last)
     }
 }

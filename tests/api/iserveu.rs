@@ -128,6 +128,28 @@ async fn a_customer_is_registered() {
     assert!(upstream.seen().is_empty());
 }
 
+/// iServeU knows Indian numbers and rupees alone.
+#[tokio::test]
+async fn what_can_never_be_sent_is_refused_at_once() {
+    let upstream = Upstream::start().await;
+    let server = site(&upstream).start();
+    let caller = Caller::of(&server).await;
+    let payment = |id, currency: &str, number| CreateChallengeRequest {
+        purpose: Purpose::Transaction.into(),
+        transaction: Some(Transaction {
+            amount: Some(Amount { amount_micros: 1_000_000, currency_code: currency.into() }),
+            payee: "Ravi".into(),
+            reference: "1432452".into(),
+        }),
+        ..login(id, "person", number)
+    };
+    assert_eq!(created(&caller.create(payment("a", "INR", NUMBER)).await), "success");
+    let refused = "FailedPrecondition PRECONDITION_VIOLATION";
+    assert_eq!(created(&caller.create(payment("b", "USD", NUMBER)).await), refused);
+    assert_eq!(created(&caller.create(payment("c", "INR", "+14155557200")).await), refused);
+    assert_eq!(upstream.connections(), 0);
+}
+
 /// A transaction's code is sent. What checks it is the transaction itself, which is none of ours.
 #[tokio::test]
 async fn a_code_for_a_transaction_is_sent_but_not_checked() {
@@ -150,15 +172,18 @@ async fn a_code_for_a_transaction_is_sent_but_not_checked() {
     upstream.script([success()]);
     assert_eq!(sent(&caller.send(send_with(send("s", "c"), &[("ovdType", "BioAuth")])).await), "success");
     assert_eq!(asked(&upstream, SEND), expected);
-    // A resend needs a new reference. The send that failed used none up, and its repetition goes out under the same.
-    expected["externalRefNumber"] = "1432452-2".into();
+    // A resend needs a new reference, also after one that failed.
     let resend = send_with(send("s2", "c"), &[("ovdType", "BioAuth")]);
-    for (act, told) in [(failure(), "Aborted PROVIDER_UNAVAILABLE"), (success(), "success")] {
+    for (act, told, reference) in
+        [(failure(), "Aborted PROVIDER_UNAVAILABLE", "1432452-2"), (success(), "success", "1432452-3")]
+    {
+        expected["externalRefNumber"] = reference.into();
         upstream.script([act]);
         assert_eq!(sent(&caller.send(resend.clone()).await), told);
         assert_eq!(asked(&upstream, SEND), expected);
     }
-    expected["externalRefNumber"] = "new-reference".into();
+    // The failed one may have gone out under any.
+    expected["externalRefNumber"] = "new-reference-4".into();
     upstream.script([success()]);
     let given = [("ovdType", "BioAuth"), ("externalRefNumber", "new-reference")];
     assert_eq!(sent(&caller.send(send_with(send("s3", "c"), &given)).await), "success");

@@ -83,6 +83,28 @@ async fn the_same_account_gets_a_code_at_once() {
     assert_eq!(verified(&caller.verify(verify("v", "e", "123456")).await), "success");
 }
 
+/// Cancelled while the provider is asked: its answer tells of a verification that the account's next challenge must end.
+#[tokio::test]
+async fn a_challenge_cancelled_while_its_code_is_sent() {
+    let upstream = Upstream::start().await;
+    let server = site(&upstream).start();
+    let caller = Caller::of(&server).await;
+    assert_eq!(created(&caller.create(login("c", "person", NUMBER)).await), "success");
+    let Act::Send(late) = started(FIRST) else { panic!("an answer that is sent") };
+    upstream.script([Act::Slowly(Duration::from_secs(1), vec![late])]);
+    let cancelling = async {
+        while upstream.seen().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        caller.cancel("x", "c").await.unwrap();
+    };
+    let (told, ()) = tokio::join!(caller.send(send("s", "c")), cancelling);
+    assert_eq!(sent(&told), "success");
+    upstream.script([concurrent(FIRST), cancelled(), started(SECOND)]);
+    assert_eq!(created(&caller.create(opening("d", "person")).await), "success with success");
+    assert_eq!(story(&upstream.seen()), cleared_first(FIRST));
+}
+
 /// Anybody who knows a number may open a challenge for it. The person's own verification goes on.
 #[tokio::test]
 async fn another_account_waits() {

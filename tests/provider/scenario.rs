@@ -347,7 +347,7 @@ impl Outcome {
             Delivered::Declined(Decline::SendLimitExceeded) => Self::Declined(Declined::SendLimitExceeded),
             Delivered::Declined(Decline::AccountLocked) => Self::Declined(Declined::AccountLocked),
             Delivered::Declined(Decline::Risk) => Self::Declined(Declined::Risk),
-            Delivered::Invalid(error) => Self::of_request_error(error),
+            Delivered::Invalid(error) | Delivered::Unaskable(error) => Self::of_request_error(error),
         }
     }
 

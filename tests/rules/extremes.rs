@@ -65,7 +65,7 @@ fn everything(state: &mut State, round: u32, now: Timestamp, span: Duration, pol
         plan: plan.clone(),
         lease: span,
         can_call: true,
-        can_resume: true,
+        resume_lease: Some(std::time::Duration::from_secs(15)),
     };
     decided(state, &reserve, now, policy);
     decided(state, &NextProvider { token, plan: plan.unwrap() }, now, policy);
@@ -75,7 +75,7 @@ fn everything(state: &mut State, round: u32, now: Timestamp, span: Duration, pol
         code_length: Some(255),
         ..Receipt::default()
     });
-    decided(state, &SettleSend { key: send, token, settlement: accepted }, now, policy);
+    decided(state, &SettleSend { key: send, token, provider: "p".to_owned(), settlement: accepted }, now, policy);
     let comparison = match state.challenge.live_code().map(|code| code.provider.as_str()) {
         None => Comparison::NoCode,
         Some("console") => Comparison::Differs,

@@ -174,7 +174,7 @@ pub(crate) fn with_code(before: &State, line: &str, now: Timestamp) -> State {
         plan: plan(&words),
         lease: 15 * SECOND,
         can_call: true,
-        can_resume: true,
+        resume_lease: Some(std::time::Duration::from_secs(15)),
     };
     let reserved = decided(before, &reserve, now, &LockPolicy::default()).state;
     let settlement = Settlement::Accepted(Receipt {
@@ -183,7 +183,8 @@ pub(crate) fn with_code(before: &State, line: &str, now: Timestamp) -> State {
         code_length: None,
         ..Receipt::default()
     });
-    decided(&reserved, &SettleSend { key, token, settlement }, now, &LockPolicy::default()).state
+    decided(&reserved, &SettleSend { key, token, provider: "p".to_owned(), settlement }, now, &LockPolicy::default())
+        .state
 }
 
 /// A verification without an expectation.

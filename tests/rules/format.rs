@@ -13,7 +13,7 @@ use otpd::{
     domain::{
         challenge::{
             Answer, Asking, Attempt, Challenge, ChallengeOption, ContactAddress, Decline, Ended, Event, EventKind,
-            LiveCode, MAX_EVENTS, MAX_OPTIONS, Open, Phase, Reply, SendUse, Sending,
+            LiveCode, MAX_EVENTS, MAX_OPTIONS, MAX_RESUMES, Open, Phase, Reply, SendUse, Sending,
         },
         code::CodeOwner,
         destination::{Channel, Destination, Mailbox},
@@ -215,6 +215,8 @@ fn largest_open() -> Open {
             repeated: true,
         }),
         unconfirmed: Some(Box::new(largest_sending())),
+        resumes: MAX_RESUMES,
+        resumes_from: MOST,
         asks_from: MOST,
         sends_from: MOST,
         uses: vec![SendUse { token: Token([0xff; 8]), option: 9 }; 100],
@@ -293,7 +295,7 @@ const OPEN: &str = "\
     80d095ffbc31b0ba97ffbc316372656174650000cb77c62ea00f716e046a616e65020180ecb80b0345555205426f6f6b73017206ac02\
     00d804000503031e003c0078000080a3050002046f7074310000000c2b3134313535353530313031000000000000000101046f707432\
     030001106a616e65406578616d706c652e636f6d000000000000000201000707070707070707070707070707070702656e0101020200\
-    0190e2a9ffbc3100076d616e61676564010100000100000000000002000003e90000000000000003eb00000000010173320000000000\
+    0190e2a9ffbc3100076d616e616765640101000001000000000000000002000003e90000000000000003eb00000000010173320000000000\
     001a829462bda9b2da000003eb000000000201c8af98ffbc3190e2a9ffbc3100010001010601e0f7a7ffbc310007636f6e736f6c6500\
     0000000000b0ba97ffbc31000002000000908f9bffbc310102733100000000000063b866b23bfe7315000503e0f7a7ffbc3102b0ba97\
     ffbc31010676310000000000000a15fb599e9ad5e5040405000000000001010007636f6e736f6c65e80702010007636f6e736f6c65d0\

@@ -269,7 +269,7 @@ fn a_wrong_model_is_noticed() {
 
 /// A step of a challenge whose codes may be a provider's own, as a line of a table.
 fn managed_line(kind: u8, one: u32, two: u8) -> String {
-    let via = ["managed", "managed-once", "console"][usize::from(two) % 3];
+    let via = ["managed", "managed-once", "console", "managed2"][usize::from(two) % 4];
     let (option, number) = (1 + one % 2, 1 + one);
     match kind {
         0..=2 => format!("send opt{option} id=s{} via={via}", one % 4),
@@ -294,7 +294,7 @@ fn replies(challenge: &Challenge, which: impl Fn(&Reply) -> bool) -> usize {
 /// What holds of each step, whatever the provider and the workers do.
 fn broken_rule(before: &State, after: &State, now: Timestamp, line: &str) -> Option<&'static str> {
     let (was, is) = (&*before.challenge, &*after.challenge);
-    let is_final = |reply: &Reply| !matches!(reply, Reply::Unknown(_));
+    let is_final = |reply: &Reply| !matches!(reply, Reply::Unknown(_) | Reply::Sent { confirmed: false, .. });
     let kept = was.answers.iter().filter(|answer| is_final(&answer.reply)).all(|answer| is.answers.contains(answer));
     let failed = |reply: &Reply| matches!(reply, Reply::NotMatched { .. });
     let matched = |reply: &Reply| matches!(reply, Reply::Matched { .. });
@@ -349,6 +349,7 @@ fn play_managed(lines: &[(i64, u8, u32, u8)]) -> Result<(), String> {
         let is_new = after.challenge.phase != before.challenge.phase && !line.starts_with("elsewhere");
         succeeded += u32::from(is_new && came.contains("success account"));
         if let Some(answer) = came.strip_prefix("again ")
+            && !answer.starts_with("unconfirmed")
             && let Some(first) = told.insert(line.clone(), answer.to_owned())
             && first != answer
         {
@@ -359,6 +360,7 @@ fn play_managed(lines: &[(i64, u8, u32, u8)]) -> Result<(), String> {
             ("at most one success", succeeded <= 1),
             ("at most so many attempts", challenge.attempts <= 4 && challenge.attempts == compared),
             ("at most ten refunds", challenge.refunded_attempts <= 10 && challenge.refunded_sends <= 10),
+            ("at most ten asks about unconfirmed sends", challenge.open().is_none_or(|open| open.resumes <= 10)),
             ("an ended challenge asks nobody", !came.starts_with("ask") || challenge.live_code().is_some()),
         ];
         if let Some((name, _)) = rules.iter().find(|(_, holds)| !holds) {

@@ -78,7 +78,7 @@ pub(crate) fn at(text: &str) -> Timestamp {
     START.plus(span(text))
 }
 
-fn time(at: Timestamp) -> String {
+pub(crate) fn time(at: Timestamp) -> String {
     format!("{}s", at.since(START).as_secs_f64())
 }
 

@@ -3,15 +3,17 @@
 use std::sync::Arc;
 
 use otpd::domain::{
+    ids::AccountId,
     lockout::{Lockout, MAX_CONTACTS, Operated, Operation},
+    outcome::Receipt,
     policy::LockPolicy,
-    rules::Comparison,
+    rules::{Comparison, SettleSend, Settlement},
     time::Timestamp,
 };
 
 use super::{
     account::{Account, FOR_GOOD, locked},
-    fixture::{DAY, HOUR, MINUTE, SECOND, decided, key, verify},
+    fixture::{DAY, HOUR, MINUTE, SECOND, decided, key, state, token, verify},
     language::START,
 };
 
@@ -324,4 +326,31 @@ fn kept_400_days_after_the_last_write_and_a_lock_for_good_10_years() {
     account.policy.for_good_after = 3;
     account.fail_times(1, 3);
     assert_eq!(account.lockout.kept_for(account.now), 3650 * DAY);
+}
+
+/// Several accounts may register one number. The verifications of one that starts many push out its own alone.
+#[test]
+fn an_account_with_many_verifications_forgets_its_own() {
+    let mut state = state("open", Lockout::default());
+    let mut start = |account: &str, reference: &str| {
+        Arc::make_mut(&mut state.challenge).account = AccountId::parse(account).unwrap();
+        let receipt = Receipt { reference: reference.to_owned(), running_for: Some(HOUR), ..Receipt::default() };
+        let (key, settlement) = (key(reference, "SendOtp"), Settlement::Accepted(receipt));
+        let settle = SettleSend { key, token: token(1), provider: "managed".to_owned(), settlement };
+        state = decided(&state, &settle, START, &LockPolicy::default()).state;
+        Arc::clone(&state.lockout)
+    };
+    start("jane", "hers");
+    let known = |lockout: &Lockout, account: &str| {
+        let running = lockout.running(&AccountId::parse(account).unwrap(), "managed", START);
+        running.into_iter().map(|it| it.reference).collect::<Vec<_>>()
+    };
+    for number in 0..20 {
+        let lockout = start("mallory", &format!("m{number}"));
+        assert_eq!(known(&lockout, "jane"), ["hers"], "{number}");
+        assert_eq!(known(&lockout, "mallory").last(), Some(&format!("m{number}")));
+    }
+    let lockout = start("jane", "next");
+    assert_eq!(known(&lockout, "jane"), ["next"], "of the same account first");
+    assert_eq!(known(&lockout, "mallory").len(), 7);
 }

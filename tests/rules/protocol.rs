@@ -67,12 +67,12 @@ fn reserve_via(id: &str, worker: u32, option: &str, via: &str) -> ReserveSend {
         plan: plan(&Words::parse(&format!("send via={via}"))),
         lease: 15 * SECOND,
         can_call: true,
-        can_resume: true,
+        resume_lease: Some(std::time::Duration::from_secs(15)),
     }
 }
 
 fn settle(id: &str, worker: u32, settlement: Settlement) -> SettleSend {
-    SettleSend { key: key(id, "SendOtp"), token: token(worker), settlement }
+    SettleSend { key: key(id, "SendOtp"), token: token(worker), provider: "p".to_owned(), settlement }
 }
 
 fn accepted() -> Settlement {

@@ -136,7 +136,7 @@ fn each_call_does_what_the_table_says() {
             plan: plan(&Words::parse("send")),
             lease: 15 * SECOND,
             can_call: true,
-            can_resume: true,
+            resume_lease: Some(std::time::Duration::from_secs(15)),
         };
         let came = match decided(&state, &reserve, now, &policy).outcome {
             SendStep::Refused(refusal) => format!("`{}`", language::sent(&refusal)),

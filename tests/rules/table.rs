@@ -7,7 +7,7 @@ use otpd::{
         challenge::Challenge,
         code::{self, CodeOwner},
         ids::{AccountId, IdempotencyKey, Token},
-        lockout::Lockout,
+        lockout::{Lockout, Running},
         outcome::{Evidence, Receipt},
         policy::LockPolicy,
         rules::{
@@ -89,6 +89,8 @@ pub(crate) struct Scenario {
     /// The codes that were delivered, by the number of their send.
     codes: BTreeMap<u32, String>,
     sends: BTreeMap<u32, Reservation>,
+    /// The providers that are asked to deliver, by the number of their send.
+    pinned: BTreeMap<u32, String>,
     asks: BTreeMap<u32, Reservation>,
     /// Each command is another worker's, unless it says `worker=`.
     workers: u32,
@@ -108,6 +110,7 @@ impl Scenario {
             ring: ring(),
             codes: BTreeMap::new(),
             sends: BTreeMap::new(),
+            pinned: BTreeMap::new(),
             asks: BTreeMap::new(),
             workers: 1_000,
         }
@@ -157,6 +160,15 @@ impl Scenario {
             }
             "elsewhere" => self.elsewhere(words, now),
             "lockout" => language::lockout(&self.state.lockout, now),
+            "running" => {
+                let running = self.state.lockout.running(&self.state.challenge.account, words.plain[0], now);
+                let told = |it: &Running| format!("{} until={}", it.reference, language::time(it.until));
+                if running.is_empty() {
+                    "nothing".to_owned()
+                } else {
+                    running.iter().map(told).collect::<Vec<_>>().join(", ")
+                }
+            }
             "view" => language::view(&view(&self.state.challenge, now)),
             "kept" => language::kept(&self.state.challenge),
             verb => panic!("unknown verb {verb}"),
@@ -184,7 +196,7 @@ impl Scenario {
             plan: plan(words),
             lease: words.span("lease").unwrap_or(Duration::from_secs(15)),
             can_call: !words.plain.contains(&"closed"),
-            can_resume: !words.plain.contains(&"closed"),
+            resume_lease: (!words.plain.contains(&"closed")).then_some(Duration::from_secs(15)),
         };
         let step = self.decide(&send, now);
         if let SendStep::Reserved(reserved) | SendStep::Resumed(reserved) = &step {
@@ -205,8 +217,9 @@ impl Scenario {
     /// Keeps the code that a person would now receive.
     fn deliver(&mut self, number: u32) {
         let challenge = &self.state.challenge;
-        let live = challenge.live_code().filter(|code| code.send == number && code.owner == CodeOwner::Otpd);
-        if let Some(live) = live {
+        let Some(live) = challenge.live_code().filter(|code| code.send == number) else { return };
+        self.pinned.insert(number, live.provider.clone());
+        if live.owner == CodeOwner::Otpd {
             let code = self.ring.code(challenge, live).expect("key").expect("open");
             self.codes.insert(number, code.expose().clone());
         }
@@ -230,7 +243,8 @@ impl Scenario {
             _ => Settlement::Declined(language::decline(words.plain[1])),
         };
         let Reservation { key, token } = self.sends[&position(words)];
-        language::settle_step(&self.decide(&SettleSend { key, token, settlement }, now))
+        let provider = self.pinned.get(&position(words)).cloned().unwrap_or_default();
+        language::settle_step(&self.decide(&SettleSend { key, token, provider, settlement }, now))
     }
 
     fn verify(&mut self, words: &Words<'_>, now: Timestamp) -> String {
@@ -286,7 +300,6 @@ impl Scenario {
             "exceeded" => AskResult::AttemptsExceeded,
             "used" => AskResult::AlreadyUsed,
             "not_judged" => AskResult::NotJudged,
-            "withdrawn" => AskResult::Withdrawn,
             "nothing" => AskResult::Unknown,
             other => panic!("no provider says {other}"),
         };

@@ -216,7 +216,8 @@ fn the_longest_prefix_wins_then_the_most_that_is_said() {
     ] {
         let tenant = Tenant::parse(tenant).expect("tenant");
         let destination = Destination::Phone(PhoneNumber::parse(number).expect("number"));
-        let goal = Goal { tenant: &tenant, purpose: Purpose::Login, channel, destination: &destination };
+        let goal =
+            Goal { tenant: &tenant, purpose: Purpose::Login, channel, destination: &destination, currency: None };
         assert_eq!(best(&routes, &goal), Some(&expected), "{number}");
     }
 }

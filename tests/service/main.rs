@@ -23,6 +23,7 @@ mod fake;
 mod faults;
 mod gate;
 mod keys;
+mod limits;
 mod lockouts;
 mod lost_answers;
 mod managed;

@@ -140,6 +140,8 @@ fn provider(name: &str, channel: Channel, code_owner: CodeOwner) -> Arc<FakeProv
         channels: vec![channel],
         contact_on_file: false,
         purposes: Purpose::ALL.to_vec(),
+        currencies: None,
+        prefix: None,
         send_repeatable: false,
         timeout,
         code_life: None,

@@ -17,6 +17,7 @@ use otpd::{
         clock::Deadline,
         provider::{
             Capabilities, Check, Checked, Delivered, Delivery, Evidence, Failure, Parameters, Provider, Receipt,
+            RequestError,
         },
     },
 };
@@ -28,6 +29,10 @@ pub(crate) enum Deliver {
     Accept,
     Reject,
     Fail(Option<Duration>),
+    /// Answers that it does not take a parameter.
+    Invalid,
+    /// Cannot be asked without a parameter.
+    Unaskable,
     Unknown,
     /// Answers nothing until long after the deadline.
     Hang,
@@ -47,6 +52,8 @@ pub(crate) enum Judge {
     Match,
     NotMatch,
     Gone,
+    /// Answers that it does not take a parameter.
+    Invalid,
     Exceeded,
     Used,
     Unknown,
@@ -67,7 +74,7 @@ pub(crate) enum Judge {
 impl Deliver {
     fn fails(&self) -> bool {
         match self {
-            Self::Fail(_) => true,
+            Self::Fail(_) | Self::Invalid | Self::Unaskable => true,
             Self::HoldThen(then) | Self::After(_, then) => then.fails(),
             _ => false,
         }
@@ -77,7 +84,7 @@ impl Deliver {
 impl Judge {
     fn fails(&self) -> bool {
         match self {
-            Self::Fail => true,
+            Self::Fail | Self::Invalid => true,
             Self::HoldThen(then) | Self::After(_, then) => then.fails(),
             _ => false,
         }
@@ -97,6 +104,7 @@ pub(crate) struct Mail {
     pub(crate) parameters: Parameters,
     pub(crate) idempotency_key: String,
     pub(crate) code_life: Duration,
+    pub(crate) number: u32,
     /// Nothing was sent, and the fake said so.
     pub(crate) failed: bool,
 }
@@ -154,6 +162,8 @@ impl FakeProvider {
                 channels: Channel::ALL.to_vec(),
                 contact_on_file: matches!(code_owner, CodeOwner::Provider { .. }),
                 purposes: Purpose::ALL.to_vec(),
+                currencies: None,
+                prefix: None,
                 send_repeatable: false,
                 timeout: Duration::from_secs(5),
                 code_life: None,
@@ -277,6 +287,7 @@ impl Provider for FakeProvider {
                 parameters: delivery.context.parameters.clone(),
                 idempotency_key: delivery.idempotency_key.clone(),
                 code_life: delivery.code_life,
+                number: delivery.number,
                 failed: behaviour.fails(),
             });
             (behaviour, reference)
@@ -286,6 +297,8 @@ impl Provider for FakeProvider {
                 Deliver::Accept => return Delivered::Accepted(Receipt { reference, ..Receipt::default() }),
                 Deliver::Reject => return Delivered::Rejected,
                 Deliver::Fail(retry_after) => return Delivered::Failed(Failure::Unavailable { retry_after }),
+                Deliver::Invalid => return Delivered::Invalid(RequestError::InvalidParameter("pan")),
+                Deliver::Unaskable => return Delivered::Unaskable(RequestError::MissingParameter("pan")),
                 Deliver::Unknown => return Delivered::Unknown,
                 Deliver::Hang => std::future::pending().await,
                 Deliver::Hold => {
@@ -325,6 +338,7 @@ impl Provider for FakeProvider {
                 Judge::Match => return Checked::Matched(Evidence::default()),
                 Judge::NotMatch => return Checked::NotMatched { left: None },
                 Judge::Gone => return Checked::Gone,
+                Judge::Invalid => return Checked::Invalid(RequestError::InvalidParameter("pan")),
                 Judge::Exceeded => return Checked::AttemptsExceeded,
                 Judge::Used => return Checked::AlreadyUsed,
                 Judge::Unknown => return Checked::Unknown,

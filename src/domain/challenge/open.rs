@@ -23,6 +23,10 @@ pub struct Open {
     pub asking: Option<Asking>,
     /// The last send, where it is unconfirmed and its provider answers a repetition as the first request.
     pub unconfirmed: Option<Box<Sending>>,
+    /// How often a provider was asked again about an unconfirmed send, at most [`MAX_RESUMES`](super::MAX_RESUMES).
+    pub resumes: u32,
+    /// When one is next asked again.
+    pub resumes_from: Timestamp,
     /// After repeated failures of its provider: when it is next asked about a code.
     pub asks_from: Timestamp,
     /// After repeated failures of the providers: when a send is next tried.

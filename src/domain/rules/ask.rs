@@ -44,8 +44,6 @@ pub enum AskResult {
     AlreadyUsed,
     /// Certainly nothing was judged: the ask never left, or the provider's own error says so.
     NotJudged,
-    /// The provider was given what it does not take by the caller, and so judged nothing.
-    Withdrawn,
     Unknown,
 }
 
@@ -146,6 +144,11 @@ impl SettleAsk {
                 }
                 AskStep::Answer(fail(state, self.key, asking.attempt.option, at))
             }
+            // The provider may not have had the first request, and be about to send by its repetition.
+            AskResult::Gone if challenge.sending.as_ref().is_some_and(|sending| sending.resumed) => {
+                leave_unknown(challenge, asking, true, at.time);
+                AskStep::Unknown
+            }
             AskResult::Gone => AskStep::Answer(gone(challenge, asking, Reply::CodeExpired, at.time)),
             AskResult::AlreadyUsed => AskStep::Answer(gone(challenge, asking, Reply::AlreadyUsed, at.time)),
             AskResult::AttemptsExceeded => {
@@ -156,19 +159,17 @@ impl SettleAsk {
                 }
                 AskStep::Answer(Verified::AttemptsExceeded)
             }
-            AskResult::NotJudged | AskResult::Withdrawn
-                if !asking.attempt.judged && challenge.refunded_attempts < MAX_REFUNDS =>
-            {
+            AskResult::NotJudged if !asking.attempt.judged && challenge.refunded_attempts < MAX_REFUNDS => {
                 challenge.refunded_attempts += 1;
                 challenge.attempts = challenge.attempts.saturating_sub(1);
                 challenge.answers.retain(|answer| answer.key != self.key);
                 challenge.log(at.time, EventKind::CheckUnconfirmed, Some(asking.attempt.option), "");
-                self.pause(challenge, at);
+                Self::pause(challenge, at);
                 AskStep::Refunded
             }
-            AskResult::NotJudged | AskResult::Withdrawn => {
+            AskResult::NotJudged => {
                 leave_unknown(challenge, asking, false, at.time);
-                self.pause(challenge, at);
+                Self::pause(challenge, at);
                 AskStep::Unknown
             }
             AskResult::Unknown => {
@@ -179,11 +180,9 @@ impl SettleAsk {
     }
 
     /// Leaves a provider alone that has failed repeatedly.
-    fn pause(&self, challenge: &mut Challenge, at: &Judged<'_>) {
+    fn pause(challenge: &mut Challenge, at: &Judged<'_>) {
         let pause = pause_after(challenge.refunded_attempts);
-        if let Phase::Open(open) = &mut challenge.phase
-            && self.result == AskResult::NotJudged
-        {
+        if let Phase::Open(open) = &mut challenge.phase {
             open.asks_from = if pause.is_zero() { Timestamp::default() } else { at.time.plus(pause) };
         }
     }
@@ -222,7 +221,7 @@ impl SettleAsk {
             (Some(attempt), AskResult::NotMatched { .. }) if challenge.asking().is_none() => {
                 AskStep::Answer(fail(state, self.key, attempt.option, at))
             }
-            (None, AskResult::NotJudged | AskResult::Withdrawn) if is_open => AskStep::Refunded,
+            (None, AskResult::NotJudged) if is_open => AskStep::Refunded,
             _ if is_open => AskStep::Unknown,
             _ => AskStep::Answer(match status {
                 Status::Verified => Verified::AlreadyUsed,

@@ -60,6 +60,8 @@ pub fn open(new: NewChallenge, now: Timestamp) -> Challenge {
             code: None,
             asking: None,
             unconfirmed: None,
+            resumes: 0,
+            resumes_from: Timestamp::default(),
             asks_from: Timestamp::default(),
             sends_from: Timestamp::default(),
             uses: Vec::new(),

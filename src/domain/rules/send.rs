@@ -29,8 +29,8 @@ pub struct ReserveSend {
     pub lease: Duration,
     /// Whether any provider of the route can be called now.
     pub can_call: bool,
-    /// Whether the provider of the live code can be called now.
-    pub can_resume: bool,
+    /// How long the provider of the live code may take; `None` where it cannot be called now.
+    pub resume_lease: Option<Duration>,
 }
 
 /// What the quotas of a send have said.
@@ -109,10 +109,13 @@ impl Command for ReserveSend {
             Seen::Sending(sending) if sending.token == self.token => return SendStep::Reserved(sending.into()),
             Seen::Sending(sending) => return SendStep::InProgress { until: sending.lease_until },
             Seen::Answered(Reply::SendFailed) => return SendStep::FailedBefore,
-            Seen::Answered(_) if self.can_resume && resume::is_possible(state, &self.key, index, at) => {
-                return resume::resume(self, state.challenge_mut(), at.time);
+            Seen::Answered(reply) => {
+                let lease = self.resume_lease.filter(|_| resume::is_possible(state, &self.key, index, at));
+                if let Some(lease) = lease {
+                    return resume::resume(self, state.challenge_mut(), lease, at.time);
+                }
+                return recorded(reply).map_or(SendStep::Conflict, SendStep::Recorded);
             }
-            Seen::Answered(reply) => return recorded(reply).map_or(SendStep::Conflict, SendStep::Recorded),
         }
         if let Some(locked) = state.locked(Some(index), at.now) {
             return SendStep::Refused(Sent::AccountLocked(locked));

@@ -24,7 +24,7 @@ pub enum Settlement {
     Declined(Decline),
     /// Definitely nothing was sent, by any provider of the route.
     Failed,
-    /// No provider could be called with what the caller gave: the reservation is undone, and no refund counted.
+    /// No request left this machine: the reservation is undone, and no refund counted.
     Withdrawn,
     Unknown,
 }
@@ -35,6 +35,8 @@ pub struct SettleSend {
     /// The request that asked for it.
     pub key: IdempotencyKey,
     pub token: Token,
+    /// The provider that was asked last, or empty.
+    pub provider: String,
     pub settlement: Settlement,
 }
 
@@ -59,8 +61,8 @@ impl Command for SettleSend {
     }
 
     fn apply(&self, state: &mut State, at: &Judged<'_>) -> SettleStep {
+        self.enter_running(state, at);
         if state.challenge.sending.as_ref().is_some_and(|sending| sending.token == self.token) {
-            self.enter_running(state, at);
             let challenge = state.challenge_mut();
             let Some(sending) = challenge.sending.take() else { return SettleStep::Gone };
             return settle(challenge, sending, &self.settlement, at.time);
@@ -76,15 +78,14 @@ impl Command for SettleSend {
 }
 
 impl SettleSend {
-    /// Enters a verification beside which its provider starts no other: a later send must know it, to have it cancelled.
+    /// Enters a verification beside which its provider starts no other: a later send must know it, to have it cancelled, also
+    /// where this challenge has ended meanwhile, or the lease has.
     fn enter_running(&self, state: &mut State, at: &Judged<'_>) {
         let Settlement::Accepted(receipt) = &self.settlement else { return };
         let Some(span) = receipt.running_for.filter(|_| !receipt.reference.is_empty()) else { return };
-        let number = state.challenge.sending.as_ref().map_or(0, |sending| sending.number);
-        let Some(code) = state.challenge.live_code().filter(|code| code.send == number) else { return };
         let running = Running {
             account: state.challenge.account.clone(),
-            provider: code.provider.clone(),
+            provider: self.provider.clone(),
             reference: receipt.reference.clone(),
             until: at.now.plus(span),
         };
@@ -116,6 +117,7 @@ fn settle(challenge: &mut Challenge, sending: Sending, settlement: &Settlement, 
             let step = record_sent(challenge, &sending, false);
             if let Phase::Open(open) = &mut challenge.phase {
                 open.unconfirmed = Some(Box::new(sending)).filter(|sending| sending.repeatable);
+                open.resumes_from = time.plus(pause_after(open.resumes));
             }
             step
         }
@@ -181,9 +183,10 @@ fn refund(challenge: &mut Challenge, sending: Sending) {
     restore_code(challenge, sending);
 }
 
-/// Restores the previous code when a send is known not to have reached anyone.
+/// Restores the previous code when a send is known not to have reached anyone. What a provider is being asked about stays.
 fn restore_code(challenge: &mut Challenge, sending: Sending) {
     if let Phase::Open(open) = &mut challenge.phase
+        && open.asking.is_none()
         && open.code.as_ref().is_some_and(|code| code.send == sending.number)
     {
         open.code = sending.previous;

@@ -161,10 +161,12 @@ impl Verify {
 }
 
 /// Until when a provider cannot be asked: it is being asked already, or has not yet said by what reference it knows the
-/// code. Without that it would answer "gone", and end what is about to begin.
+/// code. Without that it would answer "gone", and end what is about to begin. While it is asked again about an unconfirmed
+/// send it can be asked about the code as before: the first request may well have arrived.
 fn judging(challenge: &Challenge, code: &LiveCode) -> Option<Timestamp> {
     let managed = code.owner != CodeOwner::Otpd;
-    let unsettled = challenge.sending.as_ref().filter(|sending| managed && sending.number == code.send);
+    let unsettled =
+        challenge.sending.as_ref().filter(|sending| managed && !sending.resumed && sending.number == code.send);
     challenge.asking().map(|asking| asking.lease_until).or(unsettled.map(|sending| sending.lease_until))
 }
 

@@ -49,6 +49,8 @@ impl HttpProvider {
             channels: abilities.channels,
             contact_on_file: abilities.contact_on_file,
             purposes: abilities.purposes,
+            currencies: abilities.currencies,
+            prefix: abilities.prefix,
             send_repeatable: abilities.send_repeatable,
             timeout: settings.guard.timeout,
             code_life: abilities.code_life,
@@ -192,7 +194,7 @@ impl Provider for HttpProvider {
                 let judge = |answer: &Inbound| self.adapter.delivered(&delivery, answer);
                 self.call("deliver", &request, &Unsaid::of_delivery(&delivery), deadline, clearing, judge).await
             }
-            Err(error) => Delivered::Invalid(error),
+            Err(error) => Delivered::Unaskable(error),
         }
     }
 

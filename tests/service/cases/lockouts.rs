@@ -35,6 +35,8 @@ fn sms_and_managed_mail() -> World {
             channels: vec![channel],
             contact_on_file: false,
             purposes: Purpose::ALL.to_vec(),
+            currencies: None,
+            prefix: None,
             send_repeatable: false,
             timeout,
             code_life: None,
