@@ -24,9 +24,11 @@ const MAX_PENDING_RESETS: usize = MAX_CONCURRENT_STREAMS as usize;
 /// Streams that broke the protocol; with more, the connection is closed.
 const MAX_ERROR_RESETS: usize = 256;
 const MAX_HEADER_LIST_BYTES: u32 = 16 * 1024;
-/// What may arrive before it is read: of one call, and of all calls of a connection. Calls read at once what arrives.
+/// What may arrive before it is read: of one call, and of all calls of a connection. Calls read at once what arrives. h2
+/// closes a connection with `too_many_data_frames` where small frames that wait count for more than half of the window, each
+/// for up to 256 bytes: that is room for the messages of all streams, and of as many again that are reset while they wait.
 const STREAM_WINDOW: u32 = 128 * 1024;
-const CONNECTION_WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 2 * 256 * (2 * MAX_CONCURRENT_STREAMS);
 /// What a stream may have written before it has to wait. An answer of more is one message, and waits as a whole.
 const MAX_SEND_BUFFER: usize = 16 * 1024;
 /// A peer that answers no ping for [`KEEPALIVE_TIMEOUT`] is dead. Clients of gRPC are told not to be pinged much more
