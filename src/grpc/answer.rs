@@ -90,15 +90,20 @@ impl StreamLimits {
 
 impl AnswerBody {
     pub(super) fn of_contract(body: Body, open: OpenCall) -> Self {
-        Self { body, kind: AnswerKind::Contract, _untaken: Untaken::on(open.connection()), _open: open }
+        Self::new(body, AnswerKind::Contract, open)
     }
 
     pub(super) fn of_framework(body: Body, open: OpenCall) -> Self {
-        Self { body, kind: AnswerKind::Framework, _untaken: Untaken::on(open.connection()), _open: open }
+        Self::new(body, AnswerKind::Framework, open)
     }
 
     pub(super) fn of_stream(body: Body, limits: StreamLimits, open: OpenCall) -> Self {
-        Self { body, kind: AnswerKind::Stream(Box::new(limits)), _untaken: Untaken::on(open.connection()), _open: open }
+        Self::new(body, AnswerKind::Stream(Box::new(limits)), open)
+    }
+
+    fn new(body: Body, kind: AnswerKind, mut open: OpenCall) -> Self {
+        open.mark_answered();
+        Self { body, kind, _untaken: Untaken::on(open.connection()), _open: open }
     }
 
     /// The stream ends with a status of ours.

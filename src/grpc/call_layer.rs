@@ -5,13 +5,14 @@ use std::{
     future::{Future, ready},
     pin::Pin,
     sync::Arc,
+    time::Duration,
 };
 
 use bytes::Bytes;
 use http::{HeaderValue, Method as HttpMethod, Request, Response, StatusCode, header};
 use http_body::Body as HttpBody;
 use http_body_util::Full;
-use tokio::time::timeout_at;
+use tokio::time::{timeout, timeout_at};
 use tonic::{Status, body::Body};
 use tower::Service;
 
@@ -41,6 +42,8 @@ use crate::{
 
 /// What stands before a message in the body of a call.
 const MESSAGE_HEAD: usize = 5;
+/// How long the end of a request that is no gRPC is waited for.
+const REFUSED_BODY: Duration = Duration::from_secs(1);
 
 /// The services behind the layer. Calls are handed to them directly: the router of the framework would look up again what
 /// the path has told already, and box the call twice more.
@@ -128,7 +131,11 @@ impl<S: Services> CallLayer<S> {
             if let Some(call) = call {
                 call.end(Some(&status::unimplemented()));
             }
-            return Box::pin(ready(Ok(refusal.map(|()| AnswerBody::of_framework(Body::empty(), open)))));
+            return Box::pin(async move {
+                // To its end: an answer before that would hide from the caller that the rest breaks the protocol.
+                let _ = timeout(REFUSED_BODY, layer.rules.arrivals.whole(request.into_body(), MESSAGE_HEAD)).await;
+                Ok(refusal.map(|()| AnswerBody::of_framework(Body::empty(), open)))
+            });
         }
         match (target, call) {
             (RpcTarget::Contract(method), Some(call)) => {

@@ -25,12 +25,11 @@ const MAX_PENDING_RESETS: usize = MAX_CONCURRENT_STREAMS as usize;
 /// answered early counts as such, so these, too, may be all of a sidecar's connection.
 const MAX_ERROR_RESETS: usize = MAX_CONCURRENT_STREAMS as usize;
 const MAX_HEADER_LIST_BYTES: u32 = 16 * 1024;
-/// What may arrive before it is read: of one call, and of all calls of a connection. Calls read at once what arrives.
-///
-/// h2 closes a connection for small messages that nobody has read yet, each counted as up to 256 bytes, where they come to more
-/// than half of the window. All streams of a sidecar may bring one at once, so half of it has to be more than that.
+/// What may arrive before it is read: of one call, and of all calls of a connection. Calls read at once what arrives. h2
+/// closes a connection with `too_many_data_frames` where small frames that wait count for more than half of the window, each
+/// for up to 256 bytes: that is room for the messages of all streams, and of as many again that are reset while they wait.
 const STREAM_WINDOW: u32 = 128 * 1024;
-const CONNECTION_WINDOW: u32 = MAX_CONCURRENT_STREAMS * 256 * 4;
+const CONNECTION_WINDOW: u32 = 2 * 256 * (2 * MAX_CONCURRENT_STREAMS);
 /// What a stream may have written before it has to wait. An answer of more is one message, and waits as a whole.
 const MAX_SEND_BUFFER: usize = 16 * 1024;
 /// A peer that answers no ping for [`KEEPALIVE_TIMEOUT`] is dead. Clients of gRPC are told not to be pinged much more

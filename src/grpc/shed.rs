@@ -1,8 +1,9 @@
 //! Limits the calls in flight: a call whose message is there is admitted or shed at once. Nothing queues.
 //!
-//! While permits are scarce, each connection has its share only, so that one caller who asks for everything leaves some to
-//! others. Calls are shed as well while this process is late: when calls have waited too long for their first turn, and
-//! have done so for a while, more work would only be done too late.
+//! A connection that is alone may have all permits. Where several have calls at work, each has its share only, and a few more
+//! permits are reserved for those that have few: however many ask for everything, others are served. Calls are shed as well
+//! while this process is late: when calls have waited too long for their first turn, and have done so for a while, more
+//! work would only be done too late.
 
 use std::{
     sync::{
@@ -23,9 +24,13 @@ use crate::{
     },
 };
 
-/// A connection is admitted a call as long as it has fewer at work than this many times the permits that are free: one
-/// alone has at most four fifths of all, and of twenty that want all, each leaves some for the next.
+/// Among others, a connection is admitted a call as long as it has fewer at work than this many times the permits that are
+/// free: of twenty that want all, each leaves some for the next.
 const SHARE_OF_FREE: usize = 4;
+/// One permit more is reserved for so many of all, for connections with few open calls.
+const RESERVE: usize = 8;
+/// Open calls of a connection that the reserve is for. A flood opens more before the first of them is looked at.
+const RESERVE_CALLS: usize = 32;
 /// How long a call may wait for its first turn. On a healthy machine it is microseconds.
 const MAX_WAIT: Duration = Duration::from_millis(250);
 /// How long waits must have been too long before calls are shed: a burst is no overload. Both as in CoDel (RFC 8289),
@@ -42,28 +47,54 @@ pub(crate) type CallPermit = Arc<(OwnedSemaphorePermit, AtWork)>;
 /// The permits of the server.
 #[derive(Clone, Debug)]
 pub(crate) struct CallPermits {
-    max: usize,
-    common: Arc<Semaphore>,
+    common: PermitPool,
     /// A cancel ends work and guesses, so a flood of other calls must not keep it out: cancels have as many permits of
     /// their own.
-    cancel: Arc<Semaphore>,
+    cancel: PermitPool,
     lateness: Arc<Lateness>,
+}
+
+#[derive(Clone, Debug)]
+struct PermitPool {
+    max: usize,
+    shared: Arc<Semaphore>,
+    /// For connections with few open calls.
+    reserve: Arc<Semaphore>,
+}
+
+impl PermitPool {
+    fn new(max: usize) -> Self {
+        Self { max, shared: Arc::new(Semaphore::new(max)), reserve: Arc::new(Semaphore::new(max / RESERVE)) }
+    }
+
+    fn in_use(&self) -> usize {
+        self.max.saturating_sub(self.shared.available_permits())
+    }
+
+    fn acquire(&self, connection: &OpenConnection) -> Option<OwnedSemaphorePermit> {
+        let at_work = connection.at_work();
+        let is_alone = at_work >= self.in_use();
+        let share = self.shared.available_permits().saturating_mul(SHARE_OF_FREE);
+        if (is_alone || at_work < share)
+            && let Ok(permit) = Arc::clone(&self.shared).try_acquire_owned()
+        {
+            return Some(permit);
+        }
+        let has_few = connection.calls() <= RESERVE_CALLS;
+        if has_few { Arc::clone(&self.reserve).try_acquire_owned().ok() } else { None }
+    }
 }
 
 impl CallPermits {
     pub(crate) fn new(max_in_flight: usize) -> Self {
         let max = max_in_flight.clamp(1, Semaphore::MAX_PERMITS);
-        let semaphore = || Arc::new(Semaphore::new(max));
-        Self { max, common: semaphore(), cancel: semaphore(), lateness: Arc::new(Lateness::start()) }
+        Self { common: PermitPool::new(max), cancel: PermitPool::new(max), lateness: Arc::new(Lateness::start()) }
     }
 
     /// A permit for a call on a connection; `None` where none is left for it.
     pub(crate) fn admit(&self, method: Method, connection: &Arc<OpenConnection>) -> Option<CallPermit> {
-        let permits = if method == Method::CancelChallenge { &self.cancel } else { &self.common };
-        if connection.at_work() >= permits.available_permits().saturating_mul(SHARE_OF_FREE) {
-            return None;
-        }
-        let permit = Arc::clone(permits).try_acquire_owned().ok()?;
+        let pool = if method == Method::CancelChallenge { &self.cancel } else { &self.common };
+        let permit = pool.acquire(connection)?;
         Some(Arc::new((permit, connection.work())))
     }
 
@@ -81,7 +112,7 @@ impl CallPermits {
 impl Busy for CallPermits {
     /// With two more calls in flight, more answers follow soon.
     fn is_busy(&self) -> bool {
-        self.max.saturating_sub(self.common.available_permits()) >= 2
+        self.common.in_use() >= 2
     }
 }
 
@@ -141,16 +172,36 @@ mod tests {
     }
 
     #[test]
-    fn those_who_want_all_leave_some_to_others() {
-        for (connections, most_of_one) in [(1, 80), (2, 45), (20, 5)] {
-            let permits = CallPermits::new(100);
-            let greedy: Vec<_> = (0..connections).map(|_| connection()).collect();
+    fn one_alone_may_have_all_and_a_newcomer_is_served() {
+        let (permits, sidecar, newcomer) = (CallPermits::new(100), connection(), connection());
+        let admitted = |connection| permits.admit(Method::VerifyOtp, connection);
+        let mut taken: Vec<_> = std::iter::from_fn(|| admitted(&sidecar)).take(100).collect();
+        assert_eq!(taken.len(), 100);
+        let _first = admitted(&newcomer).expect("a permit of the reserve");
+        // Not alone any longer, it leaves what is free to the newcomer.
+        taken.truncate(90);
+        let _rest: Vec<_> = (0..10).map(|_| admitted(&newcomer).expect("a free permit")).collect();
+    }
+
+    #[test]
+    fn however_many_want_all_one_with_few_calls_is_served() {
+        for connections in [1, 2, 20, 50, 100] {
+            let (permits, limit) = (CallPermits::new(100), ConnectionLimit::new(200, GivesWay::Idle));
+            let greedy: Vec<_> = (0..connections).map(|_| limit.admit(None).unwrap()).collect();
+            let few = limit.admit(None).unwrap();
+            let open = greedy.iter().flat_map(|connection| (0..=RESERVE_CALLS).map(|_| connection.open_call()));
+            let _open: Vec<_> = open.collect::<Option<_>>().unwrap();
             let mut taken = Vec::new();
-            for _ in 0..100 {
+            for answered in 0..1_000 {
                 taken.extend(greedy.iter().filter_map(|connection| permits.admit(Method::VerifyOtp, connection)));
+                let at_work: Option<Vec<_>> = (0..12).map(|_| permits.admit(Method::VerifyOtp, &few)).collect();
+                assert!(at_work.is_some(), "{connections}: {answered}");
+                if taken.len() > 90 {
+                    // They are answered in any order, and ask again.
+                    drop(taken.swap_remove(answered * 7 % taken.len()));
+                }
             }
-            assert!(greedy.iter().all(|connection| connection.at_work() <= most_of_one), "{connections}");
-            assert!(permits.admit(Method::VerifyOtp, &connection()).is_some(), "{connections}");
+            assert!(taken.len() > 70, "{connections}: {}", taken.len());
         }
     }
 

@@ -27,7 +27,11 @@ const MAX_CALLS: usize = 8192;
 const SHARE_OF_ROOM: usize = 4;
 
 /// So many calls are never refused to a connection.
-const FEW_CALLS: usize = 16;
+const FEW_CALLS: usize = 64;
+/// Answers that wait, and calls abandoned since it was last asked, of a connection that burdens the process: a caller who
+/// takes its answers has fewer, however much it asks.
+const MANY_UNTAKEN: usize = 128;
+const MANY_ABANDONED: usize = 16;
 /// Answers that nobody takes, of a connection that may be closed for them: those of a good caller wait for a moment, too.
 const HEAVY: usize = 8;
 
@@ -71,6 +75,8 @@ pub(crate) struct OpenConnection {
     leaving: AtomicUsize,
     /// Those of them that are worked on.
     at_work: AtomicUsize,
+    /// Calls that ended without an answer.
+    abandoned: AtomicUsize,
     /// Streams that stay open: of health and reflection.
     streams: AtomicUsize,
     untaken: UntakenAnswers,
@@ -111,6 +117,7 @@ impl ConnectionLimit {
             calls: AtomicUsize::new(0),
             leaving: AtomicUsize::new(0),
             at_work: AtomicUsize::new(0),
+            abandoned: AtomicUsize::new(0),
             streams: AtomicUsize::new(0),
             untaken: UntakenAnswers::among(&shared.untaken),
             pauses: AtomicBool::new(false),
@@ -179,7 +186,7 @@ impl OpenConnection {
         }
         limit.calls.fetch_add(1, Ordering::Relaxed);
         self.calls.fetch_add(1, Ordering::Relaxed);
-        Some(OpenCall(Arc::clone(self)))
+        Some(OpenCall { connection: Arc::clone(self), answered: false })
     }
 
     /// Calls that are open.
@@ -195,6 +202,12 @@ impl OpenConnection {
     /// Whether it is to pause, told once.
     pub(super) fn takes_pause(&self) -> bool {
         self.pauses.load(Ordering::Relaxed) && self.pauses.swap(false, Ordering::Relaxed)
+    }
+
+    /// Whether it asks for more than it takes: answers wait, or calls have been abandoned since this was last asked.
+    pub(super) fn is_burden(&self) -> bool {
+        let abandoned = self.abandoned.swap(0, Ordering::Relaxed);
+        abandoned >= MANY_ABANDONED || self.untaken.count() >= MANY_UNTAKEN
     }
 
     /// The other side has said something. That alone does not keep a connection that calls are made on.
@@ -291,17 +304,28 @@ impl Drop for OpenConnection {
 }
 
 /// A call that is open, until its answer is written.
-pub(crate) struct OpenCall(Arc<OpenConnection>);
+pub(crate) struct OpenCall {
+    connection: Arc<OpenConnection>,
+    answered: bool,
+}
 
 impl OpenCall {
     pub(crate) fn connection(&self) -> &Arc<OpenConnection> {
-        &self.0
+        &self.connection
+    }
+
+    /// There is an answer. Without one, the other side has abandoned the call.
+    pub(crate) fn mark_answered(&mut self) {
+        self.answered = true;
     }
 }
 
 impl Drop for OpenCall {
     fn drop(&mut self) {
-        self.0.leaving.fetch_add(1, Ordering::Relaxed);
+        self.connection.leaving.fetch_add(1, Ordering::Relaxed);
+        if !self.answered {
+            self.connection.abandoned.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 

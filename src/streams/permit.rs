@@ -21,10 +21,10 @@ use super::limit::OpenConnection;
 /// How long the other side may leave unread what fills the buffers in between.
 const UNREAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long nothing is read after the other side has asked for more than there is room for.
+/// How long nothing is read after the other side has asked for more than there is room for, or than it takes.
 const PAUSE: Duration = Duration::from_millis(250);
 /// So much is read at most before other tasks have a turn: a flood of small frames is long work.
-const TURN_BYTES: usize = 64 * 1024;
+const TURN_BYTES: usize = 8 * 1024;
 
 /// How long the other side may be silent.
 #[derive(Clone, Copy, Debug)]
@@ -83,12 +83,15 @@ impl<S> PermitStream<S> {
             ready!(pause.as_mut().poll(cx));
             self.pause = None;
         }
-        if self.turn >= TURN_BYTES {
-            self.turn = 0;
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
+        if self.turn < TURN_BYTES {
+            return Poll::Ready(());
         }
-        Poll::Ready(())
+        self.turn = 0;
+        if self.connection.is_burden() {
+            self.connection.pause();
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     fn note_heard(&mut self, bytes: usize) {

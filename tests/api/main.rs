@@ -27,6 +27,7 @@ mod http_server;
 mod identity;
 mod iserveu;
 mod kinds;
+mod lateness;
 mod lifecycle;
 mod lockouts;
 mod managed;
