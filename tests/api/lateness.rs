@@ -78,9 +78,9 @@ async fn a_crowd_is_not_told_that_a_healthy_store_is_away() {
         let tally = tally(asked.collect()).await;
         println!("{count} calls: {tally:?}");
         let shed = tally.get("ResourceExhausted OVERLOADED").copied().unwrap_or(0);
-        let served = tally.get(UNKNOWN).copied().unwrap_or(0);
-        assert_eq!(served + shed, count, "{tally:?}");
-        assert!(served > 0, "{tally:?}");
+        let told = tally.get(UNKNOWN).copied().unwrap_or(0);
+        assert_eq!(told + shed, count, "{tally:?}");
+        assert!(told > 0, "{tally:?}");
     }
     let log = server.log();
     assert!(!log.contains("STORE_UNAVAILABLE"), "{log}");
