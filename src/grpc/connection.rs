@@ -16,20 +16,21 @@ use super::{
 };
 use crate::streams::limit::OpenConnection;
 
-/// Streams of one connection, in whatever state.
-const MAX_CONCURRENT_STREAMS: u32 = 1024;
+/// Streams of one connection, in whatever state: each takes memory as soon as it is opened. Clients let further calls wait, and
+/// proxies open further connections.
+const MAX_CONCURRENT_STREAMS: u32 = 256;
 /// Streams that the caller has reset before they were looked at; with more, the connection is closed. After a pause of ours
-/// these may be all of a sidecar's one connection, so fewer would punish callers for our lateness.
-const MAX_PENDING_RESETS: usize = MAX_CONCURRENT_STREAMS as usize;
+/// these may be many of a sidecar's one connection, so fewer would punish callers for our lateness.
+const MAX_PENDING_RESETS: usize = 1024;
 /// Streams that broke the protocol; with more, the connection is closed. What still comes for a stream that was refused or
-/// answered early counts as such, so these, too, may be all of a sidecar's connection.
-const MAX_ERROR_RESETS: usize = MAX_CONCURRENT_STREAMS as usize;
+/// answered early counts as such.
+const MAX_ERROR_RESETS: usize = 1024;
 const MAX_HEADER_LIST_BYTES: u32 = 16 * 1024;
 /// What may arrive before it is read: of one call, and of all calls of a connection. Calls read at once what arrives. h2
 /// closes a connection with `too_many_data_frames` where small frames that wait count for more than half of the window, each
-/// for up to 256 bytes: that is room for the messages of all streams, and of as many again that are reset while they wait.
+/// for up to 256 bytes: that is room for the messages of all streams, and of those that are reset while they wait.
 const STREAM_WINDOW: u32 = 128 * 1024;
-const CONNECTION_WINDOW: u32 = 2 * 256 * (2 * MAX_CONCURRENT_STREAMS);
+const CONNECTION_WINDOW: u32 = 2 * 256 * 2048;
 /// What a stream may have written before it has to wait. An answer of more is one message, and waits as a whole.
 const MAX_SEND_BUFFER: usize = 16 * 1024;
 /// A peer that answers no ping for [`KEEPALIVE_TIMEOUT`] is dead. Clients of gRPC are told not to be pinged much more
