@@ -67,6 +67,26 @@ pub struct Capabilities {
 }
 
 impl Capabilities {
+    /// Delivers codes of otpd on these channels, for all purposes, within 5 s.
+    pub fn delivers(channels: Vec<Channel>) -> Self {
+        Self {
+            code_owner: CodeOwner::Otpd,
+            channels,
+            contact_on_file: false,
+            purposes: Purpose::ALL.to_vec(),
+            currencies: None,
+            prefix: None,
+            send_repeatable: false,
+            timeout: Duration::from_secs(5),
+            code_life: None,
+        }
+    }
+
+    /// Makes and checks its own codes.
+    pub fn manages(channels: Vec<Channel>, check_repeatable: bool) -> Self {
+        Self { code_owner: CodeOwner::Provider { check_repeatable }, ..Self::delivers(channels) }
+    }
+
     /// Whether it can deliver what is asked for.
     pub fn serves(&self, goal: &Goal<'_>) -> bool {
         let fits = match goal.destination {

@@ -7,55 +7,8 @@ pub(super) mod by_locale;
 pub(super) mod context;
 pub(super) mod settings;
 
-use std::time::Duration;
-
 use super::http::{Authority, BaseUrl, Inbound, Outbound};
-use crate::{
-    domain::{code::CodeOwner, destination::Channel, purpose::Purpose},
-    ports::provider::{Check, Checked, Delivered, Delivery, Failure, RequestError},
-};
-
-/// What an adapter can do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Abilities {
-    /// Who makes and checks the codes.
-    pub code_owner: CodeOwner,
-    /// The channels that it delivers on.
-    pub channels: Vec<Channel>,
-    /// Whether the provider knows destinations itself.
-    pub contact_on_file: bool,
-    /// What it can be asked for.
-    pub purposes: Vec<Purpose>,
-    /// The currencies of transactions that it takes (ISO 4217); `None`: all.
-    pub currencies: Option<&'static [&'static str]>,
-    /// How the phone numbers begin that it sends to; `None`: all.
-    pub prefix: Option<&'static str>,
-    /// Whether it answers a repeated request as the first, by the delivery's idempotency key.
-    pub send_repeatable: bool,
-    /// How long the provider's own codes are valid, where its documentation says so.
-    pub code_life: Option<Duration>,
-}
-
-impl Abilities {
-    /// Delivers codes of otpd on these channels, for all purposes.
-    pub fn delivers(channels: Vec<Channel>) -> Self {
-        Self {
-            code_owner: CodeOwner::Otpd,
-            channels,
-            contact_on_file: false,
-            purposes: Purpose::ALL.to_vec(),
-            currencies: None,
-            prefix: None,
-            send_repeatable: false,
-            code_life: None,
-        }
-    }
-
-    /// Makes and checks its own codes.
-    pub fn manages(channels: Vec<Channel>, check_repeatable: bool) -> Self {
-        Self { code_owner: CodeOwner::Provider { check_repeatable }, ..Self::delivers(channels) }
-    }
-}
+use crate::ports::provider::{Capabilities, Check, Checked, Delivered, Delivery, Failure, RequestError};
 
 /// One provider's wire format.
 pub trait Adapter: Send + Sync {
@@ -63,7 +16,7 @@ pub trait Adapter: Send + Sync {
     fn base_url(&self) -> &BaseUrl;
 
     /// What it can do.
-    fn abilities(&self) -> Abilities;
+    fn capabilities(&self) -> Capabilities;
 
     /// The request that delivers.
     ///

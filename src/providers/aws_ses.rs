@@ -6,7 +6,7 @@
 use serde::Serialize;
 
 use super::{
-    adapter::{Abilities, Adapter, Alarm, answer, context, delivered_by_status},
+    adapter::{Adapter, Alarm, answer, context, delivered_by_status},
     aws::{self, Account, Fault},
     aws_sns,
     http::{Authority, BaseUrl, Inbound, Outbound},
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     domain::destination::Channel,
-    ports::provider::{Delivered, Delivery, Failure, RequestError},
+    ports::provider::{Capabilities, Delivered, Delivery, Failure, RequestError},
     settings::Section,
 };
 
@@ -100,8 +100,8 @@ impl Adapter for AwsSes {
         &self.account.base_url
     }
 
-    fn abilities(&self) -> Abilities {
-        Abilities::delivers(vec![Channel::Email])
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::delivers(vec![Channel::Email])
     }
 
     fn authority(&self) -> Option<Box<dyn Authority>> {

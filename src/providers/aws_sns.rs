@@ -6,13 +6,13 @@
 use http::Method;
 
 use super::{
-    adapter::{Abilities, Adapter, Alarm, answer, context, delivered_by_status, settings},
+    adapter::{Adapter, Alarm, answer, context, delivered_by_status, settings},
     aws::{self, Account, Fault},
     http::{Authority, BaseUrl, Inbound, Outbound},
 };
 use crate::{
     domain::destination::Channel,
-    ports::provider::{Delivered, Delivery, Failure, RequestError},
+    ports::provider::{Capabilities, Delivered, Delivery, Failure, RequestError},
     settings::{Section, values},
 };
 
@@ -75,8 +75,8 @@ impl Adapter for AwsSns {
         &self.account.base_url
     }
 
-    fn abilities(&self) -> Abilities {
-        Abilities::delivers(vec![Channel::Sms])
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::delivers(vec![Channel::Sms])
     }
 
     fn authority(&self) -> Option<Box<dyn Authority>> {

@@ -13,7 +13,6 @@ use std::{
     path::Path,
     sync::Arc,
     thread,
-    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -24,11 +23,7 @@ use tokio::{
 };
 
 use crate::{
-    domain::{
-        code::CodeOwner,
-        destination::{Channel, Destination},
-        purpose::Purpose,
-    },
+    domain::destination::{Channel, Destination},
     ports::{
         clock::Deadline,
         provider::{Capabilities, Check, Checked, Delivered, Delivery, Failure, Message, Provider, Receipt},
@@ -116,17 +111,7 @@ impl Console {
     }
 
     fn with_screen(name: &str, screen: impl Write + Send + 'static, file: Option<File>) -> io::Result<Self> {
-        let capabilities = Capabilities {
-            code_owner: CodeOwner::Otpd,
-            channels: Channel::ALL.to_vec(),
-            contact_on_file: false,
-            purposes: Purpose::ALL.to_vec(),
-            currencies: None,
-            prefix: None,
-            send_repeatable: false,
-            timeout: Duration::from_secs(5),
-            code_life: None,
-        };
+        let capabilities = Capabilities::delivers(Channel::ALL.to_vec());
         let (queue, queued) = mpsc::channel(MAX_QUEUED);
         // Ends with the provider, once what it prints is taken.
         thread::Builder::new().name(name.to_owned()).spawn(move || print_all(queued, screen, file))?;
@@ -213,9 +198,10 @@ fn write(batch: &[Queued], screen: &mut impl Write, file: Option<&mut File>) -> 
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, os::unix::fs::PermissionsExt, sync::mpsc as blocking};
+    use std::{fs, os::unix::fs::PermissionsExt, sync::mpsc as blocking, time::Duration};
 
     use super::*;
+    use crate::domain::purpose::Purpose;
     use crate::{
         domain::{
             destination::PhoneNumber,

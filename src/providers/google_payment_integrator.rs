@@ -14,7 +14,7 @@ mod tests;
 use serde::Serialize;
 
 use super::{
-    adapter::{Abilities, Adapter, Alarm, answer, checked_by_status, context, delivered_by_status, settings},
+    adapter::{Adapter, Alarm, answer, checked_by_status, context, delivered_by_status, settings},
     http::{BaseUrl, Inbound, Outbound},
 };
 use crate::{
@@ -24,7 +24,7 @@ use crate::{
         ids::{OptionId, RequestId, Tenant},
     },
     ports::provider::{
-        ChallengeContext, Check, Checked, Delivered, Delivery, Evidence, Failure, Receipt, RequestError,
+        Capabilities, ChallengeContext, Check, Checked, Delivered, Delivery, Evidence, Failure, Receipt, RequestError,
     },
     secret::Secret,
     settings::Section,
@@ -123,11 +123,11 @@ impl Adapter for GooglePaymentIntegrator {
         &self.base_url
     }
 
-    fn abilities(&self) -> Abilities {
+    fn capabilities(&self) -> Capabilities {
         // The integrator answers the same request id as before, for 30 days. The option names the contact, so the destination is
         // not sent.
-        let abilities = Abilities::manages(Channel::ALL.to_vec(), true);
-        Abilities { contact_on_file: true, send_repeatable: true, ..abilities }
+        let abilities = Capabilities::manages(Channel::ALL.to_vec(), true);
+        Capabilities { contact_on_file: true, send_repeatable: true, ..abilities }
     }
 
     fn deliver(&self, delivery: &Delivery) -> Result<Outbound, RequestError> {

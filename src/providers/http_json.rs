@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 use http::{HeaderName, Method, Uri};
 
 use super::{
-    adapter::{Abilities, Adapter, settings},
+    adapter::{Adapter, settings},
     http::{Authority, BaseUrl, Inbound, OAuth2, Outbound},
 };
 use crate::{
@@ -23,7 +23,7 @@ use crate::{
         destination::{Channel, Destination},
         purpose::Purpose,
     },
-    ports::provider::{Delivered, Delivery, RequestError},
+    ports::provider::{Capabilities, Delivered, Delivery, RequestError},
     secret::Secret,
     settings::{Section, values},
 };
@@ -203,12 +203,12 @@ impl Adapter for HttpJson {
         &self.base_url
     }
 
-    fn abilities(&self) -> Abilities {
+    fn capabilities(&self) -> Capabilities {
         let of_transactions = [Variable::Amount, Variable::Currency, Variable::Payee];
         let is_for_transactions = of_transactions.iter().any(|variable| self.variables.contains(variable));
         let purposes = if is_for_transactions { vec![Purpose::Transaction] } else { Purpose::ALL.to_vec() };
         let send_repeatable = self.is_idempotent;
-        Abilities { purposes, send_repeatable, ..Abilities::delivers(self.channels.clone()) }
+        Capabilities { purposes, send_repeatable, ..Capabilities::delivers(self.channels.clone()) }
     }
 
     fn deliver(&self, delivery: &Delivery) -> Result<Outbound, RequestError> {

@@ -8,12 +8,12 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    adapter::{Abilities, Adapter, Alarm, answer, checked_by_status, context, delivered_by_status, settings},
+    adapter::{Adapter, Alarm, answer, checked_by_status, context, delivered_by_status, settings},
     http::{BaseUrl, Inbound, Outbound},
 };
 use crate::{
     domain::destination::Channel,
-    ports::provider::{Check, Checked, Delivered, Delivery, Evidence, Failure, Receipt, RequestError},
+    ports::provider::{Capabilities, Check, Checked, Delivered, Delivery, Evidence, Failure, Receipt, RequestError},
     secret::Secret,
     settings::{Section, values},
 };
@@ -132,12 +132,12 @@ impl Adapter for Infobip2fa {
         &self.base_url
     }
 
-    fn abilities(&self) -> Abilities {
+    fn capabilities(&self) -> Capabilities {
         let mut channels = vec![Channel::Sms, Channel::Voice];
         channels.extend(self.email_message_id.is_some().then_some(Channel::Email));
         // Whether a PIN verifies twice is a setting of the application (allowMultiplePinVerifications) that no answer shows, and
         // each check uses up one of its attempts.
-        Abilities { code_life: Some(self.code_life), ..Abilities::manages(channels, false) }
+        Capabilities { code_life: Some(self.code_life), ..Capabilities::manages(channels, false) }
     }
 
     fn deliver(&self, delivery: &Delivery) -> Result<Outbound, RequestError> {

@@ -10,12 +10,14 @@ mod wire;
 mod tests;
 
 use super::{
-    adapter::{Abilities, Adapter, answer, checked_by_status, context, delivered_by_status, settings},
+    adapter::{Adapter, answer, checked_by_status, context, delivered_by_status, settings},
     http::{BaseUrl, Inbound, Outbound},
 };
 use crate::{
     domain::{destination::Channel, purpose::Purpose, transaction::Amount},
-    ports::provider::{ChallengeContext, Check, Checked, Delivered, Delivery, Evidence, Receipt, RequestError},
+    ports::provider::{
+        Capabilities, ChallengeContext, Check, Checked, Delivered, Delivery, Evidence, Receipt, RequestError,
+    },
     secret::Secret,
     settings::{Section, values},
 };
@@ -88,12 +90,12 @@ impl Adapter for IServeU {
         &self.base_url
     }
 
-    fn abilities(&self) -> Abilities {
+    fn capabilities(&self) -> Capabilities {
         // The check registers a customer; in a second check the code is used up. A code lives 10 min or 3 min, depending on the
         // version of the page: only iServeU can judge it. `otpType` has no value for a login.
         let purposes = vec![Purpose::Registration, Purpose::Transaction];
-        let abilities = Abilities::manages(vec![Channel::Sms], false);
-        Abilities { purposes, currencies: Some(&["INR"]), prefix: Some("+91"), ..abilities }
+        let abilities = Capabilities::manages(vec![Channel::Sms], false);
+        Capabilities { purposes, currencies: Some(&["INR"]), prefix: Some("+91"), ..abilities }
     }
 
     fn deliver(&self, delivery: &Delivery) -> Result<Outbound, RequestError> {

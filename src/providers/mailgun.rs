@@ -6,13 +6,13 @@
 use serde::Deserialize;
 
 use super::{
-    adapter::{Abilities, Adapter, answer, context, delivered_by_status, settings},
+    adapter::{Adapter, answer, context, delivered_by_status, settings},
     http::{BaseUrl, Inbound, Outbound},
     mail::Envelope,
 };
 use crate::{
     domain::destination::Channel,
-    ports::provider::{Delivered, Delivery, RequestError},
+    ports::provider::{Capabilities, Delivered, Delivery, RequestError},
     secret::Secret,
     settings::Section,
 };
@@ -67,8 +67,8 @@ impl Adapter for Mailgun {
         &self.base_url
     }
 
-    fn abilities(&self) -> Abilities {
-        Abilities::delivers(vec![Channel::Email])
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::delivers(vec![Channel::Email])
     }
 
     fn deliver(&self, delivery: &Delivery) -> Result<Outbound, RequestError> {

@@ -9,12 +9,12 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::{
-    adapter::{Abilities, Adapter, Alarm, answer, checked_by_status, context, delivered_by_status, settings},
+    adapter::{Adapter, Alarm, answer, checked_by_status, context, delivered_by_status, settings},
     http::{BaseUrl, Inbound, Outbound},
 };
 use crate::{
     domain::{challenge::Decline, destination::Channel, purpose::Purpose},
-    ports::provider::{Check, Checked, Delivered, Delivery, Evidence, Failure, Receipt, RequestError},
+    ports::provider::{Capabilities, Check, Checked, Delivered, Delivery, Evidence, Failure, Receipt, RequestError},
     secret::Secret,
     settings::Section,
 };
@@ -91,13 +91,13 @@ impl Adapter for Msg91 {
         &self.base_url
     }
 
-    fn abilities(&self) -> Abilities {
+    fn capabilities(&self) -> Capabilities {
         let mut channels = vec![Channel::Sms];
         channels.extend(self.voice_retry.then_some(Channel::Voice));
         let mut purposes = vec![Purpose::Login, Purpose::Registration];
         purposes.extend(self.transactions.then_some(Purpose::Transaction));
         // A code that was verified is answered with "already verified".
-        Abilities { purposes, code_life: Some(self.otp_expiry), ..Abilities::manages(channels, false) }
+        Capabilities { purposes, code_life: Some(self.otp_expiry), ..Capabilities::manages(channels, false) }
     }
 
     fn deliver(&self, delivery: &Delivery) -> Result<Outbound, RequestError> {

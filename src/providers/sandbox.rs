@@ -9,10 +9,9 @@ use async_trait::async_trait;
 
 use crate::{
     domain::{
-        code::{self, CodeOwner},
+        code,
         destination::{Channel, Destination},
         ids::Tenant,
-        purpose::Purpose,
     },
     ports::{
         clock::Deadline,
@@ -37,17 +36,8 @@ pub(crate) struct Sandbox {
 impl Sandbox {
     /// A sandbox of these destinations: of all tenants, and of single ones.
     pub(crate) fn new(common: KnownCodes, by_tenant: BTreeMap<Tenant, KnownCodes>) -> Self {
-        let capabilities = Capabilities {
-            code_owner: CodeOwner::Provider { check_repeatable: true },
-            channels: Channel::ALL.to_vec(),
-            contact_on_file: false,
-            purposes: Purpose::ALL.to_vec(),
-            currencies: None,
-            prefix: None,
-            send_repeatable: false,
-            timeout: Duration::from_secs(1),
-            code_life: None,
-        };
+        let capabilities =
+            Capabilities { timeout: Duration::from_secs(1), ..Capabilities::manages(Channel::ALL.to_vec(), true) };
         Self { capabilities, common, by_tenant }
     }
 

@@ -7,13 +7,13 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    adapter::{Abilities, Adapter, Alarm, answer, context, delivered_by_status, settings},
+    adapter::{Adapter, Alarm, answer, context, delivered_by_status, settings},
     http::{BaseUrl, Inbound, Outbound},
     mail::Envelope,
 };
 use crate::{
     domain::destination::Channel,
-    ports::provider::{Delivered, Delivery, RequestError},
+    ports::provider::{Capabilities, Delivered, Delivery, RequestError},
     secret::Secret,
     settings::Section,
 };
@@ -101,8 +101,8 @@ impl Adapter for SendGrid {
         &self.base_url
     }
 
-    fn abilities(&self) -> Abilities {
-        Abilities::delivers(vec![Channel::Email])
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::delivers(vec![Channel::Email])
     }
 
     fn deliver(&self, delivery: &Delivery) -> Result<Outbound, RequestError> {

@@ -24,7 +24,7 @@ use super::{
     mail_html::HtmlPart,
 };
 use crate::{
-    domain::{code::CodeOwner, destination::Channel, purpose::Purpose},
+    domain::destination::Channel,
     ports::{
         clock::Deadline,
         provider::{Capabilities, Check, Checked, Delivered, Delivery, Failure, Provider},
@@ -161,17 +161,7 @@ impl Smtp {
         settings: &GuardSettings,
         deps: &ProviderDeps,
     ) -> io::Result<Self> {
-        let capabilities = Capabilities {
-            code_owner: CodeOwner::Otpd,
-            channels: vec![Channel::Email],
-            contact_on_file: false,
-            purposes: Purpose::ALL.to_vec(),
-            currencies: None,
-            prefix: None,
-            send_repeatable: false,
-            timeout: settings.timeout,
-            code_life: None,
-        };
+        let capabilities = Capabilities { timeout: settings.timeout, ..Capabilities::delivers(vec![Channel::Email]) };
         let guard = Guard::new(name, settings, Arc::clone(&deps.clock), Some(Arc::clone(&deps.observer)));
         let encryption = match server.security {
             Security::Tls => {

@@ -8,13 +8,13 @@ use std::ops::RangeInclusive;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    adapter::{Abilities, Adapter, Alarm, answer, by_locale::ByLocale, context, delivered_by_status, settings},
+    adapter::{Adapter, Alarm, answer, by_locale::ByLocale, context, delivered_by_status, settings},
     http::{BaseUrl, Inbound, Outbound},
     twilio::sid,
 };
 use crate::{
     domain::destination::Channel,
-    ports::provider::{ChallengeContext, Delivered, Delivery, Failure, Message, RequestError},
+    ports::provider::{Capabilities, ChallengeContext, Delivered, Delivery, Failure, Message, RequestError},
     secret::Secret,
     settings::Section,
 };
@@ -174,8 +174,8 @@ impl Adapter for TwilioMessages {
         &self.base_url
     }
 
-    fn abilities(&self) -> Abilities {
-        Abilities::delivers(self.channels.clone())
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::delivers(self.channels.clone())
     }
 
     fn deliver(&self, delivery: &Delivery) -> Result<Outbound, RequestError> {

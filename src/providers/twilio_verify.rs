@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::{
-    adapter::{Abilities, Adapter, answer, checked_by_status, context, delivered_by_status, settings},
+    adapter::{Adapter, answer, checked_by_status, context, delivered_by_status, settings},
     http::{BaseUrl, Inbound, Outbound},
     twilio::sid,
 };
@@ -19,7 +19,7 @@ use crate::{
         purpose::Purpose,
     },
     ports::provider::{
-        ChallengeContext, Check, Checked, Delivered, Delivery, Evidence, Failure, Receipt, RequestError,
+        Capabilities, ChallengeContext, Check, Checked, Delivered, Delivery, Evidence, Failure, Receipt, RequestError,
     },
     secret::Secret,
     settings::{Section, values},
@@ -125,10 +125,10 @@ impl Adapter for TwilioVerify {
         &self.base_url
     }
 
-    fn abilities(&self) -> Abilities {
+    fn capabilities(&self) -> Capabilities {
         // An approved verification is deleted, so a second check answers 404.
-        let abilities = Abilities::manages(Channel::ALL.to_vec(), false);
-        Abilities { purposes: self.purposes.clone(), code_life: Some(self.code_life), ..abilities }
+        let abilities = Capabilities::manages(Channel::ALL.to_vec(), false);
+        Capabilities { purposes: self.purposes.clone(), code_life: Some(self.code_life), ..abilities }
     }
 
     fn deliver(&self, delivery: &Delivery) -> Result<Outbound, RequestError> {

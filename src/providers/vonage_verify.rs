@@ -8,12 +8,14 @@ use http::Method;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    adapter::{Abilities, Adapter, answer, checked_by_status, context, delivered_by_status, settings},
+    adapter::{Adapter, answer, checked_by_status, context, delivered_by_status, settings},
     http::{BaseUrl, Inbound, Outbound},
 };
 use crate::{
     domain::destination::Channel,
-    ports::provider::{Check, Checked, Delivered, Delivery, Evidence, Failure, Receipt, RequestError, Running},
+    ports::provider::{
+        Capabilities, Check, Checked, Delivered, Delivery, Evidence, Failure, Receipt, RequestError, Running,
+    },
     secret::Secret,
     settings::{Section, values},
 };
@@ -165,11 +167,11 @@ impl Adapter for VonageVerify {
         &self.base_url
     }
 
-    fn abilities(&self) -> Abilities {
+    fn capabilities(&self) -> Capabilities {
         let mut channels = vec![Channel::Sms, Channel::Voice, Channel::Email];
         channels.extend(self.whatsapp_from.is_some().then_some(Channel::WhatsApp));
         // A completed request is not found by a second check.
-        Abilities { code_life: Some(self.channel_timeout), ..Abilities::manages(channels, false) }
+        Capabilities { code_life: Some(self.channel_timeout), ..Capabilities::manages(channels, false) }
     }
 
     fn deliver(&self, delivery: &Delivery) -> Result<Outbound, RequestError> {

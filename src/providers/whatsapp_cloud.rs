@@ -6,12 +6,12 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    adapter::{Abilities, Adapter, Alarm, answer, by_locale::ByLocale, context, delivered_by_status, settings},
+    adapter::{Adapter, Alarm, answer, by_locale::ByLocale, context, delivered_by_status, settings},
     http::{BaseUrl, Inbound, Outbound},
 };
 use crate::{
     domain::destination::Channel,
-    ports::provider::{Delivered, Delivery, Failure, RequestError},
+    ports::provider::{Capabilities, Delivered, Delivery, Failure, RequestError},
     secret::Secret,
     settings::Section,
 };
@@ -171,8 +171,8 @@ impl Adapter for WhatsAppCloud {
         &self.base_url
     }
 
-    fn abilities(&self) -> Abilities {
-        Abilities::delivers(vec![Channel::WhatsApp])
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::delivers(vec![Channel::WhatsApp])
     }
 
     fn deliver(&self, delivery: &Delivery) -> Result<Outbound, RequestError> {

@@ -14,7 +14,7 @@ mod tests;
 use std::time::Duration;
 
 use super::{
-    adapter::{Abilities, Adapter, Alarm, answer, checked_by_status, context, delivered_by_status, settings},
+    adapter::{Adapter, Alarm, answer, checked_by_status, context, delivered_by_status, settings},
     http::{BaseUrl, Inbound, Outbound},
 };
 use crate::{
@@ -25,7 +25,7 @@ use crate::{
         transaction::Amount,
     },
     ports::provider::{
-        ChallengeContext, Check, Checked, Delivered, Delivery, Evidence, Failure, Receipt, RequestError,
+        Capabilities, ChallengeContext, Check, Checked, Delivered, Delivery, Evidence, Failure, Receipt, RequestError,
     },
     secret::Secret,
     settings::Section,
@@ -120,11 +120,11 @@ impl Adapter for WibmoRupay {
         &self.base_url
     }
 
-    fn abilities(&self) -> Abilities {
+    fn capabilities(&self) -> Capabilities {
         // A second check of one code may count as a second attempt. The issuer sends to the number that it has on file for the card.
-        let abilities = Abilities::manages(vec![Channel::Sms], false);
+        let abilities = Capabilities::manages(vec![Channel::Sms], false);
         let purposes = vec![Purpose::Transaction];
-        Abilities { contact_on_file: true, purposes, currencies: Some(&["INR"]), ..abilities }
+        Capabilities { contact_on_file: true, purposes, currencies: Some(&["INR"]), ..abilities }
     }
 
     fn deliver(&self, delivery: &Delivery) -> Result<Outbound, RequestError> {

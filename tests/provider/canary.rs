@@ -6,10 +6,10 @@ use otpd::{
     domain::{code::CodeOwner, destination::Channel},
     ports::{
         clock::SystemClock,
-        provider::{Check, Checked, Delivered, Delivery, Evidence, Receipt, RequestError},
+        provider::{Capabilities, Check, Checked, Delivered, Delivery, Evidence, Receipt, RequestError},
     },
     providers::{
-        adapter::{Abilities, Adapter, delivered_by_status},
+        adapter::{Adapter, delivered_by_status},
         http::{BaseUrl, HttpProvider, Inbound, Outbound},
     },
     secret::Secret,
@@ -28,9 +28,9 @@ impl Adapter for Tiny {
         &self.base
     }
 
-    fn abilities(&self) -> Abilities {
+    fn capabilities(&self) -> Capabilities {
         let code_owner = CodeOwner::Provider { check_repeatable: true };
-        Abilities { code_owner, ..Abilities::delivers(vec![Channel::Sms]) }
+        Capabilities { code_owner, ..Capabilities::delivers(vec![Channel::Sms]) }
     }
 
     fn deliver(&self, delivery: &Delivery) -> Result<Outbound, RequestError> {

@@ -14,10 +14,12 @@ use otpd::{
     domain::{code::CodeOwner, destination::Channel, time::Timestamp},
     ports::{
         clock::{Clock, Deadline},
-        provider::{Check, Checked, Delivered, Delivery, Evidence, Failure, Provider, Receipt, RequestError},
+        provider::{
+            Capabilities, Check, Checked, Delivered, Delivery, Evidence, Failure, Provider, Receipt, RequestError,
+        },
     },
     providers::{
-        adapter::{Abilities, Adapter, checked_by_status, delivered_by_status},
+        adapter::{Adapter, checked_by_status, delivered_by_status},
         http::{BaseUrl, HttpProvider, HttpSettings, Inbound, Outbound},
     },
     secret::Secret,
@@ -93,9 +95,9 @@ impl Adapter for Adaptation {
         &self.base_url
     }
 
-    fn abilities(&self) -> Abilities {
+    fn capabilities(&self) -> Capabilities {
         let code_owner = CodeOwner::Provider { check_repeatable: true };
-        Abilities { code_owner, ..Abilities::delivers(vec![Channel::Sms]) }
+        Capabilities { code_owner, ..Capabilities::delivers(vec![Channel::Sms]) }
     }
 
     fn deliver(&self, delivery: &Delivery) -> Result<Outbound, RequestError> {

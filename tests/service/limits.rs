@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use otpd::{
     domain::{
-        code::CodeOwner,
         destination::{Channel, Destination},
         outcome::Sent,
         purpose::Purpose,
@@ -175,17 +174,13 @@ async fn a_send_whose_challenge_ends_before_anybody_is_asked() {
     assert_eq!((world.messages(), world.uses()), (0, uses));
 }
 
-fn abilities(send_repeatable: bool) -> Capabilities {
+fn capabilities(send_repeatable: bool) -> Capabilities {
     Capabilities {
-        code_owner: CodeOwner::Provider { check_repeatable: true },
-        channels: Channel::ALL.to_vec(),
         contact_on_file: true,
-        purposes: Purpose::ALL.to_vec(),
         currencies: Some(&["INR"]),
         prefix: Some("+91"),
         send_repeatable,
-        timeout: Duration::from_secs(5),
-        code_life: None,
+        ..Capabilities::manages(Channel::ALL.to_vec(), true)
     }
 }
 
@@ -197,7 +192,7 @@ fn indian() -> CreateChallenge {
 /// Its provider is asked about an unconfirmed send ten times more; then the answer is the recorded one.
 #[tokio::test(start_paused = true)]
 async fn an_unconfirmed_send_is_asked_about_a_bounded_number_of_times() {
-    let world = World::with(vec![FakeProvider::with("managed", abilities(true))]);
+    let world = World::with(vec![FakeProvider::with("managed", capabilities(true))]);
     let replica = world.replica();
     world.provider().always_deliver(Deliver::Unknown);
     created(replica.create("c", indian()).await);
@@ -214,7 +209,7 @@ async fn an_unconfirmed_send_is_asked_about_a_bounded_number_of_times() {
 /// While it is asked about, the person's code is checked.
 #[tokio::test(start_paused = true)]
 async fn a_code_is_checked_while_its_send_is_asked_about() {
-    let world = World::with(vec![FakeProvider::with("managed", abilities(true))]);
+    let world = World::with(vec![FakeProvider::with("managed", capabilities(true))]);
     let replica = world.replica();
     created(replica.create("c", indian()).await);
     world.provider().deliveries([Deliver::Unknown, Deliver::Hold]);
@@ -239,7 +234,7 @@ async fn currencies_and_countries_that_no_provider_serves() {
     let cases = [("INR", "+919876543210", true), ("EUR", "+919876543210", false), ("INR", "+14155550101", false)];
     for (currency, number, is_served) in cases {
         for fallback in [false, true] {
-            let mut providers = vec![FakeProvider::with("managed", abilities(false))];
+            let mut providers = vec![FakeProvider::with("managed", capabilities(false))];
             providers.extend(fallback.then(|| FakeProvider::ours("any")));
             let world = World::with(providers);
             let replica = world.replica();
@@ -261,7 +256,7 @@ async fn currencies_and_countries_that_no_provider_serves() {
         }
     }
     // A code for no payment needs no currency, and a contact on file no number.
-    let world = World::with(vec![FakeProvider::with("managed", abilities(false))]);
+    let world = World::with(vec![FakeProvider::with("managed", capabilities(false))]);
     let mut request = create(ACCOUNT);
     request.destinations[0].destination = Destination::OnFile;
     created(world.replica().create("on-file", request).await);

@@ -11,7 +11,6 @@ use otpd::{
     domain::{
         code::CodeOwner,
         destination::{Channel, Destination},
-        purpose::Purpose,
     },
     ports::{
         clock::Deadline,
@@ -159,19 +158,13 @@ impl FakeProvider {
             name,
             Capabilities {
                 code_owner,
-                channels: Channel::ALL.to_vec(),
                 contact_on_file: matches!(code_owner, CodeOwner::Provider { .. }),
-                purposes: Purpose::ALL.to_vec(),
-                currencies: None,
-                prefix: None,
-                send_repeatable: false,
-                timeout: Duration::from_secs(5),
-                code_life: None,
+                ..Capabilities::delivers(Channel::ALL.to_vec())
             },
         )
     }
 
-    /// With these abilities.
+    /// With these capabilities.
     pub(crate) fn with(name: &str, capabilities: Capabilities) -> Arc<Self> {
         Arc::new(Self { name: name.to_owned(), capabilities, state: Mutex::default(), gate: Semaphore::new(0) })
     }

@@ -43,18 +43,7 @@ impl HttpProvider {
         settings: &HttpSettings,
         clock: Arc<dyn Clock>,
     ) -> io::Result<Self> {
-        let abilities = adapter.abilities();
-        let capabilities = Capabilities {
-            code_owner: abilities.code_owner,
-            channels: abilities.channels,
-            contact_on_file: abilities.contact_on_file,
-            purposes: abilities.purposes,
-            currencies: abilities.currencies,
-            prefix: abilities.prefix,
-            send_repeatable: abilities.send_repeatable,
-            timeout: settings.guard.timeout,
-            code_life: abilities.code_life,
-        };
+        let capabilities = Capabilities { timeout: settings.guard.timeout, ..adapter.capabilities() };
         let client = Client::new(settings, Arc::clone(&clock))?;
         let guard = Guard::new(name, &settings.guard, clock, None);
         Ok(Self { authority: adapter.authority(), adapter, capabilities, client, guard })

@@ -227,7 +227,7 @@ fn a_conflict_about_a_key_may_be_about_an_earlier_sending() {
         ("path = \"/\"".to_owned(), false, FAILED),
     ] {
         let adapter = configured(&table).unwrap();
-        assert_eq!(adapter.abilities().send_repeatable, repeatable, "{table}");
+        assert_eq!(adapter.capabilities().send_repeatable, repeatable, "{table}");
         assert_eq!(adapter.rules.judge(&answered(409, b""), &[]), expected, "{table}");
     }
 }
@@ -241,7 +241,7 @@ fn what_shows_a_transaction_is_for_transactions_alone() {
         ("text", Purpose::ALL.to_vec()),
     ] {
         let adapter = configured(&format!("path = \"/\"\njson = '{{\"a\": \"{{{{{variable}}}}}\"}}'")).unwrap();
-        assert_eq!(adapter.abilities().purposes, expected, "{variable}");
+        assert_eq!(adapter.capabilities().purposes, expected, "{variable}");
     }
 }
 
