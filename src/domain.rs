@@ -1,5 +1,6 @@
 //! The rules. Nothing here awaits, reads a clock, draws randomness or touches the outside.
 
+pub mod caller;
 pub mod canonical;
 pub mod challenge;
 pub mod code;

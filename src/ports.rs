@@ -2,7 +2,9 @@
 
 #![warn(missing_docs)]
 
+pub mod call;
 pub mod clock;
+pub mod decisions;
 pub mod entropy;
 pub(crate) mod files;
 pub mod observer;

@@ -96,6 +96,17 @@ impl fmt::Debug for AccountId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Tag(pub [u8; 8]);
 
+/// A keyed hash of a challenge, an account or a contact, the same everywhere: logs, spans and audit events show it, so that one
+/// can be followed without telling who it is. 64 bits tell those of an installation apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SupportTag(pub [u8; 8]);
+
+impl fmt::Display for SupportTag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", u64::from_be_bytes(self.0))
+    }
+}
+
 /// A keyed hash of a contact, by which a lockout tells the failures of one from those of another. Only compared within one
 /// lockout, so that 64 bits are enough.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -6,7 +6,7 @@ use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status};
 
 use super::{
-    call_log::{self, CallRecord},
+    call_log,
     method::Method,
     parse::{Parsed, Violations},
     render::Rendered,
@@ -14,7 +14,8 @@ use super::{
     status,
 };
 use crate::{
-    ports::clock::Deadline,
+    domain::caller::CallerRights,
+    ports::{call::CallRecord, clock::Deadline},
     service::{error::Error, request::Caller},
 };
 
@@ -28,6 +29,8 @@ pub(crate) struct Call {
     /// When the answer is due.
     pub(crate) deadline: Deadline,
     pub(crate) permit: CallPermit,
+    /// What its caller may do.
+    pub(crate) rights: Arc<CallerRights>,
     pub(crate) record: Arc<CallRecord>,
 }
 
@@ -42,8 +45,9 @@ impl Call {
     /// A parsed request, or the status that lists what is wrong with it.
     pub(crate) fn accept<T>(&self, parsed: Parsed<T>) -> Result<(Caller, T), Status> {
         let (caller, request) = parsed.map_err(|faults: Violations| status::of_violations(faults))?;
-        // Nothing else sets it.
+        // Nothing else sets them.
         let _ = self.record.tenant.set(caller.tenant.clone());
+        let _ = self.record.request_id.set(caller.request_id.clone());
         Ok((caller, request))
     }
 
@@ -105,7 +109,7 @@ mod tests {
         let method = Method::VerifyOtp;
         let permit = admit(permits).expect("a permit");
         let deadline = Deadline::after(Duration::from_secs(10));
-        Call { method, deadline, permit, record: Arc::default() }
+        Call { method, deadline, permit, rights: Arc::default(), record: Arc::default() }
     }
 
     #[tokio::test]

@@ -33,6 +33,7 @@ use super::{
     status,
 };
 use crate::{
+    domain::caller::CallerRights,
     ports::{
         clock::{Deadline, Stopwatch},
         observer::CallObserver,
@@ -90,6 +91,8 @@ pub(crate) struct CallRules {
     pub(crate) timeout: RequestTimeout,
     pub(crate) max_message_bytes: usize,
     pub(crate) observer: Arc<dyn CallObserver>,
+    /// What callers may do.
+    pub(crate) everybody: Arc<CallerRights>,
 }
 
 /// The layer, over the services of a port.
@@ -188,7 +191,8 @@ impl CallRules {
                 return status::overloaded().into_http();
             };
             let mut request = Request::from_parts(head, Body::new(Full::new(message)));
-            request.extensions_mut().insert(Call { method, deadline, permit, record: Arc::clone(&call.record) });
+            let (rights, record) = (Arc::clone(&self.everybody), Arc::clone(&call.record));
+            request.extensions_mut().insert(Call { method, deadline, permit, rights, record });
             services.answer(method, request).await
         });
         let response = answered.await.unwrap_or_else(|_| status::deadline_exceeded().into_http());

@@ -1,9 +1,6 @@
 //! One line and one observation per call. No account, destination, code or challenge is in either.
 
-use std::{
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
@@ -12,6 +9,7 @@ use super::{method::RpcTarget, proto::Reason, status};
 use crate::{
     domain::ids::Tenant,
     ports::{
+        call::CallRecord,
         clock::Stopwatch,
         observer::{CallObserver, CallSummary},
     },
@@ -33,14 +31,6 @@ macro_rules! line {
             "call"
         )
     };
-}
-
-/// What the handler learns of a call for its line in the log.
-#[derive(Debug, Default)]
-pub(crate) struct CallRecord {
-    pub(crate) tenant: OnceLock<Tenant>,
-    /// The result member of the answer.
-    pub(crate) outcome: OnceLock<&'static str>,
 }
 
 /// A call that has not been answered. Dropped without an answer, it was cancelled by the caller.

@@ -43,7 +43,8 @@ impl Handlers {
     ) -> Result<Response<A>, Status> {
         let (call, message) = Call::open(request)?;
         let now = self.otp.now().map_err(|error| status::of_error(&error))?;
-        let context = Context { now, max_skew: self.max_skew, deadline: call.deadline };
+        let (rights, record) = (Arc::clone(&call.rights), Arc::clone(&call.record));
+        let context = Context { now, max_skew: self.max_skew, deadline: call.deadline, rights, record };
         let (caller, request) = call.accept(parse(&context, message))?;
         let outcome = call.run(&self.tasks, use_case(Arc::clone(&self.otp), caller, request)).await?;
         Ok(call.answer(render(self.clock.now(), outcome)))

@@ -9,23 +9,24 @@ mod owner;
 mod values;
 mod violations;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 pub(crate) use violations::{FieldReason, Violations};
 
 use super::proto;
 use crate::{
     domain::{
+        caller::CallerRights,
         ids::{AccountId, OptionId, RequestId},
         purpose::Purpose,
         time::Timestamp,
     },
-    ports::clock::Deadline,
+    ports::{call::CallRecord, clock::Deadline},
     service::request::{Caller, CreateChallenge, LockAccount, LockoutOwner, SendOtp, UnlockAccount, VerifyOtp},
 };
 
 /// What requests are judged by, besides themselves.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Context {
     /// The time of day.
     pub(crate) now: Timestamp,
@@ -33,6 +34,10 @@ pub(crate) struct Context {
     pub(crate) max_skew: Option<Duration>,
     /// When the answer is due.
     pub(crate) deadline: Deadline,
+    /// What the caller may do.
+    pub(crate) rights: Arc<CallerRights>,
+    /// What is found out of the call.
+    pub(crate) record: Arc<CallRecord>,
 }
 
 /// Who calls and what for, or all that is wrong with it.

@@ -23,6 +23,7 @@ use super::{
     shed::CallPermits,
 };
 use crate::{
+    domain::caller::CallerRights,
     ports::{clock::Clock, observer::CallObserver},
     service::Otp,
 };
@@ -145,6 +146,7 @@ fn layer<S: Services, H: Health>(
         timeout: RequestTimeout(settings.request_timeout),
         max_message_bytes: MAX_MESSAGE_BYTES,
         observer,
+        everybody: Arc::new(CallerRights::of_everybody()),
     };
     Ok(CallLayer { rules: Arc::new(rules), services, framework })
 }

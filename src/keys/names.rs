@@ -5,7 +5,7 @@ use crate::{
     domain::{
         canonical::Canonical,
         destination::{Channel, Destination},
-        ids::{AccountId, Contact, Fingerprint, IdempotencyKey, OptionId, RequestId, Tag, Tenant, Token},
+        ids::{AccountId, Contact, Fingerprint, IdempotencyKey, OptionId, RequestId, SupportTag, Tag, Tenant, Token},
         quota::QuotaKind,
     },
     ports::store::{Name, Partition},
@@ -50,6 +50,21 @@ impl KeyRing {
     pub fn creation_use(&self, challenge: Name, partition: Partition, fingerprint: Fingerprint) -> Token {
         let input = Canonical::new("creation use").bytes(&challenge.0).bytes(&partition.0).bytes(&fingerprint.0);
         Token(self.hash(input))
+    }
+
+    /// A challenge, as people who support callers see it.
+    pub fn challenge_tag(&self, tenant: &Tenant, request: &RequestId) -> SupportTag {
+        SupportTag(self.hash(Canonical::new("tag of a challenge").text(tenant.as_str()).text(request.as_str())))
+    }
+
+    /// An account, likewise.
+    pub fn account_tag(&self, tenant: &Tenant, account: &AccountId) -> SupportTag {
+        SupportTag(self.hash(Canonical::new("tag of an account").text(tenant.as_str()).text(account.as_str())))
+    }
+
+    /// A contact in canonical form, likewise.
+    pub fn contact_tag(&self, tenant: &Tenant, contact: &str) -> SupportTag {
+        SupportTag(self.hash(Canonical::new("tag of a contact").text(tenant.as_str()).text(contact)))
     }
 
     /// A request as a challenge remembers it.

@@ -1,7 +1,10 @@
 //! What callers ask, parsed. Every value here is valid; relations to stored state are the rules' to judge.
 
+use std::sync::Arc;
+
 use crate::{
     domain::{
+        caller::CallerRights,
         destination::{Channel, Destination},
         ids::{AccountId, OptionId, RequestId, Tenant},
         purpose::Purpose,
@@ -9,6 +12,7 @@ use crate::{
         transaction::Transaction,
     },
     ports::{
+        call::CallRecord,
         clock::Deadline,
         provider::{ClientContext, Parameters},
     },
@@ -21,6 +25,10 @@ pub struct Caller {
     pub tenant: Tenant,
     pub request_id: RequestId,
     pub deadline: Deadline,
+    /// What it may do.
+    pub rights: Arc<CallerRights>,
+    /// What is found out of the call, for logs, traces and events.
+    pub record: Arc<CallRecord>,
 }
 
 /// One way to reach the person, as asked for.

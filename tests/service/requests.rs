@@ -1,9 +1,10 @@
 //! Requests as callers and operators make them, and what their answers are.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use otpd::{
     domain::{
+        caller::CallerRights,
         destination::{Channel, Destination, Mailbox, PhoneNumber},
         ids::{AccountId, OptionId, RequestId, Tenant},
         outcome::{Created, Dispatch, Sent, Verified},
@@ -43,6 +44,8 @@ pub(crate) fn caller_of(tenant: &str, id: &str) -> Caller {
         tenant: Tenant::parse(tenant).expect("tenant"),
         request_id: request_id(id),
         deadline: Deadline::after(Duration::from_secs(10)),
+        rights: Arc::new(CallerRights::of_everybody()),
+        record: Arc::default(),
     }
 }
 

@@ -1,5 +1,7 @@
 //! The header that all requests share.
 
+use std::sync::Arc;
+
 use super::{Context, FieldReason, Violations, values};
 use crate::{
     domain::{
@@ -32,7 +34,8 @@ pub(super) fn caller(
         &header.payment_integrator_account_id,
         Tenant::parse,
     );
-    Some(Caller { tenant: tenant?, request_id: request_id?, deadline: context.deadline })
+    let (rights, record) = (Arc::clone(&context.rights), Arc::clone(&context.record));
+    Some(Caller { tenant: tenant?, request_id: request_id?, deadline: context.deadline, rights, record })
 }
 
 fn version(faults: &mut Violations, version: Option<proto::ProtocolVersion>) {

@@ -9,7 +9,8 @@ const NOW: u64 = 1_481_899_950_000;
 
 fn context() -> Context {
     let deadline = Deadline::after(Duration::from_secs(10));
-    Context { now: Timestamp::from_millis(NOW), max_skew: Some(Duration::from_secs(60)), deadline }
+    let (rights, record) = (Arc::default(), Arc::default());
+    Context { now: Timestamp::from_millis(NOW), max_skew: Some(Duration::from_secs(60)), deadline, rights, record }
 }
 
 fn epoch(epoch_millis: i64) -> proto::EpochTimestamp {
