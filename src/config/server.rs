@@ -47,9 +47,7 @@ impl Server {
             max_in_flight: section.integer("max_in_flight", 1..=1_000_000).unwrap_or(512),
             max_connections: section.integer("max_connections", 1..=1_000_000).unwrap_or(4096),
             request_timeout: section.text("request_timeout", values::span(SECOND..=60 * SECOND)).unwrap_or(10 * SECOND),
-            drain_delay: section
-                .text("drain_delay", values::span(Duration::ZERO..=300 * SECOND))
-                .unwrap_or(5 * SECOND),
+            drain_delay: section.text("drain_delay", values::span(Duration::ZERO..=300 * SECOND)).unwrap_or(5 * SECOND),
             drain_timeout: section.text("drain_timeout", values::span(SECOND..=600 * SECOND)).unwrap_or(15 * SECOND),
             max_connection_age: section
                 .optional_text("max_connection_age", values::span(10 * SECOND..=30 * 86_400 * SECOND)),

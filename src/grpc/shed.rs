@@ -2,20 +2,22 @@
 //!
 //! Callers share the permits: a known one has one share however many connections it has, and the connections of others have one
 //! each. Who is alone may have all permits. Where several have calls at work, each has its share only, and a few more permits
-//! are reserved for those that have few: however many ask for everything, others are served. While this process is late,
-//! there are fewer permits, and none for what would only be done too late (`lateness`).
+//! are reserved for those that have few: however many ask for everything, others are served. Calls are shed as well
+//! while this process is late: there are fewer permits then (`call_limit`), and when calls have waited too long for their
+//! first turn, and have done so for a while, those of callers with many are shed unseen.
 
 use std::{
     num::NonZeroUsize,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
-use super::{lateness::Lateness, method::Method};
+use super::{call_limit::CallLimit, method::Method};
 use crate::{
+    ports::clock::Stopwatch,
     ports::observer::{PermitCount, PermitCounts, ShedCause},
     streams::{
         limit::{AtWork, OpenConnection},
@@ -30,6 +32,11 @@ const SHARE_OF_FREE: usize = 4;
 const RESERVE: usize = 8;
 /// Open calls of a caller that the reserve is for. A flood opens more before the first of them is looked at.
 const RESERVE_CALLS: usize = 32;
+/// How long a call may wait for its first turn. On a healthy machine it is microseconds.
+const MAX_WAIT: Duration = Duration::from_millis(250);
+/// How long waits must have been too long before calls are shed: a burst is no overload. Both as in CoDel (RFC 8289),
+/// whose target is 5 % of its interval; here a call is worth more, and a turn shorter.
+const LATE_AFTER: Duration = Duration::from_secs(1);
 /// Open calls of a caller that has few.
 const FEW_CALLS: usize = 128;
 
@@ -95,6 +102,7 @@ pub(crate) struct CallPermits {
     /// their own.
     cancel: PermitPool,
     max: usize,
+    limit: Arc<CallLimit>,
     lateness: Arc<Lateness>,
 }
 
@@ -132,7 +140,8 @@ impl CallPermits {
     pub(crate) fn new(max_in_flight: usize) -> Self {
         let max = max_in_flight.max(1);
         let (common, cancel) = (PermitPool::default(), PermitPool::default());
-        Self { common, cancel, max, lateness: Arc::new(Lateness::start(max)) }
+        let (limit, lateness) = (Arc::new(CallLimit::new(max)), Arc::new(Lateness::start()));
+        Self { common, cancel, max, limit, lateness }
     }
 
     /// A permit for a call on a connection, of a caller if it is known.
@@ -153,12 +162,16 @@ impl CallPermits {
         let of_this_caller = caller.map(|caller| caller.of(method).load(Ordering::Relaxed).saturating_sub(1));
         let at_work = of_this_caller.unwrap_or_else(|| connection.at_work());
         let has_few = connection.calls() <= RESERVE_CALLS && of_this_caller.is_none_or(|calls| calls < RESERVE_CALLS);
-        let (pool, limit) = if method == Method::CancelChallenge {
-            (&self.cancel, self.max)
+        let of_pool = if method == Method::CancelChallenge {
+            self.cancel.acquire(self.max, at_work, has_few)
         } else {
-            (&self.common, self.lateness.limit())
+            let permit = self.common.acquire(self.limit.get(), at_work, has_few);
+            if permit.is_none() {
+                self.limit.note_shed();
+            }
+            permit
         };
-        let of_pool = pool.acquire(limit, at_work, has_few).ok_or(ShedCause::Permits)?;
+        let of_pool = of_pool.ok_or(ShedCause::Permits)?;
         Ok(Arc::new(PermitParts { _of_pool: of_pool, _of_connection: connection.work(), _of_caller: of_caller }))
     }
 
@@ -175,7 +188,7 @@ impl CallPermits {
 
 impl PermitCounts for CallPermits {
     fn permit_counts(&self) -> [PermitCount; 2] {
-        [self.common.count("common", self.lateness.limit()), self.cancel.count("cancel", self.max)]
+        [self.common.count("common", self.limit.get()), self.cancel.count("cancel", self.max)]
     }
 }
 
@@ -183,6 +196,37 @@ impl Busy for CallPermits {
     /// With two more calls in flight, more answers follow soon.
     fn is_busy(&self) -> bool {
         self.common.in_use() >= 2
+    }
+}
+
+/// Since when calls have waited too long.
+#[derive(Debug)]
+struct Lateness {
+    started: Stopwatch,
+    /// Milliseconds after the start; zero while they do not.
+    since: AtomicU64,
+}
+
+impl Lateness {
+    fn start() -> Self {
+        Self { started: Stopwatch::start(), since: AtomicU64::new(0) }
+    }
+
+    fn note(&self, waited: Duration) -> bool {
+        let since = self.since.load(Ordering::Relaxed);
+        if waited < MAX_WAIT {
+            // Nearly always: nothing is written.
+            if since != 0 {
+                self.since.store(0, Ordering::Relaxed);
+            }
+            return false;
+        }
+        let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX).max(1);
+        if since == 0 {
+            self.since.store(now, Ordering::Relaxed);
+            return false;
+        }
+        u128::from(now.saturating_sub(since)) >= LATE_AFTER.as_millis()
     }
 }
 
@@ -232,8 +276,11 @@ mod tests {
             let _open: Vec<_> = open.collect::<Option<_>>().unwrap();
             let mut taken = Vec::new();
             for answered in 0..1_000 {
-                taken.extend(greedy.iter().filter_map(|connection| permits.admit(Method::VerifyOtp, connection, None).ok()));
-                let at_work: Option<Vec<_>> = (0..12).map(|_| permits.admit(Method::VerifyOtp, &few, None).ok()).collect();
+                taken.extend(
+                    greedy.iter().filter_map(|connection| permits.admit(Method::VerifyOtp, connection, None).ok()),
+                );
+                let at_work: Option<Vec<_>> =
+                    (0..12).map(|_| permits.admit(Method::VerifyOtp, &few, None).ok()).collect();
                 assert!(at_work.is_some(), "{connections}: {answered}");
                 if taken.len() > 90 {
                     // They are answered in any order, and ask again.
@@ -263,7 +310,8 @@ mod tests {
         let connections: Vec<_> = (0..50).map(|_| connection()).collect();
         let mut taken = Vec::new();
         for round in 0..4 {
-            let admitted = connections.iter().map(|connection| permits.admit(Method::VerifyOtp, connection, Some(&greedy)));
+            let admitted =
+                connections.iter().map(|connection| permits.admit(Method::VerifyOtp, connection, Some(&greedy)));
             taken.extend(admitted.flatten());
             let of_quiet = permits.admit(Method::VerifyOtp, &connections[0], Some(&quiet));
             assert!(of_quiet.is_ok(), "{round}");
@@ -293,15 +341,23 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn those_with_few_calls_are_not_shed_for_lateness() {
+    async fn calls_are_shed_once_all_have_waited_too_long_for_a_while() {
         let (permits, few, limit) = (CallPermits::new(1), connection(), ConnectionLimit::new(1, GivesWay::Idle));
         let many = limit.admit(None).unwrap();
         let _open: Vec<_> = (0..=FEW_CALLS).map(|_| many.open_call().unwrap()).collect();
-        let late = Duration::from_secs(5);
-        advance(late).await;
-        assert!(!permits.is_too_late(late, &many));
-        advance(late).await;
-        assert!(permits.is_too_late(late, &many));
-        assert!(!permits.is_too_late(late, &few));
+        let is_shed = |waited| permits.is_too_late(waited, &many);
+        advance(LATE_AFTER).await;
+        assert!(!is_shed(MAX_WAIT));
+        advance(LATE_AFTER / 2).await;
+        assert!(!is_shed(MAX_WAIT));
+        // One that did not wait long: it was a burst.
+        assert!(!is_shed(MAX_WAIT / 2));
+        advance(LATE_AFTER / 2).await;
+        assert!(!is_shed(MAX_WAIT));
+        advance(LATE_AFTER).await;
+        assert!(is_shed(MAX_WAIT));
+        assert!(!permits.is_too_late(10 * MAX_WAIT, &few));
+        assert!(!is_shed(MAX_WAIT / 2));
+        assert!(!is_shed(MAX_WAIT));
     }
 }

@@ -49,8 +49,7 @@ pub enum ShedCause {
 
 impl ShedCause {
     /// Each of them.
-    pub const ALL: [Self; 5] =
-        [Self::Permits, Self::Caller, Self::WaitingTime, Self::PartialMessages, Self::OpenCalls];
+    pub const ALL: [Self; 5] = [Self::Permits, Self::Caller, Self::WaitingTime, Self::PartialMessages, Self::OpenCalls];
 
     /// One word for metrics.
     pub fn word(self) -> &'static str {

@@ -84,7 +84,8 @@ impl SteadyLoad {
     }
 
     async fn round(self: Arc<Self>, caller: Caller, n: u32) {
-        let (challenge, account, number) = (format!("c{n}"), format!("person-{n}"), format!("+1415{:07}", 5_570_000 + n));
+        let (challenge, account, number) =
+            (format!("c{n}"), format!("person-{n}"), format!("+1415{:07}", 5_570_000 + n));
         let create = CreateChallengeRequest { send_otp: true, ..login(&challenge, &account, &number) };
         self.note(created(&caller.create(create).await));
         self.note(verified(&caller.verify(verify("w", &challenge, GUESS)).await));
@@ -107,7 +108,8 @@ async fn a_rolling_restart_loses_no_call() {
         tokio::time::sleep(Duration::from_millis(500)).await;
         server.terminate();
         assert_eq!(server.exit_code().await, Some(0), "{}", server.log());
-        until("the last line", async || server.log().lines().last().is_some_and(|line| line.contains("\"stopped\""))).await;
+        until("the last line", async || server.log().lines().last().is_some_and(|line| line.contains("\"stopped\"")))
+            .await;
         *server = replicas.site.start_at(port.number());
         until("it is healthy again", async || envoy.count("membership_healthy") == 2).await;
     }
@@ -149,8 +151,7 @@ async fn a_store_that_hangs_ejects_no_replica() {
     // Shorter than health waits before it turns away callers.
     let hang = Stopwatch::start();
     replicas.redis.pause();
-    let guesses: JoinSet<_> =
-        challenges.iter().map(|challenge| guess(caller.clone(), challenge.clone())).collect();
+    let guesses: JoinSet<_> = challenges.iter().map(|challenge| guess(caller.clone(), challenge.clone())).collect();
     while hang.elapsed() < Duration::from_secs(3) {
         assert_eq!(envoy.count("membership_healthy"), 2);
         tokio::time::sleep(Duration::from_millis(50)).await;

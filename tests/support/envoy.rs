@@ -206,7 +206,8 @@ fn program() -> PathBuf {
 }
 
 fn missing(error: &std::io::Error) -> ! {
-    let advice = "run scripts/test, which fetches it; or name it in ENVOY_SERVER; or leave its tests out with SKIP_ENVOY=1";
+    let advice =
+        "run scripts/test, which fetches it; or name it in ENVOY_SERVER; or leave its tests out with SKIP_ENVOY=1";
     panic!("cannot run Envoy ({error}): these tests need it. {advice}")
 }
 
