@@ -120,6 +120,7 @@ impl Config {
             let who = "whoever can reach it may open challenges for any tenant and unlock any account";
             warnings.push(format!("server.listen is open to other machines, and callers are not authenticated: {who}"));
         }
+        warnings.extend(self.server.warnings());
         if self.keys == Keys::Generated {
             warnings.push("the master key is generated in the store's folder: records are lost with it".to_owned());
         }

@@ -13,6 +13,7 @@ mod call_log;
 mod connection;
 mod deadline;
 mod framework;
+mod lateness;
 mod listen;
 mod method;
 mod otp;

@@ -36,7 +36,7 @@ use crate::{
     domain::caller::CallerRights,
     ports::{
         clock::{Deadline, Stopwatch},
-        observer::CallObserver,
+        observer::{CallObserver, ShedCause},
     },
     streams::limit::{OpenCall, OpenConnection},
 };
@@ -123,6 +123,7 @@ impl<S: Services> CallLayer<S> {
         B::Error: Into<tonic::codegen::StdError>,
     {
         let Some(open) = connection.open_call() else {
+            self.rules.observer.call_shed(ShedCause::OpenCalls);
             // Safe to repeat at once, and clients do: nothing of the call was looked at.
             return Box::pin(ready(Err(h2::Reason::REFUSED_STREAM.into())));
         };
@@ -149,11 +150,8 @@ impl<S: Services> CallLayer<S> {
             (RpcTarget::Framework, _) => {
                 let came = Stopwatch::start();
                 Box::pin(async move {
-                    if layer.rules.permits.is_too_late(came.elapsed(), open.connection()) {
-                        let answer = status::overloaded().into_http::<Body>();
-                        return Ok(answer.map(|body| AnswerBody::of_framework(body, open)));
-                    }
-                    Ok(layer.framework.clone().call(request, open).await)
+                    let is_too_late = layer.rules.permits.is_too_late(came.elapsed(), open.connection());
+                    Ok(layer.framework.clone().call(request, open, is_too_late).await)
                 })
             }
             (RpcTarget::Contract(_) | RpcTarget::Unknown, call) => {
@@ -184,11 +182,16 @@ impl CallRules {
                 Ok(message) => message,
                 Err(error) => return self.no_message(error).into_http(),
             };
-            if is_too_late {
-                return status::overloaded().into_http();
+            if deadline.remaining().is_zero() {
+                // Nobody waits for what would be done: nothing is.
+                return status::deadline_exceeded().into_http();
             }
-            let Some(permit) = self.permits.admit(method, open.connection()) else {
-                return status::overloaded().into_http();
+            if is_too_late {
+                return self.shed(ShedCause::WaitingTime).into_http();
+            }
+            let permit = match self.permits.admit(method, open.connection(), None) {
+                Ok(permit) => permit,
+                Err(cause) => return self.shed(cause).into_http(),
             };
             let mut request = Request::from_parts(head, Body::new(Full::new(message)));
             let (rights, record) = (Arc::clone(&self.everybody), Arc::clone(&call.record));
@@ -205,8 +208,13 @@ impl CallRules {
         match error {
             NoMessage::TooLarge => status::too_large(self.max_message_bytes),
             NoMessage::Broken => status::undecodable(),
-            NoMessage::Shed => status::overloaded(),
+            NoMessage::Shed => self.shed(ShedCause::PartialMessages),
         }
+    }
+
+    fn shed(&self, cause: ShedCause) -> Status {
+        self.observer.call_shed(cause);
+        status::overloaded()
     }
 }
 

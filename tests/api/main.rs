@@ -17,6 +17,9 @@ mod crash;
 mod crowd;
 #[path = "../support/dice.rs"]
 mod dice;
+mod envoy;
+#[path = "../support/envoy.rs"]
+mod envoy_server;
 mod failover;
 mod flows;
 mod google;
@@ -43,6 +46,7 @@ mod redis_cluster;
 mod redis_sentinel;
 #[path = "../support/redis.rs"]
 mod redis_server;
+mod relay;
 mod replicas;
 mod retire;
 mod rotation;
