@@ -16,6 +16,7 @@ mod framework;
 mod lateness;
 mod listen;
 mod method;
+mod origin;
 mod otp;
 mod parse;
 mod redacted;
