@@ -16,6 +16,7 @@ mod deadline;
 mod framework;
 mod listen;
 mod method;
+mod origin;
 mod otp;
 mod parse;
 mod redacted;

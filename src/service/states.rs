@@ -8,6 +8,7 @@ use super::{
     memory::{Memory, Snapshot},
     records::{Records, Versioned, is_own},
     request::Caller,
+    tags,
     timing::{FINISH, MAX_CONFLICTS},
 };
 use crate::{
@@ -23,8 +24,9 @@ use crate::{
         time::Timestamp,
     },
     ports::{
+        call::CallRecord,
         clock::{Deadline, Stopwatch},
-        store::{Change, Claimed, Committed, Name, Partition, Sealed, Store, Write},
+        store::{Change, Claimed, Committed, Name, Partition, Sealed, Store},
     },
 };
 
@@ -45,6 +47,8 @@ pub(super) struct States {
 pub(super) struct ChallengeRef {
     pub(super) name: Name,
     pub(super) tenant: Tenant,
+    /// The call that names it.
+    pub(super) call: Arc<CallRecord>,
 }
 
 /// A state to decide by, with the records that it comes from.
@@ -73,8 +77,11 @@ impl States {
     pub(super) fn challenge(&self, caller: &Caller, challenge: &RequestId) -> Result<ChallengeRef, Error> {
         self.now()?;
         self.policy(&caller.tenant)?;
-        let name = self.records.keys().challenge_name(&caller.tenant, challenge);
-        Ok(ChallengeRef { name, tenant: caller.tenant.clone() })
+        let keys = self.records.keys();
+        // Nothing else sets it.
+        let _ = caller.record.challenge.set(keys.challenge_tag(&caller.tenant, challenge));
+        let name = keys.challenge_name(&caller.tenant, challenge);
+        Ok(ChallengeRef { name, tenant: caller.tenant.clone(), call: Arc::clone(&caller.record) })
     }
 
     /// A request as its challenge remembers it.
@@ -107,6 +114,7 @@ impl States {
             Some(loaded) => loaded,
             None => Box::pin(self.reload(target, deadline)).await?,
         };
+        tags::note_owner(self.records.keys(), target, &loaded.state.challenge);
         for _ in 0..MAX_CONFLICTS {
             // An operator's lock of the account stops its registrations too. It lives in another partition: read afresh.
             if loaded.state.challenge.purpose == Purpose::Registration {
@@ -138,7 +146,9 @@ impl States {
 
     /// A challenge as the store holds it.
     pub(super) async fn read(&self, target: &ChallengeRef, deadline: Deadline) -> Result<State, Error> {
-        Ok(self.reload(target, deadline).await?.state)
+        let state = self.reload(target, deadline).await?.state;
+        tags::note_owner(self.records.keys(), target, &state.challenge);
+        Ok(state)
     }
 
     /// Claims the id of a new challenge for a partition, at least for so long and a margin, and reads what is there. `None`: the
@@ -246,12 +256,16 @@ impl States {
         let is_lengthened = read.challenge.as_ref().is_none_or(|before| before.value.forgotten_at() != forgotten_at);
         // Zero leaves the time to live as it is.
         let ttl = if is_lengthened { forgotten_at.since(now).max(Duration::from_secs(1)) } else { Duration::ZERO };
-        let challenge = self.change_of(partition, name, read.challenge.as_ref(), &next.challenge, ttl)?;
+        let challenge = self.records.change_of(partition, name, read.challenge.as_ref(), &next.challenge, ttl)?;
         let lockout = match &read.lockout {
             None if *next.lockout == Lockout::default() => Change { name: Name::LOCKOUT, expected: None, write: None },
-            before => {
-                self.change_of(partition, Name::LOCKOUT, before.as_ref(), &next.lockout, next.lockout.kept_for(now))?
-            }
+            before => self.records.change_of(
+                partition,
+                Name::LOCKOUT,
+                before.as_ref(),
+                &next.lockout,
+                next.lockout.kept_for(now),
+            )?,
         };
         let changes = [challenge, lockout];
         let committed = self.store.commit(partition, &changes, Deadline::after(FINISH)).await;
@@ -274,22 +288,6 @@ impl States {
                 Ok(None)
             }
         }
-    }
-
-    fn change_of<T: serde::Serialize + PartialEq>(
-        &self,
-        partition: Partition,
-        name: Name,
-        before: Option<&Versioned<T>>,
-        next: &Arc<T>,
-        ttl: Duration,
-    ) -> Result<Change, Error> {
-        let expected = before.map(|before| before.version);
-        if before.is_some_and(|before| Arc::ptr_eq(&before.value, next) || before.value == *next) {
-            return Ok(Change { name, expected, write: None });
-        }
-        let record = self.records.seal(partition, name, next.as_ref())?;
-        Ok(Change { name, expected, write: Some(Write { record, ttl }) })
     }
 }
 
