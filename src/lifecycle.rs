@@ -11,6 +11,7 @@ use std::{io, time::Duration};
 
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
+    sync::Notify,
     task::JoinHandle,
     time::{sleep, timeout},
 };
@@ -42,13 +43,16 @@ impl Signals {
         Ok(Self { terminate, interrupt, hang_up: signal(SignalKind::hangup())? })
     }
 
-    /// Waits for the next signal that ends the process, and gives its name.
-    pub(crate) async fn next(&mut self) -> &'static str {
+    /// Waits for the next signal that ends the process, and gives its name. SIGHUP has `reload` notified.
+    pub(crate) async fn next(&mut self, reload: &Notify) -> &'static str {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return "SIGTERM",
                 _ = self.interrupt.recv() => return "SIGINT",
-                _ = self.hang_up.recv() => tracing::info!("SIGHUP is ignored: settings are read at the start only"),
+                _ = self.hang_up.recv() => {
+                    tracing::info!("SIGHUP: the files of server.tls are looked at; settings are read at the start only");
+                    reload.notify_one();
+                }
             }
         }
     }

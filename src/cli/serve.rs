@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use tokio::{pin, runtime};
+use tokio::{pin, runtime, sync::Notify};
 use tokio_util::sync::CancellationToken;
 
 use super::{FAILED, output};
@@ -45,9 +45,10 @@ async fn serve(config: &Config) -> Result<(), Cause> {
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
+    let nobody = Notify::new();
     let app = tokio::select! {
         app = App::start(config) => app?,
-        signal = signals.next() => {
+        signal = signals.next(&nobody) => {
             tracing::info!(signal, "otpd ends before it has started");
             return Ok(());
         }
@@ -57,19 +58,21 @@ async fn serve(config: &Config) -> Result<(), Cause> {
         profile = config.profile.name(),
         store = config.store.shown(),
         grpc = %app.grpc_address(),
+        admin = app.admin_address().map(tracing::field::display),
         operations = %app.operations_address(),
         "otpd serves"
     );
     let asked = CancellationToken::new();
+    let reload = app.reload();
     let running = app.run_until(asked.cancelled());
     pin!(running);
     tokio::select! {
         ended = &mut running => return ended.map_err(Cause::from),
-        signal = signals.next() => tracing::info!(signal, "otpd drains"),
+        signal = signals.next(&reload) => tracing::info!(signal, "otpd drains"),
     }
     asked.cancel();
     tokio::select! {
         ended = &mut running => ended.map_err(Cause::from),
-        signal = signals.next() => Err(format!("{signal} while draining").into()),
+        signal = signals.next(&reload) => Err(format!("{signal} while draining").into()),
     }
 }

@@ -75,8 +75,7 @@ impl Otp {
     }
 
     fn lockout_partition(&self, caller: &Caller, owner: &LockoutOwner) -> Result<Partition, Error> {
-        self.states.now()?;
-        self.states.policy(&caller.tenant)?;
+        self.states.admit(caller)?;
         Ok(match owner {
             LockoutOwner::Account(account) => self.keys.account_partition(&caller.tenant, account),
             LockoutOwner::Contact(contact) => {
