@@ -1,41 +1,40 @@
 //! The composition root: a configuration becomes a running service. Only [`parts`] and [`backup`] name adapters.
 
 pub mod backup;
+pub mod certificates;
 mod descriptors;
 mod health;
 mod keys;
+mod listen;
 mod parts;
+pub mod probe;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::{
-    net::{TcpListener, TcpSocket},
-    task::JoinHandle,
-    time::timeout,
-};
+use tokio::{sync::Notify, task::JoinHandle, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic_health::server::HealthReporter;
 
 use crate::{
-    config::Config,
-    grpc::server,
+    config::{Config, Listen},
+    grpc::server::{self, Listeners},
     lifecycle::{DrainTimeouts, Draining},
     operations,
-    ports::store::{Store, StoreError},
+    ports::{
+        clock::SystemClock,
+        store::{Store, StoreError},
+    },
     readiness::{Readiness, StoreRefused},
 };
+use certificates::{CertificateErrors, CertificateWatch, Certificates};
 use health::Reported;
+use listen::Addresses;
 use parts::Inputs;
 
 pub use crate::service::key_usage::{KeyRow, KeyUsage};
 
 /// How long the operations server has to end its last answers.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
-
-/// What the system keeps of what is written to a connection and not yet received.
-const SEND_BUFFER: u32 = 256 * 1024;
-/// Connections that wait to be accepted.
-const BACKLOG: u32 = 1024;
 
 /// Any cause of an error.
 pub type Cause = Box<dyn std::error::Error + Send + Sync>;
@@ -49,10 +48,13 @@ pub enum StartError {
         /// Which listener.
         setting: &'static str,
         /// Where.
-        address: SocketAddr,
+        address: Listen,
         /// Why not.
         cause: io::Error,
     },
+    /// The certificate of the server cannot be read or used.
+    #[error(transparent)]
+    Certificate(#[from] CertificateErrors),
     /// The master keys cannot be read, made or used.
     #[error("master keys: {0}")]
     Keys(Cause),
@@ -112,8 +114,9 @@ impl App {
     pub async fn start(config: &Config) -> Result<RunningApp, StartError> {
         descriptors::raise();
         // First of all, so that a second otpd by mistake ends here and does not touch what the first one keeps.
-        let (grpc, grpc_address) = listen("server.listen", config.server.listen)?;
-        let (http, operations_address) = listen("operations.listen", config.operations.listen)?;
+        let bound = listen::all(config).await?;
+        let files = config.server.tls.as_ref();
+        let certificates = files.map(|files| Certificates::load(files, Arc::new(SystemClock))).transpose()?;
         let health = HealthReporter::new();
         let readiness = Arc::new(Readiness::new(Reported(health.clone())).await);
         let (work, tasks) = (TaskTracker::new(), TaskTracker::new());
@@ -125,10 +128,17 @@ impl App {
         readiness.begin(&parts.witness).await?;
         let (follows, witness) = (Arc::clone(&readiness), parts.witness);
         let following = tasks.spawn(async move { follows.follow(&witness).await });
+        let reload = Arc::new(Notify::new());
+        let tls = certificates.map(|certificates| {
+            let (listeners, asked, tls) = (bound.encrypted(), Arc::clone(&reload), certificates.server());
+            let observer = parts.metrics.clone();
+            tasks.spawn(certificates.follow(CertificateWatch { listeners, observer, asked }));
+            tls
+        });
         let router = operations::router(readiness.subscribe(), parts.metrics);
-        let operations = tasks.spawn(operations::serve(http, router, stop_operations.clone()));
-        let stopped = stop_grpc.clone().cancelled_owned();
-        let serving = server::serve(parts.grpc, parts.backend, parts.health, grpc, stopped);
+        let operations = tasks.spawn(operations::serve(bound.operations, router, stop_operations.clone()));
+        let listeners = Listeners { server: bound.server, admin: bound.admin, tls };
+        let serving = server::serve(parts.grpc, parts.backend, parts.health, listeners, stop_grpc.clone());
         let grpc = tasks.spawn(async move {
             if let Err(cause) = serving.await {
                 tracing::error!(%cause, "the gRPC server failed");
@@ -136,8 +146,8 @@ impl App {
         });
         let (drain_delay, drain_timeout) = (config.server.drain_delay, config.server.drain_timeout);
         Ok(RunningApp {
-            grpc_address,
-            operations_address,
+            addresses: bound.addresses,
+            reload,
             readiness,
             work,
             store: parts.store,
@@ -150,20 +160,6 @@ impl App {
     }
 }
 
-fn listen(setting: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
-    let bound = || {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        socket.set_reuseaddr(true)?;
-        // Its connections have the same. The system would let them grow to megabytes, of answers that nobody reads.
-        socket.set_send_buffer_size(SEND_BUFFER)?;
-        socket.bind(address)?;
-        let listener = socket.listen(BACKLOG)?;
-        let address = listener.local_addr()?;
-        Ok((listener, address))
-    };
-    bound().map_err(|cause| StartError::Listen { setting, address, cause })
-}
-
 /// What ends the servers.
 struct Cancellations {
     grpc: CancellationToken,
@@ -172,8 +168,8 @@ struct Cancellations {
 
 /// A service that runs.
 pub struct RunningApp {
-    grpc_address: SocketAddr,
-    operations_address: SocketAddr,
+    addresses: Addresses,
+    reload: Arc<Notify>,
     readiness: Arc<Readiness>,
     work: TaskTracker,
     store: Arc<dyn Store>,
@@ -187,13 +183,23 @@ pub struct RunningApp {
 
 impl RunningApp {
     /// Where gRPC is served.
-    pub fn grpc_address(&self) -> SocketAddr {
-        self.grpc_address
+    pub fn grpc_address(&self) -> &Listen {
+        &self.addresses.server
+    }
+
+    /// Where operators call, if not there.
+    pub fn admin_address(&self) -> Option<&Listen> {
+        self.addresses.admin.as_ref()
+    }
+
+    /// Has the files of the server's certificate looked at, whenever it is notified.
+    pub fn reload(&self) -> Arc<Notify> {
+        Arc::clone(&self.reload)
     }
 
     /// Where probes are answered.
     pub fn operations_address(&self) -> SocketAddr {
-        self.operations_address
+        self.addresses.operations
     }
 
     /// Runs until asked to stop, and then stops everything in order. A store that cannot go on ends it at once, also while

@@ -3,7 +3,10 @@
 use std::{
     borrow::Cow,
     fmt,
-    sync::{Mutex, PoisonError, atomic::AtomicU64},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicI64, AtomicU64},
+    },
     time::Duration,
 };
 
@@ -14,12 +17,16 @@ use prometheus_client::{
 };
 
 use crate::ports::{
-    observer::{CallObserver, CallSummary, StoreLoss, StoreObserver},
+    observer::{CallObserver, CallSummary, CertificateObserver, StoreLoss, StoreObserver},
     provider::{ProviderCall, ProviderObserver},
 };
 
 /// In seconds, from what a local answer takes to the longest time-outs.
 const BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
+
+/// What becomes of changed files of a certificate.
+const LOADED: &str = "loaded";
+const FAILED: &str = "failed";
 
 /// Names and values of one time series. Only the names of providers are not known when the program is compiled.
 type Labels = [(&'static str, Cow<'static, str>); 3];
@@ -31,6 +38,8 @@ pub struct Metrics {
     provider_calls: Durations,
     clock_skew: Gauge<f64, AtomicU64>,
     store_losses: Family<[(&'static str, &'static str); 1], Counter>,
+    certificate_expiry: Family<[(&'static str, &'static str); 1], Gauge<i64, AtomicI64>>,
+    certificate_reloads: Family<[(&'static str, &'static str); 1], Counter>,
     registry: Mutex<Registry>,
 }
 
@@ -53,7 +62,17 @@ impl Default for Metrics {
         for loss in [StoreLoss::Part, StoreLoss::All, StoreLoss::Replaced] {
             drop(store_losses.get_or_create(&[("loss", loss.word())]));
         }
-        Self { calls, provider_calls, clock_skew, store_losses, registry: Mutex::new(registry) }
+        let certificate_expiry = Family::<[(&str, &str); 1], Gauge<i64, AtomicI64>>::default();
+        let help = "When the certificate ends that a listener shows, in seconds of Unix time";
+        registry.register("otp_certificate_expiry_timestamp_seconds", help, certificate_expiry.clone());
+        let certificate_reloads = Family::<[(&str, &str); 1], Counter>::default();
+        let help = "How often changed files of the server's certificate were loaded, or could not be";
+        registry.register("otp_certificate_reloads", help, certificate_reloads.clone());
+        for outcome in [LOADED, FAILED] {
+            drop(certificate_reloads.get_or_create(&[("outcome", outcome)]));
+        }
+        let registry = Mutex::new(registry);
+        Self { calls, provider_calls, clock_skew, store_losses, certificate_expiry, certificate_reloads, registry }
     }
 }
 
@@ -100,6 +119,17 @@ impl StoreObserver for Metrics {
 
     fn store_lost(&self, loss: StoreLoss) {
         self.store_losses.get_or_create(&[("loss", loss.word())]).inc();
+    }
+}
+
+impl CertificateObserver for Metrics {
+    fn certificate_expires(&self, listener: &'static str, at: i64) {
+        self.certificate_expiry.get_or_create(&[("listener", listener)]).set(at);
+    }
+
+    fn certificate_reloaded(&self, is_loaded: bool) {
+        let outcome = if is_loaded { LOADED } else { FAILED };
+        self.certificate_reloads.get_or_create(&[("outcome", outcome)]).inc();
     }
 }
 

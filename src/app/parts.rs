@@ -12,7 +12,10 @@ use super::{Cause, StartError, descriptors};
 use crate::{
     config::{Config, Keys, Sandboxes},
     domain::route::Scope,
-    grpc::server::{Backend, GrpcSettings},
+    grpc::{
+        callers::CallerDirectory,
+        server::{Backend, GrpcSettings},
+    },
     keys::{generate, ring::KeyRing},
     metrics::Metrics,
     ports::{
@@ -78,7 +81,10 @@ pub(crate) async fn assemble(inputs: Inputs<'_>) -> Result<Parts, StartError> {
     let messages = config.messages.clone();
     let ports = Ports { store: Arc::clone(&store), keys, gate, entropy, routes, messages, tasks: inputs.work.clone() };
     let otp = Arc::new(Otp::new(ports, config.tenants.clone()));
-    let backend = Backend { otp, clock, observer: metrics.clone(), tasks: inputs.work };
+    let needs_certificate = config.server.tls.as_ref().is_some_and(|tls| tls.client_ca_file.is_some());
+    let callers = CallerDirectory::new(&config.callers, config.server.sidecar.clone(), needs_certificate);
+    let callers = Arc::new(callers);
+    let backend = Backend { otp, clock, observer: metrics.clone(), callers, tasks: inputs.work };
     let health = HealthServer::new(HealthService::from_health_reporter(inputs.health));
     Ok(Parts { store, witness, backend, grpc: grpc_settings(config), health, metrics })
 }

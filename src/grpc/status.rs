@@ -234,6 +234,16 @@ pub(crate) fn of_violations(violations: Violations) -> Status {
     row.into_status()
 }
 
+/// The caller is not known. Why, is nobody's business but the operator's; there is no reason to tell apart.
+pub(crate) fn unauthenticated() -> Status {
+    Status::unauthenticated("the caller is not known")
+}
+
+/// The caller is known, and this is not for it.
+pub(crate) fn forbidden() -> Status {
+    of_error(&Error::Forbidden)
+}
+
 /// The caller's time ran out.
 pub(crate) fn deadline_exceeded() -> Status {
     Row::new(

@@ -110,3 +110,12 @@ pub trait StoreObserver: Send + Sync {
     /// The store has lost records.
     fn store_lost(&self, loss: StoreLoss);
 }
+
+/// Sees what becomes of the server's certificate.
+pub trait CertificateObserver: Send + Sync {
+    /// The certificate that a listener shows ends then, in seconds of Unix time.
+    fn certificate_expires(&self, listener: &'static str, at: i64);
+
+    /// Its files have changed, and are in use from now on, or cannot be used.
+    fn certificate_reloaded(&self, is_loaded: bool);
+}

@@ -56,6 +56,9 @@ impl Otp {
     /// After the creation a provider's failure is an error; the same request then resumes the send.
     pub async fn create_challenge(&self, caller: Caller, request: CreateChallenge) -> Result<Created, Error> {
         let target = self.states.challenge(&caller, &caller.request_id)?;
+        if !caller.rights.has_purpose(request.purpose) {
+            return Err(Error::Forbidden);
+        }
         let key = self.states.key(&target, &caller, request.content());
         let partition = self.partition(&target, &request);
         let policy = self.states.policy(&target.tenant)?;

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     domain::{
+        caller::CallerRights,
         canonical::Canonical,
         challenge::Challenge,
         ids::{IdempotencyKey, RequestId, Tenant},
@@ -49,6 +50,8 @@ pub(super) struct ChallengeRef {
     pub(super) tenant: Tenant,
     /// The call that names it.
     pub(super) call: Arc<CallRecord>,
+    /// What its caller may do: a challenge of another purpose is for this caller none.
+    rights: Arc<CallerRights>,
 }
 
 /// A state to decide by, with the records that it comes from.
@@ -73,15 +76,23 @@ impl States {
         Self { store, records, gate, memory: Memory::new(), tenants }
     }
 
-    /// The challenge that a request names. Refuses all while this replica must not serve, and tenants that are not accepted.
+    /// The challenge that a request names. Refuses what [`Self::admit`] refuses.
     pub(super) fn challenge(&self, caller: &Caller, challenge: &RequestId) -> Result<ChallengeRef, Error> {
-        self.now()?;
-        self.policy(&caller.tenant)?;
+        self.admit(caller)?;
         let keys = self.records.keys();
         // Nothing else sets it.
         let _ = caller.record.challenge.set(keys.challenge_tag(&caller.tenant, challenge));
         let name = keys.challenge_name(&caller.tenant, challenge);
-        Ok(ChallengeRef { name, tenant: caller.tenant.clone(), call: Arc::clone(&caller.record) })
+        let (call, rights) = (Arc::clone(&caller.record), Arc::clone(&caller.rights));
+        Ok(ChallengeRef { name, tenant: caller.tenant.clone(), call, rights })
+    }
+
+    /// Refuses all while this replica must not serve, tenants that are not accepted, and those that are not the caller's: before
+    /// anything is looked up, so that the refusal says nothing of what is there.
+    pub(super) fn admit(&self, caller: &Caller) -> Result<(), Error> {
+        self.now()?;
+        self.policy(&caller.tenant)?;
+        if caller.rights.has_tenant(&caller.tenant) { Ok(()) } else { Err(Error::Forbidden) }
     }
 
     /// A request as its challenge remembers it.
@@ -112,6 +123,7 @@ impl States {
         // The rare ways are boxed: what a call awaits is moved several times, and is small without them.
         let mut loaded = match self.remembered(target) {
             Some(loaded) => loaded,
+            // Also one that is not the caller's: it costs as much as one that never was.
             None => Box::pin(self.reload(target, deadline)).await?,
         };
         tags::note_owner(self.records.keys(), target, &loaded.state.challenge);
@@ -132,7 +144,7 @@ impl States {
             } else if let Some(conflict) = self.commit(target, &loaded.snapshot, &after).await? {
                 let is_there = conflict.challenge.is_some();
                 loaded = if is_there {
-                    self.loaded(conflict, true)?
+                    self.loaded(target, conflict, true)?
                 } else {
                     Box::pin(self.reload(target, deadline)).await?
                 };
@@ -193,7 +205,7 @@ impl States {
 
     /// The state as this replica remembers it. Of a forgotten challenge the id may name another one by now.
     fn remembered(&self, target: &ChallengeRef) -> Option<Loaded> {
-        self.loaded(self.memory.get(target.name)?, false).ok()
+        self.loaded(target, self.memory.get(target.name)?, false).ok()
     }
 
     async fn reload(&self, target: &ChallengeRef, deadline: Deadline) -> Result<Loaded, Error> {
@@ -218,12 +230,14 @@ impl States {
 
     fn read_anew(&self, target: &ChallengeRef, snapshot: Snapshot) -> Result<Loaded, Error> {
         self.memory.remember(target.name, &snapshot);
-        self.loaded(snapshot, true)
+        self.loaded(target, snapshot, true)
     }
 
-    fn loaded(&self, snapshot: Snapshot, is_fresh: bool) -> Result<Loaded, Error> {
+    /// A challenge that is forgotten, or of a purpose that is not the caller's, is none.
+    fn loaded(&self, target: &ChallengeRef, snapshot: Snapshot, is_fresh: bool) -> Result<Loaded, Error> {
         let challenge = snapshot.challenge.as_ref().ok_or(Error::InvalidIdentifier)?;
-        if challenge.value.is_forgotten(self.now()?) {
+        let is_own = target.rights.has_purpose(challenge.value.purpose);
+        if !is_own || challenge.value.is_forgotten(self.now()?) {
             return Err(Error::InvalidIdentifier);
         }
         let lockout = snapshot.lockout.as_ref().map_or_else(Arc::default, |lockout| Arc::clone(&lockout.value));
