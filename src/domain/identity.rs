@@ -48,20 +48,20 @@ impl Identity {
     /// A SPIFFE id of a workload: it has a path. `None`: it is malformed. Ids are compared byte by byte, and have one form.
     pub fn spiffe(uri: &str) -> Option<Self> {
         let (domain, path) = uri.strip_prefix("spiffe://")?.split_once('/')?;
-        let in_domain =
+        let domain_byte =
             |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'.' | b'-' | b'_');
-        let in_segment = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+        let segment_byte = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
         let is_segment =
-            |segment: &str| !segment.is_empty() && !matches!(segment, "." | "..") && segment.bytes().all(in_segment);
+            |segment: &str| !segment.is_empty() && !matches!(segment, "." | "..") && segment.bytes().all(segment_byte);
         let fits = uri.len() <= MAX_SPIFFE && (1..=MAX_TRUST_DOMAIN).contains(&domain.len());
-        let is_valid = fits && domain.bytes().all(in_domain) && path.split('/').all(is_segment);
+        let is_valid = fits && domain.bytes().all(domain_byte) && path.split('/').all(is_segment);
         is_valid.then(|| Self::Spiffe(uri.into()))
     }
 
     /// A DNS name of one machine or service; one with a wildcard is none. `None`: it is malformed.
     pub fn dns(name: &str) -> Option<Self> {
-        let in_label = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-        let is_label = |label: &str| (1..=MAX_DNS_LABEL).contains(&label.len()) && label.bytes().all(in_label);
+        let label_byte = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        let is_label = |label: &str| (1..=MAX_DNS_LABEL).contains(&label.len()) && label.bytes().all(label_byte);
         let is_valid = name.len() <= MAX_DNS_NAME && name.split('.').all(is_label);
         is_valid.then(|| Self::Dns(name.to_ascii_lowercase().into()))
     }

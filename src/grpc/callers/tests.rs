@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// Names and values.
+type Lines<'a> = &'a [(&'static str, &'a str)];
+
 const SHOP: &str = "spiffe://td/shop";
 const OTPD: &str = "spiffe://td/otpd";
 
@@ -26,7 +29,7 @@ fn sidecar() -> SidecarTrust {
     SidecarTrust { xfcc_by: [Identity::spiffe(OTPD).unwrap()].into(), l5d_client_id: true }
 }
 
-fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
+fn headers(lines: Lines) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for (name, value) in lines {
         headers.append(*name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
@@ -35,7 +38,7 @@ fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
 }
 
 /// The name of whoever calls.
-fn known(directory: &CallerDirectory, peer: &PeerIdentity, lines: &[(&'static str, &str)]) -> Option<String> {
+fn known(directory: &CallerDirectory, peer: &PeerIdentity, lines: Lines) -> Option<String> {
     let caller = directory.of_call(peer, &headers(lines))?;
     Some(caller.name.as_ref().map_or("everybody", CallerName::as_str).to_owned())
 }
@@ -44,7 +47,7 @@ fn known(directory: &CallerDirectory, peer: &PeerIdentity, lines: &[(&'static st
 fn a_token_is_one_header_of_the_right_scheme() {
     let directory = directory(sidecar());
     let too_long = format!("Bearer {}", "a".repeat(MAX_TOKEN + 1));
-    let table: &[(&[(&'static str, &str)], Option<&str>)] = &[
+    let table: &[(Lines, Option<&str>)] = &[
         (&[("authorization", "Bearer shop-token")], Some("shop")),
         (&[("authorization", "bearer shop-token")], Some("shop")),
         (&[("authorization", "BEARER  bank-token-2")], Some("bank")),
@@ -110,7 +113,7 @@ fn headers_of_a_sidecar_are_believed_where_they_are_configured_and_come_from_thi
     let linkerd = "shop.web.serviceaccount.identity.linkerd.local";
     let both = "By=spiffe://td/otpd;URI=spiffe://td/bank,By=spiffe://td/otpd;URI=spiffe://td/shop";
     let of_dns = "By=spiffe://td/otpd;DNS=shop.example;DNS=www.shop.example";
-    let table: &[(&[(&'static str, &str)], Option<&str>)] = &[
+    let table: &[(Lines, Option<&str>)] = &[
         (&[(XFCC, shop)], Some("shop")),
         (&[(XFCC, both)], Some("shop")),
         (&[(XFCC, "By=x;URI=spiffe://td/bank"), (XFCC, shop)], Some("shop")),
@@ -155,7 +158,7 @@ fn all_that_is_shown_is_of_one_caller() {
     let of = |uri| directory.of_certificate([uri].into_iter(), [].into_iter());
     let (shop, bank) = ([("authorization", "Bearer shop-token")], [("authorization", "Bearer bank-token")]);
     let wrong = [("authorization", "Bearer other")];
-    let table: &[(Shown, &[(&'static str, &str)], Option<&str>)] = &[
+    let table: &[(Shown, Lines, Option<&str>)] = &[
         (of(SHOP), &[], Some("shop")),
         (of(SHOP), &shop, Some("shop")),
         (of(SHOP), &bank, None),
