@@ -76,7 +76,16 @@ pub(crate) async fn assemble(inputs: Inputs<'_>) -> Result<Parts, StartError> {
     let deps = ProviderDeps { clock: Arc::clone(&clock), observer: metrics.clone(), proxies: config.proxies.clone() };
     let routes = routes(config, &deps)?;
     let messages = config.messages.clone();
-    let ports = Ports { store: Arc::clone(&store), keys, gate, entropy, routes, messages, tasks: inputs.work.clone() };
+    let ports = Ports {
+        store: Arc::clone(&store),
+        keys,
+        gate,
+        entropy,
+        routes,
+        messages,
+        observers: Vec::new(),
+        tasks: inputs.work.clone(),
+    };
     let otp = Arc::new(Otp::new(ports, config.tenants.clone()));
     let backend = Backend { otp, clock, observer: metrics.clone(), tasks: inputs.work };
     let health = HealthServer::new(HealthService::from_health_reporter(inputs.health));

@@ -107,6 +107,16 @@ impl Lockout {
         later([self.operator_lock], now)
     }
 
+    /// The lock that the failures of all contacts together have set, whether it has ended or not.
+    pub fn lock_by_all_failures(&self) -> Option<Locked> {
+        self.total.lock
+    }
+
+    /// The lock that the failures of one contact have set, likewise.
+    pub fn lock_by_failures_of(&self, contact: Contact) -> Option<Locked> {
+        self.count_of(contact).lock
+    }
+
     /// How many contacts are locked; the further ones, which share a lock, are one.
     pub fn locked_contacts(&self, now: Timestamp) -> usize {
         let counts = self.contacts.iter().map(|(_, count)| count).chain([&self.further_contacts]);

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
+    decisions::Decisions,
     error::Error,
     gate::Gate,
     memory::{Memory, Snapshot},
@@ -23,6 +24,7 @@ use crate::{
         time::Timestamp,
     },
     ports::{
+        call::CallRecord,
         clock::{Deadline, Stopwatch},
         store::{Change, Claimed, Committed, Name, Partition, Sealed, Store, Write},
     },
@@ -37,6 +39,7 @@ pub(super) struct States {
     pub(super) records: Records,
     gate: Arc<Gate>,
     pub(super) memory: Memory,
+    pub(super) decisions: Decisions,
     tenants: Tenants,
 }
 
@@ -45,6 +48,8 @@ pub(super) struct States {
 pub(super) struct ChallengeRef {
     pub(super) name: Name,
     pub(super) tenant: Tenant,
+    /// Of the call that names it.
+    pub(super) record: Arc<CallRecord>,
 }
 
 /// A state to decide by, with the records that it comes from.
@@ -65,16 +70,25 @@ pub(super) struct Changed<C: Command> {
 }
 
 impl States {
-    pub(super) fn new(store: Arc<dyn Store>, records: Records, gate: Arc<Gate>, tenants: Tenants) -> Self {
-        Self { store, records, gate, memory: Memory::new(), tenants }
+    pub(super) fn new(
+        store: Arc<dyn Store>,
+        records: Records,
+        gate: Arc<Gate>,
+        decisions: Decisions,
+        tenants: Tenants,
+    ) -> Self {
+        Self { store, records, gate, memory: Memory::new(), decisions, tenants }
     }
 
     /// The challenge that a request names. Refuses all while this replica must not serve, and tenants that are not accepted.
     pub(super) fn challenge(&self, caller: &Caller, challenge: &RequestId) -> Result<ChallengeRef, Error> {
         self.now()?;
         self.policy(&caller.tenant)?;
-        let name = self.records.keys().challenge_name(&caller.tenant, challenge);
-        Ok(ChallengeRef { name, tenant: caller.tenant.clone() })
+        self.decisions.check()?;
+        let (keys, record) = (self.records.keys(), Arc::clone(&caller.record));
+        record.challenge.get_or_init(|| keys.challenge_tag(&caller.tenant, challenge));
+        let name = keys.challenge_name(&caller.tenant, challenge);
+        Ok(ChallengeRef { name, tenant: caller.tenant.clone(), record })
     }
 
     /// A request as its challenge remembers it.
@@ -107,6 +121,7 @@ impl States {
             Some(loaded) => loaded,
             None => Box::pin(self.reload(target, deadline)).await?,
         };
+        self.tag(target, &loaded);
         for _ in 0..MAX_CONFLICTS {
             // An operator's lock of the account stops its registrations too. It lives in another partition: read afresh.
             if loaded.state.challenge.purpose == Purpose::Registration {
@@ -131,6 +146,9 @@ impl States {
                 continue;
             }
             let Loaded { snapshot: Snapshot { partition, .. }, state: before, .. } = loaded;
+            if after != before {
+                self.decisions.tell_overdue(target, &before, &after, command.settles());
+            }
             return Ok(Changed { partition, before, after, command, outcome });
         }
         Err(Error::Contention)
@@ -138,7 +156,25 @@ impl States {
 
     /// A challenge as the store holds it.
     pub(super) async fn read(&self, target: &ChallengeRef, deadline: Deadline) -> Result<State, Error> {
-        Ok(self.reload(target, deadline).await?.state)
+        let loaded = self.reload(target, deadline).await?;
+        self.tag(target, &loaded);
+        Ok(loaded.state)
+    }
+
+    /// Tells the record of the call whose challenge it is.
+    fn tag(&self, target: &ChallengeRef, Loaded { snapshot, state, .. }: &Loaded) {
+        let ChallengeRef { tenant, record, .. } = target;
+        if record.account.get().is_some() {
+            return;
+        }
+        let (keys, account) = (self.records.keys(), &state.challenge.account);
+        // Nothing else sets them.
+        let _ = record.account.set(keys.account_tag(tenant, account));
+        if state.challenge.purpose == Purpose::Registration
+            && snapshot.partition != keys.account_partition(tenant, account)
+        {
+            let _ = record.contact.set(keys.tag_of_contact_partition(snapshot.partition));
+        }
     }
 
     /// Claims the id of a new challenge for a partition, at least for so long and a margin, and reads what is there. `None`: the

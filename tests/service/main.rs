@@ -15,6 +15,7 @@ mod checker;
 mod clock;
 mod deadlines;
 mod deaths;
+mod decisions;
 #[path = "../support/entropy.rs"]
 mod entropy;
 #[path = "../support/fake.rs"]
@@ -40,6 +41,8 @@ mod secrecy;
 mod sends;
 mod simulation;
 mod tasks;
+#[path = "../support/told.rs"]
+mod told;
 mod trips;
 mod verifications;
 mod witness;
