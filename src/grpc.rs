@@ -15,6 +15,7 @@ mod deadline;
 mod framework;
 mod listen;
 mod method;
+mod origin;
 mod otp;
 mod parse;
 mod redacted;

@@ -14,7 +14,7 @@ use prometheus_client::{
 };
 
 use crate::ports::{
-    observer::{CallObserver, CallSummary, StoreLoss, StoreObserver},
+    observer::{AuditObserver, AuditOutcome, AuditSink, CallObserver, CallSummary, StoreLoss, StoreObserver},
     provider::{ProviderCall, ProviderObserver},
 };
 
@@ -31,6 +31,8 @@ pub struct Metrics {
     provider_calls: Durations,
     clock_skew: Gauge<f64, AtomicU64>,
     store_losses: Family<[(&'static str, &'static str); 1], Counter>,
+    audit_events: Family<[(&'static str, &'static str); 2], Counter>,
+    audit_waiting: Family<[(&'static str, &'static str); 1], Gauge>,
     registry: Mutex<Registry>,
 }
 
@@ -53,7 +55,26 @@ impl Default for Metrics {
         for loss in [StoreLoss::Part, StoreLoss::All, StoreLoss::Replaced] {
             drop(store_losses.get_or_create(&[("loss", loss.word())]));
         }
-        Self { calls, provider_calls, clock_skew, store_losses, registry: Mutex::new(registry) }
+        let (audit_events, audit_waiting) =
+            (Family::<[(&str, &str); 2], Counter>::default(), Family::<[(&str, &str); 1], Gauge>::default());
+        let help = "Events of the audit by sink and outcome; failed ones are tried again, dropped ones are lost";
+        registry.register("otp_audit_events", help, audit_events.clone());
+        registry.register("otp_audit_waiting", "Events of the audit that wait to be written", audit_waiting.clone());
+        for sink in AuditSink::ALL {
+            drop(audit_waiting.get_or_create(&[("sink", sink.word())]));
+            for outcome in AuditOutcome::ALL {
+                drop(audit_events.get_or_create(&[("sink", sink.word()), ("outcome", outcome.word())]));
+            }
+        }
+        Self {
+            calls,
+            provider_calls,
+            clock_skew,
+            store_losses,
+            audit_events,
+            audit_waiting,
+            registry: Mutex::new(registry),
+        }
     }
 }
 
@@ -103,6 +124,17 @@ impl StoreObserver for Metrics {
     }
 }
 
+impl AuditObserver for Metrics {
+    fn audited(&self, sink: AuditSink, outcome: AuditOutcome, events: u64) {
+        self.audit_events.get_or_create(&[("sink", sink.word()), ("outcome", outcome.word())]).inc_by(events);
+    }
+
+    fn audit_waiting(&self, sink: AuditSink, events: u64) {
+        let events = i64::try_from(events).unwrap_or(i64::MAX);
+        self.audit_waiting.get_or_create(&[("sink", sink.word())]).set(events);
+    }
+}
+
 fn observe(durations: &Durations, labels: &Labels, duration: Duration) {
     durations.get_or_create(labels).observe(duration.as_secs_f64());
 }
@@ -110,6 +142,7 @@ fn observe(durations: &Durations, labels: &Labels, duration: Duration) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ports::call::CallRecord;
 
     #[test]
     fn calls_are_counted_by_outcome() {
@@ -121,7 +154,7 @@ mod tests {
         let (method, outcome, code) = ("otp.v1.OtpService/SendOtp", "success", "OK");
         metrics.clock_compared(-2_500);
         metrics.store_lost(StoreLoss::All);
-        metrics.call_ended(&CallSummary { method, tenant: None, outcome, code, duration });
+        metrics.call_ended(&CallSummary { method, record: &CallRecord::default(), outcome, code, duration });
         let text = metrics.text().unwrap();
         for line in [
             "otp_store_clock_skew_seconds -2.5",

@@ -10,9 +10,9 @@ use std::{
 use serde::{Serialize, Serializer};
 
 use crate::{
-    domain::{outcome::Locked, time::Timestamp},
+    domain::{ids::SupportTag, outcome::Locked, time::Timestamp},
     ports::{
-        call::CallRecord,
+        call::{CallRecord, TraceId, TraceParent},
         decisions::{ConfigurationStart, DecisionEvent, DecisionKind},
     },
 };
@@ -91,11 +91,11 @@ struct Body<'a> {
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "text")]
     trace_id: Option<TraceId>,
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "text")]
-    challenge: Option<crate::domain::ids::SupportTag>,
+    challenge: Option<SupportTag>,
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "text")]
-    account: Option<crate::domain::ids::SupportTag>,
+    account: Option<SupportTag>,
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "text")]
-    contact: Option<crate::domain::ids::SupportTag>,
+    contact: Option<SupportTag>,
     #[serde(skip_serializing_if = "Option::is_none")]
     purpose: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -195,7 +195,7 @@ impl<'a> Body<'a> {
             tenant: call.tenant.get().map(|tenant| tenant.as_str()),
             request_id: call.request_id.get().map(|id| id.as_str()),
             x_request_id,
-            trace_id: origin.and_then(|origin| origin.trace).map(|trace| TraceId(trace.trace_id)),
+            trace_id: origin.and_then(|origin| origin.trace).map(TraceParent::id),
             challenge: call.challenge.get().copied(),
             account: call.account.get().copied(),
             contact: call.contact.get().copied(),
@@ -214,14 +214,6 @@ impl<'a> From<ConfigurationStart<'a>> for Configuration<'a> {
 /// An operator's words, on one line.
 fn cleaned(reason: &str) -> String {
     reason.chars().take(MAX_REASON).map(|c| if c.is_control() { ' ' } else { c }).collect()
-}
-
-struct TraceId(u128);
-
-impl Display for TraceId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:032x}", self.0)
-    }
 }
 
 /// A time in RFC 3339, in UTC.

@@ -86,6 +86,8 @@ struct Writer {
     chain: Chain,
     /// Lines since the last seal.
     unsealed: u64,
+    /// It could not be written until the end.
+    is_given_up: bool,
     told: Option<Stopwatch>,
     rotation_failed: Option<Stopwatch>,
 }
@@ -107,7 +109,7 @@ impl FileSink {
         let queue = Arc::new(Queue::new(encoder.clone()));
         let (progress, followed) = watch::channel(Progress::default());
         let (shared, told) = (Arc::clone(&queue), Arc::clone(&observer));
-        let file = open(&options.path).map_err(named)?;
+        let file = open(&options.path)?;
         let is_regular = file.metadata()?.is_file();
         let mut writer = Writer {
             options,
@@ -125,6 +127,7 @@ impl FileSink {
             chain: Chain::default(),
             // A seal may be missing since the last start.
             unsealed: 0,
+            is_given_up: false,
             told: None,
             rotation_failed: None,
         };
@@ -176,7 +179,9 @@ fn open(path: &Path) -> io::Result<File> {
     let file = files::append_to(path)?;
     if file.metadata()?.is_file() {
         file.try_lock().map_err(|error| match error {
-            fs::TryLockError::WouldBlock => io::Error::new(io::ErrorKind::WouldBlock, "another process writes it"),
+            fs::TryLockError::WouldBlock => {
+                io::Error::new(io::ErrorKind::WouldBlock, format!("{}: another process writes it", path.display()))
+            }
             fs::TryLockError::Error(error) => error,
         })?;
     }
@@ -220,7 +225,7 @@ impl Writer {
                 self.persist(&lines, 0);
                 (self.chain, self.unsealed) = (chain, 0);
             }
-            if is_over && self.queue.take().count == 0 {
+            if is_over || self.is_given_up {
                 break;
             }
         }
@@ -276,7 +281,8 @@ impl Writer {
             }
             if self.queue.is_closed() && back_off == BACK_OFF_MAX {
                 tracing::error!(events = count, "events of the audit are lost: their file cannot be written");
-                break;
+                self.is_given_up = true;
+                return;
             }
             thread::sleep(back_off);
             back_off = (back_off * 2).min(BACK_OFF_MAX);

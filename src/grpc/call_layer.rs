@@ -24,6 +24,7 @@ use super::{
     deadline::RequestTimeout,
     framework::Framework,
     method::{Method, RpcTarget},
+    origin::origin,
     proto::{
         otp_admin_service_server::{OtpAdminService, OtpAdminServiceServer},
         otp_service_server::{OtpService, OtpServiceServer},
@@ -128,11 +129,14 @@ impl<S: Services> CallLayer<S> {
         };
         let target = S::target(request.uri().path());
         let seen = target != RpcTarget::Framework;
-        let call = seen.then(|| InFlightCall::start(target, Arc::clone(&self.rules.observer)));
+        let call = seen.then(|| {
+            let origin = origin(request.headers(), open.connection().peer());
+            InFlightCall::start(target, origin, Arc::clone(&self.rules.observer))
+        });
         let layer = Arc::clone(self);
-        if let Some(refusal) = refusal(&request) {
+        if let Some(mut refusal) = refusal(&request) {
             if let Some(call) = call {
-                call.end(Some(&status::unimplemented()));
+                call.end(&mut refusal, Some(&status::unimplemented()));
             }
             return Box::pin(async move {
                 // To its end: an answer before that would hide from the caller that the rest breaks the protocol.
@@ -158,11 +162,11 @@ impl<S: Services> CallLayer<S> {
             }
             (RpcTarget::Contract(_) | RpcTarget::Unknown, call) => {
                 let status = status::unimplemented();
+                let mut answer = status.clone().into_http::<Body>();
                 if let Some(call) = call {
-                    call.end(Some(&status));
+                    call.end(&mut answer, Some(&status));
                 }
-                let answer = status.into_http::<Body>().map(|body| AnswerBody::of_framework(body, open));
-                Box::pin(ready(Ok(answer)))
+                Box::pin(ready(Ok(answer.map(|body| AnswerBody::of_framework(body, open)))))
             }
         }
     }
@@ -196,8 +200,8 @@ impl CallRules {
             services.answer(method, request).await
         });
         let response = answered.await.unwrap_or_else(|_| status::deadline_exceeded().into_http());
-        let (response, failure) = rewrite(response, self.max_message_bytes);
-        call.end(failure.as_ref());
+        let (mut response, failure) = rewrite(response, self.max_message_bytes);
+        call.end(&mut response, failure.as_ref());
         response.map(|body| AnswerBody::of_contract(body, open))
     }
 

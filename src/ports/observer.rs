@@ -3,15 +3,15 @@
 
 use std::time::Duration;
 
-use crate::domain::ids::Tenant;
+use super::call::CallRecord;
 
 /// A call that has ended.
 #[derive(Clone, Copy, Debug)]
 pub struct CallSummary<'a> {
     /// The fully qualified method, `_OTHER` for one that does not exist.
     pub method: &'static str,
-    /// The tenant, once the request was found to be well formed.
-    pub tenant: Option<&'a Tenant>,
+    /// What is known of it.
+    pub record: &'a CallRecord,
     /// The name of the result member of an answer, or the reason of a status.
     pub outcome: &'static str,
     /// The name of the status code.

@@ -11,6 +11,7 @@ use super::{
     quotas::{Acquisition, NO_QUOTAS, Uses},
     request::{Caller, CreateChallenge, Reach},
     states::ChallengeRef,
+    tags,
     timing::MAX_CONFLICTS,
 };
 use crate::{
@@ -63,13 +64,12 @@ impl Otp {
         let target = self.states.challenge(caller, &caller.request_id)?;
         let key = self.states.key(&target, caller, request.content());
         let partition = self.partition(&target, request);
-        self.tag(&target, partition, request);
         let policy = self.states.policy(&target.tenant)?;
         let creation = Creation { caller, target, key, partition, request, policy };
         let challenge = match self.find_or_open(&creation).await? {
             Opening::Challenge(challenge) => challenge,
             Opening::Refused(refusal, quota) => {
-                self.decisions.tell_not_opened(&creation.target.record, request.purpose, &refusal, quota);
+                self.decisions.tell_not_opened(&creation.target.call, request.purpose, &refusal, quota);
                 return Ok(refusal);
             }
             Opening::ClaimTooOld => return Err(Error::Contention),
@@ -79,24 +79,19 @@ impl Otp {
         Ok(Created::Success { options, expires_at, send })
     }
 
-    /// A registration belongs to its one contact, so that a fresh account buys no guesses; all else to its account.
+    /// A registration belongs to its one contact, so that a fresh account buys no guesses; all else to its account. The call
+    /// is told of both.
     fn partition(&self, target: &ChallengeRef, request: &CreateChallenge) -> Partition {
+        let (tenant, call) = (&target.tenant, &*target.call);
+        tags::note_account(&self.keys, call, tenant, &request.account);
         let contact = request.destinations.first().and_then(|reach| reach.destination.canonical());
         match contact.filter(|_| request.purpose == Purpose::Registration) {
-            Some(contact) => self.keys.contact_partition(&target.tenant, &contact),
-            None => self.keys.account_partition(&target.tenant, &request.account),
-        }
-    }
-
-    /// Tells the record of the call whose challenge it is.
-    fn tag(&self, target: &ChallengeRef, partition: Partition, request: &CreateChallenge) {
-        let ChallengeRef { tenant, record, .. } = target;
-        // Nothing else sets them.
-        let _ = record.account.set(self.keys.account_tag(tenant, &request.account));
-        if request.purpose == Purpose::Registration
-            && partition != self.keys.account_partition(tenant, &request.account)
-        {
-            let _ = record.contact.set(self.keys.tag_of_contact_partition(partition));
+            Some(contact) => {
+                let partition = self.keys.contact_partition(tenant, &contact);
+                tags::note_contact(&self.keys, call, partition);
+                partition
+            }
+            None => self.keys.account_partition(tenant, &request.account),
         }
     }
 
@@ -181,7 +176,7 @@ impl Otp {
             }
             match self.states.create(&creation.target, &read, challenge.clone()).await? {
                 None => {
-                    self.decisions.tell_opened(&creation.target.record, challenge.purpose);
+                    self.decisions.tell_opened(&creation.target.call, challenge.purpose);
                     return Ok(Opening::Challenge(Arc::new(challenge)));
                 }
                 Some(conflict) => read = conflict,

@@ -107,7 +107,7 @@ impl Decisions {
         let challenge = &changed.before.challenge;
         let Some((_, option)) = challenge.option(&changed.command.option) else { return };
         let (purpose, channel) = (challenge.purpose, option.channel);
-        self.tell(&target.record, DecisionKind::Send { purpose, channel, provider: "", outcome, quota });
+        self.tell(&target.call, DecisionKind::Send { purpose, channel, provider: "", outcome, quota });
     }
 
     /// A send that this worker has settled. The first settle wins, and only it is told.
@@ -133,7 +133,7 @@ impl Decisions {
     ) {
         let Some(channel) = challenge.option_at(option).map(|option| option.channel) else { return };
         let purpose = challenge.purpose;
-        self.tell(&target.record, DecisionKind::Send { purpose, channel, provider, outcome, quota: None });
+        self.tell(&target.call, DecisionKind::Send { purpose, channel, provider, outcome, quota: None });
     }
 
     /// An attempt that was judged, or refused, without a provider being asked.
@@ -177,7 +177,7 @@ impl Decisions {
     ) {
         let purpose = challenge.purpose;
         let channel: Option<Channel> = option.and_then(|index| challenge.option_at(index)).map(|option| option.channel);
-        self.tell(&target.record, DecisionKind::Attempt { purpose, channel, provider, outcome });
+        self.tell(&target.call, DecisionKind::Attempt { purpose, channel, provider, outcome });
     }
 
     /// The locks that a failure has set, in the same commit.
@@ -195,9 +195,9 @@ impl Decisions {
         let of_account = lock(LockScope::Account, |lockout, _| lockout.lock_by_all_failures());
         let of_contact = lock(LockScope::Contact, |lockout, contact| lockout.lock_by_failures_of(contact));
         // The lockout of a registration is the contact's alone.
-        let of_account = of_account.filter(|_| target.record.contact.get().is_none() || of_contact.is_none());
+        let of_account = of_account.filter(|_| target.call.contact.get().is_none() || of_contact.is_none());
         for (scope, locked) in of_account.into_iter().chain(of_contact) {
-            self.tell(&target.record, DecisionKind::Lock { scope, locked, reason: None });
+            self.tell(&target.call, DecisionKind::Lock { scope, locked, reason: None });
         }
     }
 
@@ -205,7 +205,7 @@ impl Decisions {
         let cancelled = Phase::Ended(Ended::Cancelled);
         let (before, after) = (&changed.before.challenge, &changed.after.challenge);
         if after.phase == cancelled && before.phase != cancelled {
-            self.tell(&target.record, DecisionKind::Cancel { purpose: after.purpose });
+            self.tell(&target.call, DecisionKind::Cancel { purpose: after.purpose });
         }
     }
 

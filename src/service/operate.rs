@@ -4,6 +4,7 @@ use super::{
     Otp,
     error::Error,
     request::{Caller, LockAccount, LockoutOwner, UnlockAccount},
+    tags,
 };
 use crate::{
     domain::{
@@ -61,11 +62,7 @@ impl Otp {
             let locked = lockout.operator_locked(now).unwrap_or(Locked { until: request.until });
             let (scope, reason) = (scope(&request.owner), Some(request.reason.as_str()));
             self.decisions.tell(&caller.record, DecisionKind::Lock { scope, locked, reason });
-            tracing::info!(
-                otp.tenant = caller.tenant.as_str(),
-                reason = request.reason,
-                "an operator locked an account"
-            );
+            tracing::info!(reason = request.reason, "an operator locked an account");
         }
         self.lockout_view(caller, &request.owner, &lockout).await
     }
@@ -92,7 +89,7 @@ impl Otp {
         let (lockout, is_new) = self.operate(caller, owner, request.content(), Operation::Unlock).await?;
         if is_new {
             self.decisions.tell(&caller.record, DecisionKind::Unlock { scope, reason });
-            tracing::info!(otp.tenant = caller.tenant.as_str(), reason, "an operator unlocked an account");
+            tracing::info!(reason, "an operator unlocked an account");
         }
         self.lockout_view(caller, owner, &lockout).await
     }
@@ -119,16 +116,11 @@ impl Otp {
         self.states.now()?;
         self.states.policy(&caller.tenant)?;
         self.decisions.check()?;
-        let (keys, tenant, record) = (&self.keys, &caller.tenant, &caller.record);
+        tags::note_lockout_owner(&self.keys, &caller.record, &caller.tenant, owner);
         Ok(match owner {
-            LockoutOwner::Account(account) => {
-                record.account.get_or_init(|| keys.account_tag(tenant, account));
-                keys.account_partition(tenant, account)
-            }
+            LockoutOwner::Account(account) => self.keys.account_partition(&caller.tenant, account),
             LockoutOwner::Contact(contact) => {
-                let partition = keys.contact_partition(tenant, &contact.canonical().unwrap_or_default());
-                record.contact.get_or_init(|| keys.tag_of_contact_partition(partition));
-                partition
+                self.keys.contact_partition(&caller.tenant, &contact.canonical().unwrap_or_default())
             }
         })
     }

@@ -1,6 +1,6 @@
 //! Records between the rules and the store: encoded and sealed, opened and decoded.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -9,7 +9,7 @@ use crate::{
     keys::{ring::KeyRing, seal::SealError},
     ports::{
         entropy::Entropy,
-        store::{Change, Name, Partition, Sealed, Version},
+        store::{Change, Name, Partition, Sealed, Version, Write},
     },
 };
 
@@ -63,6 +63,23 @@ impl Records {
             .map_err(|error| Error::Internal(format!("record does not decode: {error}")))?;
         Ok(Versioned { value: Arc::new(value), version: sealed.version() })
     }
+
+    /// What a commit makes of a record, and for how long.
+    pub(super) fn change_of<T: Serialize + PartialEq>(
+        &self,
+        partition: Partition,
+        name: Name,
+        before: Option<&Versioned<T>>,
+        next: &Arc<T>,
+        ttl: Duration,
+    ) -> Result<Change, Error> {
+        let expected = before.map(|before| before.version);
+        if before.is_some_and(|before| Arc::ptr_eq(&before.value, next) || before.value == *next) {
+            return Ok(Change { name, expected, write: None });
+        }
+        let record = self.seal(partition, name, next.as_ref())?;
+        Ok(Change { name, expected, write: Some(Write { record, ttl }) })
+    }
 }
 
 /// Whether what is stored is this very commit: a client below repeated it when its answer was lost. Nobody else can have
@@ -71,6 +88,12 @@ pub(super) fn is_own(changes: &[Change], records: &[Option<Sealed>]) -> bool {
     let mut pairs = changes.iter().zip(records).filter_map(|(change, record)| Some((change.write.as_ref()?, record)));
     pairs.clone().next().is_some()
         && pairs.all(|(write, record)| record.as_ref().is_some_and(|record| record.version() == write.record.version()))
+}
+
+/// A record as a change leaves it.
+pub(super) fn versioned<T>(change: &Change, value: &Arc<T>) -> Option<Versioned<T>> {
+    let written = change.write.as_ref().map(|write| write.record.version());
+    written.or(change.expected).map(|version| Versioned { value: Arc::clone(value), version })
 }
 
 impl From<SealError> for Error {

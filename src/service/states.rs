@@ -7,8 +7,9 @@ use super::{
     error::Error,
     gate::Gate,
     memory::{Memory, Snapshot},
-    records::{Records, Versioned, is_own},
+    records::{Records, is_own, versioned},
     request::Caller,
+    tags,
     timing::{FINISH, MAX_CONFLICTS},
 };
 use crate::{
@@ -26,7 +27,7 @@ use crate::{
     ports::{
         call::CallRecord,
         clock::{Deadline, Stopwatch},
-        store::{Change, Claimed, Committed, Name, Partition, Sealed, Store, Write},
+        store::{Change, Claimed, Committed, Name, Partition, Sealed, Store},
     },
 };
 
@@ -48,8 +49,8 @@ pub(super) struct States {
 pub(super) struct ChallengeRef {
     pub(super) name: Name,
     pub(super) tenant: Tenant,
-    /// Of the call that names it.
-    pub(super) record: Arc<CallRecord>,
+    /// The call that names it.
+    pub(super) call: Arc<CallRecord>,
 }
 
 /// A state to decide by, with the records that it comes from.
@@ -85,10 +86,11 @@ impl States {
         self.now()?;
         self.policy(&caller.tenant)?;
         self.decisions.check()?;
-        let (keys, record) = (self.records.keys(), Arc::clone(&caller.record));
-        record.challenge.get_or_init(|| keys.challenge_tag(&caller.tenant, challenge));
+        let keys = self.records.keys();
+        // Nothing else sets it.
+        let _ = caller.record.challenge.set(keys.challenge_tag(&caller.tenant, challenge));
         let name = keys.challenge_name(&caller.tenant, challenge);
-        Ok(ChallengeRef { name, tenant: caller.tenant.clone(), record })
+        Ok(ChallengeRef { name, tenant: caller.tenant.clone(), call: Arc::clone(&caller.record) })
     }
 
     /// A request as its challenge remembers it.
@@ -121,7 +123,7 @@ impl States {
             Some(loaded) => loaded,
             None => Box::pin(self.reload(target, deadline)).await?,
         };
-        self.tag(target, &loaded);
+        tags::note_owner(self.records.keys(), target, &loaded.state.challenge, loaded.snapshot.partition);
         for _ in 0..MAX_CONFLICTS {
             // An operator's lock of the account stops its registrations too. It lives in another partition: read afresh.
             if loaded.state.challenge.purpose == Purpose::Registration {
@@ -146,9 +148,7 @@ impl States {
                 continue;
             }
             let Loaded { snapshot: Snapshot { partition, .. }, state: before, .. } = loaded;
-            if after != before {
-                self.decisions.tell_overdue(target, &before, &after, command.settles());
-            }
+            self.decisions.tell_overdue(target, &before, &after, command.settles());
             return Ok(Changed { partition, before, after, command, outcome });
         }
         Err(Error::Contention)
@@ -156,25 +156,9 @@ impl States {
 
     /// A challenge as the store holds it.
     pub(super) async fn read(&self, target: &ChallengeRef, deadline: Deadline) -> Result<State, Error> {
-        let loaded = self.reload(target, deadline).await?;
-        self.tag(target, &loaded);
-        Ok(loaded.state)
-    }
-
-    /// Tells the record of the call whose challenge it is.
-    fn tag(&self, target: &ChallengeRef, Loaded { snapshot, state, .. }: &Loaded) {
-        let ChallengeRef { tenant, record, .. } = target;
-        if record.account.get().is_some() {
-            return;
-        }
-        let (keys, account) = (self.records.keys(), &state.challenge.account);
-        // Nothing else sets them.
-        let _ = record.account.set(keys.account_tag(tenant, account));
-        if state.challenge.purpose == Purpose::Registration
-            && snapshot.partition != keys.account_partition(tenant, account)
-        {
-            let _ = record.contact.set(keys.tag_of_contact_partition(snapshot.partition));
-        }
+        let Loaded { state, snapshot, .. } = self.reload(target, deadline).await?;
+        tags::note_owner(self.records.keys(), target, &state.challenge, snapshot.partition);
+        Ok(state)
     }
 
     /// Claims the id of a new challenge for a partition, at least for so long and a margin, and reads what is there. `None`: the
@@ -282,12 +266,16 @@ impl States {
         let is_lengthened = read.challenge.as_ref().is_none_or(|before| before.value.forgotten_at() != forgotten_at);
         // Zero leaves the time to live as it is.
         let ttl = if is_lengthened { forgotten_at.since(now).max(Duration::from_secs(1)) } else { Duration::ZERO };
-        let challenge = self.change_of(partition, name, read.challenge.as_ref(), &next.challenge, ttl)?;
+        let challenge = self.records.change_of(partition, name, read.challenge.as_ref(), &next.challenge, ttl)?;
         let lockout = match &read.lockout {
             None if *next.lockout == Lockout::default() => Change { name: Name::LOCKOUT, expected: None, write: None },
-            before => {
-                self.change_of(partition, Name::LOCKOUT, before.as_ref(), &next.lockout, next.lockout.kept_for(now))?
-            }
+            before => self.records.change_of(
+                partition,
+                Name::LOCKOUT,
+                before.as_ref(),
+                &next.lockout,
+                next.lockout.kept_for(now),
+            )?,
         };
         let changes = [challenge, lockout];
         let committed = self.store.commit(partition, &changes, Deadline::after(FINISH)).await;
@@ -311,25 +299,4 @@ impl States {
             }
         }
     }
-
-    fn change_of<T: serde::Serialize + PartialEq>(
-        &self,
-        partition: Partition,
-        name: Name,
-        before: Option<&Versioned<T>>,
-        next: &Arc<T>,
-        ttl: Duration,
-    ) -> Result<Change, Error> {
-        let expected = before.map(|before| before.version);
-        if before.is_some_and(|before| Arc::ptr_eq(&before.value, next) || before.value == *next) {
-            return Ok(Change { name, expected, write: None });
-        }
-        let record = self.records.seal(partition, name, next.as_ref())?;
-        Ok(Change { name, expected, write: Some(Write { record, ttl }) })
-    }
-}
-
-fn versioned<T>(change: &Change, value: &Arc<T>) -> Option<Versioned<T>> {
-    let written = change.write.as_ref().map(|write| write.record.version());
-    written.or(change.expected).map(|version| Versioned { value: Arc::clone(value), version })
 }

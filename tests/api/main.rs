@@ -53,6 +53,7 @@ mod seeds;
 mod sentinel;
 mod site;
 mod tamper;
+mod telemetry;
 mod texts;
 mod trouble;
 mod upstream;
