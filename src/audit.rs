@@ -117,3 +117,6 @@ impl DecisionObserver for Audit {
         self.file.as_ref().filter(|_| self.required)?.keeping()
     }
 }
+
+#[cfg(test)]
+mod tests;

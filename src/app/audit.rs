@@ -117,12 +117,8 @@ impl App {
     ///
     /// # Errors
     /// There are no keys, or the text is none of what it is said to be.
-    pub fn support_tag(
-        config: &Config,
-        owner: TagOwner,
-        tenant: &str,
-        text: &Secret<String>,
-    ) -> Result<SupportTag, StartError> {
+    pub fn support_tag(config: &Config, owner: TagOwner, tenant: &str, text: String) -> Result<SupportTag, StartError> {
+        let text = Secret::new(text);
         let wrong = |what: &str| StartError::Audit(io::Error::new(io::ErrorKind::InvalidInput, what.to_owned()));
         let tenant = Tenant::parse(tenant).map_err(|_| wrong("the tenant is malformed"))?;
         let keys = keys_at_hand(config)?;

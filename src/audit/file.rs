@@ -176,7 +176,7 @@ impl FileSink {
 }
 
 fn open(path: &Path) -> io::Result<File> {
-    let file = files::append_to(path)?;
+    let file = files::append_to(path, None)?;
     if file.metadata()?.is_file() {
         file.try_lock().map_err(|error| match error {
             fs::TryLockError::WouldBlock => {
@@ -234,7 +234,10 @@ impl Writer {
         {
             tracing::error!(%error, "the file of the audit cannot be synced");
         }
-        self.progress.send_modify(|progress| progress.is_over = true);
+        let Self { file, progress, .. } = self;
+        // Whoever waits for the end may open the file.
+        drop(file);
+        progress.send_modify(|progress| progress.is_over = true);
     }
 
     /// Writes a batch, however long it takes.

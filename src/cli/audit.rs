@@ -13,7 +13,6 @@ use super::{FAILED, output};
 use crate::{
     app::{App, TagOwner, Verified},
     config::Config,
-    secret::Secret,
 };
 
 /// More than any account or mailbox.
@@ -100,7 +99,7 @@ pub(super) fn tag(config: &Config, asked: &ArgMatches) -> ExitCode {
     let argument = |name: &str| asked.get_one::<String>(name).cloned().unwrap_or_default();
     let tagged = given(argument("VALUE")).map_err(|error| format!("standard input: {error}"));
     let tagged = tagged.and_then(|value| {
-        App::support_tag(config, owner, &argument("TENANT"), &value).map_err(|error| error.to_string())
+        App::support_tag(config, owner, &argument("TENANT"), value).map_err(|error| error.to_string())
     });
     match tagged {
         Ok(tag) => {
@@ -115,11 +114,11 @@ pub(super) fn tag(config: &Config, asked: &ArgMatches) -> ExitCode {
 }
 
 /// An argument; where it is `-`, a line of standard input.
-fn given(argument: String) -> io::Result<Secret<String>> {
+fn given(argument: String) -> io::Result<String> {
     if argument != "-" {
-        return Ok(Secret::new(argument));
+        return Ok(argument);
     }
     let mut text = String::new();
     stdin().take(MAX_INPUT).read_to_string(&mut text)?;
-    Ok(Secret::new(text.lines().next().unwrap_or_default().trim().to_owned()))
+    Ok(text.lines().next().unwrap_or_default().trim().to_owned())
 }

@@ -3,10 +3,7 @@
 use std::{
     fs::{self, File, Metadata, OpenOptions},
     io::{self, Write},
-    os::{
-        fd::AsFd,
-        unix::fs::{MetadataExt, OpenOptionsExt},
-    },
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::Path,
 };
 
@@ -41,28 +38,27 @@ pub(crate) fn remove(path: &Path) -> io::Result<()> {
 }
 
 /// Opens a file to add to its end and to read it, or makes it for its owner alone. One that is there must be so, too, and no
-/// link.
+/// link, unless it is the one that `allowed` is of.
 ///
 /// # Errors
 /// It cannot be opened, or is not so.
-pub(crate) fn append_to(path: &Path) -> io::Result<File> {
+pub(crate) fn append_to(path: &Path, allowed: Option<&Metadata>) -> io::Result<File> {
     let made = OpenOptions::new().read(true).append(true).create_new(true).mode(0o600).open(path);
     let opened = match made {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => open_existing(path),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => open_existing(path, allowed),
         made => made,
     };
     opened.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
 }
 
 /// A pipe or a terminal may be anything, and a link to it, as `/dev/stdout` is: it keeps nothing.
-fn open_existing(path: &Path) -> io::Result<File> {
+fn open_existing(path: &Path, allowed: Option<&Metadata>) -> io::Result<File> {
     // A pipe is opened for reading, too: else this would wait for a reader.
     let mut options = OpenOptions::new();
     let both = options.read(true).append(true).open(path);
     let file = both.or_else(|_| options.read(false).open(path))?;
     let opened = file.metadata()?;
-    // What the operator has directed standard output to gets what stands there anyway.
-    if !opened.is_file() || is_same(&opened, &File::from(io::stdout().as_fd().try_clone_to_owned()?).metadata()?) {
+    if !opened.is_file() || allowed.is_some_and(|allowed| is_same(&opened, allowed)) {
         return Ok(file);
     }
     if !is_same(&opened, &fs::symlink_metadata(path)?) {
@@ -83,7 +79,11 @@ fn is_same(one: &Metadata, other: &Metadata) -> bool {
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
-    use super::{append_to as open, *};
+    use super::*;
+
+    fn open(path: &Path) -> io::Result<File> {
+        append_to(path, None)
+    }
 
     #[test]
     fn a_file_is_not_made_at_the_end_of_a_link() {

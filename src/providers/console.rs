@@ -6,6 +6,7 @@
 use std::{
     fs::File,
     io::{self, Write},
+    os::fd::AsFd,
     path::Path,
     sync::Arc,
     thread,
@@ -51,6 +52,13 @@ struct Queued {
     printed: oneshot::Sender<io::Result<()>>,
 }
 
+/// Opens the file, or makes it for its owner alone: it holds codes. What the operator has directed standard output to gets them
+/// anyway.
+fn open(path: &Path) -> io::Result<File> {
+    let screen = File::from(io::stdout().as_fd().try_clone_to_owned()?).metadata()?;
+    files::append_to(path, Some(&screen))
+}
+
 /// Reads `file`.
 pub(super) fn read(section: &mut Section<'_>) -> Configured {
     let file = section.optional_text("file", values::path);
@@ -72,7 +80,7 @@ impl Console {
     /// # Errors
     /// The file cannot be opened for appending, or no thread can be started.
     pub(crate) fn new(name: &str, file: Option<&Path>) -> io::Result<Self> {
-        Self::with_screen(name, io::stdout(), file.map(files::append_to).transpose()?)
+        Self::with_screen(name, io::stdout(), file.map(open).transpose()?)
     }
 
     fn with_screen(name: &str, screen: impl Write + Send + 'static, file: Option<File>) -> io::Result<Self> {
@@ -223,7 +231,7 @@ mod tests {
     async fn a_message_is_a_line_of_the_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("messages");
-        let console = Console::with_screen("console", io::sink(), Some(files::append_to(&path).unwrap())).unwrap();
+        let console = Console::with_screen("console", io::sink(), Some(open(&path).unwrap())).unwrap();
         let delivered = console.deliver(delivery(), Deadline::after(Duration::from_secs(60))).await;
         assert!(matches!(delivered, Delivered::Accepted(_)));
         let line = r#"{"destination":"+14155550100","channel":"sms","code":"493021","text":"Code 493021"}"#;

@@ -15,8 +15,7 @@ use crate::{
         challenge::{Challenge, Ended, Phase, Reply},
         destination::Channel,
         ids::{IdempotencyKey, Token},
-        lockout::Lockout,
-        outcome::{Created, Locked, Sent, Verified},
+        outcome::{Created, Sent, Verified},
         purpose::Purpose,
         rules::{AskStep, Cancel, ReserveSend, SettleAsk, SettleSend, SettleStep, State, Verify},
     },
@@ -187,16 +186,13 @@ impl Decisions {
         }
         let Some(option) = option else { return };
         let contact = before.challenge.contact(option);
-        let lock = |scope, read: fn(&Lockout, _) -> _| {
-            let (old, new): (Option<Locked>, Option<Locked>) =
-                (read(&before.lockout, contact), read(&after.lockout, contact));
-            new.filter(|_| new != old).map(|locked| (scope, locked))
-        };
-        let of_account = lock(LockScope::Account, |lockout, _| lockout.lock_by_all_failures());
-        let of_contact = lock(LockScope::Contact, |lockout, contact| lockout.lock_by_failures_of(contact));
+        let (old, new) = (before.lockout.locks_by_failures(contact), after.lockout.locks_by_failures(contact));
+        let mut locks = new.into_iter().zip(old).map(|(new, old)| new.filter(|_| new != old));
+        let (of_account, of_contact) = (locks.next().flatten(), locks.next().flatten());
         // The lockout of a registration is the contact's alone.
         let of_account = of_account.filter(|_| target.call.contact.get().is_none() || of_contact.is_none());
-        for (scope, locked) in of_account.into_iter().chain(of_contact) {
+        for (scope, lock) in [(LockScope::Account, of_account), (LockScope::Contact, of_contact)] {
+            let Some(locked) = lock else { continue };
             self.tell(&target.call, DecisionKind::Lock { scope, locked, reason: None });
         }
     }

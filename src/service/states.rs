@@ -10,7 +10,7 @@ use super::{
     records::{Records, is_own, versioned},
     request::Caller,
     tags,
-    timing::{FINISH, MAX_CONFLICTS},
+    timing::{FINISH, INDEX_MARGIN, MAX_CONFLICTS},
 };
 use crate::{
     domain::{
@@ -30,9 +30,6 @@ use crate::{
         store::{Change, Claimed, Committed, Name, Partition, Sealed, Store},
     },
 };
-
-/// The index entry of a challenge outlives it by this, so that no two challenges are ever known by one id.
-const INDEX_MARGIN: Duration = Duration::from_secs(3600);
 
 /// Challenges and lockouts, as the use cases work with them.
 pub(super) struct States {
@@ -87,8 +84,7 @@ impl States {
         self.policy(&caller.tenant)?;
         self.decisions.check()?;
         let keys = self.records.keys();
-        // Nothing else sets it.
-        let _ = caller.record.challenge.set(keys.challenge_tag(&caller.tenant, challenge));
+        caller.record.challenge.get_or_init(|| keys.challenge_tag(&caller.tenant, challenge));
         let name = keys.challenge_name(&caller.tenant, challenge);
         Ok(ChallengeRef { name, tenant: caller.tenant.clone(), call: Arc::clone(&caller.record) })
     }
