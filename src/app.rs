@@ -20,6 +20,7 @@ use crate::{
     config::Config,
     grpc::server,
     lifecycle::{DrainTimeouts, Draining},
+    metrics::Metrics,
     operations,
     ports::store::{Store, StoreError},
     readiness::{Readiness, StoreRefused},
@@ -116,8 +117,11 @@ impl App {
         readiness.begin(&parts.witness).await?;
         let (follows, witness) = (Arc::clone(&readiness), parts.witness);
         let following = tasks.spawn(async move { follows.follow(&witness).await });
-        let router = operations::router(readiness.subscribe(), parts.metrics);
-        let operations = tasks.spawn(operations::serve(http, router, stop_operations.clone()));
+        let state = readiness.subscribe();
+        parts.metrics.sources.readiness(move || state.borrow().reasons());
+        let router = operations::router(readiness.subscribe(), Arc::clone(&parts.metrics));
+        let serving = operations::serve(http, router, parts.metrics.clone(), stop_operations.clone());
+        let operations = tasks.spawn(serving);
         let stopped = stop_grpc.clone().cancelled_owned();
         let serving = server::serve(parts.grpc, parts.backend, parts.health, grpc, stopped);
         let grpc = tasks.spawn(async move {
@@ -132,6 +136,7 @@ impl App {
             readiness,
             work,
             store: parts.store,
+            metrics: parts.metrics,
             following,
             grpc,
             operations,
@@ -168,6 +173,7 @@ pub struct RunningApp {
     readiness: Arc<Readiness>,
     work: TaskTracker,
     store: Arc<dyn Store>,
+    metrics: Arc<Metrics>,
     /// Ends with an error where the store was never ready, and waiting does not help.
     following: JoinHandle<Result<(), StoreRefused>>,
     grpc: JoinHandle<()>,
@@ -185,6 +191,11 @@ impl RunningApp {
     /// Where probes are answered.
     pub fn operations_address(&self) -> SocketAddr {
         self.operations_address
+    }
+
+    /// What it counts.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
     }
 
     /// Runs until asked to stop, and then stops everything in order. A store that cannot go on ends it at once, also while

@@ -14,16 +14,19 @@ use tokio_util::task::TaskTracker;
 use crate::{
     ports::{
         clock::Clock,
+        observer::StoreCallObserver,
         store::{Store, StoreError},
     },
     secret::Secret,
 };
 
 pub mod embedded;
+mod measured;
 mod redis;
 mod url;
 
 use embedded::{Embedded, EmbeddedOptions, StoreTime};
+use measured::Measured;
 pub use url::{StoreUrl, StoreUrlError};
 
 /// How to reach the store and how long to wait for it. Most of it is about Redis only.
@@ -118,6 +121,12 @@ pub async fn open(
         return Ok(Arc::new(Embedded::open_with(directory, time, tracker, options).await?));
     }
     Ok(Arc::new(redis::Redis::open(&config, tracker).await?))
+}
+
+/// The store of an address, with every operation observed, and in traces.
+pub fn measured(store: Arc<dyn Store>, url: &StoreUrl, observer: Arc<dyn StoreCallObserver>) -> Arc<dyn Store> {
+    let system = if url.directory().is_some() { "otpd.embedded" } else { "redis" };
+    Arc::new(Measured::new(store, system, observer))
 }
 
 /// Whether an embedded store was ever written in a folder.

@@ -45,6 +45,11 @@ pub fn flush() {
     }
 }
 
+/// How many lines are missing, for standard error was not read fast enough.
+pub fn lines_dropped() -> u64 {
+    LOG.get().and_then(Option::as_ref).map_or(0, LogWriter::ever_dropped)
+}
+
 /// Logs where it happened. The message is left out: it may hold the value that caused the panic.
 fn log_panic(panic: &panic::PanicHookInfo<'_>) {
     let location = panic.location().map(ToString::to_string).unwrap_or_default();

@@ -60,6 +60,7 @@ async fn serve(config: &Config) -> Result<(), Cause> {
         operations = %app.operations_address(),
         "otpd serves"
     );
+    app.metrics().sources.log_lines_dropped(telemetry::lines_dropped);
     let asked = CancellationToken::new();
     let running = app.run_until(asked.cancelled());
     pin!(running);

@@ -24,7 +24,7 @@ use super::{
     deadline::RequestTimeout,
     framework::Framework,
     method::{Method, RpcTarget},
-    origin::origin,
+    origin::arrived,
     proto::{
         otp_admin_service_server::{OtpAdminService, OtpAdminServiceServer},
         otp_service_server::{OtpService, OtpServiceServer},
@@ -37,7 +37,7 @@ use crate::{
     domain::caller::CallerRights,
     ports::{
         clock::{Deadline, Stopwatch},
-        observer::CallObserver,
+        observer::{CallObserver, ShedCause},
     },
     streams::limit::{OpenCall, OpenConnection},
 };
@@ -124,14 +124,15 @@ impl<S: Services> CallLayer<S> {
         B::Error: Into<tonic::codegen::StdError>,
     {
         let Some(open) = connection.open_call() else {
+            self.rules.observer.call_shed(ShedCause::OpenCalls);
             // Safe to repeat at once, and clients do: nothing of the call was looked at.
             return Box::pin(ready(Err(h2::Reason::REFUSED_STREAM.into())));
         };
         let target = S::target(request.uri().path());
         let seen = target != RpcTarget::Framework;
         let call = seen.then(|| {
-            let origin = origin(request.headers(), open.connection().peer());
-            InFlightCall::start(target, origin, Arc::clone(&self.rules.observer))
+            let arrived = arrived(target, request.headers(), open.connection().peer());
+            InFlightCall::start(target, arrived, Arc::clone(&self.rules.observer))
         });
         let layer = Arc::clone(self);
         if let Some(mut refusal) = refusal(&request) {
@@ -189,14 +190,15 @@ impl CallRules {
                 Err(error) => return self.no_message(error).into_http(),
             };
             if is_too_late {
-                return status::overloaded().into_http();
+                return self.shed(ShedCause::WaitingTime).into_http();
             }
             let Some(permit) = self.permits.admit(method, open.connection()) else {
-                return status::overloaded().into_http();
+                return self.shed(ShedCause::Permits).into_http();
             };
             let mut request = Request::from_parts(head, Body::new(Full::new(message)));
             let (rights, record) = (Arc::clone(&self.everybody), Arc::clone(&call.record));
-            request.extensions_mut().insert(Call { method, deadline, permit, rights, record });
+            let span = call.span.clone();
+            request.extensions_mut().insert(Call { method, deadline, permit, rights, record, span });
             services.answer(method, request).await
         });
         let response = answered.await.unwrap_or_else(|_| status::deadline_exceeded().into_http());
@@ -209,8 +211,13 @@ impl CallRules {
         match error {
             NoMessage::TooLarge => status::too_large(self.max_message_bytes),
             NoMessage::Broken => status::undecodable(),
-            NoMessage::Shed => status::overloaded(),
+            NoMessage::Shed => self.shed(ShedCause::PartialMessages),
         }
+    }
+
+    fn shed(&self, cause: ShedCause) -> Status {
+        self.observer.call_shed(cause);
+        status::overloaded()
     }
 }
 

@@ -17,7 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::method::Method;
 use crate::{
-    ports::clock::Stopwatch,
+    ports::{clock::Stopwatch, observer::PermitPoolUse},
     streams::{
         limit::{AtWork, OpenConnection},
         turn::Busy,
@@ -106,6 +106,14 @@ impl CallPermits {
             connection.pause();
         }
         sheds
+    }
+}
+
+impl CallPermits {
+    /// How many permits there are, and how many are in use.
+    pub(super) fn usage(&self) -> Vec<PermitPoolUse> {
+        let of = |pool: &PermitPool, name| PermitPoolUse { pool: name, limit: pool.max, in_use: pool.in_use() };
+        vec![of(&self.common, "common"), of(&self.cancel, "cancel")]
     }
 }
 

@@ -1,13 +1,26 @@
 //! Connections of the operations server: a bounded number, none silent for long. `axum::serve` bounds neither.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use axum::serve::Listener;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpListener, TcpStream},
+};
 
-use crate::streams::{
-    limit::{ConnectionLimit, GivesWay},
-    permit::{PermitStream, SilenceLimit},
+use crate::{
+    ports::observer::{ListenerName, ListenerObserver},
+    streams::{
+        limit::{ConnectionLimit, GivesWay},
+        permit::{PermitStream, SilenceLimit},
+    },
 };
 
 const MAX_CONNECTIONS: usize = 256;
@@ -19,28 +32,65 @@ const MAX_SILENCE: Duration = Duration::from_secs(90);
 pub(super) struct Connections {
     listener: TcpListener,
     limit: ConnectionLimit,
+    observer: Arc<dyn ListenerObserver>,
+}
+
+/// A connection, counted as long as it is open.
+pub(super) struct CountedStream {
+    stream: PermitStream<TcpStream>,
+    observer: Arc<dyn ListenerObserver>,
 }
 
 impl Connections {
-    pub(super) fn of(listener: TcpListener) -> Self {
-        Self { listener, limit: ConnectionLimit::new(MAX_CONNECTIONS, GivesWay::Silent) }
+    pub(super) fn of(listener: TcpListener, observer: Arc<dyn ListenerObserver>) -> Self {
+        Self { listener, limit: ConnectionLimit::new(MAX_CONNECTIONS, GivesWay::Silent), observer }
     }
 }
 
 impl Listener for Connections {
-    type Io = PermitStream<TcpStream>;
+    type Io = CountedStream;
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Self::Io, SocketAddr) {
         loop {
             let (stream, address) = Listener::accept(&mut self.listener).await;
-            if let Some(connection) = self.limit.admit(Some(address.ip())) {
-                return (PermitStream::new(stream, connection, SilenceLimit::Always(MAX_SILENCE)), address);
-            }
+            let Some(connection) = self.limit.admit(Some(address.ip())) else {
+                self.observer.connection_refused(ListenerName::Operations);
+                continue;
+            };
+            self.observer.connection_opened(ListenerName::Operations);
+            let stream = PermitStream::new(stream, connection, SilenceLimit::Always(MAX_SILENCE));
+            return (CountedStream { stream, observer: Arc::clone(&self.observer) }, address);
         }
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
+    }
+}
+
+impl Drop for CountedStream {
+    fn drop(&mut self) {
+        self.observer.connection_closed(ListenerName::Operations);
+    }
+}
+
+impl AsyncRead for CountedStream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for CountedStream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
