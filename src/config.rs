@@ -28,7 +28,7 @@ pub use telemetry::{Log, LogFormat};
 
 use crate::settings::{Diagnostics, Section, values};
 
-use crate::{domain::policy::Tenants, messages::Messages, providers::http::ProxyVariables};
+use crate::{domain::policy::Tenants, messages::Messages, providers::http::ProxyVariables, telemetry::OtlpSettings};
 
 /// The file that describes every setting with its default.
 pub const DEFAULT_FILE: &str = include_str!("../config.default.toml");
@@ -62,6 +62,8 @@ pub struct Config {
     pub messages: Messages,
     /// The log.
     pub log: Log,
+    /// Where traces and metrics go; `None`: nowhere.
+    pub otlp: Option<OtlpSettings>,
 }
 
 impl Config {
@@ -90,6 +92,7 @@ impl Config {
         let proxies = ProxyVariables::read(|name| source.variable(name));
         let messages = root.section("messages", messages::read);
         let log = root.section("log", Log::read);
+        let otlp = root.section("telemetry", telemetry::read_otlp);
         Self {
             profile,
             force,
@@ -104,6 +107,7 @@ impl Config {
             proxies,
             messages,
             log,
+            otlp,
         }
     }
 

@@ -30,7 +30,7 @@ const LAYERS: &[(&str, &str)] = &[
     ("settings", "domain"),
     ("providers", "domain ports secret settings spans"),
     ("grpc", "domain ports secret service spans streams"),
-    ("config", "domain keys messages providers secret settings stores"),
+    ("config", "domain keys messages providers secret settings stores telemetry"),
     ("telemetry", "domain metrics ports spans"),
     ("lifecycle", "domain ports readiness"),
     ("readiness", "domain ports"),

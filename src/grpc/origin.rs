@@ -10,10 +10,7 @@ use std::{
 };
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use tracing::{
-    Span,
-    field::{Empty, display},
-};
+use tracing::{Span, field::Empty};
 
 use super::method::RpcTarget;
 use crate::{
@@ -40,7 +37,7 @@ pub(super) fn arrived(target: RpcTarget, headers: &HeaderMap, peer: Option<IpAdd
         rpc.method = target.name(),
         rpc.response.status_code = Empty,
         error.type = Empty,
-        network.peer.address = peer.map(display),
+        network.peer.address = peer.map(tracing::field::display),
         x_request_id = &*origin.x_request_id,
         request_id = Empty,
         caller = Empty,
