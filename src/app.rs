@@ -94,6 +94,15 @@ pub enum RunError {
     Refused(StartError),
 }
 
+/// Why a service is to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shutdown {
+    /// It is replaced or moved: balancers are given `server.drain_delay` to notice.
+    Replaced,
+    /// Somebody who works with it by hand is done: nobody needs time to notice.
+    ByHand,
+}
+
 /// Starts services.
 pub struct App;
 
@@ -199,7 +208,7 @@ impl RunningApp {
     /// # Errors
     /// The gRPC server ended before it was asked to, or the store turned out to be of no use, and what is left has been stopped in
     /// order all the same; or the store has failed.
-    pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
+    pub async fn run_until(self, shutdown: impl Future<Output = Shutdown>) -> Result<(), RunError> {
         let store = Arc::clone(&self.store);
         tokio::select! {
             ended = self.serve_until(shutdown) => ended,
@@ -211,9 +220,14 @@ impl RunningApp {
         }
     }
 
-    async fn serve_until(mut self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
+    async fn serve_until(mut self, shutdown: impl Future<Output = Shutdown>) -> Result<(), RunError> {
         let ended = tokio::select! {
-            () = shutdown => Ok(()),
+            why = shutdown => {
+                if why == Shutdown::ByHand {
+                    self.timeouts.drain_delay = Duration::ZERO;
+                }
+                Ok(())
+            }
             _ = &mut self.grpc => Err(RunError::ServerEnded),
             refused = refusal(&mut self.following) => Err(RunError::Refused(refused)),
         };

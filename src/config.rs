@@ -137,6 +137,7 @@ impl Config {
             warnings.push("sandbox destinations take codes that are known, and are sent nothing".to_owned());
         }
         warnings.extend(callers::warnings(&self.server, &self.callers));
+        warnings.extend(self.server.warnings());
         if self.keys == Keys::Generated {
             warnings.push("the master key is generated in the store's folder: records are lost with it".to_owned());
         }

@@ -19,6 +19,7 @@ mod readiness;
 pub mod secret;
 pub mod service;
 pub mod settings;
+mod spans;
 pub mod stores;
 mod streams;
 pub mod telemetry;

@@ -140,6 +140,7 @@ fn observe(durations: &Durations, labels: &Labels, duration: Duration) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ports::call::CallRecord;
 
     #[test]
     fn calls_are_counted_by_outcome() {
@@ -151,7 +152,7 @@ mod tests {
         let (method, outcome, code) = ("otp.v1.OtpService/SendOtp", "success", "OK");
         metrics.clock_compared(-2_500);
         metrics.store_lost(StoreLoss::All);
-        metrics.call_ended(&CallSummary { method, tenant: None, outcome, code, duration });
+        metrics.call_ended(&CallSummary { method, record: &CallRecord::default(), outcome, code, duration });
         let text = metrics.text().unwrap();
         for line in [
             "otp_store_clock_skew_seconds -2.5",

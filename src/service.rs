@@ -29,6 +29,7 @@ pub mod route;
 mod send;
 mod send_permits;
 mod states;
+mod tags;
 mod timing;
 mod verify;
 pub mod witness;

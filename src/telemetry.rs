@@ -1,14 +1,20 @@
 //! The log: structured lines on standard error, written by a thread of their own.
 
+mod named;
 mod pace;
 mod writer;
 
 use std::{io, panic, sync::OnceLock};
 
 use tracing_subscriber::{
-    EnvFilter, Layer, fmt::writer::BoxMakeWriter, layer::SubscriberExt, registry, util::SubscriberInitExt,
+    EnvFilter, Layer,
+    fmt::{self, writer::BoxMakeWriter},
+    layer::SubscriberExt,
+    registry,
+    util::SubscriberInitExt,
 };
 
+use named::Named;
 use pace::Paced;
 use writer::LogWriter;
 
@@ -20,8 +26,12 @@ pub fn install(json: bool, filter: &str) {
     let filter = EnvFilter::builder().parse_lossy(filter);
     let log = LOG.get_or_init(|| LogWriter::start(io::stderr()).ok());
     let writer = log.clone().map_or_else(|| BoxMakeWriter::new(io::stderr), BoxMakeWriter::new);
-    let lines = tracing_subscriber::fmt::layer().with_writer(writer);
-    let lines = if json { lines.json().flatten_event(true).boxed() } else { lines.boxed() };
+    let (lines, format) = (fmt::layer().with_writer(writer), fmt::format());
+    let lines = if json {
+        lines.json().event_format(Named(format.json().flatten_event(true))).boxed()
+    } else {
+        lines.event_format(Named(format)).boxed()
+    };
     let installed = registry().with(lines.with_filter(Paced::default())).with(filter).try_init();
     if installed.is_ok() {
         panic::set_hook(Box::new(log_panic));
@@ -39,4 +49,27 @@ pub fn flush() {
 fn log_panic(panic: &panic::PanicHookInfo<'_>) {
     let location = panic.location().map(ToString::to_string).unwrap_or_default();
     tracing::error!(location, "panic");
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{self, Write},
+        sync::{Arc, Mutex},
+    };
+
+    /// Where a test finds what was logged.
+    #[derive(Clone, Default)]
+    pub(super) struct Output(pub(super) Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Output {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
 }

@@ -1,17 +1,22 @@
 //! `otpd serve`: runs until a signal, drains, and ends.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
-use tokio::{pin, runtime, sync::Notify};
-use tokio_util::sync::CancellationToken;
+use tokio::{
+    pin, runtime,
+    sync::{Notify, oneshot},
+};
 
 use super::{FAILED, output};
 use crate::{
-    app::{App, Cause},
+    app::{App, Cause, Shutdown},
     config::{Config, LogFormat},
-    lifecycle::Signals,
+    lifecycle::{EndSignal, Signals},
     telemetry,
 };
+
+/// What the drain has cut off is waited for no longer than this, and is silent then.
+const CUT_OFF: Duration = Duration::from_millis(200);
 
 pub(super) fn run(config: &Config) -> ExitCode {
     telemetry::install(config.log.format == LogFormat::Json, &config.log.filter);
@@ -23,18 +28,16 @@ pub(super) fn run(config: &Config) -> ExitCode {
         }
     };
     let ended = runtime.block_on(serve(config));
-    // What the drain has cut off must not hold the process.
-    runtime.shutdown_background();
+    runtime.shutdown_timeout(CUT_OFF);
     let code = match ended {
-        Ok(()) => {
-            tracing::info!("otpd has stopped");
-            ExitCode::SUCCESS
-        }
+        Ok(()) => ExitCode::SUCCESS,
         Err(cause) => {
             tracing::error!(%cause, "otpd ends");
             ExitCode::from(FAILED)
         }
     };
+    // The last line, however it ended: whoever reads the log knows that nothing is missing.
+    tracing::info!("stopped");
     telemetry::flush();
     code
 }
@@ -49,7 +52,7 @@ async fn serve(config: &Config) -> Result<(), Cause> {
     let app = tokio::select! {
         app = App::start(config) => app?,
         signal = signals.next(&nobody) => {
-            tracing::info!(signal, "otpd ends before it has started");
+            tracing::info!(signal = signal.name(), "otpd ends before it has started");
             return Ok(());
         }
     };
@@ -62,17 +65,22 @@ async fn serve(config: &Config) -> Result<(), Cause> {
         operations = %app.operations_address(),
         "otpd serves"
     );
-    let asked = CancellationToken::new();
     let reload = app.reload();
-    let running = app.run_until(asked.cancelled());
+    let (ask, asked) = oneshot::channel();
+    let running = app.run_until(async { asked.await.unwrap_or(Shutdown::Replaced) });
     pin!(running);
-    tokio::select! {
+    let signal = tokio::select! {
         ended = &mut running => return ended.map_err(Cause::from),
-        signal = signals.next(&reload) => tracing::info!(signal, "otpd drains"),
-    }
-    asked.cancel();
+        signal = signals.next(&reload) => signal,
+    };
+    tracing::info!(signal = signal.name(), "otpd drains");
+    // Only an app that has ended does not hear it.
+    let _ = ask.send(match signal {
+        EndSignal::Terminate => Shutdown::Replaced,
+        EndSignal::Interrupt => Shutdown::ByHand,
+    });
     tokio::select! {
         ended = &mut running => ended.map_err(Cause::from),
-        signal = signals.next(&reload) => Err(format!("{signal} while draining").into()),
+        signal = signals.next(&reload) => Err(format!("{} while draining", signal.name()).into()),
     }
 }

@@ -16,6 +16,10 @@ use crate::{
 };
 
 const SECOND: Duration = Duration::from_secs(1);
+/// What the end of the process may take after the drain: closing the store, and the last answers to probes (`lifecycle`).
+const CLOSING: Duration = Duration::from_secs(6);
+/// What Kubernetes grants before it kills, where nothing else is set (`terminationGracePeriodSeconds`).
+const USUAL_GRACE: Duration = Duration::from_secs(30);
 
 /// The gRPC server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,10 +52,6 @@ pub struct Server {
 
 impl Server {
     pub(super) fn read(section: &mut Section<'_>, admin: Option<Listen>, profile: Profile, force: Force) -> Self {
-        let drain_delay = match profile {
-            Profile::Development => Duration::ZERO,
-            Profile::Production => 5 * SECOND,
-        };
         let reflection = section.boolean("reflection").unwrap_or(profile == Profile::Development);
         if reflection && profile == Profile::Production && !force.reflection {
             section.cross_field_error("reflection", "is refused by profile production unless force.reflection is set");
@@ -66,13 +66,27 @@ impl Server {
             max_in_flight: section.integer("max_in_flight", 1..=1_000_000).unwrap_or(512),
             max_connections: section.integer("max_connections", 1..=1_000_000).unwrap_or(4096),
             request_timeout: section.text("request_timeout", values::span(SECOND..=60 * SECOND)).unwrap_or(10 * SECOND),
-            drain_delay: section
-                .text("drain_delay", values::span(Duration::ZERO..=300 * SECOND))
-                .unwrap_or(drain_delay),
-            drain_timeout: section.text("drain_timeout", values::span(SECOND..=600 * SECOND)).unwrap_or(30 * SECOND),
+            drain_delay: section.text("drain_delay", values::span(Duration::ZERO..=300 * SECOND)).unwrap_or(5 * SECOND),
+            drain_timeout: section.text("drain_timeout", values::span(SECOND..=600 * SECOND)).unwrap_or(15 * SECOND),
             max_connection_age: section
                 .optional_text("max_connection_age", values::span(10 * SECOND..=30 * 86_400 * SECOND)),
         }
+    }
+
+    /// What may cost calls when the process ends.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if self.drain_timeout < self.request_timeout {
+            let setting = "server.drain_timeout is shorter than server.request_timeout";
+            warnings.push(format!("{setting}: calls may be cut off when the process ends"));
+        }
+        let end = self.drain_delay + self.drain_timeout + CLOSING;
+        if end > USUAL_GRACE {
+            let grace = "the 30 s that Kubernetes grants by default: raise terminationGracePeriodSeconds, or lower \
+                         server.drain_delay or server.drain_timeout";
+            warnings.push(format!("the end of the process may take {} s, longer than {grace}", end.as_secs()));
+        }
+        warnings
     }
 
     /// Where it listens, with the names of the settings.

@@ -55,14 +55,14 @@ impl Call {
     /// the caller hangs up or its time runs out, this future is dropped and the task goes on, with the call's permit.
     pub(crate) async fn run<T: Send + 'static>(&self, tasks: &TaskTracker, work: Work<T>) -> Result<T, Status> {
         let (permit, method) = (Arc::clone(&self.permit), self.method.name());
-        let task = tasks.spawn(async move {
+        let task = tasks.spawn(Arc::clone(&self.record).scope(async move {
             let result = work.await;
             if let Err(error) = &result {
                 call_log::cause(method, error);
             }
             drop(permit);
             result
-        });
+        }));
         match task.await {
             Ok(Ok(outcome)) => Ok(outcome),
             // The store was given no more time than the caller has. UNAVAILABLE would blame the store, and a mesh would
@@ -71,7 +71,9 @@ impl Call {
             Ok(Err(error)) => Err(status::of_error(&error)),
             Err(_) => {
                 // The panic's text may hold anything, so it is left out; the panic hook logs where it happened.
-                tracing::error!(target: "otpd::rpc", { rpc.method = method }, "use case panicked");
+                self.record.within(|| {
+                    tracing::error!(target: "otpd::rpc", { rpc.method = method }, "use case panicked");
+                });
                 Err(status::internal())
             }
         }
@@ -102,7 +104,7 @@ mod tests {
     };
 
     fn admit(permits: &CallPermits) -> Option<CallPermit> {
-        permits.admit(Method::VerifyOtp, &ConnectionLimit::new(1, GivesWay::Idle).admit(None).unwrap())
+        permits.admit(Method::VerifyOtp, &ConnectionLimit::new(1, GivesWay::Idle).admit(None).unwrap(), None).ok()
     }
 
     fn call(permits: &CallPermits) -> Call {

@@ -26,6 +26,7 @@ use super::{
     deadline::RequestTimeout,
     framework::Framework,
     method::{Method, RpcTarget, ServedServices},
+    origin::origin,
     proto::{
         otp_admin_service_server::{OtpAdminService, OtpAdminServiceServer},
         otp_service_server::{OtpService, OtpServiceServer},
@@ -38,7 +39,7 @@ use crate::{
     ports::{
         call::CallOrigin,
         clock::{Deadline, Stopwatch},
-        observer::CallObserver,
+        observer::{CallObserver, ShedCause},
     },
     streams::limit::OpenCall,
 };
@@ -133,6 +134,7 @@ impl<S: Services> CallLayer<S> {
         B::Error: Into<tonic::codegen::StdError>,
     {
         let Some(open) = peer.connection.open_call() else {
+            self.rules.observer.call_shed(ShedCause::OpenCalls);
             // Safe to repeat at once, and clients do: nothing of the call was looked at.
             return Box::pin(ready(Err(h2::Reason::REFUSED_STREAM.into())));
         };
@@ -141,11 +143,20 @@ impl<S: Services> CallLayer<S> {
             target => target,
         };
         let seen = target != RpcTarget::Framework;
-        let call = seen.then(|| InFlightCall::start(target, Arc::clone(&self.rules.observer)));
+        let caller = match target {
+            // Before anything of its message is looked at.
+            RpcTarget::Contract(_) => self.rules.callers.of_call(&peer.identity, request.headers()),
+            RpcTarget::Framework | RpcTarget::Unknown => None,
+        };
+        let call = seen.then(|| {
+            let name = caller.as_ref().and_then(|caller| caller.name.clone());
+            let origin = CallOrigin { caller: name, ..origin(request.headers(), open.connection().peer()) };
+            InFlightCall::start(target, origin, Arc::clone(&self.rules.observer))
+        });
         let layer = Arc::clone(self);
-        if let Some(refusal) = refusal(&request) {
+        if let Some(mut refusal) = refusal(&request) {
             if let Some(call) = call {
-                call.end(Some(&status::unimplemented()));
+                call.end(&mut refusal, Some(&status::unimplemented()));
             }
             return Box::pin(async move {
                 // To its end: an answer before that would hide from the caller that the rest breaks the protocol.
@@ -154,63 +165,42 @@ impl<S: Services> CallLayer<S> {
             });
         }
         match (target, call) {
-            (RpcTarget::Contract(method), Some(call)) => match self.rules.caller(method, &request, peer, &call) {
+            (RpcTarget::Contract(method), Some(call)) => match allowed(method, caller) {
                 Ok(caller) => {
                     let deadline = self.rules.timeout.deadline(request.headers());
                     let arriving = Arriving { request, method, deadline, caller, call, open };
                     Box::pin(async move { Ok(layer.rules.pass(&layer.services, arriving).await) })
                 }
                 Err(refusal) => {
-                    call.end(Some(&refusal));
+                    let mut answer = refusal.clone().into_http::<Body>();
+                    call.end(&mut answer, Some(&refusal));
                     Box::pin(async move {
                         let max = layer.rules.max_message_bytes + MESSAGE_HEAD;
                         let _ = timeout(REFUSED_BODY, discard(request.into_body(), max)).await;
-                        Ok(refusal.into_http::<Body>().map(|body| AnswerBody::of_framework(body, open)))
+                        Ok(answer.map(|body| AnswerBody::of_framework(body, open)))
                     })
                 }
             },
             (RpcTarget::Framework, _) => {
                 let came = Stopwatch::start();
                 Box::pin(async move {
-                    if layer.rules.permits.is_too_late(came.elapsed(), open.connection()) {
-                        let answer = status::overloaded().into_http::<Body>();
-                        return Ok(answer.map(|body| AnswerBody::of_framework(body, open)));
-                    }
-                    Ok(layer.framework.clone().call(request, open).await)
+                    let is_too_late = layer.rules.permits.is_too_late(came.elapsed(), open.connection());
+                    Ok(layer.framework.clone().call(request, open, is_too_late).await)
                 })
             }
             (RpcTarget::Contract(_) | RpcTarget::Unknown, call) => {
                 let status = status::unimplemented();
+                let mut answer = status.clone().into_http::<Body>();
                 if let Some(call) = call {
-                    call.end(Some(&status));
+                    call.end(&mut answer, Some(&status));
                 }
-                let answer = status.into_http::<Body>().map(|body| AnswerBody::of_framework(body, open));
-                Box::pin(ready(Ok(answer)))
+                Box::pin(ready(Ok(answer.map(|body| AnswerBody::of_framework(body, open)))))
             }
         }
     }
 }
 
 impl CallRules {
-    /// Who makes a call, if it may make this one. Found out before anything of its message is looked at.
-    fn caller<B>(
-        &self,
-        method: Method,
-        request: &Request<B>,
-        peer: &Peer,
-        call: &InFlightCall,
-    ) -> Result<Arc<KnownCaller>, Status> {
-        let caller = self.callers.of_call(&peer.identity, request.headers());
-        let name = caller.as_ref().and_then(|caller| caller.name.clone());
-        // Nothing else sets it.
-        let _ = call.record.origin.set(CallOrigin { caller: name, ..CallOrigin::default() });
-        let caller = caller.ok_or_else(status::unauthenticated)?;
-        if method.is_for_operators() && !caller.rights.admin {
-            return Err(status::forbidden());
-        }
-        Ok(caller)
-    }
-
     async fn pass<S: Services, B>(&self, services: &S, arriving: Arriving<B>) -> Response<AnswerBody>
     where
         B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
@@ -226,11 +216,16 @@ impl CallRules {
                 Ok(message) => message,
                 Err(error) => return self.no_message(error).into_http(),
             };
-            if is_too_late {
-                return status::overloaded().into_http();
+            if deadline.remaining().is_zero() {
+                // Nobody waits for what would be done: nothing is.
+                return status::deadline_exceeded().into_http();
             }
-            let Some(permit) = self.permits.admit(method, open.connection()) else {
-                return status::overloaded().into_http();
+            if is_too_late {
+                return self.shed(ShedCause::WaitingTime).into_http();
+            }
+            let permit = match self.permits.admit(method, open.connection(), caller.counted()) {
+                Ok(permit) => permit,
+                Err(cause) => return self.shed(cause).into_http(),
             };
             let mut request = Request::from_parts(head, Body::new(Full::new(message)));
             let (rights, record) = (Arc::clone(&caller.rights), Arc::clone(&call.record));
@@ -238,8 +233,8 @@ impl CallRules {
             services.answer(method, request).await
         });
         let response = answered.await.unwrap_or_else(|_| status::deadline_exceeded().into_http());
-        let (response, failure) = rewrite(response, self.max_message_bytes);
-        call.end(failure.as_ref());
+        let (mut response, failure) = rewrite(response, self.max_message_bytes);
+        call.end(&mut response, failure.as_ref());
         response.map(|body| AnswerBody::of_contract(body, open))
     }
 
@@ -247,9 +242,23 @@ impl CallRules {
         match error {
             NoMessage::TooLarge => status::too_large(self.max_message_bytes),
             NoMessage::Broken => status::undecodable(),
-            NoMessage::Shed => status::overloaded(),
+            NoMessage::Shed => self.shed(ShedCause::PartialMessages),
         }
     }
+
+    fn shed(&self, cause: ShedCause) -> Status {
+        self.observer.call_shed(cause);
+        status::overloaded()
+    }
+}
+
+/// The caller, if it is known and may make this call.
+fn allowed(method: Method, caller: Option<Arc<KnownCaller>>) -> Result<Arc<KnownCaller>, Status> {
+    let caller = caller.ok_or_else(status::unauthenticated)?;
+    if method.is_for_operators() && !caller.rights.admin {
+        return Err(status::forbidden());
+    }
+    Ok(caller)
 }
 
 /// What the specification of gRPC asks for where a client does not speak it: a status of HTTP.

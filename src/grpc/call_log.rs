@@ -1,31 +1,32 @@
-//! One line and one observation per call. No account, destination, code or challenge is in either.
+//! One line and one observation per call. No account, destination or code is in either, but keyed tags.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 
+use http::Response;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
-use super::{method::RpcTarget, proto::Reason, status};
+use super::{method::RpcTarget, origin, proto::Reason, status};
 use crate::{
-    domain::ids::Tenant,
     ports::{
-        call::CallRecord,
+        call::{CallOrigin, CallRecord},
         clock::Stopwatch,
         observer::{CallObserver, CallSummary},
     },
     service::error::Error,
 };
 
-/// The line of a call. A macro, since a target is part of the code.
+/// The line of a call. A macro, since a target is part of the code. The ids of the call are in every line of the log that
+/// belongs to one.
 macro_rules! line {
-    ($target:literal, $summary:expr) => {
+    ($target:literal, $summary:expr, $peer:expr) => {
         tracing::info!(
             target: $target,
             {
                 rpc.method = $summary.method,
-                otp.tenant = $summary.tenant.map(Tenant::as_str),
+                rpc.response.status_code = $summary.code,
                 otp.outcome = $summary.outcome,
-                rpc.status_code = $summary.code,
+                peer = $peer.map(tracing::field::display),
                 duration_ms = $summary.duration.as_secs_f64() * 1000.0,
             },
             "call"
@@ -44,8 +45,8 @@ pub(crate) struct InFlightCall {
 }
 
 impl InFlightCall {
-    pub(crate) fn start(target: RpcTarget, observer: Arc<dyn CallObserver>) -> Self {
-        Self { target, started: Stopwatch::start(), observer, record: Arc::default(), ended: false }
+    pub(crate) fn start(target: RpcTarget, origin: CallOrigin, observer: Arc<dyn CallObserver>) -> Self {
+        Self { target, started: Stopwatch::start(), observer, record: CallRecord::arrived(origin), ended: false }
     }
 
     /// The time since it came.
@@ -53,9 +54,12 @@ impl InFlightCall {
         self.started.elapsed()
     }
 
-    /// The call is answered.
-    pub(crate) fn end(mut self, failure: Option<&Status>) {
+    /// The call is answered with this response, which gets the name of the call.
+    pub(crate) fn end<B>(mut self, response: &mut Response<B>, failure: Option<&Status>) {
         self.ended = true;
+        if let Some(origin) = self.record.origin.get() {
+            origin::tell(origin, response.headers_mut());
+        }
         match failure {
             None => self.report(Code::Ok, self.record.outcome.get().copied().unwrap_or("OK")),
             Some(failure) => self.report(failure.code(), reason_of(failure)),
@@ -63,16 +67,18 @@ impl InFlightCall {
     }
 
     fn report(&self, code: Code, outcome: &'static str) {
-        let duration = self.started.elapsed();
-        let tenant = self.record.tenant.get();
+        let (duration, record) = (self.started.elapsed(), &*self.record);
         let summary =
-            CallSummary { method: self.target.name(), tenant, outcome, code: status::code_name(code), duration };
+            CallSummary { method: self.target.name(), record, outcome, code: status::code_name(code), duration };
+        let peer = record.origin.get().map(|origin| Peer(origin.peer));
         // Without a tenant nothing of the call was understood. Such calls cost their caller little: their lines are paced.
-        if tenant.is_some() {
-            line!("otpd::rpc", summary);
-        } else {
-            line!("otpd::wire", summary);
-        }
+        self.record.within(|| {
+            if record.tenant.get().is_some() {
+                line!("otpd::rpc", summary, peer);
+            } else {
+                line!("otpd::wire", summary, peer);
+            }
+        });
         self.observer.call_ended(&summary);
     }
 }
@@ -81,6 +87,18 @@ impl Drop for InFlightCall {
     fn drop(&mut self) {
         if !self.ended {
             self.report(Code::Cancelled, "CANCELLED");
+        }
+    }
+}
+
+/// Where a call came from, in the log.
+struct Peer(Option<IpAddr>);
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(address) => address.fmt(f),
+            None => f.write_str("unix"),
         }
     }
 }

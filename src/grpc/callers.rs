@@ -6,13 +6,13 @@
 use std::{
     collections::HashMap,
     iter::{empty, once},
-    sync::{Arc, atomic::AtomicUsize},
+    sync::Arc,
 };
 
 use http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION};
 use subtle::Choice;
 
-use super::xfcc::ForwardedCertificate;
+use super::{shed::CallerCalls, xfcc::ForwardedCertificate};
 use crate::domain::{
     caller::{CallerName, CallerRights, ListedCaller},
     identity::{Identity, SidecarTrust, TokenHash},
@@ -34,14 +34,18 @@ pub(crate) struct KnownCaller {
     pub(crate) name: Option<CallerName>,
     /// What it may do.
     pub(crate) rights: Arc<CallerRights>,
-    /// Its calls that hold a permit now.
-    #[expect(dead_code, reason = "counted where calls are admitted")]
-    pub(crate) in_flight: AtomicUsize,
+    calls: CallerCalls,
 }
 
 impl KnownCaller {
     fn new(name: Option<CallerName>, rights: CallerRights) -> Arc<Self> {
-        Arc::new(Self { name, rights: Arc::new(rights), in_flight: AtomicUsize::new(0) })
+        let calls = CallerCalls::at_most(rights.max_in_flight);
+        Arc::new(Self { name, rights: Arc::new(rights), calls })
+    }
+
+    /// Its calls on all connections, which share its permits. On a server that knows no callers each connection has its own.
+    pub(super) fn counted(&self) -> Option<&CallerCalls> {
+        self.name.is_some().then_some(&self.calls)
     }
 
     /// Whoever calls a server that knows no callers.

@@ -166,8 +166,10 @@ fn layer<S: Services, H: Health>(
 ) -> Result<CallLayer<S>, tonic_reflection::server::Error> {
     let arrivals = Arrivals::default();
     let framework = Framework::new(framework(settings, health)?, arrivals.clone());
+    let permits = CallPermits::new(settings.max_in_flight);
+    observer.permits_made(Arc::new(permits.clone()));
     let rules = CallRules {
-        permits: CallPermits::new(settings.max_in_flight),
+        permits,
         arrivals,
         timeout: RequestTimeout(settings.request_timeout),
         max_message_bytes: MAX_MESSAGE_BYTES,

@@ -1,21 +1,34 @@
 //! One call, as its line in the log, its span, its audit events and the provider calls that it causes name it.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    fmt,
+    net::IpAddr,
+    sync::{Arc, OnceLock},
+};
 
 use crate::domain::{
     caller::CallerName,
     ids::{RequestId, SupportTag, Tenant},
 };
 
+tokio::task_local! {
+    /// The call that the present task works for.
+    static CURRENT: Arc<CallRecord>;
+}
+
 /// Where a call comes from. Fixed when it arrives.
 #[derive(Clone, Debug, Default)]
 pub struct CallOrigin {
-    /// The caller; `None` on a server that knows no callers.
+    /// The caller; `None` on a server that knows no callers, and of a caller that is not known.
     pub caller: Option<CallerName>,
+    /// The machine that it came from; `None`: over a Unix socket.
+    pub peer: Option<IpAddr>,
     /// The `x-request-id` of the call, as a proxy gave it, or one that otpd made. At most 100 characters of `[a-zA-Z0-9:_-]`.
     pub x_request_id: Arc<str>,
-    /// The trace that the call belongs to (W3C Trace Context, `traceparent`).
+    /// The trace that the call belongs to (W3C Trace Context, `traceparent`), or that otpd began for it.
     pub trace: Option<TraceParent>,
+    /// What other participants of the trace tell each other (`tracestate`), as it came. Empty where nothing came.
+    pub trace_state: Arc<str>,
 }
 
 /// A position in a trace: <https://www.w3.org/TR/trace-context/#traceparent-header>.
@@ -46,4 +59,58 @@ pub struct CallRecord {
     pub contact: OnceLock<SupportTag>,
     /// The name of the result member of the answer.
     pub outcome: OnceLock<&'static str>,
+}
+
+impl CallRecord {
+    /// Of a call that has arrived.
+    pub fn arrived(origin: CallOrigin) -> Arc<Self> {
+        Arc::new(Self { origin: origin.into(), ..Self::default() })
+    }
+
+    /// The call that the present task works for. Lines of the log name it, and metrics its trace.
+    pub fn current() -> Option<Arc<Self>> {
+        CURRENT.try_with(Arc::clone).ok()
+    }
+
+    /// Works for this call: whatever is awaited finds it as the current one.
+    pub async fn scope<T>(self: Arc<Self>, work: impl Future<Output = T>) -> T {
+        CURRENT.scope(self, work).await
+    }
+
+    /// The same, without waiting.
+    pub fn within<T>(self: &Arc<Self>, work: impl FnOnce() -> T) -> T {
+        CURRENT.sync_scope(Arc::clone(self), work)
+    }
+
+    /// The caller's name in the configuration.
+    pub fn caller(&self) -> Option<&CallerName> {
+        self.origin.get()?.caller.as_ref()
+    }
+
+    /// The trace that it belongs to.
+    pub fn trace(&self) -> Option<TraceParent> {
+        self.origin.get()?.trace
+    }
+
+    /// The trace, where somebody may have recorded it: then a metric may point to it.
+    pub fn sampled_trace(&self) -> Option<TraceId> {
+        self.trace().filter(|trace| trace.is_sampled).map(TraceParent::id)
+    }
+}
+
+impl TraceParent {
+    /// The name of the trace.
+    pub fn id(self) -> TraceId {
+        TraceId(self.trace_id)
+    }
+}
+
+/// The name of a trace, in the form of `traceparent`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TraceId(pub u128);
+
+impl fmt::Display for TraceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
 }

@@ -1,17 +1,17 @@
 //! Who sees each call to otpd at its end, and what is found out about the store. `ports/provider.rs` has the same for calls to
 //! providers.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use crate::domain::ids::Tenant;
+use super::call::CallRecord;
 
 /// A call that has ended.
 #[derive(Clone, Copy, Debug)]
 pub struct CallSummary<'a> {
     /// The fully qualified method, `_OTHER` for one that does not exist.
     pub method: &'static str,
-    /// The tenant, once the request was found to be well formed.
-    pub tenant: Option<&'a Tenant>,
+    /// What is known of it.
+    pub record: &'a CallRecord,
     /// The name of the result member of an answer, or the reason of a status.
     pub outcome: &'static str,
     /// The name of the status code.
@@ -24,6 +24,60 @@ pub struct CallSummary<'a> {
 pub trait CallObserver: Send + Sync {
     /// A call has ended. Must not wait.
     fn call_ended(&self, call: &CallSummary<'_>);
+
+    /// A call is shed: answered `OVERLOADED` before any work. Its end follows. Must not wait.
+    fn call_shed(&self, _cause: ShedCause) {}
+
+    /// These permits are what calls are admitted by, from now on. Told once, when the server starts.
+    fn permits_made(&self, _permits: Arc<dyn PermitCounts>) {}
+}
+
+/// Why a call is shed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ShedCause {
+    /// No permit is left for it.
+    Permits,
+    /// Its caller has as many calls at work as it may.
+    Caller,
+    /// Calls wait too long for their first turn.
+    WaitingTime,
+    /// Too much waits for the rest of its message.
+    PartialMessages,
+    /// Too many calls are open, in whatever state.
+    OpenCalls,
+}
+
+impl ShedCause {
+    /// Each of them.
+    pub const ALL: [Self; 5] = [Self::Permits, Self::Caller, Self::WaitingTime, Self::PartialMessages, Self::OpenCalls];
+
+    /// One word for metrics.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Permits => "permits",
+            Self::Caller => "caller",
+            Self::WaitingTime => "waiting_time",
+            Self::PartialMessages => "partial_messages",
+            Self::OpenCalls => "open_calls",
+        }
+    }
+}
+
+/// How many permits a pool has, and how many of them calls have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PermitCount {
+    /// `common`, or `cancel` for CancelChallenge, which has permits of its own.
+    pub pool: &'static str,
+    /// At most, at present: lower than the setting while the process is late.
+    pub limit: usize,
+    /// By calls at work.
+    pub in_use: usize,
+}
+
+/// Counts the permits of the server. Cheap: two atomic loads a pool.
+pub trait PermitCounts: Send + Sync {
+    /// As they are now.
+    fn permit_counts(&self) -> [PermitCount; 2];
 }
 
 /// What a store has lost.

@@ -11,6 +11,7 @@ use super::{
     quotas::{Acquisition, NO_QUOTAS, Uses},
     request::{Caller, CreateChallenge, Reach},
     states::ChallengeRef,
+    tags,
     timing::MAX_CONFLICTS,
 };
 use crate::{
@@ -72,12 +73,18 @@ impl Otp {
         Ok(Created::Success { options, expires_at, send })
     }
 
-    /// A registration belongs to its one contact, so that a fresh account buys no guesses; all else to its account.
+    /// A registration belongs to its one contact, so that a fresh account buys no guesses; all else to its account. The call
+    /// is told of both.
     fn partition(&self, target: &ChallengeRef, request: &CreateChallenge) -> Partition {
+        let (tenant, call) = (&target.tenant, &*target.call);
+        tags::note_account(&self.keys, call, tenant, &request.account);
         let contact = request.destinations.first().and_then(|reach| reach.destination.canonical());
         match contact.filter(|_| request.purpose == Purpose::Registration) {
-            Some(contact) => self.keys.contact_partition(&target.tenant, &contact),
-            None => self.keys.account_partition(&target.tenant, &request.account),
+            Some(contact) => {
+                tags::note_contact(&self.keys, call, tenant, &contact);
+                self.keys.contact_partition(tenant, &contact)
+            }
+            None => self.keys.account_partition(tenant, &request.account),
         }
     }
 

@@ -4,6 +4,7 @@ use super::{
     Otp,
     error::Error,
     request::{Caller, LockAccount, LockoutOwner, UnlockAccount},
+    tags,
 };
 use crate::{
     domain::{
@@ -36,7 +37,7 @@ impl Otp {
         }
         let operation = Operation::Lock(request.until);
         let lockout = self.operate(&caller, &request.owner, request.content(), operation).await?;
-        tracing::info!(otp.tenant = caller.tenant.as_str(), reason = request.reason, "an operator locked an account");
+        tracing::info!(reason = request.reason, "an operator locked an account");
         self.lockout_view(&caller, &request.owner, &lockout).await
     }
 
@@ -57,7 +58,7 @@ impl Otp {
             self.quotas.clear(&caller.tenant, &kinds(owner, canonical.as_deref()), caller.deadline).await?;
         }
         let lockout = self.operate(&caller, owner, request.content(), Operation::Unlock).await?;
-        tracing::info!(otp.tenant = caller.tenant.as_str(), reason = request.reason, "an operator unlocked an account");
+        tracing::info!(reason = request.reason, "an operator unlocked an account");
         self.lockout_view(&caller, owner, &lockout).await
     }
 
@@ -76,6 +77,7 @@ impl Otp {
 
     fn lockout_partition(&self, caller: &Caller, owner: &LockoutOwner) -> Result<Partition, Error> {
         self.states.admit(caller)?;
+        tags::note_lockout_owner(&self.keys, &caller.record, &caller.tenant, owner);
         Ok(match owner {
             LockoutOwner::Account(account) => self.keys.account_partition(&caller.tenant, account),
             LockoutOwner::Contact(contact) => {

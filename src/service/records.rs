@@ -1,6 +1,6 @@
 //! Records between the rules and the store: encoded and sealed, opened and decoded.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -9,7 +9,7 @@ use crate::{
     keys::{ring::KeyRing, seal::SealError},
     ports::{
         entropy::Entropy,
-        store::{Change, Name, Partition, Sealed, Version},
+        store::{Change, Name, Partition, Sealed, Version, Write},
     },
 };
 
@@ -62,6 +62,23 @@ impl Records {
         let value = postcard::from_bytes(&plain)
             .map_err(|error| Error::Internal(format!("record does not decode: {error}")))?;
         Ok(Versioned { value: Arc::new(value), version: sealed.version() })
+    }
+
+    /// What a commit makes of a record, and for how long.
+    pub(super) fn change_of<T: Serialize + PartialEq>(
+        &self,
+        partition: Partition,
+        name: Name,
+        before: Option<&Versioned<T>>,
+        next: &Arc<T>,
+        ttl: Duration,
+    ) -> Result<Change, Error> {
+        let expected = before.map(|before| before.version);
+        if before.is_some_and(|before| Arc::ptr_eq(&before.value, next) || before.value == *next) {
+            return Ok(Change { name, expected, write: None });
+        }
+        let record = self.seal(partition, name, next.as_ref())?;
+        Ok(Change { name, expected, write: Some(Write { record, ttl }) })
     }
 }
 

@@ -8,6 +8,7 @@ use super::{
     memory::{Memory, Snapshot},
     records::{Records, Versioned, is_own},
     request::Caller,
+    tags,
     timing::{FINISH, MAX_CONFLICTS},
 };
 use crate::{
@@ -24,8 +25,9 @@ use crate::{
         time::Timestamp,
     },
     ports::{
+        call::CallRecord,
         clock::{Deadline, Stopwatch},
-        store::{Change, Claimed, Committed, Name, Partition, Sealed, Store, Write},
+        store::{Change, Claimed, Committed, Name, Partition, Sealed, Store},
     },
 };
 
@@ -46,6 +48,8 @@ pub(super) struct States {
 pub(super) struct ChallengeRef {
     pub(super) name: Name,
     pub(super) tenant: Tenant,
+    /// The call that names it.
+    pub(super) call: Arc<CallRecord>,
     /// What its caller may do: a challenge of another purpose is for this caller none.
     rights: Arc<CallerRights>,
 }
@@ -75,8 +79,12 @@ impl States {
     /// The challenge that a request names. Refuses what [`Self::admit`] refuses.
     pub(super) fn challenge(&self, caller: &Caller, challenge: &RequestId) -> Result<ChallengeRef, Error> {
         self.admit(caller)?;
-        let name = self.records.keys().challenge_name(&caller.tenant, challenge);
-        Ok(ChallengeRef { name, tenant: caller.tenant.clone(), rights: Arc::clone(&caller.rights) })
+        let keys = self.records.keys();
+        // Nothing else sets it.
+        let _ = caller.record.challenge.set(keys.challenge_tag(&caller.tenant, challenge));
+        let name = keys.challenge_name(&caller.tenant, challenge);
+        let (call, rights) = (Arc::clone(&caller.record), Arc::clone(&caller.rights));
+        Ok(ChallengeRef { name, tenant: caller.tenant.clone(), call, rights })
     }
 
     /// Refuses all while this replica must not serve, tenants that are not accepted, and those that are not the caller's: before
@@ -118,6 +126,7 @@ impl States {
             // Also one that is not the caller's: it costs as much as one that never was.
             None => Box::pin(self.reload(target, deadline)).await?,
         };
+        tags::note_owner(self.records.keys(), target, &loaded.state.challenge);
         for _ in 0..MAX_CONFLICTS {
             // An operator's lock of the account stops its registrations too. It lives in another partition: read afresh.
             if loaded.state.challenge.purpose == Purpose::Registration {
@@ -149,7 +158,9 @@ impl States {
 
     /// A challenge as the store holds it.
     pub(super) async fn read(&self, target: &ChallengeRef, deadline: Deadline) -> Result<State, Error> {
-        Ok(self.reload(target, deadline).await?.state)
+        let state = self.reload(target, deadline).await?.state;
+        tags::note_owner(self.records.keys(), target, &state.challenge);
+        Ok(state)
     }
 
     /// Claims the id of a new challenge for a partition, at least for so long and a margin, and reads what is there. `None`: the
@@ -259,12 +270,16 @@ impl States {
         let is_lengthened = read.challenge.as_ref().is_none_or(|before| before.value.forgotten_at() != forgotten_at);
         // Zero leaves the time to live as it is.
         let ttl = if is_lengthened { forgotten_at.since(now).max(Duration::from_secs(1)) } else { Duration::ZERO };
-        let challenge = self.change_of(partition, name, read.challenge.as_ref(), &next.challenge, ttl)?;
+        let challenge = self.records.change_of(partition, name, read.challenge.as_ref(), &next.challenge, ttl)?;
         let lockout = match &read.lockout {
             None if *next.lockout == Lockout::default() => Change { name: Name::LOCKOUT, expected: None, write: None },
-            before => {
-                self.change_of(partition, Name::LOCKOUT, before.as_ref(), &next.lockout, next.lockout.kept_for(now))?
-            }
+            before => self.records.change_of(
+                partition,
+                Name::LOCKOUT,
+                before.as_ref(),
+                &next.lockout,
+                next.lockout.kept_for(now),
+            )?,
         };
         let changes = [challenge, lockout];
         let committed = self.store.commit(partition, &changes, Deadline::after(FINISH)).await;
@@ -287,22 +302,6 @@ impl States {
                 Ok(None)
             }
         }
-    }
-
-    fn change_of<T: serde::Serialize + PartialEq>(
-        &self,
-        partition: Partition,
-        name: Name,
-        before: Option<&Versioned<T>>,
-        next: &Arc<T>,
-        ttl: Duration,
-    ) -> Result<Change, Error> {
-        let expected = before.map(|before| before.version);
-        if before.is_some_and(|before| Arc::ptr_eq(&before.value, next) || before.value == *next) {
-            return Ok(Change { name, expected, write: None });
-        }
-        let record = self.records.seal(partition, name, next.as_ref())?;
-        Ok(Change { name, expected, write: Some(Write { record, ttl }) })
     }
 }
 

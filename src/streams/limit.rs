@@ -175,6 +175,11 @@ impl Listened {
 }
 
 impl OpenConnection {
+    /// The machine at the other end; `None`: over a Unix socket.
+    pub(crate) fn peer(&self) -> Option<IpAddr> {
+        self.peer
+    }
+
     /// It makes a call, which is open until the guard is dropped; `None` where too many are.
     pub(crate) fn open_call(self: &Arc<Self>) -> Option<OpenCall> {
         self.used.store(true, Ordering::Relaxed);

@@ -20,6 +20,9 @@ mod crowd;
 mod dial;
 #[path = "../support/dice.rs"]
 mod dice;
+mod envoy;
+#[path = "../support/envoy.rs"]
+mod envoy_server;
 mod failover;
 mod flows;
 mod google;
@@ -46,6 +49,7 @@ mod redis_cluster;
 mod redis_sentinel;
 #[path = "../support/redis.rs"]
 mod redis_server;
+mod relay;
 mod replicas;
 mod retire;
 mod rotation;
@@ -56,6 +60,7 @@ mod seeds;
 mod sentinel;
 mod site;
 mod tamper;
+mod telemetry;
 mod texts;
 mod trouble;
 mod upstream;

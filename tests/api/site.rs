@@ -98,6 +98,12 @@ impl Site {
         Server::start(self.otpd(&["serve"]).stdout(stdout))
     }
 
+    /// Starts a server that serves gRPC on this port of the loopback.
+    pub(crate) fn start_at(&self, port: u16) -> Server {
+        let mut otpd = self.otpd(&["serve"]);
+        Server::start(otpd.env("OTPD__SERVER__LISTEN", format!("127.0.0.1:{port}")).stdout(Stdio::null()))
+    }
+
     /// Starts a server from a shell that does this before: sets limits, ignores signals.
     pub(crate) fn start_after(&self, shell: &str) -> Server {
         self.try_start_after(shell).unwrap_or_else(|log| panic!("otpd did not start: {log}"))

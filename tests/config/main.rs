@@ -29,7 +29,10 @@ fn nothing_configured_is_a_development_server_on_loopback() {
     assert_eq!(config.server.listen, Listen::Address(SocketAddr::from(([127, 0, 0, 1], 50051))));
     assert_eq!(config.operations.listen, SocketAddr::from(([127, 0, 0, 1], 9464)));
     assert_eq!(config.server.request_timeout, Duration::from_secs(10));
-    assert_eq!(config.server.drain_delay, Duration::ZERO);
+    assert_eq!(
+        (config.server.drain_delay, config.server.drain_timeout),
+        (Duration::from_secs(5), Duration::from_secs(15))
+    );
     assert_eq!(config.store.url.expose(), "embedded:./otpd-data");
     assert_eq!(config.keys, Keys::Generated);
     assert_eq!(config.providers.routes, ["console"]);
@@ -419,7 +422,23 @@ fn production_refuses_what_shows_codes_or_loses_keys_unless_forced() {
     let config = load(forced, &[]).unwrap();
     assert_eq!(config.warnings().len(), 6);
     assert!(config.store.require_noeviction);
-    assert_eq!(config.server.drain_delay, Duration::from_secs(5));
+}
+
+/// The defaults fit the grace of an orchestrator; what does not is told.
+#[test]
+fn an_end_that_takes_long_or_cuts_calls_is_warned_of() {
+    let quiet = load("", &[]).unwrap().warnings().len();
+    for (file, expected) in [
+        ("drain_delay = \"9s\"", None),
+        ("drain_delay = \"10s\"", Some("may take 31 s")),
+        ("drain_timeout = \"60s\"", Some("may take 71 s")),
+        ("drain_timeout = \"9s\"", Some("calls may be cut off")),
+        ("drain_timeout = \"9s\"\nrequest_timeout = \"5s\"", None),
+    ] {
+        let warnings = load(&format!("[server]\n{file}"), &[]).unwrap().warnings();
+        assert_eq!(warnings.len(), quiet + usize::from(expected.is_some()), "{file}: {warnings:?}");
+        assert!(expected.is_none_or(|text| warnings.iter().any(|warning| warning.contains(text))), "{warnings:?}");
+    }
 }
 
 #[test]
