@@ -2,9 +2,10 @@
 
 use super::{
     Otp,
+    challenge_ref::ChallengeRef,
     error::{Error, Precondition},
     request::{Caller, VerifyOtp},
-    states::{ChallengeRef, Changed},
+    states::Changed,
     timing::{after_pause, retry_after},
 };
 use crate::{
