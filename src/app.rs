@@ -1,5 +1,6 @@
 //! The composition root: a configuration becomes a running service. Only [`parts`] and [`backup`] name adapters.
 
+mod audit;
 pub mod backup;
 pub mod certificates;
 mod descriptors;
@@ -16,12 +17,13 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic_health::server::HealthReporter;
 
 use crate::{
+    audit::Audit,
     config::{Config, Listen},
     grpc::server::{self, Listeners},
     lifecycle::{DrainTimeouts, Draining},
     operations,
     ports::{
-        clock::SystemClock,
+        clock::{Deadline, SystemClock},
         store::{Store, StoreError},
     },
     readiness::{Readiness, StoreRefused},
@@ -31,10 +33,15 @@ use health::Reported;
 use listen::Addresses;
 use parts::Inputs;
 
+pub use crate::audit::verify::Verified;
 pub use crate::service::key_usage::{KeyRow, KeyUsage};
+pub use audit::TagOwner;
 
 /// How long the operations server has to end its last answers.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
+
+/// How long the audit has to write its last events.
+const LAST_EVENTS: Duration = Duration::from_secs(2);
 
 /// Any cause of an error.
 pub type Cause = Box<dyn std::error::Error + Send + Sync>;
@@ -61,6 +68,9 @@ pub enum StartError {
     /// The store cannot be opened.
     #[error("store.url: {0}")]
     Store(Cause),
+    /// The audit cannot be kept, or read.
+    #[error("audit: {0}")]
+    Audit(io::Error),
     /// A provider cannot be set up.
     #[error("providers.{name}: {cause}")]
     Provider {
@@ -125,8 +135,8 @@ impl App {
         let parts = parts::assemble(Inputs { config, health, work: work.clone() }).await?;
 
         // Keys that are not the store's end the start before anything is served. A store that is away does not.
-        readiness.begin(&parts.witness).await?;
-        let (follows, witness) = (Arc::clone(&readiness), parts.witness);
+        readiness.begin(&parts.examined).await?;
+        let (follows, witness) = (Arc::clone(&readiness), parts.examined);
         let following = tasks.spawn(async move { follows.follow(&witness).await });
         let reload = Arc::new(Notify::new());
         let tls = certificates.map(|certificates| {
@@ -151,6 +161,7 @@ impl App {
             readiness,
             work,
             store: parts.store,
+            audit: parts.audit,
             following,
             grpc,
             operations,
@@ -173,6 +184,7 @@ pub struct RunningApp {
     readiness: Arc<Readiness>,
     work: TaskTracker,
     store: Arc<dyn Store>,
+    audit: Option<Arc<Audit>>,
     /// Ends with an error where the store was never ready, and waiting does not help.
     following: JoinHandle<Result<(), StoreRefused>>,
     grpc: JoinHandle<()>,
@@ -235,6 +247,9 @@ impl RunningApp {
         let (readiness, store) = (&*self.readiness, &*self.store);
         let draining = Draining { readiness, stop_grpc: &self.cancellations.grpc, grpc, work: &self.work, store };
         draining.run(self.timeouts).await;
+        if let Some(audit) = &self.audit {
+            audit.close(Deadline::after(LAST_EVENTS)).await;
+        }
         self.cancellations.operations.cancel();
         // A probe that asks later finds the process gone.
         let _ = timeout(LAST_ANSWERS, self.operations).await;

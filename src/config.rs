@@ -6,6 +6,7 @@
 //! A new setting is read in the file of its section and described in `config.default.toml`; a test fails without the
 //! description.
 
+mod audit;
 mod callers;
 mod listen;
 mod messages;
@@ -21,6 +22,7 @@ mod telemetry;
 mod tenants;
 
 pub use crate::settings::{ConfigError, ConfigErrors};
+pub use audit::{AuditSettings, StreamSettings};
 pub use listen::Listen;
 pub use profile::{Force, Profile};
 pub use providers::Providers;
@@ -71,6 +73,8 @@ pub struct Config {
     pub proxies: ProxyVariables,
     /// The texts of messages.
     pub messages: Messages,
+    /// Where decisions are kept.
+    pub audit: AuditSettings,
     /// The log.
     pub log: Log,
 }
@@ -108,6 +112,7 @@ impl Config {
         let providers = Providers::routed(root, by_name);
         let proxies = ProxyVariables::read(|name| source.variable(name));
         let messages = root.section("messages", messages::read);
+        let audit = root.section("audit", |section| AuditSettings::read(section, &store));
         let log = root.section("log", Log::read);
         Self {
             profile,
@@ -123,6 +128,7 @@ impl Config {
             providers,
             proxies,
             messages,
+            audit,
             log,
         }
     }
@@ -179,6 +185,7 @@ impl Config {
             format!("master keys: {keys}"),
             format!("tenants: {} listed, {others}", self.tenants.listed.len()),
             format!("routes: {}", self.providers.routes.join(", ")),
+            format!("audit: {}", self.audit.shown()),
         ]);
         lines
     }

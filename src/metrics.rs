@@ -17,7 +17,10 @@ use prometheus_client::{
 };
 
 use crate::ports::{
-    observer::{CallObserver, CallSummary, CertificateObserver, StoreLoss, StoreObserver},
+    observer::{
+        AuditObserver, AuditOutcome, AuditSink, CallObserver, CallSummary, CertificateObserver, StoreLoss,
+        StoreObserver,
+    },
     provider::{ProviderCall, ProviderObserver},
 };
 
@@ -40,6 +43,8 @@ pub struct Metrics {
     store_losses: Family<[(&'static str, &'static str); 1], Counter>,
     certificate_expiry: Family<[(&'static str, &'static str); 1], Gauge<i64, AtomicI64>>,
     certificate_reloads: Family<[(&'static str, &'static str); 1], Counter>,
+    audit_events: Family<[(&'static str, &'static str); 2], Counter>,
+    audit_waiting: Family<[(&'static str, &'static str); 1], Gauge>,
     registry: Mutex<Registry>,
 }
 
@@ -71,8 +76,28 @@ impl Default for Metrics {
         for outcome in [LOADED, FAILED] {
             drop(certificate_reloads.get_or_create(&[("outcome", outcome)]));
         }
-        let registry = Mutex::new(registry);
-        Self { calls, provider_calls, clock_skew, store_losses, certificate_expiry, certificate_reloads, registry }
+        let (audit_events, audit_waiting) =
+            (Family::<[(&str, &str); 2], Counter>::default(), Family::<[(&str, &str); 1], Gauge>::default());
+        let help = "Events of the audit by sink and outcome; failed ones are tried again, dropped ones are lost";
+        registry.register("otp_audit_events", help, audit_events.clone());
+        registry.register("otp_audit_waiting", "Events of the audit that wait to be written", audit_waiting.clone());
+        for sink in AuditSink::ALL {
+            drop(audit_waiting.get_or_create(&[("sink", sink.word())]));
+            for outcome in AuditOutcome::ALL {
+                drop(audit_events.get_or_create(&[("sink", sink.word()), ("outcome", outcome.word())]));
+            }
+        }
+        Self {
+            calls,
+            provider_calls,
+            clock_skew,
+            store_losses,
+            certificate_expiry,
+            certificate_reloads,
+            audit_events,
+            audit_waiting,
+            registry: Mutex::new(registry),
+        }
     }
 }
 
@@ -130,6 +155,17 @@ impl CertificateObserver for Metrics {
     fn certificate_reloaded(&self, is_loaded: bool) {
         let outcome = if is_loaded { LOADED } else { FAILED };
         self.certificate_reloads.get_or_create(&[("outcome", outcome)]).inc();
+    }
+}
+
+impl AuditObserver for Metrics {
+    fn audited(&self, sink: AuditSink, outcome: AuditOutcome, events: u64) {
+        self.audit_events.get_or_create(&[("sink", sink.word()), ("outcome", outcome.word())]).inc_by(events);
+    }
+
+    fn audit_waiting(&self, sink: AuditSink, events: u64) {
+        let events = i64::try_from(events).unwrap_or(i64::MAX);
+        self.audit_waiting.get_or_create(&[("sink", sink.word())]).set(events);
     }
 }
 

@@ -163,7 +163,7 @@ pub(crate) fn of_error(error: &Error) -> Status {
         Error::Forbidden => Row::new(Code::PermissionDenied, Reason::Forbidden, "the caller is not allowed to do this"),
         Error::Store(_) => Row::new(Code::Unavailable, Reason::StoreUnavailable, "the store did not answer; try again")
             .retry_after(AFTER_STORE),
-        Error::Gate(_) => {
+        Error::Gate(_) | Error::Audit(_) => {
             Row::new(Code::Unavailable, Reason::StoreUnavailable, "this replica cannot serve now; try again")
                 .retry_after(AFTER_STORE)
         }

@@ -36,8 +36,7 @@ impl States {
     pub(super) fn challenge(&self, caller: &Caller, challenge: &RequestId) -> Result<ChallengeRef, Error> {
         self.admit(caller)?;
         let keys = self.records.keys();
-        // Nothing else sets it.
-        let _ = caller.record.challenge.set(keys.challenge_tag(&caller.tenant, challenge));
+        caller.record.challenge.get_or_init(|| keys.challenge_tag(&caller.tenant, challenge));
         let name = keys.challenge_name(&caller.tenant, challenge);
         let (call, rights) = (Arc::clone(&caller.record), Arc::clone(&caller.rights));
         Ok(ChallengeRef { name, tenant: caller.tenant.clone(), call, rights })
@@ -48,6 +47,9 @@ impl States {
     pub(super) fn admit(&self, caller: &Caller) -> Result<(), Error> {
         self.now()?;
         self.policy(&caller.tenant)?;
-        if caller.rights.has_tenant(&caller.tenant) { Ok(()) } else { Err(Error::Forbidden) }
+        if !caller.rights.has_tenant(&caller.tenant) {
+            return Err(Error::Forbidden);
+        }
+        self.decisions.check()
     }
 }

@@ -4,13 +4,14 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     challenge_ref::ChallengeRef,
+    decisions::Decisions,
     error::Error,
     gate::Gate,
     memory::{Memory, Snapshot},
-    records::{Records, Versioned, is_own},
+    records::{Records, is_own, versioned},
     request::Caller,
     tags,
-    timing::{FINISH, MAX_CONFLICTS},
+    timing::{FINISH, INDEX_MARGIN, MAX_CONFLICTS},
 };
 use crate::{
     domain::{
@@ -30,15 +31,13 @@ use crate::{
     },
 };
 
-/// The index entry of a challenge outlives it by this, so that no two challenges are ever known by one id.
-const INDEX_MARGIN: Duration = Duration::from_secs(3600);
-
 /// Challenges and lockouts, as the use cases work with them.
 pub(super) struct States {
     pub(super) store: Arc<dyn Store>,
     pub(super) records: Records,
     gate: Arc<Gate>,
     pub(super) memory: Memory,
+    pub(super) decisions: Decisions,
     tenants: Tenants,
 }
 
@@ -60,8 +59,14 @@ pub(super) struct Changed<C: Command> {
 }
 
 impl States {
-    pub(super) fn new(store: Arc<dyn Store>, records: Records, gate: Arc<Gate>, tenants: Tenants) -> Self {
-        Self { store, records, gate, memory: Memory::new(), tenants }
+    pub(super) fn new(
+        store: Arc<dyn Store>,
+        records: Records,
+        gate: Arc<Gate>,
+        decisions: Decisions,
+        tenants: Tenants,
+    ) -> Self {
+        Self { store, records, gate, memory: Memory::new(), decisions, tenants }
     }
 
     /// A request as its challenge remembers it.
@@ -95,7 +100,7 @@ impl States {
             // Also one that is not the caller's: it costs as much as one that never was.
             None => Box::pin(self.reload(target, deadline)).await?,
         };
-        tags::note_owner(self.records.keys(), target, &loaded.state.challenge);
+        tags::note_owner(self.records.keys(), target, &loaded.state.challenge, loaded.snapshot.partition);
         for _ in 0..MAX_CONFLICTS {
             // An operator's lock of the account stops its registrations too. It lives in another partition: read afresh.
             if loaded.state.challenge.purpose == Purpose::Registration {
@@ -120,6 +125,7 @@ impl States {
                 continue;
             }
             let Loaded { snapshot: Snapshot { partition, .. }, state: before, .. } = loaded;
+            self.decisions.tell_overdue(target, &before, &after, command.settles());
             return Ok(Changed { partition, before, after, command, outcome });
         }
         Err(Error::Contention)
@@ -127,8 +133,8 @@ impl States {
 
     /// A challenge as the store holds it.
     pub(super) async fn read(&self, target: &ChallengeRef, deadline: Deadline) -> Result<State, Error> {
-        let state = self.reload(target, deadline).await?.state;
-        tags::note_owner(self.records.keys(), target, &state.challenge);
+        let Loaded { state, snapshot, .. } = self.reload(target, deadline).await?;
+        tags::note_owner(self.records.keys(), target, &state.challenge, snapshot.partition);
         Ok(state)
     }
 
@@ -272,9 +278,4 @@ impl States {
             }
         }
     }
-}
-
-fn versioned<T>(change: &Change, value: &Arc<T>) -> Option<Versioned<T>> {
-    let written = change.write.as_ref().map(|write| write.record.version());
-    written.or(change.expected).map(|version| Versioned { value: Arc::clone(value), version })
 }

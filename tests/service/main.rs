@@ -16,6 +16,7 @@ mod checker;
 mod clock;
 mod deadlines;
 mod deaths;
+mod decisions;
 #[path = "../support/entropy.rs"]
 mod entropy;
 #[path = "../support/fake.rs"]
@@ -41,6 +42,8 @@ mod secrecy;
 mod sends;
 mod simulation;
 mod tasks;
+#[path = "../support/told.rs"]
+mod told;
 mod trips;
 mod verifications;
 mod witness;
