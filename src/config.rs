@@ -28,7 +28,7 @@ pub use profile::{Force, Profile};
 pub use providers::Providers;
 pub use sandbox::Sandboxes;
 pub use server::{Operations, Requests, Server};
-pub use server_tls::TlsFiles;
+pub use server_tls::ServerTlsFiles;
 pub use source::{FILE_VARIABLE, Source};
 pub use store::{KEYS_VARIABLE, Keys, StoreSettings};
 pub use telemetry::{Log, LogFormat};

@@ -18,7 +18,7 @@ use tokio::{
 use zeroize::Zeroizing;
 
 use crate::{
-    config::TlsFiles,
+    config::ServerTlsFiles,
     domain::time::Timestamp,
     grpc::tls::{LoadedTls, TlsError, TlsPem, TlsServer},
     ports::{
@@ -54,7 +54,7 @@ impl std::error::Error for CertificateErrors {}
 ///
 /// # Errors
 /// All that is wrong with them.
-pub fn check(files: &TlsFiles, clock: &dyn Clock) -> Result<Option<String>, CertificateErrors> {
+pub fn check(files: &ServerTlsFiles, clock: &dyn Clock) -> Result<Option<String>, CertificateErrors> {
     Ok(warning(&FileContents::read(files)?.load()?, seconds(clock)))
 }
 
@@ -66,7 +66,7 @@ struct FileContents {
 }
 
 impl FileContents {
-    fn read(files: &TlsFiles) -> Result<Self, CertificateErrors> {
+    fn read(files: &ServerTlsFiles) -> Result<Self, CertificateErrors> {
         let certificate = read("certificate_file", &files.certificate_file);
         let key = read("key_file", &files.key_file);
         let client_ca = files.client_ca_file.as_deref().map(|path| read("client_ca_file", path)).transpose();
@@ -107,7 +107,7 @@ fn read(setting: &'static str, path: &Path) -> Result<Zeroizing<Vec<u8>>, TlsErr
 
 /// The certificate of a server that runs.
 pub(super) struct Certificates {
-    files: TlsFiles,
+    files: ServerTlsFiles,
     server: Arc<TlsServer>,
     clock: Arc<dyn Clock>,
     current: LoadedTls,
@@ -146,7 +146,7 @@ impl Certificates {
     ///
     /// # Errors
     /// All that is wrong with them.
-    pub(super) fn load(files: &TlsFiles, clock: Arc<dyn Clock>) -> Result<Self, CertificateErrors> {
+    pub(super) fn load(files: &ServerTlsFiles, clock: Arc<dyn Clock>) -> Result<Self, CertificateErrors> {
         let contents = FileContents::read(files)?;
         let (current, digest) = (contents.load()?, contents.digest());
         let server = Arc::new(TlsServer::new(&current));
@@ -239,7 +239,7 @@ impl CertificateWatch {
     }
 }
 
-fn look(files: &TlsFiles, current: [u8; 32]) -> Looked {
+fn look(files: &ServerTlsFiles, current: [u8; 32]) -> Looked {
     let contents = match FileContents::read(files) {
         Ok(contents) => contents,
         Err(errors) => return Looked::Failed(Failing::Unread(errors.clone()), errors),

@@ -8,7 +8,7 @@ use std::{
 use super::{
     listen::Listen,
     profile::{Force, Profile},
-    server_tls::{self, TlsFiles},
+    server_tls::{self, ServerTlsFiles},
 };
 use crate::{
     domain::identity::SidecarTrust,
@@ -31,7 +31,7 @@ pub struct Server {
     /// Who may connect to Unix sockets, as their mode.
     pub socket_mode: u32,
     /// The certificate that the server shows on IP addresses; `None`: it does not encrypt.
-    pub tls: Option<TlsFiles>,
+    pub tls: Option<ServerTlsFiles>,
     /// Which headers of a sidecar are believed.
     pub sidecar: SidecarTrust,
     /// How many calls may be in flight; more are refused before any work.
@@ -61,7 +61,7 @@ impl Server {
             listen: section.text("listen", Listen::parse).unwrap_or_else(|| Listen::local(50051)),
             admin,
             socket_mode: section.text("socket_mode", socket_mode).unwrap_or(0o660),
-            tls: section.section("tls", TlsFiles::read),
+            tls: section.section("tls", ServerTlsFiles::read),
             sidecar: section.section("sidecar", server_tls::sidecar),
             max_in_flight: section.integer("max_in_flight", 1..=1_000_000).unwrap_or(512),
             max_connections: section.integer("max_connections", 1..=1_000_000).unwrap_or(4096),

@@ -12,7 +12,7 @@ const MAX_SIDECAR_NAMES: usize = 100;
 
 /// Files of the server's certificate. They are read again when they change.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TlsFiles {
+pub struct ServerTlsFiles {
     /// The server's certificate, and those between it and its authority, in PEM.
     pub certificate_file: PathBuf,
     /// Its key, in PEM.
@@ -21,7 +21,7 @@ pub struct TlsFiles {
     pub client_ca_file: Option<PathBuf>,
 }
 
-impl TlsFiles {
+impl ServerTlsFiles {
     pub(super) fn read(section: &mut Section<'_>) -> Option<Self> {
         let certificate = section.optional_text("certificate_file", values::path);
         let key = section.optional_text("key_file", values::path);

@@ -61,7 +61,7 @@ pub(super) struct Peer {
 type ConnectionStream = TurnStream<PermitStream<Either<Wire, Box<TlsStream<TcpStream>>>>, CallPermits>;
 
 /// What all connections of a listener are served with.
-pub(super) struct Connections<S> {
+pub(super) struct ServedConnections<S> {
     pub(super) http2: Builder<TokioExecutor>,
     pub(super) layer: Arc<CallLayer<S>>,
     /// Encrypts connections to an IP address. A Unix socket is a matter of this machine.
@@ -87,7 +87,7 @@ pub(super) fn http2() -> Builder<TokioExecutor> {
     http2
 }
 
-impl<S: Services> Connections<S> {
+impl<S: Services> ServedConnections<S> {
     /// Serves until the caller closes the connection. At its greatest age, or when the server stops, the caller is asked to go
     /// and its calls may end.
     pub(super) async fn serve(self: Arc<Self>, accepted: Accepted, stop: CancellationToken) {

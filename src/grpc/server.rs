@@ -11,7 +11,7 @@ use super::{
     arrival::Arrivals,
     call_layer::{CallLayer, CallRules, Contract, Services},
     callers::CallerDirectory,
-    connection::{Connections, http2},
+    connection::{ServedConnections, http2},
     deadline::RequestTimeout,
     framework::Framework,
     listen::Incoming,
@@ -37,7 +37,7 @@ use crate::{
 
 /// The largest request.
 const MAX_MESSAGE_BYTES: usize = 64 * 1024;
-/// Connections of operators to a listener of their own.
+/// ServedConnections of operators to a listener of their own.
 const MAX_ADMIN_CONNECTIONS: usize = 16;
 /// The largest answer: a described challenge with a full timeline has a tenth of it.
 const MAX_ANSWER_BYTES: usize = 256 * 1024;
@@ -113,7 +113,8 @@ pub(crate) async fn serve<H: Health>(
     let served = if admin.is_some() { ServedServices::Otp } else { ServedServices::All };
     let layer = layer(settings, contract(Arc::clone(&handlers), handlers), health, (observer, callers))?;
     let for_operators = layer.serving(ServedServices::Admin);
-    let serving = |layer| Connections { http2: http2(), layer, tls: tls.clone(), max_age: settings.max_connection_age };
+    let serving =
+        |layer| ServedConnections { http2: http2(), layer, tls: tls.clone(), max_age: settings.max_connection_age };
     let limit = |max, listener| ConnectionLimit::new(max, GivesWay::Idle, Some((listener, Arc::clone(&seen_by))));
     let serving_admin = async {
         if let Some(listener) = admin {
@@ -131,7 +132,7 @@ pub(crate) async fn serve<H: Health>(
 /// Serves whatever is behind the layer.
 async fn serve_on<S: Services>(
     mut incoming: Incoming,
-    connections: Connections<S>,
+    connections: ServedConnections<S>,
     shutdown: impl Future<Output = ()>,
 ) {
     let connections = Arc::new(connections);

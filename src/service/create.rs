@@ -4,13 +4,13 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     Otp,
+    challenge_ref::ChallengeRef,
     context::CallContext,
     deliveries::SendRequest,
     error::{Error, Precondition},
     memory::Snapshot,
     quotas::{Acquisition, NO_QUOTAS, Uses},
     request::{Caller, CreateChallenge, Reach},
-    states::ChallengeRef,
     tags,
     timing::MAX_CONFLICTS,
 };

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
+    challenge_ref::ChallengeRef,
     decisions::Decisions,
     error::Error,
     gate::Gate,
@@ -14,10 +15,9 @@ use super::{
 };
 use crate::{
     domain::{
-        caller::CallerRights,
         canonical::Canonical,
         challenge::Challenge,
-        ids::{IdempotencyKey, RequestId, Tenant},
+        ids::{IdempotencyKey, Tenant},
         invariants,
         lockout::Lockout,
         policy::{TenantPolicy, Tenants},
@@ -26,7 +26,6 @@ use crate::{
         time::Timestamp,
     },
     ports::{
-        call::CallRecord,
         clock::{Deadline, Stopwatch},
         store::{Change, Claimed, Committed, Name, Partition, Sealed, Store},
     },
@@ -40,17 +39,6 @@ pub(super) struct States {
     pub(super) memory: Memory,
     pub(super) decisions: Decisions,
     tenants: Tenants,
-}
-
-/// Which challenge, and whose.
-#[derive(Clone, Debug)]
-pub(super) struct ChallengeRef {
-    pub(super) name: Name,
-    pub(super) tenant: Tenant,
-    /// The call that names it.
-    pub(super) call: Arc<CallRecord>,
-    /// What its caller may do: a challenge of another purpose is for this caller none.
-    rights: Arc<CallerRights>,
 }
 
 /// A state to decide by, with the records that it comes from.
@@ -79,27 +67,6 @@ impl States {
         tenants: Tenants,
     ) -> Self {
         Self { store, records, gate, memory: Memory::new(), decisions, tenants }
-    }
-
-    /// The challenge that a request names. Refuses what [`Self::admit`] refuses.
-    pub(super) fn challenge(&self, caller: &Caller, challenge: &RequestId) -> Result<ChallengeRef, Error> {
-        self.admit(caller)?;
-        let keys = self.records.keys();
-        caller.record.challenge.get_or_init(|| keys.challenge_tag(&caller.tenant, challenge));
-        let name = keys.challenge_name(&caller.tenant, challenge);
-        let (call, rights) = (Arc::clone(&caller.record), Arc::clone(&caller.rights));
-        Ok(ChallengeRef { name, tenant: caller.tenant.clone(), call, rights })
-    }
-
-    /// Refuses all while this replica must not serve, tenants that are not accepted, and those that are not the caller's: before
-    /// anything is looked up, so that the refusal says nothing of what is there.
-    pub(super) fn admit(&self, caller: &Caller) -> Result<(), Error> {
-        self.now()?;
-        self.policy(&caller.tenant)?;
-        if !caller.rights.has_tenant(&caller.tenant) {
-            return Err(Error::Forbidden);
-        }
-        self.decisions.check()
     }
 
     /// A request as its challenge remembers it.
@@ -244,7 +211,7 @@ impl States {
     /// A challenge that is forgotten, or of a purpose that is not the caller's, is none.
     fn loaded(&self, target: &ChallengeRef, snapshot: Snapshot, is_fresh: bool) -> Result<Loaded, Error> {
         let challenge = snapshot.challenge.as_ref().ok_or(Error::InvalidIdentifier)?;
-        let is_own = target.rights.has_purpose(challenge.value.purpose);
+        let is_own = target.is_own(&challenge.value);
         if !is_own || challenge.value.is_forgotten(self.now()?) {
             return Err(Error::InvalidIdentifier);
         }

@@ -92,7 +92,7 @@ async fn a_tenant_that_is_not_the_callers_is_forbidden_without_a_look() {
         assert_eq!(answers, vec![forbidden.clone(); 5], "{challenge}");
         let mut answers = Answers::new();
         note(&mut answers, &observed, replica.otp.create_challenge(caller(challenge), create(ACCOUNT))).await;
-        assert_eq!(answers, [forbidden.clone()], "{challenge}");
+        assert_eq!(answers, vec![forbidden.clone()], "{challenge}");
     }
     for account in [ACCOUNT, "nobody"] {
         let answers = of_operators(&replica, &observed, &caller, account).await;

@@ -66,7 +66,7 @@ async fn start(settings: GrpcSettings) -> Anyhow<Running> {
     let callers = Arc::new(CallerDirectory::new(&[], SidecarTrust::default(), false));
     let layer = layer(settings, contract(Arc::clone(&fake), Arc::clone(&fake)), health, (seen.clone(), callers))?;
     let connections =
-        Connections { http2: http2(), layer: Arc::new(layer), tls: None, max_age: settings.max_connection_age };
+        ServedConnections { http2: http2(), layer: Arc::new(layer), tls: None, max_age: settings.max_connection_age };
     let incoming = Incoming::new(
         BoundListener::Address(listener),
         ConnectionLimit::new(settings.max_connections, GivesWay::Idle, None),

@@ -22,7 +22,7 @@ use crate::{
     grpc::{
         call_layer::Services,
         callers::CallerDirectory,
-        connection::{Connections, http2},
+        connection::{ServedConnections, http2},
         listen::Incoming,
         listener::BoundListener,
         method::{Method, RpcTarget},
@@ -134,7 +134,7 @@ async fn start() -> Anyhow<Channel> {
     let (_, health) = tonic_health::server::health_reporter();
     let callers = Arc::new(CallerDirectory::new(&[], SidecarTrust::default(), false));
     let layer = layer(SETTINGS, TestService, health, (Arc::new(Seen::default()), callers))?;
-    let connections = Connections { http2: http2(), layer: Arc::new(layer), tls: None, max_age: None };
+    let connections = ServedConnections { http2: http2(), layer: Arc::new(layer), tls: None, max_age: None };
     let incoming = Incoming::new(
         BoundListener::Address(listener),
         ConnectionLimit::new(SETTINGS.max_connections, GivesWay::Idle, None),
