@@ -1,41 +1,47 @@
 //! The composition root: a configuration becomes a running service. Only [`parts`] and [`backup`] name adapters.
 
+mod audit;
 pub mod backup;
+pub mod certificates;
 mod descriptors;
 mod health;
 mod keys;
+mod listen;
 mod parts;
+pub mod probe;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::{
-    net::{TcpListener, TcpSocket},
-    task::JoinHandle,
-    time::timeout,
-};
+use tokio::{sync::Notify, task::JoinHandle, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic_health::server::HealthReporter;
 
 use crate::{
-    config::Config,
-    grpc::server,
+    audit::Audit,
+    config::{Config, Listen},
+    grpc::server::{self, Listeners},
     lifecycle::{DrainTimeouts, Draining},
     operations,
-    ports::store::{Store, StoreError},
+    ports::{
+        clock::{Deadline, SystemClock},
+        store::{Store, StoreError},
+    },
     readiness::{Readiness, StoreRefused},
 };
+use certificates::{CertificateErrors, CertificateWatch, Certificates};
 use health::Reported;
+use listen::Addresses;
 use parts::Inputs;
 
+pub use crate::audit::verify::Verified;
 pub use crate::service::key_usage::{KeyRow, KeyUsage};
+pub use audit::TagOwner;
 
 /// How long the operations server has to end its last answers.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
-/// What the system keeps of what is written to a connection and not yet received.
-const SEND_BUFFER: u32 = 256 * 1024;
-/// Connections that wait to be accepted.
-const BACKLOG: u32 = 1024;
+/// How long the audit has to write its last events.
+const LAST_EVENTS: Duration = Duration::from_secs(2);
 
 /// Any cause of an error.
 pub type Cause = Box<dyn std::error::Error + Send + Sync>;
@@ -49,16 +55,22 @@ pub enum StartError {
         /// Which listener.
         setting: &'static str,
         /// Where.
-        address: SocketAddr,
+        address: Listen,
         /// Why not.
         cause: io::Error,
     },
+    /// The certificate of the server cannot be read or used.
+    #[error(transparent)]
+    Certificate(#[from] CertificateErrors),
     /// The master keys cannot be read, made or used.
     #[error("master keys: {0}")]
     Keys(Cause),
     /// The store cannot be opened.
     #[error("store.url: {0}")]
     Store(Cause),
+    /// The audit cannot be kept, or read.
+    #[error("audit: {0}")]
+    Audit(io::Error),
     /// A provider cannot be set up.
     #[error("providers.{name}: {cause}")]
     Provider {
@@ -112,8 +124,9 @@ impl App {
     pub async fn start(config: &Config) -> Result<RunningApp, StartError> {
         descriptors::raise();
         // First of all, so that a second otpd by mistake ends here and does not touch what the first one keeps.
-        let (grpc, grpc_address) = listen("server.listen", config.server.listen)?;
-        let (http, operations_address) = listen("operations.listen", config.operations.listen)?;
+        let bound = listen::all(config).await?;
+        let files = config.server.tls.as_ref();
+        let certificates = files.map(|files| Certificates::load(files, Arc::new(SystemClock))).transpose()?;
         let health = HealthReporter::new();
         let readiness = Arc::new(Readiness::new(Reported(health.clone())).await);
         let (work, tasks) = (TaskTracker::new(), TaskTracker::new());
@@ -122,13 +135,20 @@ impl App {
         let parts = parts::assemble(Inputs { config, health, work: work.clone() }).await?;
 
         // Keys that are not the store's end the start before anything is served. A store that is away does not.
-        readiness.begin(&parts.witness).await?;
-        let (follows, witness) = (Arc::clone(&readiness), parts.witness);
+        readiness.begin(&parts.examined).await?;
+        let (follows, witness) = (Arc::clone(&readiness), parts.examined);
         let following = tasks.spawn(async move { follows.follow(&witness).await });
+        let reload = Arc::new(Notify::new());
+        let tls = certificates.map(|certificates| {
+            let (listeners, asked, tls) = (bound.encrypted(), Arc::clone(&reload), certificates.server());
+            let observer = parts.metrics.clone();
+            tasks.spawn(certificates.follow(CertificateWatch { listeners, observer, asked }));
+            tls
+        });
         let router = operations::router(readiness.subscribe(), parts.metrics);
-        let operations = tasks.spawn(operations::serve(http, router, stop_operations.clone()));
-        let stopped = stop_grpc.clone().cancelled_owned();
-        let serving = server::serve(parts.grpc, parts.backend, parts.health, grpc, stopped);
+        let operations = tasks.spawn(operations::serve(bound.operations, router, stop_operations.clone()));
+        let listeners = Listeners { server: bound.server, admin: bound.admin, tls };
+        let serving = server::serve(parts.grpc, parts.backend, parts.health, listeners, stop_grpc.clone());
         let grpc = tasks.spawn(async move {
             if let Err(cause) = serving.await {
                 tracing::error!(%cause, "the gRPC server failed");
@@ -136,11 +156,12 @@ impl App {
         });
         let (drain_delay, drain_timeout) = (config.server.drain_delay, config.server.drain_timeout);
         Ok(RunningApp {
-            grpc_address,
-            operations_address,
+            addresses: bound.addresses,
+            reload,
             readiness,
             work,
             store: parts.store,
+            audit: parts.audit,
             following,
             grpc,
             operations,
@@ -148,20 +169,6 @@ impl App {
             timeouts: DrainTimeouts { drain_delay, drain_timeout },
         })
     }
-}
-
-fn listen(setting: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
-    let bound = || {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        socket.set_reuseaddr(true)?;
-        // Its connections have the same. The system would let them grow to megabytes, of answers that nobody reads.
-        socket.set_send_buffer_size(SEND_BUFFER)?;
-        socket.bind(address)?;
-        let listener = socket.listen(BACKLOG)?;
-        let address = listener.local_addr()?;
-        Ok((listener, address))
-    };
-    bound().map_err(|cause| StartError::Listen { setting, address, cause })
 }
 
 /// What ends the servers.
@@ -172,11 +179,12 @@ struct Cancellations {
 
 /// A service that runs.
 pub struct RunningApp {
-    grpc_address: SocketAddr,
-    operations_address: SocketAddr,
+    addresses: Addresses,
+    reload: Arc<Notify>,
     readiness: Arc<Readiness>,
     work: TaskTracker,
     store: Arc<dyn Store>,
+    audit: Option<Arc<Audit>>,
     /// Ends with an error where the store was never ready, and waiting does not help.
     following: JoinHandle<Result<(), StoreRefused>>,
     grpc: JoinHandle<()>,
@@ -187,13 +195,23 @@ pub struct RunningApp {
 
 impl RunningApp {
     /// Where gRPC is served.
-    pub fn grpc_address(&self) -> SocketAddr {
-        self.grpc_address
+    pub fn grpc_address(&self) -> &Listen {
+        &self.addresses.server
+    }
+
+    /// Where operators call, if not there.
+    pub fn admin_address(&self) -> Option<&Listen> {
+        self.addresses.admin.as_ref()
+    }
+
+    /// Has the files of the server's certificate looked at, whenever it is notified.
+    pub fn reload(&self) -> Arc<Notify> {
+        Arc::clone(&self.reload)
     }
 
     /// Where probes are answered.
     pub fn operations_address(&self) -> SocketAddr {
-        self.operations_address
+        self.addresses.operations
     }
 
     /// Runs until asked to stop, and then stops everything in order. A store that cannot go on ends it at once, also while
@@ -229,6 +247,9 @@ impl RunningApp {
         let (readiness, store) = (&*self.readiness, &*self.store);
         let draining = Draining { readiness, stop_grpc: &self.cancellations.grpc, grpc, work: &self.work, store };
         draining.run(self.timeouts).await;
+        if let Some(audit) = &self.audit {
+            audit.close(Deadline::after(LAST_EVENTS)).await;
+        }
         self.cancellations.operations.cancel();
         // A probe that asks later finds the process gone.
         let _ = timeout(LAST_ANSWERS, self.operations).await;

@@ -12,6 +12,7 @@ use std::{io, time::Duration};
 
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
+    sync::Notify,
     task::JoinHandle,
     time::{sleep, timeout},
 };
@@ -43,13 +44,16 @@ impl Signals {
         Ok(Self { terminate, interrupt, hang_up: signal(SignalKind::hangup())? })
     }
 
-    /// Waits for the next signal that ends the process.
-    pub(crate) async fn next(&mut self) -> EndSignal {
+    /// Waits for the next signal that ends the process. SIGHUP has `reload` notified.
+    pub(crate) async fn next(&mut self, reload: &Notify) -> EndSignal {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return EndSignal::Terminate,
                 _ = self.interrupt.recv() => return EndSignal::Interrupt,
-                _ = self.hang_up.recv() => tracing::info!("SIGHUP is ignored: settings are read at the start only"),
+                _ = self.hang_up.recv() => {
+                    tracing::info!("SIGHUP: the files of server.tls are looked at; settings are read at the start only");
+                    reload.notify_one();
+                }
             }
         }
     }

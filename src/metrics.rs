@@ -3,7 +3,10 @@
 use std::{
     borrow::Cow,
     fmt,
-    sync::{Mutex, PoisonError, atomic::AtomicU64},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicI64, AtomicU64},
+    },
     time::Duration,
 };
 
@@ -14,12 +17,18 @@ use prometheus_client::{
 };
 
 use crate::ports::{
-    observer::{CallObserver, CallSummary, StoreLoss, StoreObserver},
+    observer::{
+        AuditObserver, AuditOutcome, AuditSink, CallObserver, CallSummary, CertificateObserver, StoreLoss, StoreObserver,
+    },
     provider::{ProviderCall, ProviderObserver},
 };
 
 /// In seconds, from what a local answer takes to the longest time-outs.
 const BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
+
+/// What becomes of changed files of a certificate.
+const LOADED: &str = "loaded";
+const FAILED: &str = "failed";
 
 /// Names and values of one time series. Only the names of providers are not known when the program is compiled.
 type Labels = [(&'static str, Cow<'static, str>); 3];
@@ -31,6 +40,10 @@ pub struct Metrics {
     provider_calls: Durations,
     clock_skew: Gauge<f64, AtomicU64>,
     store_losses: Family<[(&'static str, &'static str); 1], Counter>,
+    certificate_expiry: Family<[(&'static str, &'static str); 1], Gauge<i64, AtomicI64>>,
+    certificate_reloads: Family<[(&'static str, &'static str); 1], Counter>,
+    audit_events: Family<[(&'static str, &'static str); 2], Counter>,
+    audit_waiting: Family<[(&'static str, &'static str); 1], Gauge>,
     registry: Mutex<Registry>,
 }
 
@@ -53,7 +66,37 @@ impl Default for Metrics {
         for loss in [StoreLoss::Part, StoreLoss::All, StoreLoss::Replaced] {
             drop(store_losses.get_or_create(&[("loss", loss.word())]));
         }
-        Self { calls, provider_calls, clock_skew, store_losses, registry: Mutex::new(registry) }
+        let certificate_expiry = Family::<[(&str, &str); 1], Gauge<i64, AtomicI64>>::default();
+        let help = "When the certificate ends that a listener shows, in seconds of Unix time";
+        registry.register("otp_certificate_expiry_timestamp_seconds", help, certificate_expiry.clone());
+        let certificate_reloads = Family::<[(&str, &str); 1], Counter>::default();
+        let help = "How often changed files of the server's certificate were loaded, or could not be";
+        registry.register("otp_certificate_reloads", help, certificate_reloads.clone());
+        for outcome in [LOADED, FAILED] {
+            drop(certificate_reloads.get_or_create(&[("outcome", outcome)]));
+        }
+        let (audit_events, audit_waiting) =
+            (Family::<[(&str, &str); 2], Counter>::default(), Family::<[(&str, &str); 1], Gauge>::default());
+        let help = "Events of the audit by sink and outcome; failed ones are tried again, dropped ones are lost";
+        registry.register("otp_audit_events", help, audit_events.clone());
+        registry.register("otp_audit_waiting", "Events of the audit that wait to be written", audit_waiting.clone());
+        for sink in AuditSink::ALL {
+            drop(audit_waiting.get_or_create(&[("sink", sink.word())]));
+            for outcome in AuditOutcome::ALL {
+                drop(audit_events.get_or_create(&[("sink", sink.word()), ("outcome", outcome.word())]));
+            }
+        }
+        Self {
+            calls,
+            provider_calls,
+            clock_skew,
+            store_losses,
+            certificate_expiry,
+            certificate_reloads,
+            audit_events,
+            audit_waiting,
+            registry: Mutex::new(registry),
+        }
     }
 }
 
@@ -100,6 +143,28 @@ impl StoreObserver for Metrics {
 
     fn store_lost(&self, loss: StoreLoss) {
         self.store_losses.get_or_create(&[("loss", loss.word())]).inc();
+    }
+}
+
+impl CertificateObserver for Metrics {
+    fn certificate_expires(&self, listener: &'static str, at: i64) {
+        self.certificate_expiry.get_or_create(&[("listener", listener)]).set(at);
+    }
+
+    fn certificate_reloaded(&self, is_loaded: bool) {
+        let outcome = if is_loaded { LOADED } else { FAILED };
+        self.certificate_reloads.get_or_create(&[("outcome", outcome)]).inc();
+    }
+}
+
+impl AuditObserver for Metrics {
+    fn audited(&self, sink: AuditSink, outcome: AuditOutcome, events: u64) {
+        self.audit_events.get_or_create(&[("sink", sink.word()), ("outcome", outcome.word())]).inc_by(events);
+    }
+
+    fn audit_waiting(&self, sink: AuditSink, events: u64) {
+        let events = i64::try_from(events).unwrap_or(i64::MAX);
+        self.audit_waiting.get_or_create(&[("sink", sink.word())]).set(events);
     }
 }
 

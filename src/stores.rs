@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 use crate::{
     ports::{
         clock::Clock,
+        event_stream::EventStream,
         store::{Store, StoreError},
     },
     secret::Secret,
@@ -118,6 +119,20 @@ pub async fn open(
         return Ok(Arc::new(Embedded::open_with(directory, time, tracker, options).await?));
     }
     Ok(Arc::new(redis::Redis::open(&config, tracker).await?))
+}
+
+/// A stream of events in the Redis of an address, over a connection of its own. It is connected to in the background, on
+/// `tracker`, until what is returned is dropped.
+///
+/// # Errors
+/// The address is not of a Redis.
+pub fn open_event_stream(
+    config: &StoreConfig,
+    name: &str,
+    max_length: u64,
+    tracker: &TaskTracker,
+) -> Result<Arc<dyn EventStream>, StoreError> {
+    Ok(Arc::new(redis::event_stream::RedisStream::open(config, name, max_length, tracker)?))
 }
 
 /// Whether an embedded store was ever written in a folder.

@@ -2,7 +2,10 @@
 
 use std::{process::ExitCode, time::Duration};
 
-use tokio::{pin, runtime, sync::oneshot};
+use tokio::{
+    pin, runtime,
+    sync::{Notify, oneshot},
+};
 
 use super::{FAILED, output};
 use crate::{
@@ -45,9 +48,10 @@ async fn serve(config: &Config) -> Result<(), Cause> {
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
+    let nobody = Notify::new();
     let app = tokio::select! {
         app = App::start(config) => app?,
-        signal = signals.next() => {
+        signal = signals.next(&nobody) => {
             tracing::info!(signal = signal.name(), "otpd ends before it has started");
             return Ok(());
         }
@@ -57,15 +61,17 @@ async fn serve(config: &Config) -> Result<(), Cause> {
         profile = config.profile.name(),
         store = config.store.shown(),
         grpc = %app.grpc_address(),
+        admin = app.admin_address().map(tracing::field::display),
         operations = %app.operations_address(),
         "otpd serves"
     );
+    let reload = app.reload();
     let (ask, asked) = oneshot::channel();
     let running = app.run_until(async { asked.await.unwrap_or(Shutdown::Replaced) });
     pin!(running);
     let signal = tokio::select! {
         ended = &mut running => return ended.map_err(Cause::from),
-        signal = signals.next() => signal,
+        signal = signals.next(&reload) => signal,
     };
     tracing::info!(signal = signal.name(), "otpd drains");
     // Only an app that has ended does not hear it.
@@ -75,6 +81,6 @@ async fn serve(config: &Config) -> Result<(), Cause> {
     });
     tokio::select! {
         ended = &mut running => ended.map_err(Cause::from),
-        signal = signals.next() => Err(format!("{} while draining", signal.name()).into()),
+        signal = signals.next(&reload) => Err(format!("{} while draining", signal.name()).into()),
     }
 }

@@ -115,7 +115,7 @@ fn reason_of(failure: &Status) -> &'static str {
 pub(crate) fn cause(method: &'static str, error: &Error) {
     match error {
         Error::Internal(_) => tracing::error!(target: "otpd::rpc", { rpc.method = method, %error }, "use case failed"),
-        Error::Store(_) | Error::Gate(_) => {
+        Error::Store(_) | Error::Gate(_) | Error::Audit(_) => {
             tracing::warn!(target: "otpd::rpc", { rpc.method = method, %error }, "use case failed");
         }
         Error::InvalidIdentifier

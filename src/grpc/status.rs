@@ -163,7 +163,7 @@ pub(crate) fn of_error(error: &Error) -> Status {
         Error::Forbidden => Row::new(Code::PermissionDenied, Reason::Forbidden, "the caller is not allowed to do this"),
         Error::Store(_) => Row::new(Code::Unavailable, Reason::StoreUnavailable, "the store did not answer; try again")
             .retry_after(AFTER_STORE),
-        Error::Gate(_) => {
+        Error::Gate(_) | Error::Audit(_) => {
             Row::new(Code::Unavailable, Reason::StoreUnavailable, "this replica cannot serve now; try again")
                 .retry_after(AFTER_STORE)
         }
@@ -232,6 +232,16 @@ pub(crate) fn of_violations(violations: Violations) -> Status {
     let fields = violations.into_iter().map(|violation| FieldViolation::new(violation.field, violation.description));
     let row = Row { violations: fields.collect(), ..Row::new(Code::InvalidArgument, reason, message) };
     row.into_status()
+}
+
+/// The caller is not known. Why, is nobody's business but the operator's; there is no reason to tell apart.
+pub(crate) fn unauthenticated() -> Status {
+    Status::unauthenticated("the caller is not known")
+}
+
+/// The caller is known, and this is not for it.
+pub(crate) fn forbidden() -> Status {
+    of_error(&Error::Forbidden)
 }
 
 /// The caller's time ran out.

@@ -3,6 +3,7 @@
 use base64::{Engine, engine::general_purpose::STANDARD};
 use hkdf::Hkdf;
 use sha2::Sha256;
+use subtle::ConstantTimeEq;
 
 use super::{
     Prf,
@@ -10,6 +11,7 @@ use super::{
 };
 use crate::{
     domain::{
+        canonical::Canonical,
         challenge::{Challenge, LiveCode},
         code,
     },
@@ -54,6 +56,7 @@ pub struct KeyRing {
     lowest: u32,
     names: Prf,
     requests: Prf,
+    audit: Prf,
 }
 
 struct Derived {
@@ -86,12 +89,13 @@ impl KeyRing {
         let lowest_id = lowest.0;
         let names = Prf::new(derive(&lowest.1, "otpd names v1").expose());
         let requests = Prf::new(derive(&lowest.1, "otpd requests v1").expose());
+        let audit = Prf::new(derive(&lowest.1, "otpd audit v1").expose());
         let keys = masters.iter().map(|(id, master)| Derived {
             id: *id,
             codes: Prf::new(derive(master, "otpd codes v1").expose()),
             seal: SealKey::new(*id, &derive(master, "otpd records v1")),
         });
-        Ok(Self { keys: keys.collect(), lowest: lowest_id, names, requests })
+        Ok(Self { keys: keys.collect(), lowest: lowest_id, names, requests, audit })
     }
 
     /// The id of the active key, with which new codes and records are made.
@@ -157,6 +161,17 @@ impl KeyRing {
         let id = seal::key_id(sealed)?;
         let key = self.key(id).map_err(|MissingKey(id)| SealError::MissingKey(id))?;
         key.seal.open(partition, name, sealed)
+    }
+
+    /// Seals a chain of the audit: its next line has that number, and its last line that hash. Made with the lowest-numbered
+    /// key, so that a seal stays what it is when keys rotate.
+    pub fn audit_seal(&self, next: u64, last: &[u8; 32]) -> [u8; 32] {
+        self.audit.output(&Canonical::new("seal of the audit").number(next).bytes(last).finish())
+    }
+
+    /// Whether that is the seal.
+    pub fn is_audit_seal(&self, next: u64, last: &[u8; 32], seal: &[u8; 32]) -> bool {
+        self.audit_seal(next, last).ct_eq(seal).into()
     }
 
     pub(super) fn names(&self) -> &Prf {

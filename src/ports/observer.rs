@@ -110,3 +110,68 @@ pub trait StoreObserver: Send + Sync {
     /// The store has lost records.
     fn store_lost(&self, loss: StoreLoss);
 }
+
+/// Sees what becomes of the server's certificate.
+pub trait CertificateObserver: Send + Sync {
+    /// The certificate that a listener shows ends then, in seconds of Unix time.
+    fn certificate_expires(&self, listener: &'static str, at: i64);
+
+    /// Its files have changed, and are in use from now on, or cannot be used.
+    fn certificate_reloaded(&self, is_loaded: bool);
+}
+
+/// Where the audit keeps events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuditSink {
+    /// The file.
+    File,
+    /// The stream.
+    Stream,
+}
+
+/// What became of events of the audit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuditOutcome {
+    /// The sink has them.
+    Written,
+    /// Too many were waiting: they are lost, and a later event says how many.
+    Dropped,
+    /// They could not be written now, and are tried again.
+    Failed,
+}
+
+impl AuditSink {
+    /// All sinks.
+    pub const ALL: [Self; 2] = [Self::File, Self::Stream];
+
+    /// One word for metrics.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Stream => "stream",
+        }
+    }
+}
+
+impl AuditOutcome {
+    /// All outcomes.
+    pub const ALL: [Self; 3] = [Self::Written, Self::Dropped, Self::Failed];
+
+    /// One word for metrics.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Written => "written",
+            Self::Dropped => "dropped",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// Sees how the audit fares.
+pub trait AuditObserver: Send + Sync {
+    /// So many events have come to that. Must not wait.
+    fn audited(&self, sink: AuditSink, outcome: AuditOutcome, events: u64);
+
+    /// So many events wait to be written.
+    fn audit_waiting(&self, sink: AuditSink, events: u64);
+}

@@ -12,9 +12,12 @@
 
 mod attacks;
 mod caller;
+mod callers;
+mod certificates;
 mod cluster;
 mod crash;
 mod crowd;
+mod dial;
 #[path = "../support/dice.rs"]
 mod dice;
 mod envoy;

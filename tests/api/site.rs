@@ -228,6 +228,19 @@ impl Server {
         assert!(status.success());
     }
 
+    /// Asks it to look at its certificates.
+    pub(crate) fn hang_up(&self) {
+        let status = Command::new("kill").args(["-HUP", &self.child.id().to_string()]).status().expect("kill");
+        assert!(status.success());
+    }
+
+    /// Where operators call, if not where all do.
+    pub(crate) fn admin(&self) -> String {
+        let started = self.log().lines().find(|line| line.contains("otpd serves")).map(str::to_owned);
+        let started: Value = serde_json::from_str(&started.expect("it has started")).expect("a line of JSON");
+        started["admin"].as_str().expect("a listener of its own").to_owned()
+    }
+
     /// Waits until it has ended by itself.
     pub(crate) async fn exit_code(&mut self) -> Option<i32> {
         let deadline = Deadline::after(Duration::from_secs(30));
