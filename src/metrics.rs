@@ -18,7 +18,8 @@ use prometheus_client::{
 
 use crate::ports::{
     observer::{
-        AuditObserver, AuditOutcome, AuditSink, CallObserver, CallSummary, CertificateObserver, StoreLoss, StoreObserver,
+        AuditObserver, AuditOutcome, AuditSink, CallObserver, CallSummary, CertificateObserver, StoreLoss,
+        StoreObserver,
     },
     provider::{ProviderCall, ProviderObserver},
 };
