@@ -12,15 +12,15 @@ use std::{
     time::Duration,
 };
 
-use tokio::{runtime::Handle, task::yield_now, time::sleep};
+use tokio::{runtime::Handle, time::sleep};
 
 use crate::ports::clock::Stopwatch;
 
 /// How long what can run may stand in line. A call stands there about ten times, at each step that it takes.
 const TARGET: Duration = Duration::from_millis(1);
 /// The limit changes once in so long, by the shortest of so many waits: a single long one is chance.
-const SPAN: Duration = Duration::from_millis(50);
-const SAMPLES: u32 = 10;
+const SPAN: Duration = Duration::from_millis(40);
+const SAMPLES: u32 = 4;
 /// So many calls at work are always admitted: fewer would not keep the processors and the store busy.
 const LEAST: usize = 64;
 /// The limit falls to no less than one part in so many at a time, and rises by one part while calls are shed.
@@ -66,10 +66,7 @@ impl CallLimit {
             let mut shortest = Duration::MAX;
             for _ in 0..SAMPLES {
                 sleep(SPAN / SAMPLES).await;
-                let line = Stopwatch::start();
-                // Comes back once all that can run has had a turn.
-                yield_now().await;
-                shortest = shortest.min(line.elapsed());
+                shortest = shortest.min(line().await);
             }
             let shed = self.shed.swap(0, Ordering::Relaxed);
             let limit = next(self.get(), self.max, shed, shortest);
@@ -80,6 +77,15 @@ impl CallLimit {
         }
         self.is_followed.store(false, Ordering::Relaxed);
     }
+}
+
+/// How long what can run stands in line now.
+async fn line() -> Duration {
+    let came = Stopwatch::start();
+    let last = tokio::spawn(async move { came.elapsed() });
+    // The task that is spawned last runs next, out of turn; the one before it goes to the end of the line.
+    drop(tokio::spawn(async {}));
+    last.await.unwrap_or(Duration::MAX)
 }
 
 /// The limit after a span in which so many calls were shed, and the shortest line was so long.

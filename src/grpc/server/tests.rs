@@ -93,6 +93,28 @@ async fn a_slow_use_case_answers_deadline_exceeded_and_not_cancelled() -> Anyhow
     Ok(())
 }
 
+/// Nobody waits for what would be done.
+#[tokio::test]
+async fn a_call_whose_time_is_over_when_it_comes_begins_no_work() -> Anyhow<()> {
+    let server = start(SETTINGS).await?;
+    let envoy = "x-envoy-expected-rq-timeout-ms";
+    for header in [("grpc-timeout", "0m"), ("grpc-timeout", "0H"), (envoy, "0")] {
+        for path in [VERIFY, SEND, CANCEL] {
+            let answer = server.ask(Ask { headers: vec![header], ..Ask::new(path, b"") }).await?;
+            assert_eq!(
+                (answer.code, answer.reason.as_str()),
+                (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
+                "{header:?}"
+            );
+        }
+    }
+    assert_eq!(server.fake.verifying.load(Ordering::SeqCst), 0);
+    let answer = server.ask(Ask { headers: vec![(envoy, "100")], ..Ask::new(VERIFY, b"") }).await?;
+    assert_eq!(answer.code, Code::DeadlineExceeded);
+    assert_eq!(server.fake.verifying.load(Ordering::SeqCst), 1);
+    Ok(())
+}
+
 #[tokio::test]
 async fn the_deadline_covers_a_request_that_never_ends() -> Anyhow<()> {
     let request_timeout = Duration::from_millis(100);
