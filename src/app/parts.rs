@@ -89,7 +89,7 @@ pub(crate) async fn assemble(inputs: Inputs<'_>) -> Result<Parts, StartError> {
     let tasks = TaskTracker::new();
     let (clock_of, keys_of) = (Arc::clone(&clock), Arc::clone(&keys));
     let audit = AuditInputs { clock: clock_of, keys: keys_of, observer: metrics.clone(), tasks };
-    let audit = audit::start(config, audit).await?;
+    let audit = audit::start(config, audit)?;
     let observers = audit.iter().map(|audit| Arc::clone(audit) as Arc<dyn DecisionObserver>).collect();
     let ports = Ports {
         store: Arc::clone(&store),
