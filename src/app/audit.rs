@@ -45,7 +45,7 @@ pub(super) struct AuditInputs {
 ///
 /// # Errors
 /// Its file or stream cannot be had.
-pub(super) async fn start(config: &Config, inputs: AuditInputs) -> Result<Option<Arc<Audit>>, StartError> {
+pub(super) fn start(config: &Config, inputs: AuditInputs) -> Result<Option<Arc<Audit>>, StartError> {
     if !config.audit.is_on() {
         return Ok(None);
     }

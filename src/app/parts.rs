@@ -95,7 +95,7 @@ pub(crate) async fn assemble(inputs: Inputs<'_>) -> Result<Parts, StartError> {
     let tasks = TaskTracker::new();
     let (clock_of, keys_of) = (Arc::clone(&clock), Arc::clone(&keys));
     let audit = AuditInputs { clock: clock_of, keys: keys_of, observer: metrics.clone(), tasks };
-    let audit = audit::start(config, audit).await?;
+    let audit = audit::start(config, audit)?;
     let counted: Arc<dyn DecisionObserver> = metrics.clone();
     let kept = audit.iter().map(|audit| Arc::clone(audit) as Arc<dyn DecisionObserver>);
     let observers = kept.chain([counted]).collect();

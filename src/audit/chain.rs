@@ -75,9 +75,9 @@ impl<'a> Line<'a> {
     pub(super) fn parse(line: &'a [u8]) -> Option<Self> {
         let rest = line.strip_suffix(END)?;
         let (rest, hash) = rest.split_at_checked(rest.len().checked_sub(64)?)?;
-        let hash = from_hex(hash)?;
         let hashed = rest.strip_suffix(HASH)?;
-        if LineHash::from(Sha256::digest(hashed)) != hash {
+        let computed: LineHash = Sha256::digest(hashed).into();
+        if digits(&computed)[..] != *hash {
             return None;
         }
         let rest = hashed.strip_prefix(START)?;
@@ -85,7 +85,7 @@ impl<'a> Line<'a> {
         let (seq, rest) = rest.split_at_checked(digits)?;
         let seq = std::str::from_utf8(seq).ok()?.parse().ok()?;
         let (prev, rest) = rest.strip_prefix(PREV)?.split_at_checked(64)?;
-        Some(Self { seq, prev: from_hex(prev)?, hash, body: rest.strip_prefix(br#"","#)? })
+        Some(Self { seq, prev: from_hex(prev)?, hash: computed, body: rest.strip_prefix(br#"","#)? })
     }
 
     /// The MAC of a seal; `None`: it is none.
@@ -94,34 +94,36 @@ impl<'a> Line<'a> {
     }
 }
 
-/// Adds bytes in lower case hexadecimal.
-pub(super) fn push_hex(bytes: &[u8], text: &mut Vec<u8>) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digit = |nibble: u8| DIGITS.get(usize::from(nibble)).copied().unwrap_or(b'0');
-    text.extend(bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]));
+/// Adds a hash in lower case hexadecimal.
+pub(super) fn push_hex(hash: &LineHash, text: &mut Vec<u8>) {
+    text.extend_from_slice(&digits(hash));
+}
+
+fn digits(hash: &LineHash) -> [u8; 64] {
+    let digit = |nibble: u8| if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 };
+    let mut digits = [0; 64];
+    for (pair, byte) in digits.chunks_exact_mut(2).zip(hash) {
+        if let [high, low] = pair {
+            (*high, *low) = (digit(byte >> 4), digit(byte & 15));
+        }
+    }
+    digits
 }
 
 /// In lower case hexadecimal.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    let mut text = Vec::with_capacity(2 * bytes.len());
-    push_hex(bytes, &mut text);
-    String::from_utf8(text).unwrap_or_default()
+pub(super) fn hex(hash: &LineHash) -> String {
+    digits(hash).map(char::from).iter().collect()
 }
 
 /// Of 64 digits in lower case.
-pub(super) fn from_hex(digits: &[u8]) -> Option<LineHash> {
-    let value = |digit: u8| match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        _ => None,
-    };
+pub(super) fn from_hex(text: &[u8]) -> Option<LineHash> {
+    let value = |digit: u8| if digit <= b'9' { digit.wrapping_sub(b'0') } else { digit.wrapping_sub(b'a' - 10) };
     let mut hash = [0; 32];
-    if digits.len() != 2 * hash.len() {
-        return None;
+    for (byte, pair) in hash.iter_mut().zip(text.chunks_exact(2)) {
+        if let [high, low] = pair {
+            *byte = (value(*high) << 4) | (value(*low) & 15);
+        }
     }
-    for (byte, pair) in hash.iter_mut().zip(digits.chunks_exact(2)) {
-        let &[high, low] = pair else { return None };
-        *byte = (value(high)? << 4) | value(low)?;
-    }
-    Some(hash)
+    // What is no digit, or in upper case, does not come out as it went in.
+    (digits(&hash)[..] == *text).then_some(hash)
 }

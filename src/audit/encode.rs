@@ -10,7 +10,13 @@ use std::{
 use serde::{Serialize, Serializer};
 
 use crate::{
-    domain::{caller::CallerName, ids::SupportTag, outcome::Locked, time::Timestamp},
+    domain::{
+        caller::CallerName,
+        destination::Channel,
+        ids::{RequestId, SupportTag, Tenant},
+        outcome::Locked,
+        time::Timestamp,
+    },
     ports::{
         call::{CallRecord, TraceId, TraceParent},
         decisions::{ConfigurationStart, DecisionEvent, DecisionKind},
@@ -157,7 +163,7 @@ impl<'a> Body<'a> {
             },
             DecisionKind::Attempt { purpose, channel, provider, outcome } => Self {
                 purpose: Some(purpose.name()),
-                channel: channel.map(|channel| channel.name()),
+                channel: channel.map(Channel::name),
                 provider: Some(provider).filter(|provider| !provider.is_empty()),
                 outcome: Some(outcome),
                 ..body
@@ -192,8 +198,8 @@ impl<'a> Body<'a> {
         let x_request_id = origin.map(|origin| &*origin.x_request_id).filter(|id| !id.is_empty());
         Self {
             caller: call.caller.get().map(CallerName::as_str),
-            tenant: call.tenant.get().map(|tenant| tenant.as_str()),
-            request_id: call.request_id.get().map(|id| id.as_str()),
+            tenant: call.tenant.get().map(Tenant::as_str),
+            request_id: call.request_id.get().map(RequestId::as_str),
             x_request_id,
             trace_id: origin.and_then(|origin| origin.trace).map(TraceParent::id),
             challenge: call.challenge.get().copied(),

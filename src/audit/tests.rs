@@ -4,6 +4,7 @@ use std::{
     fs,
     os::unix::fs::{FileExt, PermissionsExt},
     path::{Path, PathBuf},
+    slice,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
@@ -187,12 +188,10 @@ async fn every_changed_byte_is_found() {
     let text = written(&path, 3).await;
     assert_eq!((kinds(&path), verified(&path).lines, verified(&path).seals), (vec![], 5, (1, 1)));
     for index in 0..text.len() {
-        for bit in [if index % 2 == 0 { 1 } else { 0x20 }] {
-            let mut bytes = text.clone().into_bytes();
-            bytes[index] ^= bit;
-            fs::write(&path, bytes).unwrap();
-            assert_ne!(kinds(&path), [], "byte {index}");
-        }
+        let mut bytes = text.clone().into_bytes();
+        bytes[index] ^= if index % 2 == 0 { 1 } else { 0x20 };
+        fs::write(&path, bytes).unwrap();
+        assert_ne!(kinds(&path), [], "byte {index}");
     }
 }
 
@@ -246,7 +245,7 @@ async fn a_chain_that_is_made_anew_has_no_seals() {
             }
         }
         fs::write(&path, lines).unwrap();
-        (verify(&[path.clone()], None).unwrap().faults.len(), kinds(&path))
+        (verify(slice::from_ref(&path), None).unwrap().faults.len(), kinds(&path))
     };
     // Without keys nothing is wrong with it.
     let (without_keys, with_keys) = forged(true);
@@ -255,7 +254,7 @@ async fn a_chain_that_is_made_anew_has_no_seals() {
     assert_eq!((without_keys, with_keys), (0, vec![FaultKind::Unsealed]));
     // Nor are other keys those.
     fs::write(&path, text).unwrap();
-    assert_eq!(verify(&[path.clone()], Some(&keys(2))).unwrap().faults[0].kind, FaultKind::Seal);
+    assert_eq!(verify(slice::from_ref(&path), Some(&keys(2))).unwrap().faults[0].kind, FaultKind::Seal);
 }
 
 #[tokio::test]

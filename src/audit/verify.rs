@@ -140,7 +140,7 @@ impl Walk<'_> {
             return (self.keys.is_some() && is_due).then_some(FaultKind::Unsealed);
         };
         self.found.seals.1 += 1;
-        let Some(keys) = self.keys else { return None };
+        let keys = self.keys?;
         if !keys.is_audit_seal(line.seq, &line.prev, &mac) {
             return Some(FaultKind::Seal);
         }

@@ -1,6 +1,6 @@
 //! Telling what was decided: one event for each decision, after its commit or at the refusal, and none for repeated answers.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::timeout_at;
 
@@ -20,6 +20,8 @@ use crate::{
     },
 };
 
+/// How long an answer waits for its decisions to be kept, however much time its caller has.
+const LONGEST_KEEPING: Duration = Duration::from_secs(3);
 const UNKNOWN: &str = "unknown";
 const SUCCESS: &str = "success";
 const ACCOUNT_LOCKED: &str = "account_locked";
@@ -55,7 +57,7 @@ impl Decisions {
             self.tell(&caller.record, DecisionKind::InDoubt { operation });
         }
         for keeping in self.observers.iter().filter_map(|observer| observer.keeping()) {
-            let kept = timeout_at(caller.deadline.instant(), keeping).await;
+            let kept = timeout_at(caller.deadline.at_most(LONGEST_KEEPING).instant(), keeping).await;
             kept.unwrap_or(Err(NotKept))?;
         }
         answer

@@ -83,7 +83,7 @@ impl Otp {
         let token = Token(self.states.records.random()?);
         let first = self.try_to_reserve(caller, send, token, QuotaState::Unasked).await?;
         if first.outcome != SendStep::AcquireQuotas {
-            return self.reserving(first, send, None, None);
+            return self.reserving(&first, send, None, None);
         }
         let Some(_permit) = self.send_permits.of(send.target.name) else {
             return Ok(Reserving::InProgress(self.states.now()?));
@@ -99,7 +99,7 @@ impl Otp {
         if !is_reserved && !in_doubt {
             self.quotas.refund(std::mem::take(&mut acquired)).await;
         }
-        self.reserving(second?, send, Some(acquired), refused_by)
+        self.reserving(&second?, send, Some(acquired), refused_by)
     }
 
     async fn try_to_reserve(
@@ -125,12 +125,12 @@ impl Otp {
 
     fn reserving(
         &self,
-        changed: Changed<ReserveSend>,
+        changed: &Changed<ReserveSend>,
         send: &SendRequest,
         uses: Option<Vec<(Name, Token)>>,
         refused_by: Option<&'static str>,
     ) -> Result<Reserving, Error> {
-        let reserving = self.reserved(&changed, send, uses);
+        let reserving = self.reserved(changed, send, uses);
         let refusal = match (&changed.outcome, &reserving) {
             (SendStep::Refused(Sent::RiskDeclined), _) => Some((sent_name(&Sent::RiskDeclined), refused_by)),
             (SendStep::Refused(refusal), _) => Some((sent_name(refusal), None)),
@@ -140,7 +140,7 @@ impl Otp {
             _ => None,
         };
         if let Some((outcome, quota)) = refusal {
-            self.decisions.tell_send_refused(&send.target, &changed, outcome, quota);
+            self.decisions.tell_send_refused(&send.target, changed, outcome, quota);
         }
         reserving
     }

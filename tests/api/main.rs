@@ -11,6 +11,7 @@
 )]
 
 mod attacks;
+mod audit;
 mod caller;
 mod callers;
 mod certificates;

@@ -12,8 +12,8 @@ use crate::{
     words::{created, sent, verified},
 };
 
-const ACCOUNT: &str = "account-of-marie-dupont";
-const NUMBER: &str = "+14155557001";
+pub(crate) const ACCOUNT: &str = "account-of-marie-dupont";
+pub(crate) const NUMBER: &str = "+14155557001";
 const MAILBOX: &str = "marie.dupont@example.com";
 const PAYEE: &str = "Boulangerie Martin";
 const PARAMETER: &str = "4111111111111111";
@@ -21,7 +21,7 @@ const CHALLENGE: &str = "challenge-of-marie";
 const REASON: &str = "a test";
 
 /// Walks through all calls, in success and in failure. Returns every status, and every code that was typed or sent.
-async fn all_calls(site: &Site, caller: &Caller) -> (Vec<Status>, Vec<String>) {
+pub(crate) async fn all_calls(site: &Site, caller: &Caller) -> (Vec<Status>, Vec<String>) {
     let mut statuses = Vec::new();
     let parameters = || BTreeMap::from([("pan".to_owned(), PARAMETER.to_owned())]);
     let request = CreateChallengeRequest {
@@ -73,7 +73,7 @@ async fn all_calls(site: &Site, caller: &Caller) -> (Vec<Status>, Vec<String>) {
     (statuses, codes.collect())
 }
 
-fn secrets(codes: Vec<String>) -> Vec<String> {
+pub(crate) fn secrets(codes: Vec<String>) -> Vec<String> {
     let key = KEY_1.strip_prefix("1:").unwrap();
     let known = [ACCOUNT, "dupont", NUMBER, "4155557001", "4155557002", MAILBOX, PAYEE, PARAMETER, "77123456", key];
     known.map(str::to_owned).into_iter().chain(codes).collect()

@@ -8,12 +8,15 @@ use crate::{
     fake::{Deliver, FakeProvider, Judge},
     faults::Fault,
     requests::{ACCOUNT, NUMBER, create, of_account, of_contact, register, wrong},
+    tasks::{ended, start},
     told::Told,
     world::{Replica, World},
 };
 
 /// Longer than any lease here.
 const PAST_LEASE: Duration = Duration::from_secs(11);
+
+type Set = fn(&mut QuotaPolicy, Vec<Window>);
 
 /// A world whose decisions are written down.
 fn told(mut world: World) -> (World, Replica, Arc<Told>) {
@@ -143,7 +146,6 @@ async fn the_failures_of_a_registration_lock_its_contact() {
 #[tokio::test(start_paused = true)]
 async fn a_refusal_names_the_quota() {
     let once = || vec![Window { max: 1, per: Duration::from_secs(3600) }];
-    type Set = fn(&mut QuotaPolicy, Vec<Window>);
     let quotas: [(&str, Set); 5] = [
         ("destination_sends", |quotas, windows| quotas.destination_sends = windows),
         ("account_sends", |quotas, windows| quotas.account_sends = windows),
@@ -182,17 +184,15 @@ async fn the_first_settle_of_a_send_is_told() {
     let (world, replica, told) = told(without_limits(World::new()));
     world.provider().deliveries([Deliver::Hold]);
     drop(replica.create("c", create(ACCOUNT)).await);
-    let sending = tokio::spawn({
-        let replica = replica.clone();
-        async move { replica.send("c", "s").await }
-    });
+    let sender = replica.clone();
+    let sending = start(async move { sender.send("c", "s").await });
     while world.messages() == 0 {
         tokio::task::yield_now().await;
     }
     world.clock.advance(PAST_LEASE);
     drop(replica.verify("c", "v", &wrong(&world.code())).await);
     world.provider().release();
-    drop(sending.await);
+    drop(ended(sending).await);
     assert_eq!(told.take()[1..], ["send sms sms unconfirmed", "attempt sms sms otp_not_matched"]);
 }
 
