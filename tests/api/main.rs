@@ -13,6 +13,7 @@
 mod attacks;
 mod caller;
 mod cluster;
+mod collector;
 mod crash;
 mod crowd;
 #[path = "../support/dice.rs"]

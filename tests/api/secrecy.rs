@@ -21,7 +21,7 @@ const CHALLENGE: &str = "challenge-of-marie";
 const REASON: &str = "a test";
 
 /// Walks through all calls, in success and in failure. Returns every status, and every code that was typed or sent.
-async fn all_calls(site: &Site, caller: &Caller) -> (Vec<Status>, Vec<String>) {
+pub(crate) async fn all_calls(site: &Site, caller: &Caller) -> (Vec<Status>, Vec<String>) {
     let mut statuses = Vec::new();
     let parameters = || BTreeMap::from([("pan".to_owned(), PARAMETER.to_owned())]);
     let request = CreateChallengeRequest {
@@ -73,7 +73,7 @@ async fn all_calls(site: &Site, caller: &Caller) -> (Vec<Status>, Vec<String>) {
     (statuses, codes.collect())
 }
 
-fn secrets(codes: Vec<String>) -> Vec<String> {
+pub(crate) fn secrets(codes: Vec<String>) -> Vec<String> {
     let key = KEY_1.strip_prefix("1:").unwrap();
     let known = [ACCOUNT, "dupont", NUMBER, "4155557001", "4155557002", MAILBOX, PAYEE, PARAMETER, "77123456", key];
     known.map(str::to_owned).into_iter().chain(codes).collect()
@@ -99,7 +99,7 @@ fn files(folder: &Path, found: &mut Vec<(String, Vec<u8>)>) {
 }
 
 /// Codes of 10 digits: a time or a duration in a log cannot look like one by chance.
-fn talkative(site: Site) -> Site {
+pub(crate) fn talkative(site: Site) -> Site {
     site.with("OTPD__LOG__FILTER", "trace")
         .with("OTPD__POLICY__RESEND_GAPS", "[]")
         .with("OTPD__POLICY__CODE_DIGITS", "10")
