@@ -107,24 +107,24 @@ impl Exporter {
         let mut readings = Readings::new(&resource);
         let mut ticks = interval(self.metrics_interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut batch = Vec::new();
+        let mut batch = Batch::default();
         loop {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
                 _ = ticks.tick() => self.send_metrics(&mut readings, &text).await,
-                _ = gather(&mut self.spans, &mut batch) => self.send_spans(mem::take(&mut batch), &resource).await,
+                () = batch.fill(&mut self.spans) => self.send_spans(batch.take(), &resource).await,
             }
         }
         // No span is added from here on.
         self.spans.close();
         let rest = async {
-            while !batch.is_empty() || !self.spans.is_empty() {
-                let room = MAX_BATCH.saturating_sub(batch.len());
+            while !batch.spans.is_empty() || !self.spans.is_empty() {
+                let room = MAX_BATCH.saturating_sub(batch.spans.len());
                 if room > 0 {
-                    self.spans.recv_many(&mut batch, room).await;
+                    self.spans.recv_many(&mut batch.spans, room).await;
                 }
-                self.send_spans(mem::take(&mut batch), &resource).await;
+                self.send_spans(batch.take(), &resource).await;
             }
             self.send_metrics(&mut readings, &text).await;
         };
@@ -152,18 +152,33 @@ impl Exporter {
     }
 }
 
-/// Waits for a span, and then for more until they fill a message or have waited long enough. What was gathered is kept where
-/// this is not waited for to the end.
-async fn gather(spans: &mut Receiver<SpanData>, batch: &mut Vec<SpanData>) {
-    if batch.is_empty() && spans.recv_many(batch, MAX_BATCH).await == 0 {
-        return std::future::pending().await;
-    }
-    let deadline = Deadline::after(GATHERING);
-    while batch.len() < MAX_BATCH {
-        let room = MAX_BATCH - batch.len();
-        match timeout(deadline.remaining(), spans.recv_many(batch, room)).await {
-            Ok(count) if count > 0 => {}
-            _ => return,
+/// Spans on their way into one message.
+#[derive(Default)]
+struct Batch {
+    spans: Vec<SpanData>,
+    /// Until when more may come. Set by the first.
+    due: Option<Deadline>,
+}
+
+impl Batch {
+    /// Waits for a span, and then for more until they fill a message or have waited long enough. Nothing is lost where this is not
+    /// waited for to the end.
+    async fn fill(&mut self, queue: &mut Receiver<SpanData>) {
+        if self.spans.is_empty() && queue.recv_many(&mut self.spans, MAX_BATCH).await == 0 {
+            return std::future::pending().await;
         }
+        let due = *self.due.get_or_insert_with(|| Deadline::after(GATHERING));
+        while self.spans.len() < MAX_BATCH {
+            let room = MAX_BATCH - self.spans.len();
+            match timeout(due.remaining(), queue.recv_many(&mut self.spans, room)).await {
+                Ok(count) if count > 0 => {}
+                _ => return,
+            }
+        }
+    }
+
+    /// What is there, and an empty batch from here on.
+    fn take(&mut self) -> Vec<SpanData> {
+        mem::take(self).spans
     }
 }

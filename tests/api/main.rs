@@ -16,6 +16,7 @@ mod caller;
 mod callers;
 mod certificates;
 mod cluster;
+mod collector;
 mod crash;
 mod crowd;
 mod dial;

@@ -1,6 +1,6 @@
 //! The collector: whoever takes OTLP at the address of the settings.
 
-use std::time::Duration;
+use std::{mem, time::Duration};
 
 use opentelemetry_proto::tonic::{
     collector::{
@@ -48,29 +48,28 @@ impl Collector {
 
     /// Whether it has taken these spans.
     pub(super) async fn take_spans(&mut self, resource_spans: Vec<ResourceSpans>) -> bool {
-        let sent = self.traces.export(ExportTraceServiceRequest { resource_spans });
-        let sent = timeout(TIMEOUT, sent).await;
-        self.note(sent.map(|answer| answer.map(drop)).unwrap_or_else(|_| Err(late())))
+        let sent = timeout(TIMEOUT, self.traces.export(ExportTraceServiceRequest { resource_spans })).await;
+        self.note(sent.unwrap_or_else(|_| Err(late())).err())
     }
 
     /// Whether it has taken these metrics.
     pub(super) async fn take_metrics(&mut self, reading: ResourceMetrics) -> bool {
-        let sent = self.metrics.export(ExportMetricsServiceRequest { resource_metrics: vec![reading] });
-        let sent = timeout(TIMEOUT, sent).await;
-        self.note(sent.map(|answer| answer.map(drop)).unwrap_or_else(|_| Err(late())))
+        let request = ExportMetricsServiceRequest { resource_metrics: vec![reading] };
+        let sent = timeout(TIMEOUT, self.metrics.export(request)).await;
+        self.note(sent.unwrap_or_else(|_| Err(late())).err())
     }
 
-    fn note(&mut self, taken: Result<(), Status>) -> bool {
-        let was_away = std::mem::replace(&mut self.is_away, taken.is_err());
-        match &taken {
-            Err(status) if !was_away => {
-                let (code, cause) = (status.code(), cause(status));
+    fn note(&mut self, failure: Option<Status>) -> bool {
+        let was_away = mem::replace(&mut self.is_away, failure.is_some());
+        match failure {
+            Some(status) if !was_away => {
+                let (code, cause) = (status.code(), cause(&status));
                 tracing::warn!(%code, cause, "the collector does not take traces and metrics; they are dropped");
             }
-            Ok(()) if was_away => tracing::info!("the collector takes traces and metrics again"),
-            _ => {}
+            None if was_away => tracing::info!("the collector takes traces and metrics again"),
+            Some(_) | None => {}
         }
-        taken.is_ok()
+        !self.is_away
     }
 }
 

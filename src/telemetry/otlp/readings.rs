@@ -209,7 +209,7 @@ fn whole(number: f64) -> u64 {
 mod tests {
     use super::*;
 
-    const TEXT: &str = r##"# HELP otp_ready Whether.
+    const TEXT: &str = r#"# HELP otp_ready Whether.
 # TYPE otp_ready gauge
 otp_ready 1
 # HELP otp_sends Sends "and" such.
@@ -224,7 +224,7 @@ rpc_server_call_duration_seconds_bucket{le="0.1",rpc_method="m"} 1 # {trace_id="
 rpc_server_call_duration_seconds_bucket{le="1.0",rpc_method="m"} 3
 rpc_server_call_duration_seconds_bucket{le="+Inf",rpc_method="m"} 4
 # EOF
-"##;
+"#;
 
     fn shown(attributes: &[KeyValue]) -> Vec<(String, String)> {
         let value = |pair: &KeyValue| match pair.value.clone().and_then(|value| value.value) {
@@ -257,6 +257,8 @@ rpc_server_call_duration_seconds_bucket{le="+Inf",rpc_method="m"} 4
         let text = crate::metrics::Metrics::default().text().unwrap();
         let lines: Vec<_> = text.lines().filter(|line| !line.starts_with('#')).collect();
         assert!(lines.len() > 20);
-        lines.iter().for_each(|line| assert!(sample(line).is_some(), "{line}"));
+        for line in lines {
+            assert!(sample(line).is_some(), "{line}");
+        }
     }
 }
