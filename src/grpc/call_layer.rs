@@ -22,7 +22,7 @@ use super::{
     call::Call,
     call_log::InFlightCall,
     callers::{CallerDirectory, KnownCaller},
-    connection::Peer,
+    connection::ConnectedPeer,
     deadline::RequestTimeout,
     framework::Framework,
     method::{Method, RpcTarget, ServedServices},
@@ -127,7 +127,7 @@ impl<S: Services> CallLayer<S> {
     }
 
     /// Answers a call. Its time starts here, before its task has had a turn.
-    pub(super) fn call<B>(self: &Arc<Self>, request: Request<B>, peer: &Peer) -> Calling
+    pub(super) fn call<B>(self: &Arc<Self>, request: Request<B>, peer: &ConnectedPeer) -> Calling
     where
         B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<tonic::codegen::StdError>,

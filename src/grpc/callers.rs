@@ -56,7 +56,7 @@ impl KnownCaller {
 
 /// What one part of a call shows of its caller.
 #[derive(Clone, Debug, Default)]
-pub(crate) enum Shown {
+pub(crate) enum ShownIdentity {
     /// It is not there.
     #[default]
     Nothing,
@@ -72,7 +72,7 @@ pub(crate) struct PeerIdentity {
     /// Whether it is on this machine: over loopback or a Unix socket.
     pub(crate) is_local: bool,
     /// By its client certificate, which an authority of ours has signed.
-    pub(crate) certificate: Shown,
+    pub(crate) certificate: ShownIdentity,
 }
 
 /// All callers, and how they are known.
@@ -118,9 +118,9 @@ impl CallerDirectory {
         &self,
         uris: impl Iterator<Item = &'a str>,
         dns: impl Iterator<Item = &'a str>,
-    ) -> Shown {
+    ) -> ShownIdentity {
         match self {
-            Self::Everybody(caller) | Self::Certified(caller) => Shown::Of(Arc::clone(caller)),
+            Self::Everybody(caller) | Self::Certified(caller) => ShownIdentity::Of(Arc::clone(caller)),
             Self::Listed(callers) => callers.of_names(uris, dns),
         }
     }
@@ -128,62 +128,63 @@ impl CallerDirectory {
     /// Who makes a call; `None`: it is not known.
     pub(crate) fn of_call(&self, peer: &PeerIdentity, headers: &HeaderMap) -> Option<Arc<KnownCaller>> {
         match (self, &peer.certificate) {
-            (Self::Everybody(caller), _) | (Self::Certified(caller), Shown::Of(_)) => Some(Arc::clone(caller)),
-            (Self::Certified(_), Shown::Nothing | Shown::Unknown) => None,
+            (Self::Everybody(caller), _) | (Self::Certified(caller), ShownIdentity::Of(_)) => Some(Arc::clone(caller)),
+            (Self::Certified(_), ShownIdentity::Nothing | ShownIdentity::Unknown) => None,
             (Self::Listed(callers), certificate) => callers.of_call(peer.is_local, certificate, headers),
         }
     }
 }
 
 impl ListedCallers {
-    fn of_call(&self, is_local: bool, certificate: &Shown, headers: &HeaderMap) -> Option<Arc<KnownCaller>> {
-        let forwarded = if is_local { self.of_sidecar(headers) } else { [Shown::Nothing, Shown::Nothing] };
+    fn of_call(&self, is_local: bool, certificate: &ShownIdentity, headers: &HeaderMap) -> Option<Arc<KnownCaller>> {
+        let forwarded =
+            if is_local { self.of_sidecar(headers) } else { [ShownIdentity::Nothing, ShownIdentity::Nothing] };
         let mut found: Option<Arc<KnownCaller>> = None;
         for shown in forwarded.into_iter().chain([certificate.clone(), self.of_token(headers)]) {
             match (shown, &found) {
-                (Shown::Nothing, _) => {}
-                (Shown::Of(caller), None) => found = Some(caller),
-                (Shown::Of(caller), Some(other)) if Arc::ptr_eq(&caller, other) => {}
-                (Shown::Of(_), Some(_)) | (Shown::Unknown, _) => return None,
+                (ShownIdentity::Nothing, _) => {}
+                (ShownIdentity::Of(caller), None) => found = Some(caller),
+                (ShownIdentity::Of(caller), Some(other)) if Arc::ptr_eq(&caller, other) => {}
+                (ShownIdentity::Of(_), Some(_)) | (ShownIdentity::Unknown, _) => return None,
             }
         }
         found
     }
 
-    fn of_sidecar(&self, headers: &HeaderMap) -> [Shown; 2] {
-        let xfcc = if self.sidecar.xfcc_by.is_empty() { Shown::Nothing } else { self.of_xfcc(headers) };
-        let l5d = if self.sidecar.l5d_client_id { self.of_l5d(headers) } else { Shown::Nothing };
+    fn of_sidecar(&self, headers: &HeaderMap) -> [ShownIdentity; 2] {
+        let xfcc = if self.sidecar.xfcc_by.is_empty() { ShownIdentity::Nothing } else { self.of_xfcc(headers) };
+        let l5d = if self.sidecar.l5d_client_id { self.of_l5d(headers) } else { ShownIdentity::Nothing };
         [xfcc, l5d]
     }
 
-    fn of_xfcc(&self, headers: &HeaderMap) -> Shown {
+    fn of_xfcc(&self, headers: &HeaderMap) -> ShownIdentity {
         let lines: Vec<&[u8]> = headers.get_all(XFCC).iter().map(HeaderValue::as_bytes).collect();
         if lines.is_empty() {
-            return Shown::Nothing;
+            return ShownIdentity::Nothing;
         }
         // Earlier elements may be the caller's own; the last one is our sidecar's.
-        let Ok(last) = ForwardedCertificate::last_of(&lines) else { return Shown::Unknown };
+        let Ok(last) = ForwardedCertificate::last_of(&lines) else { return ShownIdentity::Unknown };
         let is_ours = |by: &String| Identity::spiffe(by).is_some_and(|by| self.sidecar.xfcc_by.contains(&by));
         if last.by.is_empty() || !last.by.iter().all(is_ours) {
-            return Shown::Unknown;
+            return ShownIdentity::Unknown;
         }
         self.of_names(last.uris.iter().map(String::as_str), last.dns.iter().map(String::as_str))
     }
 
-    fn of_l5d(&self, headers: &HeaderMap) -> Shown {
+    fn of_l5d(&self, headers: &HeaderMap) -> ShownIdentity {
         match only(headers, L5D_CLIENT_ID) {
-            Only::None => Shown::Nothing,
+            Only::None => ShownIdentity::Nothing,
             Only::One(value) => match value.to_str() {
                 Ok(uri) if uri.contains("://") => self.of_names(once(uri), empty()),
                 Ok(name) => self.of_names(empty(), once(name)),
-                Err(_) => Shown::Unknown,
+                Err(_) => ShownIdentity::Unknown,
             },
-            Only::Several => Shown::Unknown,
+            Only::Several => ShownIdentity::Unknown,
         }
     }
 
     /// By the names of a certificate: its one URI, or where it has none, its DNS names, which must be of one caller.
-    fn of_names<'a>(&self, uris: impl Iterator<Item = &'a str>, dns: impl Iterator<Item = &'a str>) -> Shown {
+    fn of_names<'a>(&self, uris: impl Iterator<Item = &'a str>, dns: impl Iterator<Item = &'a str>) -> ShownIdentity {
         let uris: Vec<&str> = uris.take(2).collect();
         let known = |identity: Option<Identity>| self.by_certificate.get(&identity?);
         match uris.as_slice() {
@@ -191,27 +192,28 @@ impl ListedCallers {
                 let mut found: Option<&Arc<KnownCaller>> = None;
                 for caller in dns.filter_map(|name| known(Identity::dns(name))) {
                     if found.is_some_and(|other| !Arc::ptr_eq(caller, other)) {
-                        return Shown::Unknown;
+                        return ShownIdentity::Unknown;
                     }
                     found = Some(caller);
                 }
-                found.map_or(Shown::Unknown, |caller| Shown::Of(Arc::clone(caller)))
+                found.map_or(ShownIdentity::Unknown, |caller| ShownIdentity::Of(Arc::clone(caller)))
             }
-            [uri] => known(Identity::spiffe(uri)).map_or(Shown::Unknown, |caller| Shown::Of(Arc::clone(caller))),
-            _ => Shown::Unknown,
+            [uri] => known(Identity::spiffe(uri))
+                .map_or(ShownIdentity::Unknown, |caller| ShownIdentity::Of(Arc::clone(caller))),
+            _ => ShownIdentity::Unknown,
         }
     }
 
-    fn of_token(&self, headers: &HeaderMap) -> Shown {
+    fn of_token(&self, headers: &HeaderMap) -> ShownIdentity {
         let value = match only(headers, AUTHORIZATION) {
-            Only::None => return Shown::Nothing,
+            Only::None => return ShownIdentity::Nothing,
             Only::One(value) => value.as_bytes(),
-            Only::Several => return Shown::Unknown,
+            Only::Several => return ShownIdentity::Unknown,
         };
-        let Some((scheme, token)) = value.split_at_checked(BEARER.len()) else { return Shown::Unknown };
+        let Some((scheme, token)) = value.split_at_checked(BEARER.len()) else { return ShownIdentity::Unknown };
         let token = token.trim_ascii();
         if !scheme.eq_ignore_ascii_case(BEARER) || token.len() > MAX_TOKEN || !token.iter().all(u8::is_ascii_graphic) {
-            return Shown::Unknown;
+            return ShownIdentity::Unknown;
         }
         let hash = TokenHash::of(token);
         // All are compared, so that the time tells nothing of them.
@@ -222,7 +224,7 @@ impl ListedCallers {
                 found = Some(caller);
             }
         }
-        found.map_or(Shown::Unknown, |caller| Shown::Of(Arc::clone(caller)))
+        found.map_or(ShownIdentity::Unknown, |caller| ShownIdentity::Of(Arc::clone(caller)))
     }
 }
 

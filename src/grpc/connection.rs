@@ -13,7 +13,7 @@ use tokio_util::{either::Either, sync::CancellationToken};
 
 use super::{
     call_layer::{CallLayer, Services},
-    callers::{PeerIdentity, Shown},
+    callers::{PeerIdentity, ShownIdentity},
     listen::Accepted,
     listener::Wire,
     shed::CallPermits,
@@ -51,7 +51,7 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(60);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The other side of a connection.
-pub(super) struct Peer {
+pub(super) struct ConnectedPeer {
     pub(super) connection: Arc<OpenConnection>,
     pub(super) identity: PeerIdentity,
 }
@@ -114,7 +114,7 @@ impl<S: Services> ServedConnections<S> {
     }
 
     /// Encrypts where that is asked for, and finds out who is there. `None`: that failed, or the connection gives way.
-    async fn open(&self, accepted: Accepted) -> Option<(ConnectionStream, Peer)> {
+    async fn open(&self, accepted: Accepted) -> Option<(ConnectionStream, ConnectedPeer)> {
         let Accepted { wire, connection, is_local } = accepted;
         let (stream, certificate) = match (&self.tls, wire) {
             (Some(tls), Either::Left(wire)) => {
@@ -129,11 +129,11 @@ impl<S: Services> ServedConnections<S> {
                 let certificate = tls::shown(&encrypted, &self.layer.rules.callers);
                 (Either::Right(Box::new(encrypted)), certificate)
             }
-            (_, wire) => (Either::Left(wire), Shown::Nothing),
+            (_, wire) => (Either::Left(wire), ShownIdentity::Nothing),
         };
         let stream = PermitStream::new(stream, Arc::clone(&connection), FIRST_BYTES);
         let stream = TurnStream::new(stream, self.layer.rules.permits.clone());
-        Some((stream, Peer { connection, identity: PeerIdentity { is_local, certificate } }))
+        Some((stream, ConnectedPeer { connection, identity: PeerIdentity { is_local, certificate } }))
     }
 }
 

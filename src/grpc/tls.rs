@@ -16,7 +16,7 @@ use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use webpki::EndEntityCert;
 
-use super::callers::{CallerDirectory, Shown};
+use super::callers::{CallerDirectory, ShownIdentity};
 
 /// How long a handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -146,10 +146,10 @@ impl TlsServer {
 }
 
 /// What the certificate of the other side shows of it. Its signature was verified by the handshake.
-pub(super) fn shown(stream: &TlsStream<TcpStream>, callers: &CallerDirectory) -> Shown {
-    let Some([certificate, ..]) = stream.get_ref().1.peer_certificates() else { return Shown::Nothing };
+pub(super) fn shown(stream: &TlsStream<TcpStream>, callers: &CallerDirectory) -> ShownIdentity {
+    let Some([certificate, ..]) = stream.get_ref().1.peer_certificates() else { return ShownIdentity::Nothing };
     match EndEntityCert::try_from(certificate) {
         Ok(certificate) => callers.of_certificate(certificate.valid_uri_names(), certificate.valid_dns_names()),
-        Err(_) => Shown::Unknown,
+        Err(_) => ShownIdentity::Unknown,
     }
 }

@@ -140,7 +140,7 @@ fn headers_of_a_sidecar_are_believed_where_they_are_configured_and_come_from_thi
         (&[(L5D, "")], None),
         (&[(L5D, "other.example")], None),
     ];
-    let here = PeerIdentity { is_local: true, certificate: Shown::Nothing };
+    let here = PeerIdentity { is_local: true, certificate: ShownIdentity::Nothing };
     let (trusting, wary) = (directory(sidecar()), directory(SidecarTrust::default()));
     for (lines, expected) in table {
         assert_eq!(known(&trusting, &here, lines).as_deref(), *expected, "{lines:?}");
@@ -158,7 +158,7 @@ fn all_that_is_shown_is_of_one_caller() {
     let of = |uri| directory.of_certificate([uri].into_iter(), [].into_iter());
     let (shop, bank) = ([("authorization", "Bearer shop-token")], [("authorization", "Bearer bank-token")]);
     let wrong = [("authorization", "Bearer other")];
-    let table: &[(Shown, Lines, Option<&str>)] = &[
+    let table: &[(ShownIdentity, Lines, Option<&str>)] = &[
         (of(SHOP), &[], Some("shop")),
         (of(SHOP), &shop, Some("shop")),
         (of(SHOP), &bank, None),
