@@ -21,6 +21,7 @@ use crate::{
     config::{Config, Listen},
     grpc::server::{self, Listeners},
     lifecycle::{DrainTimeouts, Draining},
+    metrics::Metrics,
     operations,
     ports::{
         clock::{Deadline, SystemClock},
@@ -145,8 +146,11 @@ impl App {
             tasks.spawn(certificates.follow(CertificateWatch { listeners, observer, asked }));
             tls
         });
-        let router = operations::router(readiness.subscribe(), parts.metrics);
-        let operations = tasks.spawn(operations::serve(bound.operations, router, stop_operations.clone()));
+        let state = readiness.subscribe();
+        parts.metrics.sources.readiness(move || state.borrow().reasons());
+        let router = operations::router(readiness.subscribe(), Arc::clone(&parts.metrics));
+        let serving = operations::serve(bound.operations, router, parts.metrics.clone(), stop_operations.clone());
+        let operations = tasks.spawn(serving);
         let listeners = Listeners { server: bound.server, admin: bound.admin, tls };
         let serving = server::serve(parts.grpc, parts.backend, parts.health, listeners, stop_grpc.clone());
         let grpc = tasks.spawn(async move {
@@ -162,6 +166,7 @@ impl App {
             work,
             store: parts.store,
             audit: parts.audit,
+            metrics: parts.metrics,
             following,
             grpc,
             operations,
@@ -185,6 +190,7 @@ pub struct RunningApp {
     work: TaskTracker,
     store: Arc<dyn Store>,
     audit: Option<Arc<Audit>>,
+    metrics: Arc<Metrics>,
     /// Ends with an error where the store was never ready, and waiting does not help.
     following: JoinHandle<Result<(), StoreRefused>>,
     grpc: JoinHandle<()>,
@@ -212,6 +218,11 @@ impl RunningApp {
     /// Where probes are answered.
     pub fn operations_address(&self) -> SocketAddr {
         self.addresses.operations
+    }
+
+    /// What it counts.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
     }
 
     /// Runs until asked to stop, and then stops everything in order. A store that cannot go on ends it at once, also while

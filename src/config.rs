@@ -39,6 +39,7 @@ use crate::{
     domain::{caller::ListedCaller, policy::Tenants},
     messages::Messages,
     providers::http::ProxyVariables,
+    telemetry::OtlpSettings,
 };
 
 /// The file that describes every setting with its default.
@@ -77,6 +78,8 @@ pub struct Config {
     pub audit: AuditSettings,
     /// The log.
     pub log: Log,
+    /// Where traces and metrics go; `None`: nowhere.
+    pub otlp: Option<OtlpSettings>,
 }
 
 impl Config {
@@ -114,6 +117,7 @@ impl Config {
         let messages = root.section("messages", messages::read);
         let audit = root.section("audit", |section| AuditSettings::read(section, &store));
         let log = root.section("log", Log::read);
+        let otlp = root.section("telemetry", telemetry::read_otlp);
         Self {
             profile,
             force,
@@ -130,6 +134,7 @@ impl Config {
             messages,
             audit,
             log,
+            otlp,
         }
     }
 

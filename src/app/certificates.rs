@@ -19,10 +19,11 @@ use zeroize::Zeroizing;
 
 use crate::{
     config::TlsFiles,
+    domain::time::Timestamp,
     grpc::tls::{LoadedTls, TlsError, TlsPem, TlsServer},
     ports::{
         clock::{Clock, Stopwatch},
-        observer::CertificateObserver,
+        observer::{ListenerName, ListenerObserver},
     },
 };
 
@@ -120,8 +121,8 @@ pub(super) struct Certificates {
 /// Who is told what becomes of it.
 pub(super) struct CertificateWatch {
     /// The listeners that show it.
-    pub(super) listeners: Vec<&'static str>,
-    pub(super) observer: Arc<dyn CertificateObserver>,
+    pub(super) listeners: Vec<ListenerName>,
+    pub(super) observer: Arc<dyn ListenerObserver>,
     /// Notified when the files are to be looked at at once.
     pub(super) asked: Arc<Notify>,
 }
@@ -194,7 +195,7 @@ impl Certificates {
                 }
                 self.server.replace(&loaded);
                 (self.current, self.digest, self.failing, self.warned) = (*loaded, digest, None, None);
-                watch.observer.certificate_reloaded(true);
+                watch.observer.certificates_reloaded(true);
                 watch.tell_expiry(&self.current);
                 tracing::info!(expires_in_days = self.days_left(), "a new certificate is served to new connections");
             }
@@ -209,7 +210,7 @@ impl Certificates {
         let is_due = !was_told && (is_asked || before.is_some());
         if is_due {
             tracing::error!(%errors, "the files of server.tls cannot be used; the certificate stays that was read before");
-            watch.observer.certificate_reloaded(false);
+            watch.observer.certificates_reloaded(false);
         }
         self.failing = Some((failing, was_told || is_due));
     }
@@ -231,8 +232,9 @@ impl Certificates {
 
 impl CertificateWatch {
     fn tell_expiry(&self, loaded: &LoadedTls) {
+        let ends = Timestamp::from_millis(u64::try_from(loaded.not_after).unwrap_or(0).saturating_mul(1000));
         for listener in &self.listeners {
-            self.observer.certificate_expires(listener, loaded.not_after);
+            self.observer.certificate_expires(*listener, ends);
         }
     }
 }

@@ -8,6 +8,7 @@ use super::StartError;
 use crate::{
     config::{Config, Listen},
     grpc::listener::{BoundListener, on_address},
+    ports::observer::ListenerName,
 };
 
 /// Where otpd listens, with the ports that the system has chosen.
@@ -47,9 +48,9 @@ pub(super) async fn all(config: &Config) -> Result<Bound, StartError> {
 
 impl Bound {
     /// The listeners on IP addresses, which encrypt where that is configured.
-    pub(super) fn encrypted(&self) -> Vec<&'static str> {
+    pub(super) fn encrypted(&self) -> Vec<ListenerName> {
         let Addresses { server, admin, .. } = &self.addresses;
-        let listeners = [("server", Some(server)), ("admin", admin.as_ref())];
+        let listeners = [(ListenerName::Server, Some(server)), (ListenerName::Admin, admin.as_ref())];
         let on_address = listeners.into_iter().filter(|(_, listen)| matches!(listen, Some(Listen::Address(_))));
         on_address.map(|(name, _)| name).collect()
     }

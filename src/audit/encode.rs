@@ -10,7 +10,7 @@ use std::{
 use serde::{Serialize, Serializer};
 
 use crate::{
-    domain::{ids::SupportTag, outcome::Locked, time::Timestamp},
+    domain::{caller::CallerName, ids::SupportTag, outcome::Locked, time::Timestamp},
     ports::{
         call::{CallRecord, TraceId, TraceParent},
         decisions::{ConfigurationStart, DecisionEvent, DecisionKind},
@@ -191,7 +191,7 @@ impl<'a> Body<'a> {
         let origin = call.origin.get();
         let x_request_id = origin.map(|origin| &*origin.x_request_id).filter(|id| !id.is_empty());
         Self {
-            caller: origin.and_then(|origin| origin.caller.as_ref()).map(|caller| caller.as_str()),
+            caller: call.caller.get().map(CallerName::as_str),
             tenant: call.tenant.get().map(|tenant| tenant.as_str()),
             request_id: call.request_id.get().map(|id| id.as_str()),
             x_request_id,

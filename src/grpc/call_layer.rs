@@ -26,7 +26,7 @@ use super::{
     deadline::RequestTimeout,
     framework::Framework,
     method::{Method, RpcTarget, ServedServices},
-    origin::origin,
+    origin::arrived,
     proto::{
         otp_admin_service_server::{OtpAdminService, OtpAdminServiceServer},
         otp_service_server::{OtpService, OtpServiceServer},
@@ -37,7 +37,6 @@ use super::{
 };
 use crate::{
     ports::{
-        call::CallOrigin,
         clock::{Deadline, Stopwatch},
         observer::{CallObserver, ShedCause},
     },
@@ -150,8 +149,8 @@ impl<S: Services> CallLayer<S> {
         };
         let call = seen.then(|| {
             let name = caller.as_ref().and_then(|caller| caller.name.clone());
-            let origin = CallOrigin { caller: name, ..origin(request.headers(), open.connection().peer()) };
-            InFlightCall::start(target, origin, Arc::clone(&self.rules.observer))
+            let arrived = arrived(target, request.headers(), open.connection().peer());
+            InFlightCall::start(target, name, arrived, Arc::clone(&self.rules.observer))
         });
         let layer = Arc::clone(self);
         if let Some(mut refusal) = refusal(&request) {
@@ -229,7 +228,8 @@ impl CallRules {
             };
             let mut request = Request::from_parts(head, Body::new(Full::new(message)));
             let (rights, record) = (Arc::clone(&caller.rights), Arc::clone(&call.record));
-            request.extensions_mut().insert(Call { method, deadline, permit, rights, record });
+            let span = call.span.clone();
+            request.extensions_mut().insert(Call { method, deadline, permit, rights, record, span });
             services.answer(method, request).await
         });
         let response = answered.await.unwrap_or_else(|_| status::deadline_exceeded().into_http());

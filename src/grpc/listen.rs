@@ -6,7 +6,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use tokio::time::sleep;
 
 use super::listener::{BoundListener, Wire};
-use crate::streams::limit::{ConnectionLimit, GivesWay, OpenConnection};
+use crate::streams::limit::{ConnectionLimit, OpenConnection};
 
 /// How long to wait when the system cannot accept, as without free file descriptors.
 const AFTER_ACCEPT_ERROR: Duration = Duration::from_millis(100);
@@ -27,8 +27,8 @@ pub(super) struct Incoming {
 }
 
 impl Incoming {
-    pub(super) fn new(listener: BoundListener, max_connections: usize) -> Self {
-        Self { listener, limit: ConnectionLimit::new(max_connections, GivesWay::Idle) }
+    pub(super) fn new(listener: BoundListener, limit: ConnectionLimit) -> Self {
+        Self { listener, limit }
     }
 
     /// The next connection. Nothing is lost when it is not waited for to the end.

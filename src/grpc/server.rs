@@ -27,8 +27,12 @@ use super::{
     tls::TlsServer,
 };
 use crate::{
-    ports::{clock::Clock, observer::CallObserver},
+    ports::{
+        clock::Clock,
+        observer::{CallObserver, ListenerName, ListenerObserver},
+    },
     service::Otp,
+    streams::limit::{ConnectionLimit, GivesWay},
 };
 
 /// The largest request.
@@ -64,6 +68,8 @@ pub(crate) struct Backend {
     pub(crate) clock: Arc<dyn Clock>,
     /// Sees every call at its end.
     pub(crate) observer: Arc<dyn CallObserver>,
+    /// Sees their connections.
+    pub(crate) listeners: Arc<dyn ListenerObserver>,
     /// Who may call.
     pub(crate) callers: Arc<CallerDirectory>,
     /// Runs the use cases. Work may go on in it after `serve` has returned: close it and wait for it then.
@@ -101,20 +107,22 @@ pub(crate) async fn serve<H: Health>(
     listeners: Listeners,
     stop: CancellationToken,
 ) -> Result<(), ServeError> {
-    let Backend { otp, clock, observer, callers, tasks } = backend;
+    let Backend { otp, clock, observer, listeners: seen_by, callers, tasks } = backend;
     let handlers = Arc::new(Handlers { otp, clock, tasks, max_skew: settings.max_timestamp_skew });
     let Listeners { server, admin, tls } = listeners;
     let served = if admin.is_some() { ServedServices::Otp } else { ServedServices::All };
     let layer = layer(settings, contract(Arc::clone(&handlers), handlers), health, (observer, callers))?;
     let for_operators = layer.serving(ServedServices::Admin);
     let serving = |layer| Connections { http2: http2(), layer, tls: tls.clone(), max_age: settings.max_connection_age };
+    let limit = |max, listener| ConnectionLimit::new(max, GivesWay::Idle, Some((listener, Arc::clone(&seen_by))));
     let serving_admin = async {
         if let Some(listener) = admin {
-            let incoming = Incoming::new(listener, MAX_ADMIN_CONNECTIONS.min(settings.max_connections));
+            let max = MAX_ADMIN_CONNECTIONS.min(settings.max_connections);
+            let incoming = Incoming::new(listener, limit(max, ListenerName::Admin));
             serve_on(incoming, serving(Arc::new(for_operators)), stop.clone().cancelled_owned()).await;
         }
     };
-    let incoming = Incoming::new(server, settings.max_connections);
+    let incoming = Incoming::new(server, limit(settings.max_connections, ListenerName::Server));
     let serving_callers = serve_on(incoming, serving(Arc::new(layer.serving(served))), stop.clone().cancelled_owned());
     tokio::join!(serving_callers, serving_admin);
     Ok(())
@@ -166,7 +174,8 @@ fn layer<S: Services, H: Health>(
     let arrivals = Arrivals::default();
     let framework = Framework::new(framework(settings, health)?, arrivals.clone());
     let permits = CallPermits::new(settings.max_in_flight);
-    observer.permits_made(Arc::new(permits.clone()));
+    let used = permits.clone();
+    observer.permits_made(Box::new(move || used.usage()));
     let rules = CallRules {
         permits,
         arrivals,

@@ -18,7 +18,7 @@ use std::{
 use super::{call_limit::CallLimit, method::Method};
 use crate::{
     ports::clock::Stopwatch,
-    ports::observer::{PermitCount, PermitCounts, ShedCause},
+    ports::observer::{PermitPoolUse, ShedCause},
     streams::{
         limit::{AtWork, OpenConnection},
         turn::Busy,
@@ -131,8 +131,8 @@ impl PermitPool {
         if has_few { count(&self.of_reserve, limit / RESERVE) } else { None }
     }
 
-    fn count(&self, pool: &'static str, limit: usize) -> PermitCount {
-        PermitCount { pool, limit, in_use: self.in_use() + self.of_reserve.load(Ordering::Relaxed) }
+    fn usage(&self, pool: &'static str, limit: usize) -> PermitPoolUse {
+        PermitPoolUse { pool, limit, in_use: self.in_use() + self.of_reserve.load(Ordering::Relaxed) }
     }
 }
 
@@ -186,9 +186,10 @@ impl CallPermits {
     }
 }
 
-impl PermitCounts for CallPermits {
-    fn permit_counts(&self) -> [PermitCount; 2] {
-        [self.common.count("common", self.limit.get()), self.cancel.count("cancel", self.max)]
+impl CallPermits {
+    /// How many permits there are, at present: fewer than the setting while the process is late. And how many are in use.
+    pub(super) fn usage(&self) -> Vec<PermitPoolUse> {
+        vec![self.common.usage("common", self.limit.get()), self.cancel.usage("cancel", self.max)]
     }
 }
 
@@ -238,7 +239,7 @@ mod tests {
     use crate::streams::limit::{ConnectionLimit, GivesWay};
 
     fn connection() -> Arc<OpenConnection> {
-        ConnectionLimit::new(1, GivesWay::Idle).admit(None).unwrap()
+        ConnectionLimit::new(1, GivesWay::Idle, None).admit(None).unwrap()
     }
 
     #[test]
@@ -269,7 +270,7 @@ mod tests {
     #[test]
     fn however_many_want_all_one_with_few_calls_is_served() {
         for connections in [1, 2, 20, 50, 100] {
-            let (permits, limit) = (CallPermits::new(100), ConnectionLimit::new(200, GivesWay::Idle));
+            let (permits, limit) = (CallPermits::new(100), ConnectionLimit::new(200, GivesWay::Idle, None));
             let greedy: Vec<_> = (0..connections).map(|_| limit.admit(None).unwrap()).collect();
             let few = limit.admit(None).unwrap();
             let open = greedy.iter().flat_map(|connection| (0..=RESERVE_CALLS).map(|_| connection.open_call()));
@@ -320,7 +321,7 @@ mod tests {
         let of_greedy = greedy.at_work.load(Ordering::Relaxed);
         assert!((70..=90).contains(&of_greedy), "{of_greedy}");
         drop(taken);
-        assert_eq!(permits.permit_counts().map(|count| count.in_use), [0, 0]);
+        assert!(permits.usage().iter().all(|pool| pool.in_use == 0));
     }
 
     #[test]
@@ -342,7 +343,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn calls_are_shed_once_all_have_waited_too_long_for_a_while() {
-        let (permits, few, limit) = (CallPermits::new(1), connection(), ConnectionLimit::new(1, GivesWay::Idle));
+        let (permits, few, limit) = (CallPermits::new(1), connection(), ConnectionLimit::new(1, GivesWay::Idle, None));
         let many = limit.admit(None).unwrap();
         let _open: Vec<_> = (0..=FEW_CALLS).map(|_| many.open_call().unwrap()).collect();
         let is_shed = |waited| permits.is_too_late(waited, &many);

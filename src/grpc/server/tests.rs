@@ -67,7 +67,10 @@ async fn start(settings: GrpcSettings) -> Anyhow<Running> {
     let layer = layer(settings, contract(Arc::clone(&fake), Arc::clone(&fake)), health, (seen.clone(), callers))?;
     let connections =
         Connections { http2: http2(), layer: Arc::new(layer), tls: None, max_age: settings.max_connection_age };
-    let incoming = Incoming::new(BoundListener::Address(listener), settings.max_connections);
+    let incoming = Incoming::new(
+        BoundListener::Address(listener),
+        ConnectionLimit::new(settings.max_connections, GivesWay::Idle, None),
+    );
     let serving = tasks.spawn(serve_on(incoming, connections, stop.clone().cancelled_owned()));
     Ok(Running { address, seen, fake, stop, serving, tasks })
 }

@@ -28,6 +28,7 @@ use crate::{
         method::{Method, RpcTarget},
         server::{layer, serve_on},
     },
+    streams::limit::{ConnectionLimit, GivesWay},
 };
 
 const EMPTY: &str = "/grpc.testing.TestService/EmptyCall";
@@ -134,7 +135,10 @@ async fn start() -> Anyhow<Channel> {
     let callers = Arc::new(CallerDirectory::new(&[], SidecarTrust::default(), false));
     let layer = layer(SETTINGS, TestService, health, (Arc::new(Seen::default()), callers))?;
     let connections = Connections { http2: http2(), layer: Arc::new(layer), tls: None, max_age: None };
-    let incoming = Incoming::new(BoundListener::Address(listener), SETTINGS.max_connections);
+    let incoming = Incoming::new(
+        BoundListener::Address(listener),
+        ConnectionLimit::new(SETTINGS.max_connections, GivesWay::Idle, None),
+    );
     TaskTracker::new().spawn(serve_on(incoming, connections, std::future::pending()));
     Ok(Endpoint::from_shared(format!("http://{address}"))?.connect().await?)
 }
