@@ -13,6 +13,7 @@ use std::{
 };
 
 use tokio::{runtime::Handle, time::sleep};
+use tokio_util::task::TaskTracker;
 
 use crate::ports::clock::Stopwatch;
 
@@ -36,12 +37,14 @@ pub(super) struct CallLimit {
     shed: AtomicUsize,
     /// A task follows what becomes of the limit. None does while nothing is shed.
     is_followed: AtomicBool,
+    /// Of that task and what it measures with. None is waited for: they change nothing but the limit.
+    tasks: TaskTracker,
 }
 
 impl CallLimit {
     pub(super) fn new(max: usize) -> Self {
         let (limit, shed) = (AtomicUsize::new(max), AtomicUsize::new(0));
-        Self { max, limit, shed, is_followed: AtomicBool::new(false) }
+        Self { max, limit, shed, is_followed: AtomicBool::new(false), tasks: TaskTracker::new() }
     }
 
     /// At most so many calls.
@@ -53,10 +56,10 @@ impl CallLimit {
     pub(super) fn note_shed(self: &Arc<Self>) {
         self.shed.fetch_add(1, Ordering::Relaxed);
         if !self.is_followed.load(Ordering::Relaxed)
-            && let Ok(runtime) = Handle::try_current()
+            && Handle::try_current().is_ok()
             && !self.is_followed.swap(true, Ordering::Relaxed)
         {
-            runtime.spawn(Arc::clone(self).follow());
+            drop(self.tasks.spawn(Arc::clone(self).follow()));
         }
     }
 
@@ -66,7 +69,7 @@ impl CallLimit {
             let mut shortest = Duration::MAX;
             for _ in 0..SAMPLES {
                 sleep(SPAN / SAMPLES).await;
-                shortest = shortest.min(line().await);
+                shortest = shortest.min(line(&self.tasks).await);
             }
             let shed = self.shed.swap(0, Ordering::Relaxed);
             let limit = next(self.get(), self.max, shed, shortest);
@@ -80,11 +83,11 @@ impl CallLimit {
 }
 
 /// How long what can run stands in line now.
-async fn line() -> Duration {
+async fn line(tasks: &TaskTracker) -> Duration {
     let came = Stopwatch::start();
-    let last = tokio::spawn(async move { came.elapsed() });
+    let last = tasks.spawn(async move { came.elapsed() });
     // The task that is spawned last runs next, out of turn; the one before it goes to the end of the line.
-    drop(tokio::spawn(async {}));
+    drop(tasks.spawn(async {}));
     last.await.unwrap_or(Duration::MAX)
 }
 

@@ -41,7 +41,7 @@ impl RequestTimeout {
 
 /// A little earlier: a tenth within the bounds of the margin, and never more than half.
 fn before(timeout: Duration) -> Duration {
-    timeout - (timeout / 10).clamp(MIN_MARGIN, MAX_MARGIN).min(timeout / 2)
+    timeout.saturating_sub((timeout / 10).clamp(MIN_MARGIN, MAX_MARGIN).min(timeout / 2))
 }
 
 /// Reads a `grpc-timeout`: up to 8 digits and a unit.

@@ -17,8 +17,10 @@ use std::{
 
 use super::{call_limit::CallLimit, method::Method};
 use crate::{
-    ports::clock::Stopwatch,
-    ports::observer::{PermitPoolUse, ShedCause},
+    ports::{
+        clock::Stopwatch,
+        observer::{PermitPoolUse, ShedCause},
+    },
     streams::{
         limit::{AtWork, OpenConnection},
         turn::Busy,
@@ -46,9 +48,9 @@ pub(crate) type CallPermit = Arc<PermitParts>;
 
 /// What a permit counts for, until it is dropped.
 pub(crate) struct PermitParts {
-    _of_pool: Counted,
-    _of_connection: AtWork,
-    _of_caller: Option<Counted>,
+    _pool: Counted,
+    _connection: AtWork,
+    _caller: Option<Counted>,
 }
 
 /// One of the calls that something counts.
@@ -172,7 +174,7 @@ impl CallPermits {
             permit
         };
         let of_pool = of_pool.ok_or(ShedCause::Permits)?;
-        Ok(Arc::new(PermitParts { _of_pool: of_pool, _of_connection: connection.work(), _of_caller: of_caller }))
+        Ok(Arc::new(PermitParts { _pool: of_pool, _connection: connection.work(), _caller: of_caller }))
     }
 
     /// Whether a call that has waited so long for its first turn is shed. Callers with few calls are spared: shedding
