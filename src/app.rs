@@ -1,42 +1,48 @@
 //! The composition root: a configuration becomes a running service. Only [`parts`] and [`backup`] name adapters.
 
+mod audit;
 pub mod backup;
+pub mod certificates;
 mod descriptors;
 mod health;
 mod keys;
+mod listen;
 mod parts;
+pub mod probe;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::{
-    net::{TcpListener, TcpSocket},
-    task::JoinHandle,
-    time::timeout,
-};
+use tokio::{sync::Notify, task::JoinHandle, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic_health::server::HealthReporter;
 
 use crate::{
-    config::Config,
-    grpc::server,
+    audit::Audit,
+    config::{Config, Listen},
+    grpc::server::{self, Listeners},
     lifecycle::{DrainTimeouts, Draining},
     metrics::Metrics,
     operations,
-    ports::store::{Store, StoreError},
+    ports::{
+        clock::{Deadline, SystemClock},
+        store::{Store, StoreError},
+    },
     readiness::{Readiness, StoreRefused},
 };
+use certificates::{CertificateErrors, CertificateWatch, Certificates};
 use health::Reported;
+use listen::Addresses;
 use parts::Inputs;
 
+pub use crate::audit::verify::Verified;
 pub use crate::service::key_usage::{KeyRow, KeyUsage};
+pub use audit::TagOwner;
 
 /// How long the operations server has to end its last answers.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
-/// What the system keeps of what is written to a connection and not yet received.
-const SEND_BUFFER: u32 = 256 * 1024;
-/// Connections that wait to be accepted.
-const BACKLOG: u32 = 1024;
+/// How long the audit has to write its last events.
+const LAST_EVENTS: Duration = Duration::from_secs(2);
 
 /// Any cause of an error.
 pub type Cause = Box<dyn std::error::Error + Send + Sync>;
@@ -50,16 +56,22 @@ pub enum StartError {
         /// Which listener.
         setting: &'static str,
         /// Where.
-        address: SocketAddr,
+        address: Listen,
         /// Why not.
         cause: io::Error,
     },
+    /// The certificate of the server cannot be read or used.
+    #[error(transparent)]
+    Certificate(#[from] CertificateErrors),
     /// The master keys cannot be read, made or used.
     #[error("master keys: {0}")]
     Keys(Cause),
     /// The store cannot be opened.
     #[error("store.url: {0}")]
     Store(Cause),
+    /// The audit cannot be kept, or read.
+    #[error("audit: {0}")]
+    Audit(io::Error),
     /// A provider cannot be set up.
     #[error("providers.{name}: {cause}")]
     Provider {
@@ -93,6 +105,15 @@ pub enum RunError {
     Refused(StartError),
 }
 
+/// Why a service is to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shutdown {
+    /// It is replaced or moved: balancers are given `server.drain_delay` to notice.
+    Replaced,
+    /// Somebody who works with it by hand is done: nobody needs time to notice.
+    ByHand,
+}
+
 /// Starts services.
 pub struct App;
 
@@ -104,8 +125,9 @@ impl App {
     pub async fn start(config: &Config) -> Result<RunningApp, StartError> {
         descriptors::raise();
         // First of all, so that a second otpd by mistake ends here and does not touch what the first one keeps.
-        let (grpc, grpc_address) = listen("server.listen", config.server.listen)?;
-        let (http, operations_address) = listen("operations.listen", config.operations.listen)?;
+        let bound = listen::all(config).await?;
+        let files = config.server.tls.as_ref();
+        let certificates = files.map(|files| Certificates::load(files, Arc::new(SystemClock))).transpose()?;
         let health = HealthReporter::new();
         let readiness = Arc::new(Readiness::new(Reported(health.clone())).await);
         let (work, tasks) = (TaskTracker::new(), TaskTracker::new());
@@ -114,16 +136,23 @@ impl App {
         let parts = parts::assemble(Inputs { config, health, work: work.clone() }).await?;
 
         // Keys that are not the store's end the start before anything is served. A store that is away does not.
-        readiness.begin(&parts.witness).await?;
-        let (follows, witness) = (Arc::clone(&readiness), parts.witness);
+        readiness.begin(&parts.examined).await?;
+        let (follows, witness) = (Arc::clone(&readiness), parts.examined);
         let following = tasks.spawn(async move { follows.follow(&witness).await });
+        let reload = Arc::new(Notify::new());
+        let tls = certificates.map(|certificates| {
+            let (listeners, asked, tls) = (bound.encrypted(), Arc::clone(&reload), certificates.server());
+            let observer = parts.metrics.clone();
+            tasks.spawn(certificates.follow(CertificateWatch { listeners, observer, asked }));
+            tls
+        });
         let state = readiness.subscribe();
         parts.metrics.sources.readiness(move || state.borrow().reasons());
         let router = operations::router(readiness.subscribe(), Arc::clone(&parts.metrics));
-        let serving = operations::serve(http, router, parts.metrics.clone(), stop_operations.clone());
+        let serving = operations::serve(bound.operations, router, parts.metrics.clone(), stop_operations.clone());
         let operations = tasks.spawn(serving);
-        let stopped = stop_grpc.clone().cancelled_owned();
-        let serving = server::serve(parts.grpc, parts.backend, parts.health, grpc, stopped);
+        let listeners = Listeners { server: bound.server, admin: bound.admin, tls };
+        let serving = server::serve(parts.grpc, parts.backend, parts.health, listeners, stop_grpc.clone());
         let grpc = tasks.spawn(async move {
             if let Err(cause) = serving.await {
                 tracing::error!(%cause, "the gRPC server failed");
@@ -131,12 +160,13 @@ impl App {
         });
         let (drain_delay, drain_timeout) = (config.server.drain_delay, config.server.drain_timeout);
         Ok(RunningApp {
-            grpc_address,
-            operations_address,
+            addresses: bound.addresses,
+            reload,
             readiness,
             work,
             store: parts.store,
             metrics: parts.metrics,
+            audit: parts.audit,
             following,
             grpc,
             operations,
@@ -144,20 +174,6 @@ impl App {
             timeouts: DrainTimeouts { drain_delay, drain_timeout },
         })
     }
-}
-
-fn listen(setting: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
-    let bound = || {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        socket.set_reuseaddr(true)?;
-        // Its connections have the same. The system would let them grow to megabytes, of answers that nobody reads.
-        socket.set_send_buffer_size(SEND_BUFFER)?;
-        socket.bind(address)?;
-        let listener = socket.listen(BACKLOG)?;
-        let address = listener.local_addr()?;
-        Ok((listener, address))
-    };
-    bound().map_err(|cause| StartError::Listen { setting, address, cause })
 }
 
 /// What ends the servers.
@@ -168,12 +184,13 @@ struct Cancellations {
 
 /// A service that runs.
 pub struct RunningApp {
-    grpc_address: SocketAddr,
-    operations_address: SocketAddr,
+    addresses: Addresses,
+    reload: Arc<Notify>,
     readiness: Arc<Readiness>,
     work: TaskTracker,
     store: Arc<dyn Store>,
     metrics: Arc<Metrics>,
+    audit: Option<Arc<Audit>>,
     /// Ends with an error where the store was never ready, and waiting does not help.
     following: JoinHandle<Result<(), StoreRefused>>,
     grpc: JoinHandle<()>,
@@ -184,13 +201,23 @@ pub struct RunningApp {
 
 impl RunningApp {
     /// Where gRPC is served.
-    pub fn grpc_address(&self) -> SocketAddr {
-        self.grpc_address
+    pub fn grpc_address(&self) -> &Listen {
+        &self.addresses.server
+    }
+
+    /// Where operators call, if not there.
+    pub fn admin_address(&self) -> Option<&Listen> {
+        self.addresses.admin.as_ref()
+    }
+
+    /// Has the files of the server's certificate looked at, whenever it is notified.
+    pub fn reload(&self) -> Arc<Notify> {
+        Arc::clone(&self.reload)
     }
 
     /// Where probes are answered.
     pub fn operations_address(&self) -> SocketAddr {
-        self.operations_address
+        self.addresses.operations
     }
 
     /// What it counts.
@@ -204,7 +231,7 @@ impl RunningApp {
     /// # Errors
     /// The gRPC server ended before it was asked to, or the store turned out to be of no use, and what is left has been stopped in
     /// order all the same; or the store has failed.
-    pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
+    pub async fn run_until(self, shutdown: impl Future<Output = Shutdown>) -> Result<(), RunError> {
         let store = Arc::clone(&self.store);
         tokio::select! {
             ended = self.serve_until(shutdown) => ended,
@@ -216,9 +243,14 @@ impl RunningApp {
         }
     }
 
-    async fn serve_until(mut self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
+    async fn serve_until(mut self, shutdown: impl Future<Output = Shutdown>) -> Result<(), RunError> {
         let ended = tokio::select! {
-            () = shutdown => Ok(()),
+            why = shutdown => {
+                if why == Shutdown::ByHand {
+                    self.timeouts.drain_delay = Duration::ZERO;
+                }
+                Ok(())
+            }
             _ = &mut self.grpc => Err(RunError::ServerEnded),
             refused = refusal(&mut self.following) => Err(RunError::Refused(refused)),
         };
@@ -226,6 +258,9 @@ impl RunningApp {
         let (readiness, store) = (&*self.readiness, &*self.store);
         let draining = Draining { readiness, stop_grpc: &self.cancellations.grpc, grpc, work: &self.work, store };
         draining.run(self.timeouts).await;
+        if let Some(audit) = &self.audit {
+            audit.close(Deadline::after(LAST_EVENTS)).await;
+        }
         self.cancellations.operations.cancel();
         // A probe that asks later finds the process gone.
         let _ = timeout(LAST_ANSWERS, self.operations).await;

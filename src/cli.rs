@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 the start, a health check, a backup or a look at the keys failed, 64 wrong usage or configuration
 //! (`EX_USAGE` of sysexits).
 
+mod audit;
 mod backup;
 mod check_config;
 mod generate_key;
@@ -77,12 +78,16 @@ fn command() -> Command {
                 .about("Show which master keys the records of the store are sealed with, and which can be removed")
                 .arg(reseal),
         )
+        .subcommand(audit::audit_command())
+        .subcommand(audit::tag_command())
         .subcommand(Command::new("generate-key").about("Print a new key in the form of OTPD_MASTER_KEYS").arg(id))
 }
 
 fn dispatch(asked: &ArgMatches) -> ExitCode {
     match asked.subcommand() {
         Some(("generate-key", asked)) => generate_key::run(asked.get_one("id").copied().unwrap_or(1)),
+        Some(("audit", asked)) => configured(asked, |config| audit::verify(&config, asked)),
+        Some(("tag", asked)) => configured(asked, |config| audit::tag(&config, asked)),
         Some(("backup", asked)) => {
             let to = asked.get_one::<PathBuf>("DIR").cloned().unwrap_or_default();
             configured(asked, |config| backup::run(&config, &to))

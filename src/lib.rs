@@ -4,6 +4,7 @@
 //! ports; only `app` names concrete adapters. ARCHITECTURE.md has the map.
 
 pub mod app;
+pub mod audit;
 pub mod cli;
 pub mod config;
 pub mod domain;

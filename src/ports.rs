@@ -6,6 +6,7 @@ pub mod call;
 pub mod clock;
 pub mod decisions;
 pub mod entropy;
+pub mod event_stream;
 pub(crate) mod files;
 pub mod observer;
 pub mod provider;

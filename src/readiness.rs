@@ -37,12 +37,14 @@ pub(crate) enum Unready {
     Clock,
     /// The store belongs to other master keys.
     Keys,
+    /// Decisions must be kept, and cannot be.
+    Audit,
     /// The process is about to end. Lasts.
     Draining,
 }
 
 impl Unready {
-    const ALL: [Self; 5] = [Self::Starting, Self::Store, Self::Clock, Self::Keys, Self::Draining];
+    const ALL: [Self; 6] = [Self::Starting, Self::Store, Self::Clock, Self::Keys, Self::Audit, Self::Draining];
 
     fn word(self) -> &'static str {
         match self {
@@ -50,6 +52,7 @@ impl Unready {
             Self::Store => "store",
             Self::Clock => "clock",
             Self::Keys => "keys",
+            Self::Audit => "audit",
             Self::Draining => "draining",
         }
     }
@@ -117,6 +120,11 @@ pub(crate) struct Findings {
 /// Examines the store, and the clock by it.
 #[async_trait]
 pub(crate) trait Examiner: Send + Sync {
+    /// Whether what is decided is kept as it must be.
+    fn keeps_decisions(&self) -> bool {
+        true
+    }
+
     /// Once, until the deadline.
     async fn examine(&self, deadline: Deadline) -> Result<Findings, StoreError>;
 }
@@ -199,6 +207,8 @@ impl Readiness {
 
     /// `trouble` is until when the store may go on as it does since the last good answer.
     async fn examine(&self, examiner: &dyn Examiner, trouble: &mut Option<Deadline>) -> Result<(), StoreRefused> {
+        let is_kept = examiner.keeps_decisions();
+        self.change(|state| state.set(Unready::Audit, !is_kept)).await;
         let too_long = Deadline::after(MAX_TROUBLE);
         let answer = timeout(INTERVAL, examiner.examine(Deadline::after(INTERVAL))).await;
         let is_starting = self.state.borrow().is(Unready::Starting);

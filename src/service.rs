@@ -12,6 +12,7 @@ pub mod canaries;
 mod cancel;
 mod context;
 mod create;
+mod decisions;
 mod deliveries;
 pub mod error;
 mod fingerprint;
@@ -37,6 +38,7 @@ pub mod witness;
 use std::sync::Arc;
 
 use asks::Asks;
+use decisions::Decisions;
 use deliveries::Deliveries;
 use error::Error;
 use gate::Gate;
@@ -51,7 +53,7 @@ use crate::{
     domain::{policy::Tenants, time::Timestamp},
     keys::ring::KeyRing,
     messages::Messages,
-    ports::{entropy::Entropy, store::Store},
+    ports::{decisions::DecisionObserver, entropy::Entropy, store::Store},
 };
 
 /// What the use cases need from outside.
@@ -64,6 +66,8 @@ pub struct Ports {
     pub entropy: Arc<dyn Entropy>,
     pub routes: Routes,
     pub messages: Messages,
+    /// Who is told of every decision.
+    pub observers: Vec<Arc<dyn DecisionObserver>>,
     /// Runs what is done after an answer.
     pub tasks: TaskTracker,
 }
@@ -71,6 +75,7 @@ pub struct Ports {
 /// The use cases of otpd.
 pub struct Otp {
     states: Arc<States>,
+    decisions: Decisions,
     quotas: Quotas,
     deliveries: Deliveries,
     asks: Asks,
@@ -82,14 +87,16 @@ pub struct Otp {
 impl Otp {
     /// The use cases over these ports, for these tenants.
     pub fn new(ports: Ports, tenants: Tenants) -> Self {
-        let Ports { store, keys, gate, entropy, routes, messages, tasks } = ports;
+        let Ports { store, keys, gate, entropy, routes, messages, observers, tasks } = ports;
         let records = Records::new(Arc::clone(&keys), entropy);
-        let states = Arc::new(States::new(Arc::clone(&store), records, Arc::clone(&gate), tenants));
+        let decisions = Decisions::new(observers, Arc::clone(&gate));
+        let states = States::new(Arc::clone(&store), records, Arc::clone(&gate), decisions.clone(), tenants);
+        let states = Arc::new(states);
         let quotas = Quotas::new(store, Arc::clone(&keys), gate, &tasks);
         let deliveries =
             Deliveries::new(Arc::clone(&states), quotas.clone(), routes.clone(), messages, Arc::clone(&keys));
         let asks = Asks::new(Arc::clone(&states), routes.clone());
-        Self { states, quotas, deliveries, asks, send_permits: SendPermits::default(), routes, keys }
+        Self { states, decisions, quotas, deliveries, asks, send_permits: SendPermits::default(), routes, keys }
     }
 
     /// The time by which a call is judged.

@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 use crate::{
     ports::{
         clock::Clock,
+        event_stream::EventStream,
         observer::StoreCallObserver,
         store::{Store, StoreError},
     },
@@ -127,6 +128,20 @@ pub async fn open(
 pub fn measured(store: Arc<dyn Store>, url: &StoreUrl, observer: Arc<dyn StoreCallObserver>) -> Arc<dyn Store> {
     let system = if url.directory().is_some() { "otpd.embedded" } else { "redis" };
     Arc::new(Measured::new(store, system, observer))
+}
+
+/// A stream of events in the Redis of an address, over a connection of its own. It is connected to in the background, on
+/// `tracker`, until what is returned is dropped.
+///
+/// # Errors
+/// The address is not of a Redis.
+pub fn open_event_stream(
+    config: &StoreConfig,
+    name: &str,
+    max_length: u64,
+    tracker: &TaskTracker,
+) -> Result<Arc<dyn EventStream>, StoreError> {
+    Ok(Arc::new(redis::event_stream::RedisStream::open(config, name, max_length, tracker)?))
 }
 
 /// Whether an embedded store was ever written in a folder.

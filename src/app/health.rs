@@ -1,10 +1,13 @@
 //! What readiness rests on, and how `grpc.health.v1` answers it.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{
-    ports::{clock::Deadline, store::StoreError},
+    audit::Audit,
+    ports::{clock::Deadline, decisions::DecisionObserver, store::StoreError},
     readiness::{Examiner, Findings, Health},
     service::witness::{Examination, Witness},
 };
@@ -24,10 +27,20 @@ impl Health for Reported {
     }
 }
 
+/// What calls rest on.
+pub(crate) struct Examined {
+    pub(super) witness: Witness,
+    pub(super) audit: Option<Arc<Audit>>,
+}
+
 #[async_trait]
-impl Examiner for Witness {
+impl Examiner for Examined {
+    fn keeps_decisions(&self) -> bool {
+        self.audit.as_ref().is_none_or(|audit| audit.accepts())
+    }
+
     async fn examine(&self, deadline: Deadline) -> Result<Findings, StoreError> {
-        let examined: Examination = Self::examine(self, deadline).await?;
+        let examined: Examination = self.witness.examine(deadline).await?;
         let wrong_keys = examined.wrong_keys.as_ref().map(ToString::to_string);
         Ok(Findings { is_clock_off: examined.is_clock_off(), wrong_keys })
     }

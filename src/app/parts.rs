@@ -8,15 +8,25 @@ use tonic_health::{
     server::{HealthReporter, HealthService},
 };
 
-use super::{Cause, StartError, descriptors};
+use super::{
+    Cause, StartError,
+    audit::{self, AuditInputs},
+    descriptors,
+    health::Examined,
+};
 use crate::{
+    audit::Audit,
     config::{Config, Keys, Sandboxes},
     domain::route::Scope,
-    grpc::server::{Backend, GrpcSettings},
+    grpc::{
+        callers::CallerDirectory,
+        server::{Backend, GrpcSettings},
+    },
     keys::{generate, ring::KeyRing},
     metrics::{MasterKeyUse, Metrics},
     ports::{
         clock::{Clock, SystemClock},
+        decisions::DecisionObserver,
         entropy::{Entropy, SystemEntropy},
         provider::Provider,
         store::Store,
@@ -46,8 +56,10 @@ pub(crate) struct Inputs<'a> {
 pub(crate) struct Parts {
     /// Where state lives.
     pub(crate) store: Arc<dyn Store>,
-    /// Examines it.
-    pub(crate) witness: Witness,
+    /// What calls rest on, to be examined.
+    pub(crate) examined: Examined,
+    /// Where decisions are kept.
+    pub(crate) audit: Option<Arc<Audit>>,
     /// What the gRPC server works with, and within which bounds.
     pub(crate) backend: Backend,
     pub(crate) grpc: GrpcSettings,
@@ -79,11 +91,32 @@ pub(crate) async fn assemble(inputs: Inputs<'_>) -> Result<Parts, StartError> {
     let deps = ProviderDeps { clock: Arc::clone(&clock), observer: metrics.clone(), proxies: config.proxies.clone() };
     let routes = routes(config, &deps)?;
     let messages = config.messages.clone();
-    let ports = Ports { store: Arc::clone(&store), keys, gate, entropy, routes, messages, tasks: inputs.work.clone() };
+    // A tracker of its own: the stream goes on until the audit is closed, after all calls have ended.
+    let tasks = TaskTracker::new();
+    let (clock_of, keys_of) = (Arc::clone(&clock), Arc::clone(&keys));
+    let audit = AuditInputs { clock: clock_of, keys: keys_of, observer: metrics.clone(), tasks };
+    let audit = audit::start(config, audit).await?;
+    let kept = audit.iter().map(|audit| Arc::clone(audit) as Arc<dyn DecisionObserver>);
+    let observers = kept.chain([metrics.clone() as Arc<dyn DecisionObserver>]).collect();
+    let ports = Ports {
+        store: Arc::clone(&store),
+        keys,
+        gate,
+        entropy,
+        routes,
+        messages,
+        observers,
+        tasks: inputs.work.clone(),
+    };
     let otp = Arc::new(Otp::new(ports, config.tenants.clone()));
-    let backend = Backend { otp, clock, observer: metrics.clone(), tasks: inputs.work };
+    let needs_certificate = config.server.tls.as_ref().is_some_and(|tls| tls.client_ca_file.is_some());
+    let callers = CallerDirectory::new(&config.callers, config.server.sidecar.clone(), needs_certificate);
+    let callers = Arc::new(callers);
+    let backend =
+        Backend { otp, clock, observer: metrics.clone(), connections: metrics.clone(), callers, tasks: inputs.work };
     let health = HealthServer::new(HealthService::from_health_reporter(inputs.health));
-    Ok(Parts { store, witness, backend, grpc: grpc_settings(config), health, metrics })
+    let examined = Examined { witness, audit: audit.clone() };
+    Ok(Parts { store, examined, audit, backend, grpc: grpc_settings(config), health, metrics })
 }
 
 /// The store of the configuration.
@@ -95,7 +128,14 @@ pub(super) async fn open_store(
     url: StoreUrl,
     clock: Arc<dyn Clock>,
 ) -> Result<Arc<dyn Store>, StartError> {
-    let store = StoreConfig {
+    let store = store_config(config, url);
+    // A tracker of its own: the store's background work goes on until the store is closed, after all calls have ended.
+    stores::open(store, clock, &TaskTracker::new()).await.map_err(|cause| StartError::Store(Box::new(cause)))
+}
+
+/// How to reach the store of the configuration.
+pub(super) fn store_config(config: &Config, url: StoreUrl) -> StoreConfig {
+    StoreConfig {
         url,
         operation_timeout: config.store.timeout,
         connect_timeout: config.store.connect_timeout,
@@ -104,9 +144,7 @@ pub(super) async fn open_store(
         sentinel: config.store.sentinel.clone(),
         confirmation: config.store.confirmation,
         accept_loss: config.store.accept_loss,
-    };
-    // A tracker of its own: the store's background work goes on until the store is closed, after all calls have ended.
-    stores::open(store, clock, &TaskTracker::new()).await.map_err(|cause| StartError::Store(Box::new(cause)))
+    }
 }
 
 /// The master keys of the configuration; with an embedded store and none, those in its folder.

@@ -1,18 +1,24 @@
 //! `otpd serve`: runs until a signal, drains, and ends.
 
-use std::{process::ExitCode, sync::Arc};
+use std::{process::ExitCode, sync::Arc, time::Duration};
 
-use tokio::{pin, runtime};
+use tokio::{
+    pin, runtime,
+    sync::{Notify, oneshot},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{FAILED, output};
 use crate::{
-    app::{App, Cause, RunningApp},
+    app::{App, Cause, RunningApp, Shutdown},
     config::{Config, LogFormat},
-    lifecycle::Signals,
+    lifecycle::{EndSignal, Signals},
     metrics::Metrics,
     telemetry::{self, Exporter},
 };
+
+/// What the drain has cut off is waited for no longer than this, and is silent then.
+const CUT_OFF: Duration = Duration::from_millis(200);
 
 pub(super) fn run(config: &Config) -> ExitCode {
     let cannot_start = |error: Cause| {
@@ -33,18 +39,16 @@ pub(super) fn run(config: &Config) -> ExitCode {
         Err(error) => return cannot_start(format!("telemetry.otlp_endpoint: {error}").into()),
     };
     let ended = runtime.block_on(serve(config, exporter));
-    // What the drain has cut off must not hold the process.
-    runtime.shutdown_background();
+    runtime.shutdown_timeout(CUT_OFF);
     let code = match ended {
-        Ok(()) => {
-            tracing::info!("otpd has stopped");
-            ExitCode::SUCCESS
-        }
+        Ok(()) => ExitCode::SUCCESS,
         Err(cause) => {
             tracing::error!(%cause, "otpd ends");
             ExitCode::from(FAILED)
         }
     };
+    // The last line, however it ended: whoever reads the log knows that nothing is missing.
+    tracing::info!("stopped");
     telemetry::flush();
     code
 }
@@ -64,10 +68,11 @@ async fn serve(config: &Config, exporter: Option<Exporter>) -> Result<(), Cause>
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
+    let nobody = Notify::new();
     let app = tokio::select! {
         app = App::start(config) => app?,
-        signal = signals.next() => {
-            tracing::info!(signal, "otpd ends before it has started");
+        signal = signals.next(&nobody) => {
+            tracing::info!(signal = signal.name(), "otpd ends before it has started");
             return Ok(());
         }
     };
@@ -76,6 +81,7 @@ async fn serve(config: &Config, exporter: Option<Exporter>) -> Result<(), Cause>
         profile = config.profile.name(),
         store = config.store.shown(),
         grpc = %app.grpc_address(),
+        admin = app.admin_address().map(tracing::field::display),
         operations = %app.operations_address(),
         "otpd serves"
     );
@@ -90,17 +96,23 @@ async fn serve(config: &Config, exporter: Option<Exporter>) -> Result<(), Cause>
 
 /// Runs until a signal, and drains until another one.
 async fn run_until_signal(app: RunningApp, signals: &mut Signals) -> Result<(), Cause> {
-    let asked = CancellationToken::new();
-    let running = app.run_until(asked.cancelled());
+    let reload = app.reload();
+    let (ask, asked) = oneshot::channel();
+    let running = app.run_until(async { asked.await.unwrap_or(Shutdown::Replaced) });
     pin!(running);
-    tokio::select! {
+    let signal = tokio::select! {
         ended = &mut running => return ended.map_err(Cause::from),
-        signal = signals.next() => tracing::info!(signal, "otpd drains"),
-    }
-    asked.cancel();
+        signal = signals.next(&reload) => signal,
+    };
+    tracing::info!(signal = signal.name(), "otpd drains");
+    // Only an app that has ended does not hear it.
+    let _ = ask.send(match signal {
+        EndSignal::Terminate => Shutdown::Replaced,
+        EndSignal::Interrupt => Shutdown::ByHand,
+    });
     tokio::select! {
         ended = &mut running => ended.map_err(Cause::from),
-        signal = signals.next() => Err(format!("{signal} while draining").into()),
+        signal = signals.next(&reload) => Err(format!("{} while draining", signal.name()).into()),
     }
 }
 

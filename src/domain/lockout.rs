@@ -94,23 +94,28 @@ pub enum Operated {
 impl Lockout {
     /// The lock that stops an attempt for a contact: of the account, of the contact, or an operator's.
     pub fn locked(&self, contact: Contact, now: Timestamp) -> Option<Locked> {
-        later([self.total.lock, self.count_of(contact).lock, self.operator_lock], now)
+        Locked::open([self.total.lock, self.count_of(contact).lock, self.operator_lock], now)
     }
 
     /// The lock that stops everything: of the account, or an operator's.
     pub fn account_locked(&self, now: Timestamp) -> Option<Locked> {
-        later([self.total.lock, self.operator_lock], now)
+        Locked::open([self.total.lock, self.operator_lock], now)
     }
 
     /// The lock that an operator has set.
     pub fn operator_locked(&self, now: Timestamp) -> Option<Locked> {
-        later([self.operator_lock], now)
+        Locked::open([self.operator_lock], now)
+    }
+
+    /// The locks that failures have set, of all contacts together and of this one, whether they have ended or not.
+    pub fn locks_by_failures(&self, contact: Contact) -> [Option<Locked>; 2] {
+        [self.total.lock, self.count_of(contact).lock]
     }
 
     /// How many contacts are locked; the further ones, which share a lock, are one.
     pub fn locked_contacts(&self, now: Timestamp) -> usize {
         let counts = self.contacts.iter().map(|(_, count)| count).chain([&self.further_contacts]);
-        counts.filter(|count| later([count.lock], now).is_some()).count()
+        counts.filter(|count| Locked::open([count.lock], now).is_some()).count()
     }
 
     pub fn failures(&self) -> u32 {
@@ -286,12 +291,6 @@ fn lock_at(failures: u32, now: Timestamp, policy: &LockPolicy) -> Option<Locked>
     let rung = past_first.checked_div(policy.again_after).and_then(|rung| usize::try_from(rung).ok())?;
     let span = policy.spans.get(rung).or(policy.spans.last()).copied().unwrap_or(Duration::MAX);
     Some(Locked { until: Some(now.plus(span)) })
-}
-
-/// Of the locks that have not ended, the one that ends last.
-fn later(locks: impl IntoIterator<Item = Option<Locked>>, now: Timestamp) -> Option<Locked> {
-    let open = locks.into_iter().flatten().filter(|lock| lock.until.is_none_or(|until| now < until));
-    open.map(Some).fold(None, Locked::later)
 }
 
 fn count(budget: u32) -> usize {

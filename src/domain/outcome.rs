@@ -33,6 +33,12 @@ impl Locked {
         }
     }
 
+    /// Of the locks that have not ended, the one that ends last.
+    pub(super) fn open(locks: impl IntoIterator<Item = Option<Self>>, now: Timestamp) -> Option<Self> {
+        let open = locks.into_iter().flatten().filter(|lock| lock.until.is_none_or(|until| now < until));
+        open.map(Some).fold(None, Self::later)
+    }
+
     /// Of two locks the one that ends first.
     pub fn earlier(one: Self, other: Self) -> Self {
         Self { until: one.until.into_iter().chain(other.until).min() }

@@ -107,7 +107,7 @@ mod tests {
     };
 
     fn admit(permits: &CallPermits) -> Option<CallPermit> {
-        permits.admit(Method::VerifyOtp, &ConnectionLimit::new(1, GivesWay::Idle).admit(None).unwrap())
+        permits.admit(Method::VerifyOtp, &ConnectionLimit::new(1, GivesWay::Idle).admit(None).unwrap(), None).ok()
     }
 
     fn call(permits: &CallPermits) -> Call {

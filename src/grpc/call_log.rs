@@ -114,7 +114,7 @@ fn describe(span: &Span, call: &CallSummary<'_>) {
     let record = call.record;
     let texts = [
         ("request_id", record.request_id.get().map(RequestId::as_str)),
-        ("caller", record.caller.get().map(CallerName::as_str)),
+        ("caller", record.caller().map(CallerName::as_str)),
         ("tenant", record.tenant.get().map(Tenant::as_str)),
     ];
     for (name, text) in texts {
@@ -157,7 +157,7 @@ fn reason_of(failure: &Status) -> &'static str {
 pub(crate) fn cause(method: &'static str, error: &Error) {
     match error {
         Error::Internal(_) => tracing::error!(target: "otpd::rpc", { rpc.method = method, %error }, "use case failed"),
-        Error::Store(_) | Error::Gate(_) => {
+        Error::Store(_) | Error::Gate(_) | Error::Audit(_) => {
             tracing::warn!(target: "otpd::rpc", { rpc.method = method, %error }, "use case failed");
         }
         Error::InvalidIdentifier

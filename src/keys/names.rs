@@ -64,7 +64,12 @@ impl KeyRing {
 
     /// A contact in canonical form, likewise.
     pub fn contact_tag(&self, tenant: &Tenant, contact: &str) -> SupportTag {
-        SupportTag(self.hash(Canonical::new("tag of a contact").text(tenant.as_str()).text(contact)))
+        self.tag_of_contact_partition(self.contact_partition(tenant, contact))
+    }
+
+    /// The same, by the partition of its registrations: an ended challenge knows its contact no more, but its partition.
+    pub fn tag_of_contact_partition(&self, partition: Partition) -> SupportTag {
+        SupportTag(self.hash(Canonical::new("tag of a contact").bytes(&partition.0)))
     }
 
     /// A request as a challenge remembers it.

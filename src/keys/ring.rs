@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use hkdf::Hkdf;
 use sha2::Sha256;
+use subtle::ConstantTimeEq;
 
 use super::{
     Prf,
@@ -12,6 +13,7 @@ use super::{
 };
 use crate::{
     domain::{
+        canonical::Canonical,
         challenge::{Challenge, LiveCode},
         code,
     },
@@ -56,6 +58,7 @@ pub struct KeyRing {
     lowest: u32,
     names: Prf,
     requests: Prf,
+    audit: Prf,
 }
 
 struct Derived {
@@ -90,13 +93,14 @@ impl KeyRing {
         let lowest_id = lowest.0;
         let names = Prf::new(derive(&lowest.1, "otpd names v1").expose());
         let requests = Prf::new(derive(&lowest.1, "otpd requests v1").expose());
+        let audit = Prf::new(derive(&lowest.1, "otpd audit v1").expose());
         let keys = masters.iter().map(|(id, master)| Derived {
             id: *id,
             opened: AtomicU64::new(0),
             codes: Prf::new(derive(master, "otpd codes v1").expose()),
             seal: SealKey::new(*id, &derive(master, "otpd records v1")),
         });
-        Ok(Self { keys: keys.collect(), lowest: lowest_id, names, requests })
+        Ok(Self { keys: keys.collect(), lowest: lowest_id, names, requests, audit })
     }
 
     /// The id of the active key, with which new codes and records are made.
@@ -168,6 +172,17 @@ impl KeyRing {
     /// How many records were to be opened with each key, the active one first: a key that none needs for long may leave the ring.
     pub fn opened(&self) -> Vec<(u32, u64)> {
         self.keys.iter().map(|key| (key.id, key.opened.load(Ordering::Relaxed))).collect()
+    }
+
+    /// Seals a chain of the audit: its next line has that number, and its last line that hash. Made with the lowest-numbered
+    /// key, so that a seal stays what it is when keys rotate.
+    pub fn audit_seal(&self, next: u64, last: &[u8; 32]) -> [u8; 32] {
+        self.audit.output(&Canonical::new("seal of the audit").number(next).bytes(last).finish())
+    }
+
+    /// Whether that is the seal.
+    pub fn is_audit_seal(&self, next: u64, last: &[u8; 32], seal: &[u8; 32]) -> bool {
+        self.audit_seal(next, last).ct_eq(seal).into()
     }
 
     pub(super) fn names(&self) -> &Prf {

@@ -38,14 +38,14 @@ pub(super) struct DecisionMetrics {
 impl DecisionMetrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let of_purpose = |purpose: Purpose| CREATED.map(|outcome| [("purpose", purpose.name()), ("outcome", outcome)]);
-        let by = |scope: LockScope| ["failures", "operator"].map(|by| [("scope", word(scope)), ("by", by)]);
+        let by = |scope: LockScope| ["failures", "operator"].map(|by| [("scope", scope.word()), ("by", by)]);
         let scopes = [LockScope::Account, LockScope::Contact];
         Self {
             challenges: counters(registry, &names::CHALLENGES, Purpose::ALL.into_iter().flat_map(of_purpose)),
             sends: counters(registry, &names::SENDS, []),
             verifications: counters(registry, &names::VERIFICATIONS, []),
             locks: counters(registry, &names::LOCKS, scopes.into_iter().flat_map(by)),
-            unlocks: counters(registry, &names::UNLOCKS, scopes.map(|scope| [("scope", word(scope))])),
+            unlocks: counters(registry, &names::UNLOCKS, scopes.map(|scope| [("scope", scope.word())])),
             quota_refusals: counters(registry, &names::QUOTA_REFUSALS, QUOTAS.map(|quota| [("quota", quota)])),
         }
     }
@@ -54,13 +54,6 @@ impl DecisionMetrics {
         if let Some(quota) = quota {
             self.quota_refusals.get_or_create(&[("quota", quota)]).inc();
         }
-    }
-}
-
-fn word(scope: LockScope) -> &'static str {
-    match scope {
-        LockScope::Account => "account",
-        LockScope::Contact => "contact",
     }
 }
 
@@ -90,12 +83,16 @@ impl DecisionObserver for Metrics {
             }
             DecisionKind::Lock { scope, reason, .. } => {
                 let by = if reason.is_some() { "operator" } else { "failures" };
-                metrics.locks.get_or_create(&[("scope", word(scope)), ("by", by)]).inc();
+                metrics.locks.get_or_create(&[("scope", scope.word()), ("by", by)]).inc();
             }
             DecisionKind::Unlock { scope, .. } => {
-                metrics.unlocks.get_or_create(&[("scope", word(scope))]).inc();
+                metrics.unlocks.get_or_create(&[("scope", scope.word())]).inc();
             }
-            DecisionKind::Cancel { .. } | DecisionKind::Look { .. } => {}
+            DecisionKind::Cancel { .. }
+            | DecisionKind::QuotaClear { .. }
+            | DecisionKind::Look { .. }
+            | DecisionKind::InDoubt { .. }
+            | DecisionKind::Configuration(_) => {}
         }
     }
 }

@@ -18,6 +18,7 @@ use tokio::{
 use crate::{
     ports::observer::{ListenerName, ListenerObserver},
     streams::{
+        counted::CountedConnection,
         limit::{ConnectionLimit, GivesWay},
         permit::{PermitStream, SilenceLimit},
     },
@@ -38,7 +39,7 @@ pub(super) struct Connections {
 /// A connection, counted as long as it is open.
 pub(super) struct CountedStream {
     stream: PermitStream<TcpStream>,
-    observer: Arc<dyn ListenerObserver>,
+    _counted: CountedConnection,
 }
 
 impl Connections {
@@ -58,20 +59,14 @@ impl Listener for Connections {
                 self.observer.connection_refused(ListenerName::Operations);
                 continue;
             };
-            self.observer.connection_opened(ListenerName::Operations);
+            let counted = CountedConnection::open(ListenerName::Operations, &self.observer);
             let stream = PermitStream::new(stream, connection, SilenceLimit::Always(MAX_SILENCE));
-            return (CountedStream { stream, observer: Arc::clone(&self.observer) }, address);
+            return (CountedStream { stream, _counted: counted }, address);
         }
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
-    }
-}
-
-impl Drop for CountedStream {
-    fn drop(&mut self) {
-        self.observer.connection_closed(ListenerName::Operations);
     }
 }
 

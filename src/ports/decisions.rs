@@ -1,7 +1,9 @@
 //! What otpd decides, one event for each decision: metrics count them, the audit keeps them.
 
+use std::{future::Future, pin::Pin};
+
 use super::call::CallRecord;
-use crate::domain::{destination::Channel, ids::SupportTag, outcome::Locked, purpose::Purpose, time::Timestamp};
+use crate::domain::{destination::Channel, outcome::Locked, purpose::Purpose, time::Timestamp};
 
 /// A decision that is committed, or a refusal. Repeated answers are none.
 #[derive(Clone, Copy, Debug)]
@@ -14,7 +16,7 @@ pub struct DecisionEvent<'a> {
     pub decision: DecisionKind<'a>,
 }
 
-/// Whose failures were counted, or who was locked.
+/// Who was locked or unlocked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LockScope {
     /// An account.
@@ -43,7 +45,7 @@ pub enum DecisionKind<'a> {
         channel: Channel,
         /// By which provider; empty where none was asked.
         provider: &'a str,
-        /// `accepted`, `unconfirmed`, `destination_rejected`, `failed`, or the member of a refusal.
+        /// `accepted`, `unconfirmed`, `destination_rejected`, `failed`, or the member or reason of a refusal.
         outcome: &'static str,
         /// The quota that refused.
         quota: Option<&'static str>,
@@ -56,7 +58,7 @@ pub enum DecisionKind<'a> {
         channel: Option<Channel>,
         /// By which provider; empty where none sent a code.
         provider: &'a str,
-        /// `success`, `otp_not_matched`, …, or `unknown`.
+        /// `success`, `otp_not_matched`, …, `unknown`, or the reason of a refusal.
         outcome: &'static str,
     },
     /// A challenge was cancelled.
@@ -73,10 +75,19 @@ pub enum DecisionKind<'a> {
         /// The operator's reason; `None`: failures.
         reason: Option<&'a str>,
     },
-    /// An operator unlocked an account or a contact; its quotas are cleared with it.
+    /// An operator unlocked an account or a contact.
     Unlock {
         /// Which of both.
         scope: LockScope,
+        /// Why.
+        reason: &'a str,
+    },
+    /// An operator cleared the quotas of an account or a contact.
+    QuotaClear {
+        /// Which of both.
+        scope: LockScope,
+        /// The names of the quotas.
+        quotas: &'a [&'static str],
         /// Why.
         reason: &'a str,
     },
@@ -85,17 +96,80 @@ pub enum DecisionKind<'a> {
         /// Which of both.
         scope: LockScope,
     },
+    /// The store did not say whether it has the commit of a decision: the decision may be in force.
+    InDoubt {
+        /// The use case, as `verify_otp`.
+        operation: &'static str,
+    },
+    /// A process has started, and decides by this configuration from now on.
+    Configuration(ConfigurationStart<'a>),
 }
+
+/// By what a process decides. No secret is in it.
+#[derive(Clone, Copy, Debug)]
+pub struct ConfigurationStart<'a> {
+    /// The version of otpd.
+    pub version: &'a str,
+    /// `development` or `production`.
+    pub profile: &'a str,
+    /// Of tenants and their policies, as [`DecisionKind`]s are judged by it. Hexadecimal.
+    pub policy_digest: &'a str,
+    /// The names of the providers.
+    pub providers: &'a [&'a str],
+    /// The names of the callers.
+    pub callers: &'a [&'a str],
+    /// The ids of the master keys, the active one first.
+    pub key_ids: &'a [u32],
+}
+
+/// What was decided so far will not be kept in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the audit does not take what is decided")]
+pub struct NotKept;
+
+/// Ends when what was decided before is kept.
+pub type Keeping = Pin<Box<dyn Future<Output = Result<(), NotKept>> + Send>>;
 
 /// Sees every decision.
 pub trait DecisionObserver: Send + Sync {
     /// Something was decided. Must not wait.
     fn decided(&self, event: &DecisionEvent<'_>);
+
+    /// Whether decisions may be made now. `false` while they must be kept, and cannot be.
+    fn accepts(&self) -> bool {
+        true
+    }
+
+    /// What an answer waits for that tells of decisions. `None`: for nothing.
+    fn keeping(&self) -> Option<Keeping> {
+        None
+    }
 }
 
-impl DecisionEvent<'_> {
-    /// The challenge that it is about.
-    pub fn challenge(&self) -> Option<SupportTag> {
-        self.call.challenge.get().copied()
+impl LockScope {
+    /// One word for metrics and events.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Account => "account",
+            Self::Contact => "contact",
+        }
+    }
+}
+
+impl DecisionKind<'_> {
+    /// The name of the event.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Challenge { .. } => "challenge",
+            Self::Send { .. } => "send",
+            Self::Attempt { .. } => "attempt",
+            Self::Cancel { .. } => "cancel",
+            Self::Lock { .. } => "lock",
+            Self::Unlock { .. } => "unlock",
+            Self::QuotaClear { .. } => "quota_clear",
+            Self::Look { .. } => "look",
+            Self::InDoubt { .. } => "in_doubt",
+            Self::Configuration(_) => "configuration",
+        }
     }
 }

@@ -1,10 +1,9 @@
-//! Who sees each call to otpd at its end, what the listeners and the store are in for, and how the audit fares.
+//! Who sees each call to otpd at its end, the connections of listeners, the operations of the store, and how the audit fares.
 //! `ports/provider.rs` has the same for calls to providers, `ports/decisions.rs` for decisions.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::call::CallRecord;
-use crate::domain::time::Timestamp;
 
 /// A call that has ended.
 #[derive(Clone, Copy, Debug)]
@@ -21,45 +20,64 @@ pub struct CallSummary<'a> {
     pub duration: Duration,
 }
 
-/// Why a call was shed before any work.
+/// Sees every call to the contract at its end.
+pub trait CallObserver: Send + Sync {
+    /// A call has ended. Must not wait.
+    fn call_ended(&self, call: &CallSummary<'_>);
+
+    /// A call is shed: answered `OVERLOADED` before any work. Its end follows. Must not wait.
+    fn call_shed(&self, _cause: ShedCause) {}
+
+    /// These permits are what calls are admitted by, from now on. Told once, when the server starts.
+    fn permits_made(&self, _permits: Arc<dyn PermitCounts>) {}
+}
+
+/// Why a call is shed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ShedCause {
-    /// All permits are in use.
+    /// No permit is left for it.
     Permits,
-    /// The caller has as many calls at work as it may have.
+    /// Its caller has as many calls at work as it may.
     Caller,
     /// Calls wait too long for their first turn.
     WaitingTime,
-    /// Too much has arrived in part.
+    /// Too much waits for the rest of its message.
     PartialMessages,
-    /// The connection has too many open calls.
+    /// Too many calls are open, in whatever state.
     OpenCalls,
 }
 
-/// The permits of one pool.
+impl ShedCause {
+    /// Each of them.
+    pub const ALL: [Self; 5] = [Self::Permits, Self::Caller, Self::WaitingTime, Self::PartialMessages, Self::OpenCalls];
+
+    /// One word for metrics.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Permits => "permits",
+            Self::Caller => "caller",
+            Self::WaitingTime => "waiting_time",
+            Self::PartialMessages => "partial_messages",
+            Self::OpenCalls => "open_calls",
+        }
+    }
+}
+
+/// How many permits a pool has, and how many of them calls have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PermitPoolUse {
-    /// `common` or `cancel`.
+pub struct PermitCount {
+    /// `common`, or `cancel` for CancelChallenge, which has permits of its own.
     pub pool: &'static str,
-    /// How many there are.
+    /// At most, at present: lower than the setting while the process is late.
     pub limit: usize,
-    /// How many are in use.
+    /// By calls at work.
     pub in_use: usize,
 }
 
-/// Tells how many permits are in use, whenever it is asked.
-pub type PermitUsage = Box<dyn Fn() -> Vec<PermitPoolUse> + Send + Sync>;
-
-/// Sees every call to the contract at its end. Must not wait.
-pub trait CallObserver: Send + Sync {
-    /// A call has ended.
-    fn call_ended(&self, call: &CallSummary<'_>);
-
-    /// A call is shed; that it has ended is told as well, where anything of it was looked at.
-    fn call_shed(&self, _cause: ShedCause) {}
-
-    /// These are the permits of the server.
-    fn permits_made(&self, _usage: PermitUsage) {}
+/// Counts the permits of the server. Cheap: two atomic loads a pool.
+pub trait PermitCounts: Send + Sync {
+    /// As they are now.
+    fn permit_counts(&self) -> [PermitCount; 2];
 }
 
 /// One of the listeners.
@@ -73,7 +91,7 @@ pub enum ListenerName {
     Operations,
 }
 
-/// Sees the connections and certificates of listeners. Must not wait.
+/// Sees the connections of listeners. Must not wait.
 pub trait ListenerObserver: Send + Sync {
     /// A connection is accepted.
     fn connection_opened(&self, listener: ListenerName);
@@ -83,12 +101,20 @@ pub trait ListenerObserver: Send + Sync {
 
     /// A connection is closed at once, for too many are open.
     fn connection_refused(&self, listener: ListenerName);
+}
 
-    /// A listener shows a certificate that is valid until then.
-    fn certificate_expires(&self, listener: ListenerName, at: Timestamp);
+impl ListenerName {
+    /// All listeners.
+    pub const ALL: [Self; 3] = [Self::Server, Self::Admin, Self::Operations];
 
-    /// The certificates were read again; where that failed, those from before serve on.
-    fn certificates_reloaded(&self, is_loaded: bool);
+    /// One word for metrics.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Server => "server",
+            Self::Admin => "admin",
+            Self::Operations => "operations",
+        }
+    }
 }
 
 /// What a store has lost.
@@ -100,6 +126,20 @@ pub enum StoreLoss {
     All,
     /// It is another store than before, or was emptied and is in use again.
     Replaced,
+}
+
+impl StoreLoss {
+    /// All losses.
+    pub const ALL: [Self; 3] = [Self::Part, Self::All, Self::Replaced];
+
+    /// One word for metrics.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Part => "part",
+            Self::All => "all",
+            Self::Replaced => "replaced",
+        }
+    }
 }
 
 /// Sees what the examinations of the store find out.
@@ -131,48 +171,13 @@ pub trait StoreCallObserver: Send + Sync {
     fn store_asked(&self, call: &StoreCall);
 }
 
-impl ShedCause {
-    /// All causes.
-    pub const ALL: [Self; 5] = [Self::Permits, Self::Caller, Self::WaitingTime, Self::PartialMessages, Self::OpenCalls];
+/// Sees what becomes of the server's certificate.
+pub trait CertificateObserver: Send + Sync {
+    /// The certificate that a listener shows ends then, in seconds of Unix time.
+    fn certificate_expires(&self, listener: &'static str, at: i64);
 
-    /// One word for metrics.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Permits => "permits",
-            Self::Caller => "caller",
-            Self::WaitingTime => "waiting_time",
-            Self::PartialMessages => "partial_messages",
-            Self::OpenCalls => "open_calls",
-        }
-    }
-}
-
-impl ListenerName {
-    /// All listeners.
-    pub const ALL: [Self; 3] = [Self::Server, Self::Admin, Self::Operations];
-
-    /// One word for metrics.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Server => "server",
-            Self::Admin => "admin",
-            Self::Operations => "operations",
-        }
-    }
-}
-
-impl StoreLoss {
-    /// All losses.
-    pub const ALL: [Self; 3] = [Self::Part, Self::All, Self::Replaced];
-
-    /// One word for metrics.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Part => "part",
-            Self::All => "all",
-            Self::Replaced => "replaced",
-        }
-    }
+    /// Its files have changed, and are in use from now on, or cannot be used.
+    fn certificate_reloaded(&self, is_loaded: bool);
 }
 
 /// Where the audit keeps events.

@@ -4,12 +4,9 @@
 //! [`MAX_QUEUED`] messages wait for it, and every send gives up at its deadline.
 
 use std::{
-    fs::{self, File, Metadata, OpenOptions},
+    fs::File,
     io::{self, Write},
-    os::{
-        fd::AsFd,
-        unix::fs::{MetadataExt, OpenOptionsExt},
-    },
+    os::fd::AsFd,
     path::Path,
     sync::Arc,
     thread,
@@ -26,6 +23,7 @@ use crate::{
     domain::destination::{Channel, Destination},
     ports::{
         clock::Deadline,
+        files,
         provider::{Capabilities, Check, Checked, Delivered, Delivery, Failure, Message, Provider, Receipt},
     },
     providers::Configured,
@@ -54,36 +52,11 @@ struct Queued {
     printed: oneshot::Sender<io::Result<()>>,
 }
 
-/// Opens the file, or makes it for its owner alone: it holds codes. One that is there must be so, too, and no link.
+/// Opens the file, or makes it for its owner alone: it holds codes. What the operator has directed standard output to gets them
+/// anyway.
 fn open(path: &Path) -> io::Result<File> {
-    let made = OpenOptions::new().append(true).create_new(true).mode(0o600).open(path);
-    let opened = match made {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => open_existing(path),
-        made => made,
-    };
-    opened.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
-}
-
-/// A pipe or a terminal may be anything, and a link to it, as `/dev/stdout` is: it keeps nothing.
-fn open_existing(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().append(true).open(path)?;
-    let opened = file.metadata()?;
-    // What the operator has directed standard output to gets the codes anyway.
-    if !opened.is_file() || is_same(&opened, &File::from(io::stdout().as_fd().try_clone_to_owned()?).metadata()?) {
-        return Ok(file);
-    }
-    if !is_same(&opened, &fs::symlink_metadata(path)?) {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "must be a file, and no link"));
-    }
-    if opened.mode() & 0o077 != 0 {
-        let why = "must be for its owner alone: `chmod 600`";
-        return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
-    }
-    Ok(file)
-}
-
-fn is_same(one: &Metadata, other: &Metadata) -> bool {
-    (one.dev(), one.ino()) == (other.dev(), other.ino())
+    let screen = File::from(io::stdout().as_fd().try_clone_to_owned()?).metadata()?;
+    files::append_to(path, Some(&screen))
 }
 
 /// Reads `file`.
@@ -264,41 +237,6 @@ mod tests {
         let line = r#"{"destination":"+14155550100","channel":"sms","code":"493021","text":"Code 493021"}"#;
         assert_eq!(fs::read_to_string(&path).unwrap(), format!("{line}\n"));
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-    }
-
-    #[test]
-    fn a_file_is_not_made_at_the_end_of_a_link() {
-        let folder = tempfile::tempdir().unwrap();
-        let (link, elsewhere) = (folder.path().join("messages"), folder.path().join("elsewhere"));
-        std::os::unix::fs::symlink(&elsewhere, &link).unwrap();
-        assert!(open(&link).is_err());
-        assert!(!elsewhere.exists());
-    }
-
-    #[test]
-    fn a_file_that_others_may_read_or_that_is_elsewhere_gets_no_codes() {
-        let folder = tempfile::tempdir().unwrap();
-        let (path, link) = (folder.path().join("messages"), folder.path().join("link"));
-        fs::write(&path, "").unwrap();
-        for mode in [0o644, 0o620, 0o601] {
-            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-            let refused = open(&path).unwrap_err().to_string();
-            assert!(refused.ends_with("must be for its owner alone: `chmod 600`"), "{refused}");
-        }
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-        open(&path).unwrap();
-        std::os::unix::fs::symlink(&path, &link).unwrap();
-        let refused = open(&link).unwrap_err().to_string();
-        assert!(refused.ends_with("must be a file, and no link"), "{refused}");
-    }
-
-    #[test]
-    fn what_keeps_nothing_may_be_anybodys_and_a_link() {
-        let folder = tempfile::tempdir().unwrap();
-        let link = folder.path().join("link");
-        std::os::unix::fs::symlink("/dev/null", &link).unwrap();
-        open(&link).unwrap();
-        open(Path::new("/dev/null")).unwrap();
     }
 
     /// Time is paused: a wait for the deadline takes none.

@@ -94,6 +94,7 @@ impl Asks {
         let result = result_of(checked);
         let settle = |_: &_| Ok(SettleAsk { key, token, result: result.clone() });
         let settled = self.states.change(target, Deadline::after(FINISH), settle).await?;
+        self.states.decisions.tell_asked(target, &settled, (asked.option, &asked.provider), &failure);
         match settled.outcome {
             AskStep::Answer(verified) => Ok((verified, settled.before.challenge)),
             AskStep::Unknown => Err(Error::VerificationOutcomeUnknown),

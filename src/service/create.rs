@@ -35,7 +35,8 @@ const CREATION_TIME: Duration = Duration::from_secs(60);
 /// What came of looking for the challenge, or opening it.
 enum Opening {
     Challenge(Arc<Challenge>),
-    Refused(Created),
+    /// With the quota that refused.
+    Refused(Created, Option<&'static str>),
     /// The challenge might outlive its index entry. Nothing was created.
     ClaimTooOld,
 }
@@ -55,14 +56,25 @@ impl Otp {
     ///
     /// After the creation a provider's failure is an error; the same request then resumes the send.
     pub async fn create_challenge(&self, caller: Caller, request: CreateChallenge) -> Result<Created, Error> {
-        let target = self.states.challenge(&caller, &caller.request_id)?;
-        let key = self.states.key(&target, &caller, request.content());
-        let partition = self.partition(&target, &request);
+        let created = self.create(&caller, &request).await;
+        self.decisions.conclude(&caller, "create_challenge", created).await
+    }
+
+    async fn create(&self, caller: &Caller, request: &CreateChallenge) -> Result<Created, Error> {
+        let target = self.states.challenge(caller, &caller.request_id)?;
+        if !caller.rights.has_purpose(request.purpose) {
+            return Err(Error::Forbidden);
+        }
+        let key = self.states.key(&target, caller, request.content());
+        let partition = self.partition(&target, request);
         let policy = self.states.policy(&target.tenant)?;
-        let creation = Creation { caller: &caller, target, key, partition, request: &request, policy };
+        let creation = Creation { caller, target, key, partition, request, policy };
         let challenge = match self.find_or_open(&creation).await? {
             Opening::Challenge(challenge) => challenge,
-            Opening::Refused(refusal) => return Ok(refusal),
+            Opening::Refused(refusal, quota) => {
+                self.decisions.tell_not_opened(&creation.target.call, request.purpose, &refusal, quota);
+                return Ok(refusal);
+            }
             Opening::ClaimTooOld => return Err(Error::Contention),
         };
         let send = if request.send_otp { Some(Box::pin(self.first_send(&creation, &challenge)).await?) } else { None };
@@ -78,8 +90,9 @@ impl Otp {
         let contact = request.destinations.first().and_then(|reach| reach.destination.canonical());
         match contact.filter(|_| request.purpose == Purpose::Registration) {
             Some(contact) => {
-                tags::note_contact(&self.keys, call, tenant, &contact);
-                self.keys.contact_partition(tenant, &contact)
+                let partition = self.keys.contact_partition(tenant, &contact);
+                tags::note_contact(&self.keys, call, partition);
+                partition
             }
             None => self.keys.account_partition(tenant, &request.account),
         }
@@ -123,13 +136,17 @@ impl Otp {
             (acquired.ok(), repeated)
         } else {
             let acquired = acquired?;
-            let opened = self.open(creation, challenge, read, account_lock?, acquired == Acquisition::Refused).await;
+            let refused_by = match acquired {
+                Acquisition::Refused(quota) => Some(quota),
+                Acquisition::Acquired(_) => None,
+            };
+            let opened = self.open(creation, challenge, read, account_lock?, refused_by).await;
             (Some(acquired), opened)
         };
         // Whatever else has happened, another worker with the same request may have created, resting on what this one acquired.
         let is_unused = match &opened {
             Ok(Opening::Challenge(found)) => is_surplus(found, now),
-            Ok(Opening::Refused(_)) | Err(Error::IdempotencyViolation) => true,
+            Ok(Opening::Refused(..)) | Err(Error::IdempotencyViolation) => true,
             Ok(Opening::ClaimTooOld) | Err(_) => false,
         };
         if is_unused { self.refuse(acquired, opened).await } else { opened }
@@ -142,7 +159,7 @@ impl Otp {
         challenge: Challenge,
         mut read: Snapshot,
         mut account_lock: Option<Locked>,
-        is_refused: bool,
+        refused_by: Option<&'static str>,
     ) -> Result<Opening, Error> {
         for _ in 0..MAX_CONFLICTS {
             let now = self.states.now()?;
@@ -151,17 +168,20 @@ impl Otp {
             }
             let lockout = read.lockout.as_ref().map(|lockout| Arc::clone(&lockout.value)).unwrap_or_default();
             if let Some(locked) = locked(&challenge, &lockout, account_lock, now) {
-                return Ok(Opening::Refused(Created::AccountLocked(locked)));
+                return Ok(Opening::Refused(Created::AccountLocked(locked), None));
             }
-            if is_refused {
-                return Ok(Opening::Refused(Created::RiskDeclined));
+            if refused_by.is_some() {
+                return Ok(Opening::Refused(Created::RiskDeclined, refused_by));
             }
             // A creator that was held up for so long that its challenge might outlive the claim starts over.
             if read.located_until.remaining() < challenge.limits.challenge_life + challenge.limits.retention {
                 return Ok(Opening::ClaimTooOld);
             }
             match self.states.create(&creation.target, &read, challenge.clone()).await? {
-                None => return Ok(Opening::Challenge(Arc::new(challenge))),
+                None => {
+                    self.decisions.tell_opened(&creation.target.call, challenge.purpose);
+                    return Ok(Opening::Challenge(Arc::new(challenge)));
+                }
                 Some(conflict) => read = conflict,
             }
             account_lock = self.account_lock(creation).await?;

@@ -98,6 +98,9 @@ impl Deliveries {
         let (key, token, provider) = (send.key, reservation.token, &outcome.provider);
         let settle = |_: &_| Ok(SettleSend { key, token, provider: provider.clone(), settlement: settlement.clone() });
         let settled = self.states.change(&send.target, Deadline::after(FINISH), settle).await;
+        if let Ok(settled) = &settled {
+            self.states.decisions.tell_settled(&send.target, settled);
+        }
         let has_ended = settled.as_ref().is_ok_and(|settled| settled.after.challenge.open().is_none());
         let step = settled.map(|settled| settled.outcome);
         if let Ok(SettleStep::Refunded) = step {

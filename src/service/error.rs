@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::gate::GateClosed;
 use crate::ports::{
+    decisions::NotKept,
     entropy::NoEntropy,
     provider::{Failure, RequestError},
     store::StoreError,
@@ -45,7 +46,8 @@ pub enum Error {
     /// The call does not fit what has happened so far.
     #[error("{0}")]
     Precondition(Precondition),
-    #[error("the tenant is not accepted")]
+    /// The tenant is not accepted, or is not the caller's; or the purpose is not.
+    #[error("the tenant or purpose is not the caller's")]
     Forbidden,
     /// The store failed. Nothing may be revealed.
     #[error(transparent)]
@@ -53,6 +55,10 @@ pub enum Error {
     /// This replica must not serve now. Nothing was dated, and nothing may be revealed.
     #[error(transparent)]
     Gate(#[from] GateClosed),
+    /// What was decided is recorded, but not kept by the audit as it must be; or nothing was decided, because it could not be kept.
+    /// Nothing may be revealed.
+    #[error(transparent)]
+    Audit(#[from] NotKept),
     /// An invariant is broken: a record that cannot be opened, a task that died.
     #[error("internal: {0}")]
     Internal(String),

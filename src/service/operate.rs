@@ -10,23 +10,44 @@ use crate::{
     domain::{
         canonical::Canonical,
         lockout::{Lockout, Operated, Operation},
-        outcome::LockoutView,
+        outcome::{Locked, LockoutView},
         quota::QuotaKind,
     },
-    ports::store::Partition,
+    ports::{
+        decisions::{DecisionKind, LockScope},
+        store::Partition,
+    },
 };
 
 impl Otp {
     /// Shows a lockout and its quotas.
     pub async fn get_account(&self, caller: Caller, owner: LockoutOwner) -> Result<LockoutView, Error> {
-        let partition = self.lockout_partition(&caller, &owner)?;
-        let lockout = self.states.lockout(partition, caller.deadline).await?;
-        self.lockout_view(&caller, &owner, &lockout).await
+        let shown = self.look(&caller, &owner).await;
+        self.decisions.conclude(&caller, "get_account", shown).await
     }
 
     /// Locks until a time, or until it is unlocked. A lock never shortens a longer one.
     pub async fn lock_account(&self, caller: Caller, request: LockAccount) -> Result<LockoutView, Error> {
-        let partition = self.lockout_partition(&caller, &request.owner)?;
+        let locked = self.lock(&caller, &request).await;
+        self.decisions.conclude(&caller, "lock_account", locked).await
+    }
+
+    /// Lifts every lock, resets all failures, and clears the quotas.
+    pub async fn unlock_account(&self, caller: Caller, request: UnlockAccount) -> Result<LockoutView, Error> {
+        let unlocked = self.unlock(&caller, &request).await;
+        self.decisions.conclude(&caller, "unlock_account", unlocked).await
+    }
+
+    async fn look(&self, caller: &Caller, owner: &LockoutOwner) -> Result<LockoutView, Error> {
+        let partition = self.lockout_partition(caller, owner)?;
+        let lockout = self.states.lockout(partition, caller.deadline).await?;
+        let shown = self.lockout_view(caller, owner, &lockout).await?;
+        self.decisions.tell(&caller.record, DecisionKind::Look { scope: scope(owner) });
+        Ok(shown)
+    }
+
+    async fn lock(&self, caller: &Caller, request: &LockAccount) -> Result<LockoutView, Error> {
+        let partition = self.lockout_partition(caller, &request.owner)?;
         let key = self.keys.operation_key(partition, &caller.request_id, request.content());
         // A lock that ends before it begins is a mistake, but no repetition of a lock that has ended since.
         let now = self.states.now()?;
@@ -36,15 +57,19 @@ impl Otp {
             return Err(Error::LockInThePast);
         }
         let operation = Operation::Lock(request.until);
-        let lockout = self.operate(&caller, &request.owner, request.content(), operation).await?;
-        tracing::info!(reason = request.reason, "an operator locked an account");
-        self.lockout_view(&caller, &request.owner, &lockout).await
+        let (lockout, is_new) = self.operate(caller, &request.owner, request.content(), operation).await?;
+        if is_new {
+            let locked = lockout.operator_locked(now).unwrap_or(Locked { until: request.until });
+            let (scope, reason) = (scope(&request.owner), Some(request.reason.as_str()));
+            self.decisions.tell(&caller.record, DecisionKind::Lock { scope, locked, reason });
+            tracing::info!(reason = request.reason, "an operator locked an account");
+        }
+        self.lockout_view(caller, &request.owner, &lockout).await
     }
 
-    /// Lifts every lock, resets all failures, and clears the quotas.
-    pub async fn unlock_account(&self, caller: Caller, request: UnlockAccount) -> Result<LockoutView, Error> {
+    async fn unlock(&self, caller: &Caller, request: &UnlockAccount) -> Result<LockoutView, Error> {
         let owner = &request.owner;
-        let partition = self.lockout_partition(&caller, owner)?;
+        let partition = self.lockout_partition(caller, owner)?;
         let key = self.keys.operation_key(partition, &caller.request_id, request.content());
         // The quotas come first: were they cleared after the commit, a failure in between would leave them for good.
         let known = match self.states.lockout(partition, caller.deadline).await {
@@ -53,31 +78,42 @@ impl Otp {
             Err(Error::Internal(_)) => false,
             Err(error) => return Err(error),
         };
+        let (scope, reason) = (scope(owner), request.reason.as_str());
         if !known {
             let canonical = canonical(owner);
-            self.quotas.clear(&caller.tenant, &kinds(owner, canonical.as_deref()), caller.deadline).await?;
+            let kinds = kinds(owner, canonical.as_deref());
+            self.quotas.clear(&caller.tenant, &kinds, caller.deadline).await?;
+            let quotas: Vec<&'static str> = kinds.iter().map(|kind| kind.name()).collect();
+            self.decisions.tell(&caller.record, DecisionKind::QuotaClear { scope, quotas: &quotas, reason });
         }
-        let lockout = self.operate(&caller, owner, request.content(), Operation::Unlock).await?;
-        tracing::info!(reason = request.reason, "an operator unlocked an account");
-        self.lockout_view(&caller, owner, &lockout).await
+        let (lockout, is_new) = self.operate(caller, owner, request.content(), Operation::Unlock).await?;
+        if is_new {
+            self.decisions.tell(&caller.record, DecisionKind::Unlock { scope, reason });
+            tracing::info!(reason, "an operator unlocked an account");
+        }
+        self.lockout_view(caller, owner, &lockout).await
     }
 
+    /// The lockout after it, and whether it was done now.
     async fn operate(
         &self,
         caller: &Caller,
         owner: &LockoutOwner,
         content: Canonical,
         operation: Operation,
-    ) -> Result<Lockout, Error> {
+    ) -> Result<(Lockout, bool), Error> {
         let partition = self.lockout_partition(caller, owner)?;
         let key = self.keys.operation_key(partition, &caller.request_id, content);
         let (lockout, operated) = self.states.operate(partition, key, operation, caller.deadline).await?;
-        if operated == Operated::Conflict { Err(Error::IdempotencyViolation) } else { Ok(lockout) }
+        match operated {
+            Operated::Conflict => Err(Error::IdempotencyViolation),
+            Operated::Now => Ok((lockout, true)),
+            Operated::Before => Ok((lockout, false)),
+        }
     }
 
     fn lockout_partition(&self, caller: &Caller, owner: &LockoutOwner) -> Result<Partition, Error> {
-        self.states.now()?;
-        self.states.policy(&caller.tenant)?;
+        self.states.admit(caller)?;
         tags::note_lockout_owner(&self.keys, &caller.record, &caller.tenant, owner);
         Ok(match owner {
             LockoutOwner::Account(account) => self.keys.account_partition(&caller.tenant, account),
@@ -100,6 +136,13 @@ impl Otp {
         let now = self.states.now()?;
         let (locked, locked_contacts) = (lockout.account_locked(now), lockout.locked_contacts(now));
         Ok(LockoutView { failures: lockout.failures(), locked, locked_contacts, quotas })
+    }
+}
+
+fn scope(owner: &LockoutOwner) -> LockScope {
+    match owner {
+        LockoutOwner::Account(_) => LockScope::Account,
+        LockoutOwner::Contact(_) => LockScope::Contact,
     }
 }
 

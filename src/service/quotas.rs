@@ -24,16 +24,19 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Uses<'a> {
     token: Token,
-    limited: Vec<(Name, &'a [Window])>,
+    limited: Vec<Limited<'a>>,
 }
+
+/// The name of a quota in the configuration, its own, and its windows.
+type Limited<'a> = (&'static str, Name, &'a [Window]);
 
 /// What came of acquiring all quotas of a send or a creation.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Acquisition {
     /// All have room. Lists what counts by this call, and did not count before.
     Acquired(Vec<(Name, Token)>),
-    /// One is full, and what this call had acquired is refunded.
-    Refused,
+    /// The one of that name is full, and what this call had acquired is refunded.
+    Refused(&'static str),
 }
 
 /// Acquires, refunds, shows and clears quotas.
@@ -86,7 +89,7 @@ impl Quotas {
     ) -> Uses<'a> {
         let limited = kinds.filter_map(|kind| {
             let windows = policy.windows(kind);
-            (!windows.is_empty()).then(|| (self.keys.quota_name(tenant, kind), windows))
+            (!windows.is_empty()).then(|| (kind.name(), self.keys.quota_name(tenant, kind), windows))
         });
         Uses { token, limited: limited.collect() }
     }
@@ -98,23 +101,22 @@ impl Quotas {
         let mut next = || self.acquire_one(limited.next(), uses.token, deadline);
         let (first, second, third) = tokio::join!(next(), next(), next());
         let answers = [first?, second?, third?];
-        let acquired = uses.limited.iter().zip(&answers);
-        let acquired = acquired.filter(|(_, answer)| **answer == Acquired::Now);
-        let by_this_call = acquired.map(|((quota, _), _)| (*quota, uses.token)).collect();
-        if answers.contains(&Acquired::Refused) {
+        let answered = |wanted| uses.limited.iter().zip(&answers).filter(move |(_, answer)| **answer == wanted);
+        let by_this_call = answered(Acquired::Now).map(|((_, quota, _), _)| (*quota, uses.token)).collect();
+        if let Some(((name, ..), _)) = answered(Acquired::Refused).next() {
             self.refund(by_this_call).await;
-            return Ok(Acquisition::Refused);
+            return Ok(Acquisition::Refused(name));
         }
         Ok(Acquisition::Acquired(by_this_call))
     }
 
     async fn acquire_one(
         &self,
-        limited: Option<&(Name, &[Window])>,
+        limited: Option<&Limited<'_>>,
         token: Token,
         deadline: Deadline,
     ) -> Result<Acquired, Error> {
-        let Some((quota, windows)) = limited else { return Ok(Acquired::Before) };
+        let Some((_, quota, windows)) = limited else { return Ok(Acquired::Before) };
         Ok(self.store.acquire(*quota, token, windows, self.gate.now()?, deadline).await?)
     }
 
@@ -149,7 +151,7 @@ impl Quotas {
     }
 
     fn refund_later(&self, uses: &Uses<'_>) {
-        for (quota, _) in &uses.limited {
+        for (_, quota, _) in &uses.limited {
             self.refunds.push(*quota, uses.token);
         }
     }

@@ -90,6 +90,12 @@ pub(super) fn is_own(changes: &[Change], records: &[Option<Sealed>]) -> bool {
         && pairs.all(|(write, record)| record.as_ref().is_some_and(|record| record.version() == write.record.version()))
 }
 
+/// A record as a change leaves it.
+pub(super) fn versioned<T>(change: &Change, value: &Arc<T>) -> Option<Versioned<T>> {
+    let written = change.write.as_ref().map(|write| write.record.version());
+    written.or(change.expected).map(|version| Versioned { value: Arc::clone(value), version })
+}
+
 impl From<SealError> for Error {
     fn from(error: SealError) -> Self {
         Self::Internal(error.to_string())

@@ -1,10 +1,11 @@
 //! SendOtp: acquire quotas, reserve, deliver, settle.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{
     Otp,
     context::CallContext,
+    decisions::{error_name, sent_name},
     deliveries::{Reservation, SendRequest},
     error::{Error, Precondition},
     quotas::{Acquisition, NO_QUOTAS, Uses},
@@ -43,11 +44,16 @@ enum Reserving {
 impl Otp {
     /// Sends a code to an option of a challenge.
     pub async fn send_otp(&self, caller: Caller, request: SendOtp) -> Result<Sent, Error> {
-        let target = self.states.challenge(&caller, &request.challenge)?;
-        let key = self.states.key(&target, &caller, request.content());
+        let sent = self.send_asked(&caller, request).await;
+        self.decisions.conclude(&caller, "send_otp", sent).await
+    }
+
+    async fn send_asked(&self, caller: &Caller, request: SendOtp) -> Result<Sent, Error> {
+        let target = self.states.challenge(caller, &request.challenge)?;
+        let key = self.states.key(&target, caller, request.content());
         let SendOtp { challenge, option, parameters, client } = request;
         let call = CallContext { challenge, parameters, client };
-        self.send(&caller, SendRequest { target, key, option, call }).await
+        self.send(caller, SendRequest { target, key, option, call }).await
     }
 
     pub(super) async fn send(&self, caller: &Caller, send: SendRequest) -> Result<Sent, Error> {
@@ -77,15 +83,15 @@ impl Otp {
         let token = Token(self.states.records.random()?);
         let first = self.try_to_reserve(caller, send, token, QuotaState::Unasked).await?;
         if first.outcome != SendStep::AcquireQuotas {
-            return self.reserving(first, send, None);
+            return self.reserving(first, send, None, None);
         }
         let Some(_permit) = self.send_permits.of(send.target.name) else {
             return Ok(Reserving::InProgress(self.states.now()?));
         };
         let uses = self.uses(send, &first.after.challenge, token)?;
-        let (quotas, mut acquired) = match self.quotas.acquire(&uses, caller.deadline).await? {
-            Acquisition::Acquired(acquired) => (QuotaState::Acquired, acquired),
-            Acquisition::Refused => (QuotaState::Refused, Vec::new()),
+        let (quotas, mut acquired, refused_by) = match self.quotas.acquire(&uses, caller.deadline).await? {
+            Acquisition::Acquired(acquired) => (QuotaState::Acquired, acquired, None),
+            Acquisition::Refused(quota) => (QuotaState::Refused, Vec::new(), Some(quota)),
         };
         let second = self.try_to_reserve(caller, send, token, quotas).await;
         let is_reserved = second.as_ref().is_ok_and(|changed| matches!(changed.outcome, SendStep::Reserved(_)));
@@ -93,7 +99,7 @@ impl Otp {
         if !is_reserved && !in_doubt {
             self.quotas.refund(std::mem::take(&mut acquired)).await;
         }
-        self.reserving(second?, send, Some(acquired))
+        self.reserving(second?, send, Some(acquired), refused_by)
     }
 
     async fn try_to_reserve(
@@ -122,36 +128,56 @@ impl Otp {
         changed: Changed<ReserveSend>,
         send: &SendRequest,
         uses: Option<Vec<(Name, Token)>>,
+        refused_by: Option<&'static str>,
     ) -> Result<Reserving, Error> {
-        match (changed.outcome, uses) {
+        let reserving = self.reserved(&changed, send, uses);
+        let refusal = match (&changed.outcome, &reserving) {
+            (SendStep::Refused(Sent::RiskDeclined), _) => Some((sent_name(&Sent::RiskDeclined), refused_by)),
+            (SendStep::Refused(refusal), _) => Some((sent_name(refusal), None)),
+            (SendStep::NoProvider | SendStep::CannotCall | SendStep::Paused { .. }, Err(error)) => {
+                Some((error_name(error), None))
+            }
+            _ => None,
+        };
+        if let Some((outcome, quota)) = refusal {
+            self.decisions.tell_send_refused(&send.target, &changed, outcome, quota);
+        }
+        reserving
+    }
+
+    fn reserved(
+        &self,
+        changed: &Changed<ReserveSend>,
+        send: &SendRequest,
+        uses: Option<Vec<(Name, Token)>>,
+    ) -> Result<Reserving, Error> {
+        let Changed { before, after, command, outcome, .. } = changed;
+        let (token, challenge, lockout) = (command.token, Arc::clone(&after.challenge), Arc::clone(&after.lockout));
+        match (outcome, uses) {
             (SendStep::UnknownOption, _) => Err(Error::InvalidIdentifier),
             (SendStep::Conflict, _) => Err(Error::IdempotencyViolation),
             (SendStep::NoProvider, _) => Err(Error::Precondition(Precondition::NoProvider)),
             (SendStep::CannotCall, _) => {
-                let failure = refusal(&self.route(send, &changed.before.challenge));
+                let failure = refusal(&self.route(send, &before.challenge));
                 Err(failure.map_or(Error::ProviderUnavailable { retry_after: None }, Error::from))
             }
             (SendStep::Paused { until }, _) => {
                 Err(Error::ProviderUnavailable { retry_after: Some(after_pause(until.since(self.states.now()?))) })
             }
             (SendStep::FailedBefore, _) => Err(Error::ProviderUnavailable { retry_after: None }),
-            (SendStep::Recorded(answer) | SendStep::Refused(answer), _) => Ok(Reserving::Answer(answer)),
-            (SendStep::InProgress { until }, _) => Ok(Reserving::InProgress(until)),
+            (SendStep::Recorded(answer) | SendStep::Refused(answer), _) => Ok(Reserving::Answer(answer.clone())),
+            (SendStep::InProgress { until }, _) => Ok(Reserving::InProgress(*until)),
             (SendStep::Resumed(reserved), _) => {
-                let challenge = changed.after.challenge;
                 let last = challenge.live_code().and_then(|code| self.routes.named(&code.provider));
-                let (token, lockout, route) =
-                    (changed.command.token, changed.after.lockout, last.into_iter().collect());
+                let (reserved, route) = (*reserved, last.into_iter().collect());
                 // The quotas are those of the first request, which stay acquired.
                 Ok(Reserving::Reserved(Reservation { token, reserved, challenge, lockout, route, uses: Vec::new() }))
             }
             (SendStep::Reserved(reserved), Some(uses)) => {
-                let mut route = self.route(send, &changed.before.challenge);
-                let pinned = changed.command.plan.map(|plan| plan.provider).unwrap_or_default();
+                let (reserved, mut route) = (*reserved, self.route(send, &before.challenge));
+                let pinned = command.plan.as_ref().map_or("", |plan| plan.provider.as_str());
                 // Which providers are ready may have changed since the plan was made.
                 route.sort_by_key(|provider| provider.name() != pinned);
-                let token = changed.command.token;
-                let (challenge, lockout) = (changed.after.challenge, changed.after.lockout);
                 Ok(Reserving::Reserved(Reservation { token, reserved, challenge, lockout, route, uses }))
             }
             (SendStep::Reserved(_) | SendStep::AcquireQuotas, _) => {

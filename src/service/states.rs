@@ -3,16 +3,18 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
+    decisions::Decisions,
     error::Error,
     gate::Gate,
     memory::{Memory, Snapshot},
-    records::{Records, Versioned, is_own},
+    records::{Records, is_own, versioned},
     request::Caller,
     tags,
-    timing::{FINISH, MAX_CONFLICTS},
+    timing::{FINISH, INDEX_MARGIN, MAX_CONFLICTS},
 };
 use crate::{
     domain::{
+        caller::CallerRights,
         canonical::Canonical,
         challenge::Challenge,
         ids::{IdempotencyKey, RequestId, Tenant},
@@ -30,15 +32,13 @@ use crate::{
     },
 };
 
-/// The index entry of a challenge outlives it by this, so that no two challenges are ever known by one id.
-const INDEX_MARGIN: Duration = Duration::from_secs(3600);
-
 /// Challenges and lockouts, as the use cases work with them.
 pub(super) struct States {
     pub(super) store: Arc<dyn Store>,
     pub(super) records: Records,
     gate: Arc<Gate>,
     pub(super) memory: Memory,
+    pub(super) decisions: Decisions,
     tenants: Tenants,
 }
 
@@ -49,6 +49,8 @@ pub(super) struct ChallengeRef {
     pub(super) tenant: Tenant,
     /// The call that names it.
     pub(super) call: Arc<CallRecord>,
+    /// What its caller may do: a challenge of another purpose is for this caller none.
+    rights: Arc<CallerRights>,
 }
 
 /// A state to decide by, with the records that it comes from.
@@ -69,19 +71,35 @@ pub(super) struct Changed<C: Command> {
 }
 
 impl States {
-    pub(super) fn new(store: Arc<dyn Store>, records: Records, gate: Arc<Gate>, tenants: Tenants) -> Self {
-        Self { store, records, gate, memory: Memory::new(), tenants }
+    pub(super) fn new(
+        store: Arc<dyn Store>,
+        records: Records,
+        gate: Arc<Gate>,
+        decisions: Decisions,
+        tenants: Tenants,
+    ) -> Self {
+        Self { store, records, gate, memory: Memory::new(), decisions, tenants }
     }
 
-    /// The challenge that a request names. Refuses all while this replica must not serve, and tenants that are not accepted.
+    /// The challenge that a request names. Refuses what [`Self::admit`] refuses.
     pub(super) fn challenge(&self, caller: &Caller, challenge: &RequestId) -> Result<ChallengeRef, Error> {
+        self.admit(caller)?;
+        let keys = self.records.keys();
+        caller.record.challenge.get_or_init(|| keys.challenge_tag(&caller.tenant, challenge));
+        let name = keys.challenge_name(&caller.tenant, challenge);
+        let (call, rights) = (Arc::clone(&caller.record), Arc::clone(&caller.rights));
+        Ok(ChallengeRef { name, tenant: caller.tenant.clone(), call, rights })
+    }
+
+    /// Refuses all while this replica must not serve, tenants that are not accepted, and those that are not the caller's: before
+    /// anything is looked up, so that the refusal says nothing of what is there.
+    pub(super) fn admit(&self, caller: &Caller) -> Result<(), Error> {
         self.now()?;
         self.policy(&caller.tenant)?;
-        let keys = self.records.keys();
-        // Nothing else sets it.
-        let _ = caller.record.challenge.set(keys.challenge_tag(&caller.tenant, challenge));
-        let name = keys.challenge_name(&caller.tenant, challenge);
-        Ok(ChallengeRef { name, tenant: caller.tenant.clone(), call: Arc::clone(&caller.record) })
+        if !caller.rights.has_tenant(&caller.tenant) {
+            return Err(Error::Forbidden);
+        }
+        self.decisions.check()
     }
 
     /// A request as its challenge remembers it.
@@ -112,9 +130,10 @@ impl States {
         // The rare ways are boxed: what a call awaits is moved several times, and is small without them.
         let mut loaded = match self.remembered(target) {
             Some(loaded) => loaded,
+            // Also one that is not the caller's: it costs as much as one that never was.
             None => Box::pin(self.reload(target, deadline)).await?,
         };
-        tags::note_owner(self.records.keys(), target, &loaded.state.challenge);
+        tags::note_owner(self.records.keys(), target, &loaded.state.challenge, loaded.snapshot.partition);
         for _ in 0..MAX_CONFLICTS {
             // An operator's lock of the account stops its registrations too. It lives in another partition: read afresh.
             if loaded.state.challenge.purpose == Purpose::Registration {
@@ -132,13 +151,14 @@ impl States {
             } else if let Some(conflict) = self.commit(target, &loaded.snapshot, &after).await? {
                 let is_there = conflict.challenge.is_some();
                 loaded = if is_there {
-                    self.loaded(conflict, true)?
+                    self.loaded(target, conflict, true)?
                 } else {
                     Box::pin(self.reload(target, deadline)).await?
                 };
                 continue;
             }
             let Loaded { snapshot: Snapshot { partition, .. }, state: before, .. } = loaded;
+            self.decisions.tell_overdue(target, &before, &after, command.settles());
             return Ok(Changed { partition, before, after, command, outcome });
         }
         Err(Error::Contention)
@@ -146,8 +166,8 @@ impl States {
 
     /// A challenge as the store holds it.
     pub(super) async fn read(&self, target: &ChallengeRef, deadline: Deadline) -> Result<State, Error> {
-        let state = self.reload(target, deadline).await?.state;
-        tags::note_owner(self.records.keys(), target, &state.challenge);
+        let Loaded { state, snapshot, .. } = self.reload(target, deadline).await?;
+        tags::note_owner(self.records.keys(), target, &state.challenge, snapshot.partition);
         Ok(state)
     }
 
@@ -193,7 +213,7 @@ impl States {
 
     /// The state as this replica remembers it. Of a forgotten challenge the id may name another one by now.
     fn remembered(&self, target: &ChallengeRef) -> Option<Loaded> {
-        self.loaded(self.memory.get(target.name)?, false).ok()
+        self.loaded(target, self.memory.get(target.name)?, false).ok()
     }
 
     async fn reload(&self, target: &ChallengeRef, deadline: Deadline) -> Result<Loaded, Error> {
@@ -218,12 +238,14 @@ impl States {
 
     fn read_anew(&self, target: &ChallengeRef, snapshot: Snapshot) -> Result<Loaded, Error> {
         self.memory.remember(target.name, &snapshot);
-        self.loaded(snapshot, true)
+        self.loaded(target, snapshot, true)
     }
 
-    fn loaded(&self, snapshot: Snapshot, is_fresh: bool) -> Result<Loaded, Error> {
+    /// A challenge that is forgotten, or of a purpose that is not the caller's, is none.
+    fn loaded(&self, target: &ChallengeRef, snapshot: Snapshot, is_fresh: bool) -> Result<Loaded, Error> {
         let challenge = snapshot.challenge.as_ref().ok_or(Error::InvalidIdentifier)?;
-        if challenge.value.is_forgotten(self.now()?) {
+        let is_own = target.rights.has_purpose(challenge.value.purpose);
+        if !is_own || challenge.value.is_forgotten(self.now()?) {
             return Err(Error::InvalidIdentifier);
         }
         let lockout = snapshot.lockout.as_ref().map_or_else(Arc::default, |lockout| Arc::clone(&lockout.value));
@@ -289,9 +311,4 @@ impl States {
             }
         }
     }
-}
-
-fn versioned<T>(change: &Change, value: &Arc<T>) -> Option<Versioned<T>> {
-    let written = change.write.as_ref().map(|write| write.record.version());
-    written.or(change.expected).map(|version| Versioned { value: Arc::clone(value), version })
 }

@@ -4,23 +4,22 @@ use super::{request::LockoutOwner, states::ChallengeRef};
 use crate::{
     domain::{
         challenge::Challenge,
-        destination::Destination,
         ids::{AccountId, Tenant},
         purpose::Purpose,
     },
     keys::ring::KeyRing,
-    ports::call::CallRecord,
+    ports::{call::CallRecord, store::Partition},
 };
 
-/// Whose challenge a call names.
-pub(super) fn note_owner(keys: &KeyRing, target: &ChallengeRef, challenge: &Challenge) {
+/// Whose challenge a call names. Of one that has ended the contact is not kept, but its partition is that of the contact.
+pub(super) fn note_owner(keys: &KeyRing, target: &ChallengeRef, challenge: &Challenge, partition: Partition) {
     note_account(keys, &target.call, &target.tenant, &challenge.account);
-    if challenge.purpose == Purpose::Registration {
-        // Of a challenge that has ended the contact is not kept.
-        let known = challenge.options.first().and_then(|option| option.target.known());
-        if let Some(contact) = known.and_then(Destination::canonical) {
-            note_contact(keys, &target.call, &target.tenant, &contact);
-        }
+    // A registration of a contact that only the provider knows is in the partition of its account.
+    if challenge.purpose == Purpose::Registration
+        && target.call.contact.get().is_none()
+        && partition != keys.account_partition(&target.tenant, &challenge.account)
+    {
+        note_contact(keys, &target.call, partition);
     }
 }
 
@@ -30,7 +29,7 @@ pub(super) fn note_lockout_owner(keys: &KeyRing, call: &CallRecord, tenant: &Ten
         LockoutOwner::Account(account) => note_account(keys, call, tenant, account),
         LockoutOwner::Contact(contact) => {
             if let Some(contact) = contact.canonical() {
-                note_contact(keys, call, tenant, &contact);
+                note_contact(keys, call, keys.contact_partition(tenant, &contact));
             }
         }
     }
@@ -41,7 +40,7 @@ pub(super) fn note_account(keys: &KeyRing, call: &CallRecord, tenant: &Tenant, a
     call.account.get_or_init(|| keys.account_tag(tenant, account));
 }
 
-/// The contact, in canonical form, that a call is about.
-pub(super) fn note_contact(keys: &KeyRing, call: &CallRecord, tenant: &Tenant, contact: &str) {
-    call.contact.get_or_init(|| keys.contact_tag(tenant, contact));
+/// The contact that a call is about, by the partition of its registrations.
+pub(super) fn note_contact(keys: &KeyRing, call: &CallRecord, partition: Partition) {
+    call.contact.get_or_init(|| keys.tag_of_contact_partition(partition));
 }

@@ -11,6 +11,8 @@ pub(super) const MAX_CONFLICTS: usize = 64;
 pub(super) const FINISH: Duration = Duration::from_secs(5);
 /// A provider ends by its deadline itself, and then knows whether anything was sent. This is for one that does not.
 pub(super) const GRACE: Duration = Duration::from_millis(500);
+/// The index entry of a challenge outlives it by this, so that no two challenges are ever known by one id.
+pub(super) const INDEX_MARGIN: Duration = Duration::from_secs(3600);
 /// What a lease adds to the time-outs of its route: for the store, and [`CLOCKS`].
 pub(super) const LEASE_MARGIN: Duration = Duration::from_secs(5);
 /// A provider is asked no later than this before the end of a lease: another replica's clock may see the end earlier.

@@ -2,6 +2,7 @@
 
 use super::{
     Otp,
+    decisions::verified_name,
     error::{Error, Precondition},
     request::{Caller, VerifyOtp},
     states::{ChallengeRef, Changed},
@@ -21,24 +22,32 @@ use crate::{
 impl Otp {
     /// Checks a code.
     pub async fn verify_otp(&self, caller: Caller, request: VerifyOtp) -> Result<Verified, Error> {
-        let target = self.states.challenge(&caller, &request.challenge)?;
-        let key = self.states.key(&target, &caller, request.content());
+        let verified = self.verify(&caller, &request).await;
+        self.decisions.conclude(&caller, "verify_otp", verified).await
+    }
+
+    async fn verify(&self, caller: &Caller, request: &VerifyOtp) -> Result<Verified, Error> {
+        let target = self.states.challenge(caller, &request.challenge)?;
+        let key = self.states.key(&target, caller, request.content());
         let token = Token(self.states.records.random()?);
-        let compared = |state: &State| Ok(self.compare(&target, state, key, token, &request));
-        let Changed { partition, before, after, command, outcome } =
-            self.states.change(&target, caller.deadline, compared).await?;
+        let compared = |state: &State| Ok(self.compare(&target, state, key, token, request));
+        let changed = self.states.change(&target, caller.deadline, compared).await?;
+        if let VerifyStep::Answer(verified) = &changed.outcome {
+            self.decisions.tell_attempt(&target, &changed, verified_name(verified));
+        }
+        let Changed { partition, before, after, command, outcome } = changed;
         match outcome {
             VerifyStep::Answer(verified) => self.answer(&target, partition, &before.challenge, verified),
             VerifyStep::Recorded(verified) => Ok(verified),
             VerifyStep::Ask(asked) => {
-                let asked = self.asks.ask(&caller, &target, &after.challenge, &command, &asked, &request);
+                let asked = self.asks.ask(caller, &target, &after.challenge, &command, &asked, request);
                 let (verified, before) = Box::pin(asked).await?;
                 self.answer(&target, partition, &before, verified)
             }
             VerifyStep::Paused { until } => {
                 Err(Error::ProviderUnavailable { retry_after: Some(after_pause(until.since(self.states.now()?))) })
             }
-            VerifyStep::CannotJudge => Err(self.obstacle(&target, &after.challenge, &command, &request)),
+            VerifyStep::CannotJudge => Err(self.obstacle(&target, &after.challenge, &command, request)),
             VerifyStep::InProgress { until } => {
                 Err(Error::RequestInProgress { retry_after: retry_after(until.since(self.states.now()?)) })
             }

@@ -33,6 +33,7 @@ mod answers;
 mod confirmation;
 mod connection;
 mod connector;
+pub(super) mod event_stream;
 mod fault;
 mod keys;
 mod layout;

@@ -4,6 +4,7 @@
 use std::{
     cmp::Reverse,
     collections::HashMap,
+    future::poll_fn,
     net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
@@ -253,6 +254,11 @@ impl OpenConnection {
     /// Whether it has to end.
     pub(crate) fn is_closing(&self) -> bool {
         self.closing.is_raised()
+    }
+
+    /// Waits until it has to end.
+    pub(crate) async fn closing(&self) {
+        poll_fn(|cx| self.poll_closing(cx)).await;
     }
 
     /// Ready when it has to end.

@@ -72,7 +72,7 @@ fn name<F: Extended>(line: &mut String, call: &CallRecord) -> fmt::Result {
             F::field(line, "trace_id", trace.id())?;
         }
     }
-    if let Some(caller) = call.caller.get() {
+    if let Some(caller) = call.caller() {
         F::field(line, "caller", caller.as_str())?;
     }
     if let Some(tenant) = call.tenant.get() {
@@ -107,9 +107,9 @@ mod tests {
 
     fn call() -> Arc<CallRecord> {
         let trace = TraceParent { trace_id: 0xabc, span_id: 7, is_sampled: true };
-        let origin = CallOrigin { x_request_id: "x-1".into(), trace: Some(trace), ..CallOrigin::default() };
+        let caller = CallerName::parse("shop").ok();
+        let origin = CallOrigin { caller, x_request_id: "x-1".into(), trace: Some(trace), ..CallOrigin::default() };
         let call = CallRecord::arrived(origin);
-        call.caller.set(CallerName::parse("shop").unwrap()).unwrap();
         call.tenant.set(Tenant::parse("acme").unwrap()).unwrap();
         call.request_id.set(RequestId::parse("r:1").unwrap()).unwrap();
         call.challenge.set(SupportTag([0, 0, 0, 0, 0, 0, 0, 9])).unwrap();

@@ -9,12 +9,14 @@
 )]
 
 mod broken;
+mod callers;
 mod cases;
 mod checker;
 #[path = "../support/clock.rs"]
 mod clock;
 mod deadlines;
 mod deaths;
+mod decisions;
 #[path = "../support/entropy.rs"]
 mod entropy;
 #[path = "../support/fake.rs"]
@@ -40,6 +42,8 @@ mod secrecy;
 mod sends;
 mod simulation;
 mod tasks;
+#[path = "../support/told.rs"]
+mod told;
 mod trips;
 mod verifications;
 mod witness;

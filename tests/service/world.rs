@@ -17,7 +17,7 @@ use otpd::{
     },
     keys::ring::KeyRing,
     messages::Messages,
-    ports::{clock::Clock, provider::Provider, store::Store},
+    ports::{clock::Clock, decisions::DecisionObserver, provider::Provider, store::Store},
     secret::Secret,
     service::{
         Otp, Ports,
@@ -58,6 +58,8 @@ pub(crate) struct World {
     pub(crate) policy: TenantPolicy,
     /// The built-in texts, unless a test has others.
     pub(crate) messages: Arc<Messages>,
+    /// Who is told of decisions.
+    pub(crate) observers: Vec<Arc<dyn DecisionObserver>>,
     /// What replicas leave behind.
     pub(crate) tasks: TaskTracker,
     /// Each replica has randomness of its own.
@@ -96,6 +98,7 @@ impl World {
             providers,
             policy: TenantPolicy::default(),
             messages: Arc::default(),
+            observers: Vec::new(),
             tasks: TaskTracker::new(),
             replicas: AtomicU64::new(1),
             operations: Arc::new(AtomicU64::new(1)),
@@ -155,6 +158,7 @@ impl World {
             entropy: Arc::new(SeededEntropy::new(seed)),
             routes: Routes::new(providers.clone(), vec![(Scope::default(), providers)]),
             messages: Messages::clone(&self.messages),
+            observers: self.observers.clone(),
             tasks: self.tasks.clone(),
         };
         let otp = Arc::new(Otp::new(ports, Tenants { others: Some(policy.clone()), ..Tenants::default() }));

@@ -20,7 +20,10 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tonic::Code;
 
 use super::*;
-use crate::ports::{clock::Stopwatch, observer::CallSummary};
+use crate::{
+    domain::identity::SidecarTrust,
+    ports::{clock::Stopwatch, observer::CallSummary},
+};
 
 const VERIFY: &str = "/otp.v1.OtpService/VerifyOtp";
 const SEND: &str = "/otp.v1.OtpService/SendOtp";
@@ -39,6 +42,12 @@ const SETTINGS: GrpcSettings = GrpcSettings {
 #[derive(Default)]
 struct Seen(Mutex<Vec<String>>);
 
+impl ListenerObserver for Seen {
+    fn connection_opened(&self, _: ListenerName) {}
+    fn connection_closed(&self, _: ListenerName) {}
+    fn connection_refused(&self, _: ListenerName) {}
+}
+
 impl CallObserver for Seen {
     fn call_ended(&self, call: &CallSummary<'_>) {
         self.0.lock().unwrap().push(format!("{} {} {}", call.method, call.code, call.outcome));
@@ -55,13 +64,18 @@ struct Running {
 }
 
 async fn start(settings: GrpcSettings) -> Anyhow<Running> {
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
     let (seen, stop, tasks) = (Arc::new(Seen::default()), CancellationToken::new(), TaskTracker::new());
     let (_, health) = tonic_health::server::health_reporter();
     let fake = Arc::new(fake::Fake::default());
-    let layer = layer(settings, contract(Arc::clone(&fake), Arc::clone(&fake)), health, seen.clone())?;
-    let serving = tasks.spawn(serve_layer(settings, layer, listener, stop.clone().cancelled_owned()));
+    let callers = Arc::new(CallerDirectory::new(&[], SidecarTrust::default(), false));
+    let layer = layer(settings, contract(Arc::clone(&fake), Arc::clone(&fake)), health, (seen.clone(), callers))?;
+    let connections =
+        Connections { http2: http2(), layer: Arc::new(layer), tls: None, max_age: settings.max_connection_age };
+    let incoming =
+        Incoming::new(BoundListener::Address(listener), settings.max_connections, (ListenerName::Server, seen.clone()));
+    let serving = tasks.spawn(serve_on(incoming, connections, stop.clone().cancelled_owned()));
     Ok(Running { address, seen, fake, stop, serving, tasks })
 }
 

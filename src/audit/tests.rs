@@ -1,0 +1,493 @@
+//! Tests of `audit`: the chain, its file, and what verifying finds.
+
+use std::{
+    fs,
+    os::unix::fs::{FileExt, PermissionsExt},
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio_util::task::TaskTracker;
+
+use super::{
+    chain::Chain,
+    verify::{FaultKind, Verified, verify},
+    *,
+};
+use crate::{
+    domain::{
+        caller::CallerName,
+        destination::Channel,
+        ids::{RequestId, SupportTag, Tenant},
+        outcome::Locked,
+        purpose::Purpose,
+        time::Timestamp,
+    },
+    ports::{
+        call::{CallOrigin, TraceParent},
+        clock::SystemClock,
+        decisions::LockScope,
+        observer::{AuditOutcome, AuditSink},
+        store::StoreError,
+    },
+    secret::Secret,
+};
+
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+#[derive(Default)]
+struct Counts([AtomicU64; 3]);
+
+impl Counts {
+    fn of(&self, outcome: AuditOutcome) -> u64 {
+        self.0[outcome as usize].load(Ordering::Relaxed)
+    }
+}
+
+impl AuditObserver for Counts {
+    fn audited(&self, _sink: AuditSink, outcome: AuditOutcome, events: u64) {
+        self.0[outcome as usize].fetch_add(events, Ordering::Relaxed);
+    }
+
+    fn audit_waiting(&self, _sink: AuditSink, _events: u64) {}
+}
+
+fn keys(byte: u8) -> KeyRing {
+    use base64::Engine;
+    let key = base64::engine::general_purpose::STANDARD.encode([byte; 32]);
+    KeyRing::parse(&Secret::new(format!("1:{key}")), false).expect("ring")
+}
+
+fn start() -> ConfigurationStart<'static> {
+    ConfigurationStart {
+        version: "1",
+        profile: "production",
+        policy_digest: "0123456789abcdef0123456789abcdef",
+        providers: &["sms"],
+        callers: &["shop"],
+        key_ids: &[2, 1],
+    }
+}
+
+fn audit(options: FileOptions) -> (io::Result<Audit>, Arc<Counts>) {
+    let counts = Arc::new(Counts::default());
+    let ports =
+        AuditPorts { clock: Arc::new(SystemClock), keys: Arc::new(keys(1)), observer: counts.clone(), instance: 7 };
+    (Audit::start(ports, &start(), Some(options), None, &TaskTracker::new()), counts)
+}
+
+fn options(path: &Path) -> FileOptions {
+    FileOptions { path: path.to_owned(), required: true, max_bytes: 1 << 30, max_files: None }
+}
+
+fn call() -> CallRecord {
+    let origin = CallOrigin {
+        caller: CallerName::parse("shop").ok(),
+        x_request_id: "x-1".into(),
+        trace: Some(TraceParent { trace_id: 10, span_id: 11, is_sampled: true }),
+        ..CallOrigin::default()
+    };
+    CallRecord {
+        origin: origin.into(),
+        tenant: Tenant::parse("acme").unwrap().into(),
+        request_id: RequestId::parse("r-1").unwrap().into(),
+        challenge: SupportTag([1; 8]).into(),
+        account: SupportTag([2; 8]).into(),
+        ..CallRecord::default()
+    }
+}
+
+fn attempt(audit: &Audit, call: &CallRecord) {
+    let decision = DecisionKind::Attempt {
+        purpose: Purpose::Login,
+        channel: Some(Channel::Sms),
+        provider: "sms",
+        outcome: "otp_not_matched",
+    };
+    audit.decided(&DecisionEvent { at: Timestamp::from_millis(1_700_000_000_123), call, decision });
+}
+
+async fn close(audit: &Audit) {
+    audit.close(Deadline::after(LONGEST_WAIT)).await;
+}
+
+/// A file of so many attempts, and how otpd writes it.
+async fn written(path: &Path, attempts: u64) -> String {
+    let (audit, _) = audit(options(path));
+    let (audit, call) = (audit.unwrap(), call());
+    (0..attempts).for_each(|_| attempt(&audit, &call));
+    close(&audit).await;
+    fs::read_to_string(path).unwrap()
+}
+
+fn verified(path: &Path) -> Verified {
+    verify(&[path.to_owned()], Some(&keys(1))).unwrap()
+}
+
+fn kinds(path: &Path) -> Vec<FaultKind> {
+    verified(path).faults.into_iter().map(|fault| fault.kind).collect()
+}
+
+#[tokio::test]
+async fn an_event_is_a_line_that_says_all_that_is_known() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("audit");
+    let text = written(&path, 1).await;
+    let line = text.lines().nth(1).unwrap();
+    let (start, rest) = line.split_once(r#""instance""#).unwrap();
+    assert!(start.starts_with(r#"{"v":1,"seq":2,"prev":""#));
+    let (body, hash) = rest.split_once(r#","hash":""#).unwrap();
+    assert_eq!(
+        body,
+        concat!(
+            r#":"0000000000000007","policy":"0123456789abcdef","time":"2023-11-14T22:13:20.123Z","event":"attempt","#,
+            r#""outcome":"otp_not_matched","caller":"shop","tenant":"acme","request_id":"r-1","x_request_id":"x-1","#,
+            r#""trace_id":"0000000000000000000000000000000a","challenge":"0101010101010101","#,
+            r#""account":"0202020202020202","purpose":"login","channel":"sms","provider":"sms""#
+        )
+    );
+    assert_eq!(hash.len(), 64 + 2);
+    for line in text.lines() {
+        serde_json::from_str::<serde_json::Value>(line).unwrap();
+    }
+    let first: serde_json::Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+    assert_eq!(first["event"], "configuration");
+    assert_eq!(first["configuration"]["key_ids"], serde_json::json!([2, 1]));
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[tokio::test]
+async fn an_operators_reason_stays_on_its_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("audit");
+    let (audit, _) = audit(options(&path));
+    let (audit, call) = (audit.unwrap(), call());
+    let reason = format!("one\ntwo\u{7} {}", "x".repeat(300));
+    let locked = Locked { until: None };
+    let decision = DecisionKind::Lock { scope: LockScope::Account, locked, reason: Some(&reason) };
+    audit.decided(&DecisionEvent { at: Timestamp::from_millis(0), call: &call, decision });
+    close(&audit).await;
+    let text = fs::read_to_string(&path).unwrap();
+    let line: serde_json::Value = serde_json::from_str(text.lines().nth(1).unwrap()).unwrap();
+    let reason = line["reason"].as_str().unwrap();
+    assert!(reason.starts_with("one two  x"), "{reason}");
+    assert_eq!(reason.chars().count(), 200);
+    assert_eq!((&line["operator"], &line["by"]), (&"shop".into(), &"operator".into()));
+    assert_eq!(verified(&path).faults, []);
+}
+
+#[tokio::test]
+async fn every_changed_byte_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("audit");
+    let text = written(&path, 3).await;
+    assert_eq!((kinds(&path), verified(&path).lines, verified(&path).seals), (vec![], 5, (1, 1)));
+    for index in 0..text.len() {
+        for bit in [if index % 2 == 0 { 1 } else { 0x20 }] {
+            let mut bytes = text.clone().into_bytes();
+            bytes[index] ^= bit;
+            fs::write(&path, bytes).unwrap();
+            assert_ne!(kinds(&path), [], "byte {index}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_line_removed_doubled_moved_or_added_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("audit");
+    let text = written(&path, 6).await;
+    let lines: Vec<&str> = text.split_inclusive('\n').collect();
+    let faults = |lines: &[&str]| {
+        fs::write(&path, lines.concat()).unwrap();
+        kinds(&path)
+    };
+    assert_eq!(faults(&lines), []);
+    for index in 0..lines.len() {
+        let mut changed = lines.clone();
+        changed.remove(index);
+        match index {
+            // What is missing at either end is told by the number of the first and the last line.
+            0 => assert_eq!((faults(&changed), verified(&path).first), (vec![], Some(2))),
+            last if last + 1 == lines.len() => {
+                assert_eq!(faults(&changed), []);
+                assert_eq!(verified(&path).last.unwrap().0 + 1, lines.len() as u64);
+            }
+            _ => assert_ne!(faults(&changed), [], "without line {index}"),
+        }
+        let mut changed = lines.clone();
+        changed.insert(index, lines[index]);
+        assert_ne!(faults(&changed), [], "line {index} twice");
+        for other in 0..index {
+            let mut changed = lines.clone();
+            changed.swap(index, other);
+            assert_ne!(faults(&changed), [], "lines {index} and {other}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_chain_that_is_made_anew_has_no_seals() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("audit");
+    let text = written(&path, 2500).await;
+    assert_eq!((kinds(&path), verified(&path).seals), (vec![], (3, 3)));
+    let forged = |keep_seals: bool| {
+        let (mut chain, mut lines) = (Chain::default(), Vec::new());
+        for line in text.lines() {
+            let body = chain::Line::parse(line.as_bytes()).unwrap();
+            if keep_seals || body.seal().is_none() {
+                let body = String::from_utf8_lossy(body.body).replace("otp_not_matched", "success");
+                chain.append(body.as_bytes(), &mut lines);
+            }
+        }
+        fs::write(&path, lines).unwrap();
+        (verify(&[path.clone()], None).unwrap().faults.len(), kinds(&path))
+    };
+    // Without keys nothing is wrong with it.
+    let (without_keys, with_keys) = forged(true);
+    assert_eq!((without_keys, with_keys.contains(&FaultKind::Seal)), (0, true));
+    let (without_keys, with_keys) = forged(false);
+    assert_eq!((without_keys, with_keys), (0, vec![FaultKind::Unsealed]));
+    // Nor are other keys those.
+    fs::write(&path, text).unwrap();
+    assert_eq!(verify(&[path.clone()], Some(&keys(2))).unwrap().faults[0].kind, FaultKind::Seal);
+}
+
+#[tokio::test]
+async fn a_chain_goes_on_over_restarts_and_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("audit");
+    for _ in 0..3 {
+        let (audit, _) = audit(FileOptions { max_bytes: 64 * 1024, ..options(&path) });
+        let (audit, call) = (audit.unwrap(), call());
+        for _ in 0..200 {
+            attempt(&audit, &call);
+            if let Some(keeping) = audit.keeping() {
+                keeping.await.unwrap();
+            }
+        }
+        close(&audit).await;
+    }
+    let files = [tail::rotated(&path).unwrap(), vec![path.clone()]].concat();
+    assert!(files.len() > 3, "{files:?}");
+    let verified = verify(&files, Some(&keys(1))).unwrap();
+    assert_eq!((verified.faults.as_slice(), verified.lines), (&[][..], 3 * 202));
+    assert_eq!(verified.last.unwrap().0, 3 * 202);
+    assert!(files.iter().all(|file| fs::metadata(file).unwrap().len() <= 64 * 1024));
+    // A file that is missing between is noticed; of a new current one the chain goes on from the last rotated one.
+    let without_one: Vec<PathBuf> = [&files[..1], &files[2..]].concat();
+    assert!(matches!(verify(&without_one, None).unwrap().faults[0].kind, FaultKind::Number { .. }));
+    fs::remove_file(&path).unwrap();
+    written(&path, 1).await;
+    assert_eq!(verify(&files, Some(&keys(1))).unwrap().faults, []);
+    // Only so many are kept.
+    let (audit, _) = audit(FileOptions { max_bytes: 1, max_files: Some(2), ..options(&path) });
+    close(&audit.unwrap()).await;
+    assert_eq!(tail::rotated(&path).unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_line_that_a_crash_has_torn_is_cut_off_and_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("audit");
+    let text = written(&path, 2).await;
+    let last = text.lines().last().unwrap().len();
+    let whole = text.len() - last - 1;
+    for cut in [0, 1, 17, last - 1, last] {
+        for zeros in [0, 5000] {
+            let mut bytes = text.as_bytes()[..whole + cut].to_vec();
+            bytes.resize(bytes.len() + zeros, 0);
+            fs::write(&path, &bytes).unwrap();
+            let now = written(&path, 1).await;
+            assert_eq!(now.contains(r#""event":"torn""#), cut + zeros > 0, "{cut} {zeros}");
+            assert_eq!(kinds(&path), [], "{cut} {zeros}");
+        }
+    }
+    // A file that was torn in its first line begins anew.
+    fs::write(&path, "{\"v\":1,").unwrap();
+    assert!(written(&path, 1).await.starts_with(r#"{"v":1,"seq":1,"#));
+    assert_eq!(kinds(&path), []);
+}
+
+#[tokio::test]
+async fn a_file_that_is_none_of_otpds_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("audit");
+    for foreign in ["hello\n".to_owned(), "x".repeat(200_000), format!("{}\n", "0".repeat(80))] {
+        fs::write(&path, &foreign).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        assert!(audit(options(&path)).0.is_err());
+        assert_eq!(fs::read_to_string(&path).unwrap(), foreign);
+    }
+    fs::remove_file(&path).unwrap();
+    let first = audit(options(&path)).0.unwrap();
+    let second = audit(options(&path)).0.err().unwrap().to_string();
+    assert!(second.ends_with("audit: another process writes it"), "{second}");
+    close(&first).await;
+}
+
+#[tokio::test]
+async fn a_batch_that_fails_is_cut_off_and_written_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("audit");
+    let text = written(&path, 1).await;
+    // As if a write had failed by half while the process goes on: what is behind the end that is known is removed.
+    let file = fs::File::options().write(true).open(&path).unwrap();
+    file.write_all_at(b"{\"half", text.len() as u64).unwrap();
+    let now = written(&path, 1).await;
+    assert!(now.starts_with(&text) && !now.contains("half"));
+    assert_eq!(kinds(&path), []);
+}
+
+#[tokio::test]
+async fn a_device_that_is_full_stops_what_must_be_kept_and_nothing_else() {
+    let full = Path::new("/dev/full");
+    for required in [true, false] {
+        let (audit, counts) = audit(FileOptions { required, ..options(full) });
+        let (audit, call) = (audit.unwrap(), call());
+        attempt(&audit, &call);
+        while counts.of(AuditOutcome::Failed) == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        attempt(&audit, &call);
+        let kept = match audit.keeping() {
+            Some(keeping) => keeping.await.is_ok(),
+            None => true,
+        };
+        assert_eq!((kept, audit.accepts()), (!required, !required));
+        assert_eq!(counts.of(AuditOutcome::Written), 0);
+    }
+}
+
+/// Nobody reads it, and it takes no more than some 64 KiB.
+fn unread_pipe(folder: &Path) -> PathBuf {
+    let path = folder.join("pipe");
+    let made = std::process::Command::new("mkfifo").arg("-m").arg("600").arg(&path).status().unwrap();
+    assert!(made.success());
+    path
+}
+
+#[tokio::test]
+async fn a_pipe_that_nobody_reads_drops_what_is_too_much_and_says_how_much() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = unread_pipe(folder.path());
+    let (audit, counts) = audit(FileOptions { required: false, ..options(&path) });
+    let (audit, call) = (audit.unwrap(), call());
+    let pushed = 50_000;
+    (0..pushed).for_each(|_| attempt(&audit, &call));
+    let dropped = counts.of(AuditOutcome::Dropped);
+    assert!(dropped > 0);
+    // Somebody reads now: the next event is behind a line that says how many are missing.
+    let mut reader = fs::File::open(&path).unwrap();
+    let reading = std::thread::spawn(move || {
+        let mut text = String::new();
+        let mut block = vec![0; 1 << 16];
+        while !text.contains(r#""event":"gap""#) {
+            let length = io::Read::read(&mut reader, &mut block).unwrap();
+            text.push_str(std::str::from_utf8(&block[..length]).unwrap());
+        }
+        text
+    });
+    while counts.of(AuditOutcome::Written) == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    while !reading.is_finished() {
+        attempt(&audit, &call);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let text = reading.join().unwrap();
+    let gap = text.lines().find(|line| line.contains(r#""event":"gap""#)).unwrap();
+    let gap: serde_json::Value = serde_json::from_str(gap).unwrap();
+    assert!(gap["missing"].as_u64().unwrap() >= dropped);
+}
+
+#[tokio::test]
+async fn a_pipe_that_nobody_reads_refuses_what_must_be_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = unread_pipe(folder.path());
+    let (audit, _) = audit(options(&path));
+    let (audit, call) = (audit.unwrap(), call());
+    (0..1000).for_each(|_| attempt(&audit, &call));
+    let keeping = audit.keeping().unwrap();
+    assert!(tokio::time::timeout(Duration::from_millis(50), keeping).await.is_err());
+    while audit.accepts() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    // It takes lines again, and all is well.
+    let mut reader = fs::File::open(&path).unwrap();
+    std::thread::spawn(move || io::copy(&mut reader, &mut io::sink()));
+    audit.keeping().unwrap().await.unwrap();
+    assert!(audit.accepts());
+}
+
+/// Takes events once it is told to.
+#[derive(Default)]
+struct Taking {
+    taken: Mutex<Vec<Vec<u8>>>,
+    failures: AtomicU64,
+}
+
+#[async_trait::async_trait]
+impl EventStream for Taking {
+    async fn append(&self, events: &[Vec<u8>], _deadline: Deadline) -> Result<(), StoreError> {
+        if self.failures.load(Ordering::Relaxed) > 0 {
+            self.failures.fetch_sub(1, Ordering::Relaxed);
+            return Err(StoreError::new("audit", "away"));
+        }
+        self.taken.lock().unwrap().extend_from_slice(events);
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_gets_every_event_in_order_also_after_trouble() {
+    let stream = Arc::new(Taking { failures: 3.into(), ..Taking::default() });
+    let observer = Arc::new(Counts::default());
+    let (clock, keys): (Arc<dyn Clock>, _) = (Arc::new(SystemClock), Arc::new(keys(1)));
+    let ports = AuditPorts { clock, keys, observer: observer.clone(), instance: 7 };
+    let audit = Audit::start(ports, &start(), None, Some(stream.clone()), &TaskTracker::new()).unwrap();
+    let call = call();
+    (0..1000).for_each(|_| attempt(&audit, &call));
+    assert!(audit.keeping().is_none() && audit.accepts());
+    close(&audit).await;
+    let taken = stream.taken.lock().unwrap();
+    let numbers: Vec<u64> = taken
+        .iter()
+        .map(|event| serde_json::from_slice::<serde_json::Value>(event).unwrap()["seq"].as_u64().unwrap())
+        .collect();
+    assert_eq!(numbers, (1..=1001).collect::<Vec<u64>>());
+    assert_eq!(observer.of(AuditOutcome::Written), 1001);
+}
+
+/// By hand: `cargo test --release --lib audit::tests::a_million -- --ignored --nocapture`.
+#[tokio::test]
+#[ignore = "takes long"]
+async fn a_million_events_and_what_each_costs() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("audit");
+    let (audit, counts) = audit(FileOptions { required: false, ..options(&path) });
+    let (audit, call) = (audit.unwrap(), call());
+    let (total, mut encoding) = (1_000_000_u64, Duration::ZERO);
+    let all = crate::ports::clock::Stopwatch::start();
+    for group in 0..total / 1000 {
+        let one = crate::ports::clock::Stopwatch::start();
+        (0..1000).for_each(|_| attempt(&audit, &call));
+        encoding += one.elapsed();
+        while counts.of(AuditOutcome::Written) + 10_000 < group * 1000 {
+            tokio::time::sleep(Duration::from_micros(200)).await;
+        }
+    }
+    close(&audit).await;
+    let all = all.elapsed();
+    let check = crate::ports::clock::Stopwatch::start();
+    let verified = verified(&path);
+    let per = |span: Duration| span.as_secs_f64() * 1e6 / 1e6;
+    println!("call {:.2} µs, all {:.2} µs, verify {:.2} µs an event", per(encoding), per(all), per(check.elapsed()));
+    assert_eq!((verified.faults.len(), counts.of(AuditOutcome::Dropped)), (0, 0));
+    assert_eq!(verified.lines, total + 1 + verified.seals.1);
+}

@@ -1,0 +1,230 @@
+//! Each decision is told once, after its commit or at the refusal, and repeated answers never.
+
+use std::{sync::Arc, time::Duration};
+
+use otpd::domain::quota::{QuotaPolicy, Window};
+
+use crate::{
+    fake::{Deliver, FakeProvider, Judge},
+    faults::Fault,
+    requests::{ACCOUNT, NUMBER, create, of_account, of_contact, register, wrong},
+    told::Told,
+    world::{Replica, World},
+};
+
+/// Longer than any lease here.
+const PAST_LEASE: Duration = Duration::from_secs(11);
+
+/// A world whose decisions are written down.
+fn told(mut world: World) -> (World, Replica, Arc<Told>) {
+    let told = Arc::new(Told::default());
+    world.observers.push(told.clone());
+    let replica = world.replica();
+    (world, replica, told)
+}
+
+fn without_limits(world: World) -> World {
+    world.policy(|policy| {
+        policy.quotas = QuotaPolicy::default();
+        policy.limits.resend_gaps.clear();
+        policy.limits.max_verification_attempts = 20;
+    })
+}
+
+#[tokio::test]
+async fn a_challenge_is_followed_from_its_opening_to_its_end_by_the_same_tags() {
+    let (world, replica, told) = told(World::new());
+    for _ in 0..2 {
+        drop(replica.create("c", create(ACCOUNT)).await);
+        drop(replica.send("c", "s").await);
+    }
+    drop(replica.send("c", "too-soon").await);
+    let code = world.code();
+    for _ in 0..2 {
+        drop(replica.verify("c", "v1", &wrong(&code)).await);
+        drop(replica.verify("c", "v2", &code).await);
+    }
+    drop(replica.verify("c", "v3", &code).await);
+    drop(replica.cancel("c", "late").await);
+    let events = told.drain();
+    let lines: Vec<&str> = events.iter().map(|(line, _)| line.as_str()).collect();
+    let expected = [
+        "challenge login success",
+        "send sms sms accepted",
+        "send sms resend_too_soon",
+        "attempt sms sms otp_not_matched",
+        "attempt sms sms success",
+        "attempt sms otp_already_used",
+    ];
+    assert_eq!(lines, expected);
+    let (_, tags) = events[0];
+    assert!(tags[0].is_some() && tags[1].is_some() && tags[2].is_none());
+    assert!(events.iter().all(|(_, of_event)| *of_event == tags));
+    // Another challenge of the account is another, of the same account.
+    drop(replica.create("d", create(ACCOUNT)).await);
+    for _ in 0..2 {
+        drop(replica.cancel("d", "x").await);
+        drop(replica.cancel("d", "y").await);
+    }
+    let events = told.drain();
+    assert_eq!(
+        events.iter().map(|(line, _)| line.as_str()).collect::<Vec<_>>(),
+        ["challenge login success", "cancel login"]
+    );
+    assert!(events.iter().all(|(_, [challenge, account, _])| *challenge != tags[0] && *account == tags[1]));
+}
+
+#[tokio::test]
+async fn a_registration_has_the_tag_of_its_contact_also_when_it_has_ended() {
+    let (world, replica, told) = told(World::new());
+    drop(replica.create("c", register(ACCOUNT, NUMBER)).await);
+    drop(replica.send("c", "s").await);
+    drop(replica.verify("c", "v", &world.code()).await);
+    drop(replica.verify("c", "w", &world.code()).await);
+    drop(replica.lockout(of_contact(NUMBER)).await);
+    let events = told.drain();
+    let contact = events[0].1[2];
+    assert!(contact.is_some());
+    assert!(events.iter().all(|(_, tags)| tags[2] == contact), "{events:?}");
+    assert_eq!(events.len(), 5);
+}
+
+#[tokio::test]
+async fn locks_are_told_with_the_failure_that_sets_them_and_by_operators_once() {
+    let (world, replica, told) = told(without_limits(World::new()));
+    let code = world.sent(&replica, "c").await;
+    for number in 0..10 {
+        drop(replica.verify("c", &format!("v{number}"), &wrong(&code)).await);
+    }
+    drop(replica.verify("c", "v9", &wrong(&code)).await);
+    drop(replica.verify("c", "refused", &code).await);
+    drop(replica.create("d", create(ACCOUNT)).await);
+    drop(replica.send("c", "refused").await);
+    assert_eq!(
+        told.take()[2 + 9..],
+        [
+            "attempt sms sms otp_not_matched",
+            "lock account failures",
+            "lock contact failures",
+            "attempt sms sms account_locked",
+            "challenge login account_locked",
+            "send sms account_locked",
+        ]
+    );
+    for _ in 0..2 {
+        drop(replica.unlock_as("u", of_account(ACCOUNT)).await);
+        drop(replica.lock_as("l", of_account(ACCOUNT), None).await);
+        drop(replica.lock_as("m", of_contact(NUMBER), Some(world.now().plus(PAST_LEASE))).await);
+    }
+    drop(replica.account(ACCOUNT).await);
+    assert_eq!(
+        told.take(),
+        [
+            "quota_clear account account_sends account_creations test",
+            "unlock account test",
+            "lock account for good test",
+            "lock contact test",
+            "look account",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn the_failures_of_a_registration_lock_its_contact() {
+    let (world, replica, told) = told(without_limits(World::new()));
+    drop(replica.create("c", register(ACCOUNT, NUMBER)).await);
+    drop(replica.send("c", "s").await);
+    for number in 0..10 {
+        drop(replica.verify("c", &format!("v{number}"), &wrong(&world.code())).await);
+    }
+    assert_eq!(told.take()[2 + 9..], ["attempt sms sms otp_not_matched", "lock contact failures"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_names_the_quota() {
+    let once = || vec![Window { max: 1, per: Duration::from_secs(3600) }];
+    type Set = fn(&mut QuotaPolicy, Vec<Window>);
+    let quotas: [(&str, Set); 5] = [
+        ("destination_sends", |quotas, windows| quotas.destination_sends = windows),
+        ("account_sends", |quotas, windows| quotas.account_sends = windows),
+        ("tenant_sends", |quotas, windows| quotas.tenant_sends = windows),
+        ("account_creations", |quotas, windows| quotas.account_creations = windows),
+        ("tenant_creations", |quotas, windows| quotas.tenant_creations = windows),
+    ];
+    for (name, set) in quotas {
+        let (_world, replica, told) =
+            told(without_limits(World::new()).policy(|policy| set(&mut policy.quotas, once())));
+        for challenge in ["c", "d"] {
+            drop(replica.create(challenge, create(ACCOUNT)).await);
+            drop(replica.send(challenge, &format!("{challenge}-send")).await);
+        }
+        let refused = if name.ends_with("sends") { "send sms risk_declined" } else { "challenge login risk_declined" };
+        let refused = format!("{refused} {name}");
+        assert_eq!(
+            told.take().into_iter().filter(|line| line.contains("risk_declined")).collect::<Vec<_>>(),
+            [refused]
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_settle_of_a_send_is_told() {
+    let outcomes =
+        [(Deliver::Reject, "destination_rejected"), (Deliver::Fail(None), "failed"), (Deliver::Unknown, "unconfirmed")];
+    for (deliver, outcome) in outcomes {
+        let (world, replica, told) = told(without_limits(World::new()));
+        world.provider().deliveries([deliver]);
+        drop(replica.create("c", create(ACCOUNT)).await);
+        drop(replica.send("c", "s").await);
+        assert_eq!(told.take()[1..], [format!("send sms sms {outcome}")]);
+    }
+    // Another worker settles what is overdue; the settle of the first then changes nothing.
+    let (world, replica, told) = told(without_limits(World::new()));
+    world.provider().deliveries([Deliver::Hold]);
+    drop(replica.create("c", create(ACCOUNT)).await);
+    let sending = tokio::spawn({
+        let replica = replica.clone();
+        async move { replica.send("c", "s").await }
+    });
+    while world.messages() == 0 {
+        tokio::task::yield_now().await;
+    }
+    world.clock.advance(PAST_LEASE);
+    drop(replica.verify("c", "v", &wrong(&world.code())).await);
+    world.provider().release();
+    drop(sending.await);
+    assert_eq!(told.take()[1..], ["send sms sms unconfirmed", "attempt sms sms otp_not_matched"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_a_provider_judges_is_told_with_each_outcome_that_it_gets() {
+    let (world, replica, told) = told(without_limits(World::with(vec![FakeProvider::managed("theirs", true)])));
+    let code = world.sent(&replica, "c").await;
+    drop(told.take());
+    world.provider().checks([Judge::Unknown, Judge::Fail, Judge::NotMatch]);
+    for id in ["v", "w", "w", "v", "v"] {
+        drop(replica.verify("c", id, &code).await);
+    }
+    assert_eq!(
+        told.take(),
+        [
+            "attempt sms theirs unknown",
+            "attempt sms theirs provider_unavailable",
+            "attempt sms theirs otp_not_matched",
+            "attempt sms theirs success",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_commit_whose_answer_is_lost_is_told_as_in_doubt() {
+    let (world, replica, told) = told(World::new());
+    let code = world.sent(&replica, "c").await;
+    drop(told.take());
+    world.faults.script(&[(0, Fault::LostAnswer)]);
+    assert!(replica.verify("c", "v", &code).await.is_err());
+    assert_eq!(told.take(), ["in_doubt verify_otp"]);
+    world.faults.heal();
+    drop(replica.verify("c", "v", &code).await);
+    assert_eq!(told.take(), [""; 0]);
+}
