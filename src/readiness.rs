@@ -44,7 +44,7 @@ pub(crate) enum Unready {
 }
 
 impl Unready {
-    const ALL: [Self; 5] = [Self::Starting, Self::Store, Self::Clock, Self::Keys, Self::Draining];
+    const ALL: [Self; 6] = [Self::Starting, Self::Store, Self::Clock, Self::Keys, Self::Audit, Self::Draining];
 
     fn word(self) -> &'static str {
         match self {

@@ -1,7 +1,5 @@
 //! Connections and certificates of the listeners.
 
-use std::sync::atomic::AtomicU64;
-
 use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
@@ -12,15 +10,12 @@ use super::{
     family::{Known, counters, register},
     names,
 };
-use crate::{
-    domain::time::Timestamp,
-    ports::observer::{ListenerName, ListenerObserver},
-};
+use crate::ports::observer::{CertificateObserver, ListenerName, ListenerObserver};
 
 pub(super) struct ListenerMetrics {
     connections: Family<Known<1>, Gauge>,
     refused: Family<Known<1>, Counter>,
-    expiry: Family<Known<1>, Gauge<f64, AtomicU64>>,
+    expiry: Family<Known<1>, Gauge>,
     reloads: Family<Known<1>, Counter>,
 }
 
@@ -55,13 +50,14 @@ impl ListenerObserver for Metrics {
     fn connection_refused(&self, listener: ListenerName) {
         self.listeners.refused.get_or_create(&labels(listener)).inc();
     }
+}
 
-    fn certificate_expires(&self, listener: ListenerName, at: Timestamp) {
-        let seconds = std::time::Duration::from_millis(at.as_millis()).as_secs_f64();
-        self.listeners.expiry.get_or_create(&labels(listener)).set(seconds);
+impl CertificateObserver for Metrics {
+    fn certificate_expires(&self, listener: &'static str, at: i64) {
+        self.listeners.expiry.get_or_create(&[("listener", listener)]).set(at);
     }
 
-    fn certificates_reloaded(&self, is_loaded: bool) {
+    fn certificate_reloaded(&self, is_loaded: bool) {
         let outcome = if is_loaded { "loaded" } else { "failed" };
         self.listeners.reloads.get_or_create(&[("outcome", outcome)]).inc();
     }

@@ -1,7 +1,10 @@
 //! What is read when the metrics are asked for, and counted elsewhere: readiness, permits, keys, what the log and the
 //! exporter have dropped.
 
-use std::{fmt, sync::OnceLock};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
 
 use prometheus_client::{collector::Collector, encoding::DescriptorEncoder};
 
@@ -9,7 +12,7 @@ use super::{
     family::{counter, gauge, single_counter, single_gauge},
     names, process,
 };
-use crate::ports::observer::PermitUsage;
+use crate::ports::observer::PermitCounts;
 
 /// Reads something now.
 type Read<T> = Box<dyn Fn() -> T + Send + Sync>;
@@ -29,7 +32,7 @@ pub struct MasterKeyUse {
 #[derive(Default)]
 pub struct Sources {
     readiness: OnceLock<Read<Vec<(&'static str, bool)>>>,
-    permits: OnceLock<PermitUsage>,
+    permits: OnceLock<Arc<dyn PermitCounts>>,
     keys: OnceLock<Read<Vec<MasterKeyUse>>>,
     log_lines_dropped: OnceLock<Read<u64>>,
     telemetry_dropped: OnceLock<Read<[(&'static str, u64); 2]>>,
@@ -43,8 +46,8 @@ impl Sources {
     }
 
     /// The permits of the server.
-    pub fn permits(&self, read: PermitUsage) {
-        let _ = self.permits.set(read);
+    pub fn permits(&self, permits: Arc<dyn PermitCounts>) {
+        let _ = self.permits.set(permits);
     }
 
     /// The master keys.
@@ -71,7 +74,7 @@ impl Sources {
     }
 
     fn encode_permits(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let Some(pools) = self.permits.get().map(|read| read()) else { return Ok(()) };
+        let Some(pools) = self.permits.get().map(|permits| permits.permit_counts()) else { return Ok(()) };
         let whole = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         let limits = pools.iter().map(|pool| ([("pool", pool.pool)], whole(pool.limit)));
         gauge(encoder, &names::PERMITS, limits)?;
@@ -98,7 +101,7 @@ impl Sources {
 
 /// The sources, as the registry reads them.
 #[derive(Clone)]
-pub(super) struct Scrape(pub(super) std::sync::Arc<Sources>);
+pub(super) struct Scrape(pub(super) Arc<Sources>);
 
 impl fmt::Debug for Scrape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
