@@ -1,6 +1,5 @@
 //! Byte streams of connections: what the gRPC server, the operations server and the Redis client have in common.
 
-pub(crate) mod counted;
 pub(crate) mod limit;
 pub(crate) mod permit;
 pub(crate) mod signal;

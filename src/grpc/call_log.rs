@@ -115,7 +115,7 @@ fn describe(span: &Span, call: &CallSummary<'_>) {
     let record = call.record;
     let texts = [
         ("request_id", record.request_id.get().map(RequestId::as_str)),
-        ("caller", record.caller().map(CallerName::as_str)),
+        ("caller", record.caller.get().map(CallerName::as_str)),
         ("tenant", record.tenant.get().map(Tenant::as_str)),
     ];
     for (name, text) in texts {

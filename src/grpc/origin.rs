@@ -59,7 +59,7 @@ fn origin(headers: &HeaderMap, peer: Option<IpAddr>) -> CallOrigin {
     let x_request_id = given(headers).map_or_else(made, Arc::from);
     let trace = parent(headers);
     let trace_state = trace.and_then(|_| state(headers)).unwrap_or_default();
-    CallOrigin { caller: None, peer, x_request_id, trace, trace_state }
+    CallOrigin { peer, x_request_id, trace, trace_state }
 }
 
 /// The caller's position in its trace. Of several none is to be believed.

@@ -1,6 +1,6 @@
 //! Calls to otpd: how long they took, who made them, which were shed.
 
-use std::{fmt, sync::Arc};
+use std::fmt;
 
 use prometheus_client::{
     encoding::{EncodeLabel, EncodeLabelSet, LabelSetEncoder},
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     domain::caller::CallerName,
-    ports::observer::{CallObserver, CallSummary, PermitCounts, ShedCause},
+    ports::observer::{CallObserver, CallSummary, PermitUsage, ShedCause},
 };
 
 /// A caller that was not known. No name in the configuration looks so.
@@ -67,7 +67,7 @@ impl CallObserver for Metrics {
             ("outcome", call.outcome),
         ];
         self.calls.calls.observe(&labels, call.duration, call.record.sampled_trace());
-        let labels = CallerLabels { caller: call.record.caller().cloned(), code: call.code };
+        let labels = CallerLabels { caller: call.record.caller.get().cloned(), code: call.code };
         self.calls.by_caller.get_or_create(&labels).inc();
     }
 
@@ -75,7 +75,7 @@ impl CallObserver for Metrics {
         self.calls.shed.get_or_create(&[("cause", cause.word())]).inc();
     }
 
-    fn permits_made(&self, permits: Arc<dyn PermitCounts>) {
-        self.sources.permits(permits);
+    fn permits_made(&self, usage: PermitUsage) {
+        self.sources.permits(usage);
     }
 }

@@ -1,5 +1,7 @@
 //! Connections and certificates of the listeners.
 
+use std::sync::atomic::AtomicU64;
+
 use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
@@ -10,12 +12,15 @@ use super::{
     family::{Known, counters, register},
     names,
 };
-use crate::ports::observer::{CertificateObserver, ListenerName, ListenerObserver};
+use crate::{
+    domain::time::Timestamp,
+    ports::observer::{ListenerName, ListenerObserver},
+};
 
 pub(super) struct ListenerMetrics {
     connections: Family<Known<1>, Gauge>,
     refused: Family<Known<1>, Counter>,
-    expiry: Family<Known<1>, Gauge>,
+    expiry: Family<Known<1>, Gauge<f64, AtomicU64>>,
     reloads: Family<Known<1>, Counter>,
 }
 
@@ -50,14 +55,13 @@ impl ListenerObserver for Metrics {
     fn connection_refused(&self, listener: ListenerName) {
         self.listeners.refused.get_or_create(&labels(listener)).inc();
     }
-}
 
-impl CertificateObserver for Metrics {
-    fn certificate_expires(&self, listener: &'static str, at: i64) {
-        self.listeners.expiry.get_or_create(&[("listener", listener)]).set(at);
+    fn certificate_expires(&self, listener: ListenerName, at: Timestamp) {
+        let seconds = std::time::Duration::from_millis(at.as_millis()).as_secs_f64();
+        self.listeners.expiry.get_or_create(&labels(listener)).set(seconds);
     }
 
-    fn certificate_reloaded(&self, is_loaded: bool) {
+    fn certificates_reloaded(&self, is_loaded: bool) {
         let outcome = if is_loaded { "loaded" } else { "failed" };
         self.listeners.reloads.get_or_create(&[("outcome", outcome)]).inc();
     }

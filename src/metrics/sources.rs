@@ -1,10 +1,7 @@
 //! What is read when the metrics are asked for, and counted elsewhere: readiness, permits, keys, what the log and the
 //! exporter have dropped.
 
-use std::{
-    fmt,
-    sync::{Arc, OnceLock},
-};
+use std::{fmt, sync::OnceLock};
 
 use prometheus_client::{collector::Collector, encoding::DescriptorEncoder};
 
@@ -12,7 +9,7 @@ use super::{
     family::{counter, gauge, single_counter, single_gauge},
     names, process,
 };
-use crate::ports::observer::PermitCounts;
+use crate::ports::observer::PermitUsage;
 
 /// Reads something now.
 type Read<T> = Box<dyn Fn() -> T + Send + Sync>;
@@ -32,7 +29,7 @@ pub struct MasterKeyUse {
 #[derive(Default)]
 pub struct Sources {
     readiness: OnceLock<Read<Vec<(&'static str, bool)>>>,
-    permits: OnceLock<Arc<dyn PermitCounts>>,
+    permits: OnceLock<PermitUsage>,
     keys: OnceLock<Read<Vec<MasterKeyUse>>>,
     log_lines_dropped: OnceLock<Read<u64>>,
     telemetry_dropped: OnceLock<Read<[(&'static str, u64); 2]>>,
@@ -46,8 +43,8 @@ impl Sources {
     }
 
     /// The permits of the server.
-    pub fn permits(&self, permits: Arc<dyn PermitCounts>) {
-        let _ = self.permits.set(permits);
+    pub fn permits(&self, read: PermitUsage) {
+        let _ = self.permits.set(read);
     }
 
     /// The master keys.
@@ -74,7 +71,7 @@ impl Sources {
     }
 
     fn encode_permits(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let Some(pools) = self.permits.get().map(|permits| permits.permit_counts()) else { return Ok(()) };
+        let Some(pools) = self.permits.get().map(|read| read()) else { return Ok(()) };
         let whole = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         let limits = pools.iter().map(|pool| ([("pool", pool.pool)], whole(pool.limit)));
         gauge(encoder, &names::PERMITS, limits)?;
@@ -101,7 +98,7 @@ impl Sources {
 
 /// The sources, as the registry reads them.
 #[derive(Clone)]
-pub(super) struct Scrape(pub(super) Arc<Sources>);
+pub(super) struct Scrape(pub(super) std::sync::Arc<Sources>);
 
 impl fmt::Debug for Scrape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

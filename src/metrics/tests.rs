@@ -9,9 +9,8 @@ use crate::{
         call::{CallOrigin, CallRecord, TraceParent},
         decisions::{DecisionEvent, DecisionKind, DecisionObserver, LockScope},
         observer::{
-            AuditObserver, AuditOutcome, AuditSink, CallObserver, CallSummary, CertificateObserver, ListenerName,
-            ListenerObserver, PermitCount, PermitCounts, ShedCause, StoreCall, StoreCallObserver, StoreLoss,
-            StoreObserver,
+            AuditObserver, AuditOutcome, AuditSink, CallObserver, CallSummary, ListenerName, ListenerObserver,
+            PermitPoolUse, ShedCause, StoreCall, StoreCallObserver, StoreLoss, StoreObserver,
         },
         provider::{ProviderCall, ProviderObserver},
     },
@@ -19,19 +18,11 @@ use crate::{
 
 const DURATION: Duration = Duration::from_millis(7);
 
-struct Permits;
-
-impl PermitCounts for Permits {
-    fn permit_counts(&self) -> [PermitCount; 2] {
-        ["common", "cancel"].map(|pool| PermitCount { pool, limit: 9, in_use: 2 })
-    }
-}
-
 /// With everything seen at least once.
 fn used() -> Metrics {
     let metrics = Metrics::default();
     metrics.sources.readiness(|| vec![("store", true), ("clock", false)]);
-    metrics.permits_made(Arc::new(Permits));
+    metrics.permits_made(Box::new(|| vec![PermitPoolUse { pool: "common", limit: 9, in_use: 2 }]));
     metrics.sources.keys(|| vec![MasterKeyUse { id: 2, role: "active", opened: 5 }]);
     metrics.sources.log_lines_dropped(|| 3);
     metrics.sources.telemetry_dropped(|| [("spans", 1), ("metrics", 0)]);
@@ -39,18 +30,18 @@ fn used() -> Metrics {
     let record = CallRecord::arrived(CallOrigin { trace, ..CallOrigin::default() }, None);
     let (method, record_) = ("otp.v1.OtpService/SendOtp", &*record);
     metrics.call_ended(&CallSummary { method, record: record_, outcome: "success", code: "OK", duration: DURATION });
-    let caller = CallerName::parse("shop").ok();
-    let known = CallRecord::arrived(CallOrigin { caller, ..CallOrigin::default() });
+    let known = CallRecord::default();
+    known.caller.set(CallerName::parse("shop").unwrap()).unwrap();
     for (record, outcome, code) in
-        [(&*known, "OVERLOADED", "RESOURCE_EXHAUSTED"), (&CallRecord::default(), "UNAUTHENTICATED", "UNAUTHENTICATED")]
+        [(&known, "OVERLOADED", "RESOURCE_EXHAUSTED"), (&CallRecord::default(), "UNAUTHENTICATED", "UNAUTHENTICATED")]
     {
         metrics.call_ended(&CallSummary { method, record, outcome, code, duration: DURATION });
     }
     metrics.call_shed(ShedCause::Permits);
     metrics.connection_opened(ListenerName::Server);
     metrics.connection_refused(ListenerName::Admin);
-    metrics.certificate_expires("server", 1_500);
-    metrics.certificate_reloaded(true);
+    metrics.certificate_expires(ListenerName::Server, Timestamp::from_millis(1_500));
+    metrics.certificates_reloaded(true);
     record.within(|| {
         metrics.store_asked(&StoreCall { operation: "commit", outcome: "conflict", duration: DURATION });
     });
@@ -91,7 +82,7 @@ fn each_is_counted_by_its_labels() {
         r#"otp_permits_in_use{pool="common"} 2"#,
         r#"otp_connections{listener="server"} 1"#,
         r#"otp_connections_refused_total{listener="admin"} 1"#,
-        r#"otp_certificate_expiry_timestamp_seconds{listener="server"} 1500"#,
+        r#"otp_certificate_expiry_timestamp_seconds{listener="server"} 1.5"#,
         r#"otp_certificate_reloads_total{outcome="loaded"} 1"#,
         "otp_ready 0",
         r#"otp_not_ready{reason="store"} 1"#,
