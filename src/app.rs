@@ -34,7 +34,7 @@ use health::Reported;
 use listen::Addresses;
 use parts::Inputs;
 
-pub use crate::audit::verify::Verified;
+pub use crate::audit::verify::AuditReport;
 pub use crate::service::key_usage::{KeyRow, KeyUsage};
 pub use audit::TagOwner;
 
@@ -232,12 +232,13 @@ impl RunningApp {
     /// The gRPC server ended before it was asked to, or the store turned out to be of no use, and what is left has been stopped in
     /// order all the same; or the store has failed.
     pub async fn run_until(self, shutdown: impl Future<Output = Shutdown>) -> Result<(), RunError> {
-        let store = Arc::clone(&self.store);
+        let (store, audit) = (Arc::clone(&self.store), self.audit.clone());
         tokio::select! {
             ended = self.serve_until(shutdown) => ended,
             error = store.failed() => {
                 // Never dropped: that would wait for what the store is stuck in. The process is about to end.
                 Box::leak(Box::new(Arc::clone(&store)));
+                close(audit.as_deref()).await;
                 Err(RunError::StoreFailed(error))
             }
         }
@@ -258,13 +259,18 @@ impl RunningApp {
         let (readiness, store) = (&*self.readiness, &*self.store);
         let draining = Draining { readiness, stop_grpc: &self.cancellations.grpc, grpc, work: &self.work, store };
         draining.run(self.timeouts).await;
-        if let Some(audit) = &self.audit {
-            audit.close(Deadline::after(LAST_EVENTS)).await;
-        }
+        close(self.audit.as_deref()).await;
         self.cancellations.operations.cancel();
         // A probe that asks later finds the process gone.
         let _ = timeout(LAST_ANSWERS, self.operations).await;
         ended
+    }
+}
+
+/// Has the last events written.
+async fn close(audit: Option<&Audit>) {
+    if let Some(audit) = audit {
+        audit.close(Deadline::after(LAST_EVENTS)).await;
     }
 }
 

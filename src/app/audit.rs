@@ -14,7 +14,7 @@ use super::{App, StartError, parts::store_config};
 use crate::{
     audit::{
         Audit, AuditPorts,
-        verify::{self, Verified},
+        verify::{self, AuditReport},
     },
     config::{Config, Keys, StreamSettings},
     domain::{
@@ -73,8 +73,7 @@ pub(super) fn start(config: &Config, inputs: AuditInputs) -> Result<Option<Arc<A
     };
     let ports = AuditPorts { clock, keys, observer, instance: u64::from_be_bytes(instance) };
     let file = config.audit.file.clone();
-    // Opening a file may wait for a disk.
-    let audit = tokio::task::block_in_place(|| Audit::start(ports, &start, file, stream, &tasks));
+    let audit = Audit::start(ports, &start, file, stream, &tasks);
     Ok(Some(Arc::new(audit.map_err(StartError::Audit)?)))
 }
 
@@ -107,7 +106,7 @@ impl App {
     ///
     /// # Errors
     /// A file cannot be read, or the keys cannot.
-    pub fn verify_audit(config: &Config, files: &[PathBuf]) -> Result<(Verified, bool), StartError> {
+    pub fn verify_audit(config: &Config, files: &[PathBuf]) -> Result<(AuditReport, bool), StartError> {
         let keys = keys_at_hand(config)?;
         let verified = verify::verify(files, keys.as_ref()).map_err(StartError::Audit)?;
         Ok((verified, keys.is_some()))

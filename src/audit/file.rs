@@ -18,7 +18,7 @@ use super::{
     FileOptions,
     chain::{Chain, SEAL, push_hex},
     encode::Encoder,
-    queue::{Batch, Queue},
+    queue::{EventBatch, EventQueue},
     tail,
 };
 use crate::{
@@ -49,7 +49,7 @@ const PAUSE: Duration = Duration::from_secs(10);
 
 /// The file, as decisions are handed to it.
 pub(super) struct FileSink {
-    queue: Arc<Queue>,
+    queue: Arc<EventQueue>,
     progress: watch::Receiver<Progress>,
     observer: Arc<dyn AuditObserver>,
 }
@@ -66,13 +66,13 @@ struct Progress {
 }
 
 /// The thread's own.
-struct Writer {
+struct FileWriter {
     options: FileOptions,
     encoder: Encoder,
     keys: Arc<KeyRing>,
     clock: Arc<dyn Clock>,
     observer: Arc<dyn AuditObserver>,
-    queue: Arc<Queue>,
+    queue: Arc<EventQueue>,
     progress: watch::Sender<Progress>,
     file: File,
     /// A pipe or a device keeps nothing: it is neither read, nor cut, synced or rotated.
@@ -106,12 +106,12 @@ impl FileSink {
     ) -> io::Result<Self> {
         let path = options.path.clone();
         let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
-        let queue = Arc::new(Queue::new(encoder.clone()));
+        let queue = Arc::new(EventQueue::new(encoder.clone()));
         let (progress, followed) = watch::channel(Progress::default());
         let (shared, told) = (Arc::clone(&queue), Arc::clone(&observer));
         let file = open(&options.path)?;
         let is_regular = file.metadata()?.is_file();
-        let mut writer = Writer {
+        let mut writer = FileWriter {
             options,
             encoder,
             keys,
@@ -188,7 +188,7 @@ fn open(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-impl Writer {
+impl FileWriter {
     /// Finds the end of the chain: in the file, or where that is new, in the one before.
     fn go_on(&mut self) -> io::Result<()> {
         let tail = tail::look(&self.file)?;
@@ -241,7 +241,7 @@ impl Writer {
     }
 
     /// Writes a batch, however long it takes.
-    fn keep(&mut self, batch: &Batch) {
+    fn keep(&mut self, batch: &EventBatch) {
         let (mut lines, mut count) = (Vec::with_capacity(CHUNK.min(2 * batch.bodies.len()) + 1024), 0);
         let (mut chain, mut unsealed) = (self.chain, self.unsealed);
         let mut left = batch.count;

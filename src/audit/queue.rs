@@ -21,8 +21,8 @@ const SOFT_COUNT: u64 = MAX_COUNT / 2;
 const SOFT_BYTES: usize = MAX_BYTES / 2;
 
 /// See the module.
-pub(super) struct Queue {
-    state: Mutex<Waiting>,
+pub(super) struct EventQueue {
+    state: Mutex<WaitingEvents>,
     encoder: Encoder,
     /// Told to a thread.
     added: Condvar,
@@ -31,8 +31,8 @@ pub(super) struct Queue {
 }
 
 #[derive(Default)]
-struct Waiting {
-    batch: Batch,
+struct WaitingEvents {
+    batch: EventBatch,
     /// How many were ever accepted, and lie before the end of the queue.
     accepted: u64,
     /// How many are missing since the last that was accepted.
@@ -44,12 +44,12 @@ struct Waiting {
 
 /// Bodies, each with a line break.
 #[derive(Default)]
-pub(super) struct Batch {
+pub(super) struct EventBatch {
     pub(super) bodies: Vec<u8>,
     pub(super) count: u64,
 }
 
-impl Queue {
+impl EventQueue {
     pub(super) fn new(encoder: Encoder) -> Self {
         Self { state: Mutex::default(), encoder, added: Condvar::new(), noticed: Notify::new() }
     }
@@ -95,7 +95,7 @@ impl Queue {
 
     /// Waits for something to write, or the end, at most so long; and `gathers` more for a moment.
     pub(super) fn wait(&self, at_most: Duration, gathers: Duration) -> bool {
-        let is_idle = |state: &mut Waiting| state.batch.count == 0 && !state.is_closed;
+        let is_idle = |state: &mut WaitingEvents| state.batch.count == 0 && !state.is_closed;
         let waited = self.added.wait_timeout_while(self.state(), at_most, is_idle);
         let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         if state.batch.count > 0 && !gathers.is_zero() {
@@ -121,7 +121,7 @@ impl Queue {
     }
 
     /// Takes what waits.
-    pub(super) fn take(&self) -> Batch {
+    pub(super) fn take(&self) -> EventBatch {
         let mut state = self.state();
         let batch = mem::take(&mut state.batch);
         state.writing = (batch.count > 0).then(|| (Stopwatch::start(), batch.count));
@@ -153,12 +153,12 @@ impl Queue {
         has_room && state.writing.is_none_or(|(since, _)| since.elapsed() < longest)
     }
 
-    fn state(&self) -> MutexGuard<'_, Waiting> {
+    fn state(&self) -> MutexGuard<'_, WaitingEvents> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Waiting {
+impl WaitingEvents {
     fn add(&mut self, body: &[u8]) {
         self.batch.bodies.extend_from_slice(body);
         self.batch.bodies.push(b'\n');

@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     encode::Encoder,
-    queue::{Batch, Queue},
+    queue::{EventBatch, EventQueue},
 };
 use crate::{
     domain::time::Timestamp,
@@ -35,7 +35,7 @@ const PAUSE: Duration = Duration::from_secs(10);
 
 /// The stream, as decisions are handed to it.
 pub(super) struct StreamSink {
-    queue: Arc<Queue>,
+    queue: Arc<EventQueue>,
     is_over: watch::Receiver<bool>,
     observer: Arc<dyn AuditObserver>,
 }
@@ -47,7 +47,7 @@ impl StreamSink {
         observer: Arc<dyn AuditObserver>,
         tasks: &TaskTracker,
     ) -> Self {
-        let queue = Arc::new(Queue::new(encoder));
+        let queue = Arc::new(EventQueue::new(encoder));
         let (over, is_over) = watch::channel(false);
         let forwarder = Forwarder { stream, observer: Arc::clone(&observer), queue: Arc::clone(&queue), told: None };
         tasks.spawn(async move {
@@ -77,7 +77,7 @@ impl StreamSink {
 struct Forwarder {
     stream: Arc<dyn EventStream>,
     observer: Arc<dyn AuditObserver>,
-    queue: Arc<Queue>,
+    queue: Arc<EventQueue>,
     told: Option<Stopwatch>,
 }
 
@@ -85,7 +85,7 @@ impl Forwarder {
     async fn run(mut self) {
         let mut next = 1_u64;
         while !self.queue.noticed().await {
-            let Batch { bodies, .. } = self.queue.take();
+            let EventBatch { bodies, .. } = self.queue.take();
             let mut bodies = bodies.split(|byte| *byte == b'\n').filter(|body| !body.is_empty());
             loop {
                 let numbered = (next..).zip(bodies.by_ref().take(GROUP)).map(|(number, body)| entry(number, body));

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
     slice,
     sync::{
-        Arc, Mutex,
+        Arc, LazyLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     chain::Chain,
-    verify::{FaultKind, Verified, verify},
+    verify::{AuditReport, FaultKind, verify},
     *,
 };
 use crate::{
@@ -28,15 +28,17 @@ use crate::{
         purpose::Purpose,
         time::Timestamp,
     },
+    keys::generate::generate,
     ports::{
         call::{CallOrigin, TraceParent},
         clock::SystemClock,
         decisions::LockScope,
+        entropy::SystemEntropy,
         observer::{AuditOutcome, AuditSink},
-        store::StoreError,
     },
-    secret::Secret,
 };
+
+mod sinks;
 
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
@@ -57,10 +59,14 @@ impl AuditObserver for Counts {
     fn audit_waiting(&self, _sink: AuditSink, _events: u64) {}
 }
 
-fn keys(byte: u8) -> KeyRing {
-    use base64::Engine;
-    let key = base64::engine::general_purpose::STANDARD.encode([byte; 32]);
-    KeyRing::parse(&Secret::new(format!("1:{key}")), false).expect("ring")
+/// Two rings of keys that nobody else has.
+static KEYS: LazyLock<[Arc<KeyRing>; 2]> = LazyLock::new(|| {
+    let ring = || Arc::new(KeyRing::parse(&generate(1, &SystemEntropy).unwrap(), false).unwrap());
+    [ring(), ring()]
+});
+
+fn keys(number: usize) -> &'static KeyRing {
+    &KEYS[number - 1]
 }
 
 fn start() -> ConfigurationStart<'static> {
@@ -77,7 +83,7 @@ fn start() -> ConfigurationStart<'static> {
 fn audit(options: FileOptions) -> (io::Result<Audit>, Arc<Counts>) {
     let counts = Arc::new(Counts::default());
     let ports =
-        AuditPorts { clock: Arc::new(SystemClock), keys: Arc::new(keys(1)), observer: counts.clone(), instance: 7 };
+        AuditPorts { clock: Arc::new(SystemClock), keys: Arc::clone(&KEYS[0]), observer: counts.clone(), instance: 7 };
     (Audit::start(ports, &start(), Some(options), None, &TaskTracker::new()), counts)
 }
 
@@ -125,8 +131,8 @@ async fn written(path: &Path, attempts: u64) -> String {
     fs::read_to_string(path).unwrap()
 }
 
-fn verified(path: &Path) -> Verified {
-    verify(&[path.to_owned()], Some(&keys(1))).unwrap()
+fn verified(path: &Path) -> AuditReport {
+    verify(&[path.to_owned()], Some(keys(1))).unwrap()
 }
 
 fn kinds(path: &Path) -> Vec<FaultKind> {
@@ -254,7 +260,7 @@ async fn a_chain_that_is_made_anew_has_no_seals() {
     assert_eq!((without_keys, with_keys), (0, vec![FaultKind::Unsealed]));
     // Nor are other keys those.
     fs::write(&path, text).unwrap();
-    assert_eq!(verify(slice::from_ref(&path), Some(&keys(2))).unwrap().faults[0].kind, FaultKind::Seal);
+    assert_eq!(verify(slice::from_ref(&path), Some(keys(2))).unwrap().faults[0].kind, FaultKind::Seal);
 }
 
 #[tokio::test]
@@ -274,7 +280,7 @@ async fn a_chain_goes_on_over_restarts_and_files() {
     }
     let files = [tail::rotated(&path).unwrap(), vec![path.clone()]].concat();
     assert!(files.len() > 3, "{files:?}");
-    let verified = verify(&files, Some(&keys(1))).unwrap();
+    let verified = verify(&files, Some(keys(1))).unwrap();
     assert_eq!((verified.faults.as_slice(), verified.lines), (&[][..], 3 * 202));
     assert_eq!(verified.last.unwrap().0, 3 * 202);
     assert!(files.iter().all(|file| fs::metadata(file).unwrap().len() <= 64 * 1024));
@@ -283,7 +289,7 @@ async fn a_chain_goes_on_over_restarts_and_files() {
     assert!(matches!(verify(&without_one, None).unwrap().faults[0].kind, FaultKind::Number { .. }));
     fs::remove_file(&path).unwrap();
     written(&path, 1).await;
-    assert_eq!(verify(&files, Some(&keys(1))).unwrap().faults, []);
+    assert_eq!(verify(&files, Some(keys(1))).unwrap().faults, []);
     // Only so many are kept.
     let (audit, _) = audit(FileOptions { max_bytes: 1, max_files: Some(2), ..options(&path) });
     close(&audit.unwrap()).await;
@@ -341,152 +347,4 @@ async fn a_batch_that_fails_is_cut_off_and_written_again() {
     let now = written(&path, 1).await;
     assert!(now.starts_with(&text) && !now.contains("half"));
     assert_eq!(kinds(&path), []);
-}
-
-#[tokio::test]
-async fn a_device_that_is_full_stops_what_must_be_kept_and_nothing_else() {
-    let full = Path::new("/dev/full");
-    for required in [true, false] {
-        let (audit, counts) = audit(FileOptions { required, ..options(full) });
-        let (audit, call) = (audit.unwrap(), call());
-        attempt(&audit, &call);
-        while counts.of(AuditOutcome::Failed) == 0 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        attempt(&audit, &call);
-        let kept = match audit.keeping() {
-            Some(keeping) => keeping.await.is_ok(),
-            None => true,
-        };
-        assert_eq!((kept, audit.accepts()), (!required, !required));
-        assert_eq!(counts.of(AuditOutcome::Written), 0);
-    }
-}
-
-/// Nobody reads it, and it takes no more than some 64 KiB.
-fn unread_pipe(folder: &Path) -> PathBuf {
-    let path = folder.join("pipe");
-    let made = std::process::Command::new("mkfifo").arg("-m").arg("600").arg(&path).status().unwrap();
-    assert!(made.success());
-    path
-}
-
-#[tokio::test]
-async fn a_pipe_that_nobody_reads_drops_what_is_too_much_and_says_how_much() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = unread_pipe(folder.path());
-    let (audit, counts) = audit(FileOptions { required: false, ..options(&path) });
-    let (audit, call) = (audit.unwrap(), call());
-    let pushed = 50_000;
-    (0..pushed).for_each(|_| attempt(&audit, &call));
-    let dropped = counts.of(AuditOutcome::Dropped);
-    assert!(dropped > 0);
-    // Somebody reads now: the next event is behind a line that says how many are missing.
-    let mut reader = fs::File::open(&path).unwrap();
-    let reading = std::thread::spawn(move || {
-        let mut text = String::new();
-        let mut block = vec![0; 1 << 16];
-        while !text.contains(r#""event":"gap""#) {
-            let length = io::Read::read(&mut reader, &mut block).unwrap();
-            text.push_str(std::str::from_utf8(&block[..length]).unwrap());
-        }
-        text
-    });
-    while counts.of(AuditOutcome::Written) == 0 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    while !reading.is_finished() {
-        attempt(&audit, &call);
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    let text = reading.join().unwrap();
-    let gap = text.lines().find(|line| line.contains(r#""event":"gap""#)).unwrap();
-    let gap: serde_json::Value = serde_json::from_str(gap).unwrap();
-    assert!(gap["missing"].as_u64().unwrap() >= dropped);
-}
-
-#[tokio::test]
-async fn a_pipe_that_nobody_reads_refuses_what_must_be_kept() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = unread_pipe(folder.path());
-    let (audit, _) = audit(options(&path));
-    let (audit, call) = (audit.unwrap(), call());
-    (0..1000).for_each(|_| attempt(&audit, &call));
-    let keeping = audit.keeping().unwrap();
-    assert!(tokio::time::timeout(Duration::from_millis(50), keeping).await.is_err());
-    while audit.accepts() {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    // It takes lines again, and all is well.
-    let mut reader = fs::File::open(&path).unwrap();
-    std::thread::spawn(move || io::copy(&mut reader, &mut io::sink()));
-    audit.keeping().unwrap().await.unwrap();
-    assert!(audit.accepts());
-}
-
-/// Takes events once it is told to.
-#[derive(Default)]
-struct Taking {
-    taken: Mutex<Vec<Vec<u8>>>,
-    failures: AtomicU64,
-}
-
-#[async_trait::async_trait]
-impl EventStream for Taking {
-    async fn append(&self, events: &[Vec<u8>], _deadline: Deadline) -> Result<(), StoreError> {
-        if self.failures.load(Ordering::Relaxed) > 0 {
-            self.failures.fetch_sub(1, Ordering::Relaxed);
-            return Err(StoreError::new("audit", "away"));
-        }
-        self.taken.lock().unwrap().extend_from_slice(events);
-        Ok(())
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_stream_gets_every_event_in_order_also_after_trouble() {
-    let stream = Arc::new(Taking { failures: 3.into(), ..Taking::default() });
-    let observer = Arc::new(Counts::default());
-    let (clock, keys): (Arc<dyn Clock>, _) = (Arc::new(SystemClock), Arc::new(keys(1)));
-    let ports = AuditPorts { clock, keys, observer: observer.clone(), instance: 7 };
-    let audit = Audit::start(ports, &start(), None, Some(stream.clone()), &TaskTracker::new()).unwrap();
-    let call = call();
-    (0..1000).for_each(|_| attempt(&audit, &call));
-    assert!(audit.keeping().is_none() && audit.accepts());
-    close(&audit).await;
-    let taken = stream.taken.lock().unwrap();
-    let numbers: Vec<u64> = taken
-        .iter()
-        .map(|event| serde_json::from_slice::<serde_json::Value>(event).unwrap()["seq"].as_u64().unwrap())
-        .collect();
-    assert_eq!(numbers, (1..=1001).collect::<Vec<u64>>());
-    assert_eq!(observer.of(AuditOutcome::Written), 1001);
-}
-
-/// By hand: `cargo test --release --lib audit::tests::a_million -- --ignored --nocapture`.
-#[tokio::test]
-#[ignore = "takes long"]
-async fn a_million_events_and_what_each_costs() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("audit");
-    let (audit, counts) = audit(FileOptions { required: false, ..options(&path) });
-    let (audit, call) = (audit.unwrap(), call());
-    let (total, mut encoding) = (1_000_000_u64, Duration::ZERO);
-    let all = crate::ports::clock::Stopwatch::start();
-    for group in 0..total / 1000 {
-        let one = crate::ports::clock::Stopwatch::start();
-        (0..1000).for_each(|_| attempt(&audit, &call));
-        encoding += one.elapsed();
-        while counts.of(AuditOutcome::Written) + 10_000 < group * 1000 {
-            tokio::time::sleep(Duration::from_micros(200)).await;
-        }
-    }
-    close(&audit).await;
-    let all = all.elapsed();
-    let check = crate::ports::clock::Stopwatch::start();
-    let verified = verified(&path);
-    let per = |span: Duration| span.as_secs_f64() * 1e6 / 1e6;
-    println!("call {:.2} µs, all {:.2} µs, verify {:.2} µs an event", per(encoding), per(all), per(check.elapsed()));
-    assert_eq!((verified.faults.len(), counts.of(AuditOutcome::Dropped)), (0, 0));
-    assert_eq!(verified.lines, total + 1 + verified.seals.1);
 }

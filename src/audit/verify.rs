@@ -20,7 +20,7 @@ const GAP: &[u8] = br#","event":"gap","#;
 
 /// What was found in files, in the order that they were given.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Verified {
+pub struct AuditReport {
     /// How many lines agree with the chain.
     pub lines: u64,
     /// The number of the first line; 1 where nothing stands before it.
@@ -35,12 +35,12 @@ pub struct Verified {
     /// Lines after the last right seal, where keys are known.
     pub unsealed: Option<u64>,
     /// What is wrong, at most [`MAX_FAULTS`].
-    pub faults: Vec<Fault>,
+    pub faults: Vec<ChainFault>,
 }
 
 /// What is wrong, and where.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Fault {
+pub struct ChainFault {
     /// The file.
     pub file: PathBuf,
     /// The line, from 1.
@@ -75,8 +75,8 @@ pub enum FaultKind {
 ///
 /// # Errors
 /// A file cannot be read.
-pub fn verify(files: &[PathBuf], keys: Option<&KeyRing>) -> io::Result<Verified> {
-    let mut walk = Walk { keys, due: None, unsealed: 0, found: Verified::default() };
+pub fn verify(files: &[PathBuf], keys: Option<&KeyRing>) -> io::Result<AuditReport> {
+    let mut walk = Walk { keys, due: None, unsealed: 0, found: AuditReport::default() };
     for path in files {
         let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
         walk.file(path).map_err(named)?;
@@ -92,7 +92,7 @@ struct Walk<'a> {
     /// What the next line must be; `None`: it is the first.
     due: Option<Chain>,
     unsealed: u64,
-    found: Verified,
+    found: AuditReport,
 }
 
 impl Walk<'_> {
@@ -108,7 +108,7 @@ impl Walk<'_> {
             if let Some(kind) = self.line(&line)
                 && self.found.faults.len() < MAX_FAULTS
             {
-                self.found.faults.push(Fault { file: path.to_owned(), line: number, kind });
+                self.found.faults.push(ChainFault { file: path.to_owned(), line: number, kind });
             }
         }
         Ok(())
@@ -150,7 +150,7 @@ impl Walk<'_> {
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for ChainFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}: ", self.file.display(), self.line)?;
         match self.kind {

@@ -11,7 +11,7 @@ use clap::{Arg, ArgMatches, Command, value_parser};
 
 use super::{FAILED, output};
 use crate::{
-    app::{App, TagOwner, Verified},
+    app::{App, AuditReport, TagOwner},
     config::Config,
 };
 
@@ -67,8 +67,8 @@ pub(super) fn verify(config: &Config, asked: &ArgMatches) -> ExitCode {
     }
 }
 
-fn report(verified: &Verified, has_keys: bool) -> String {
-    let Verified { lines, first, last, seals, gaps, unsealed, faults } = verified;
+fn report(verified: &AuditReport, has_keys: bool) -> String {
+    let AuditReport { lines, first, last, seals, gaps, unsealed, faults } = verified;
     let mut text = String::new();
     // Writing to a text does not fail.
     let _ = match (first, last) {
