@@ -2,34 +2,36 @@
 
 mod audit;
 pub mod backup;
+pub mod certificates;
 mod descriptors;
 mod health;
 mod keys;
+mod listen;
 mod parts;
+pub mod probe;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::{
-    net::{TcpListener, TcpSocket},
-    task::JoinHandle,
-    time::timeout,
-};
+use tokio::{sync::Notify, task::JoinHandle, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic_health::server::HealthReporter;
 
 use crate::{
     audit::Audit,
-    config::Config,
-    grpc::server,
+    config::{Config, Listen},
+    grpc::server::{self, Listeners},
     lifecycle::{DrainTimeouts, Draining},
+    metrics::Metrics,
     operations,
     ports::{
-        clock::Deadline,
+        clock::{Deadline, SystemClock},
         store::{Store, StoreError},
     },
     readiness::{Readiness, StoreRefused},
 };
+use certificates::{CertificateErrors, CertificateWatch, Certificates};
 use health::Reported;
+use listen::Addresses;
 use parts::Inputs;
 
 pub use crate::audit::verify::AuditReport;
@@ -38,11 +40,6 @@ pub use audit::TagOwner;
 
 /// How long the operations server has to end its last answers.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
-
-/// What the system keeps of what is written to a connection and not yet received.
-const SEND_BUFFER: u32 = 256 * 1024;
-/// Connections that wait to be accepted.
-const BACKLOG: u32 = 1024;
 
 /// How long the audit has to write its last events.
 const LAST_EVENTS: Duration = Duration::from_secs(2);
@@ -59,10 +56,13 @@ pub enum StartError {
         /// Which listener.
         setting: &'static str,
         /// Where.
-        address: SocketAddr,
+        address: Listen,
         /// Why not.
         cause: io::Error,
     },
+    /// The certificate of the server cannot be read or used.
+    #[error(transparent)]
+    Certificate(#[from] CertificateErrors),
     /// The master keys cannot be read, made or used.
     #[error("master keys: {0}")]
     Keys(Cause),
@@ -105,6 +105,15 @@ pub enum RunError {
     Refused(StartError),
 }
 
+/// Why a service is to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shutdown {
+    /// It is replaced or moved: balancers are given `server.drain_delay` to notice.
+    Replaced,
+    /// Somebody who works with it by hand is done: nobody needs time to notice.
+    ByHand,
+}
+
 /// Starts services.
 pub struct App;
 
@@ -116,8 +125,9 @@ impl App {
     pub async fn start(config: &Config) -> Result<RunningApp, StartError> {
         descriptors::raise();
         // First of all, so that a second otpd by mistake ends here and does not touch what the first one keeps.
-        let (grpc, grpc_address) = listen("server.listen", config.server.listen)?;
-        let (http, operations_address) = listen("operations.listen", config.operations.listen)?;
+        let bound = listen::all(config).await?;
+        let files = config.server.tls.as_ref();
+        let certificates = files.map(|files| Certificates::load(files, Arc::new(SystemClock))).transpose()?;
         let health = HealthReporter::new();
         let readiness = Arc::new(Readiness::new(Reported(health.clone())).await);
         let (work, tasks) = (TaskTracker::new(), TaskTracker::new());
@@ -129,10 +139,20 @@ impl App {
         readiness.begin(&parts.examined).await?;
         let (follows, witness) = (Arc::clone(&readiness), parts.examined);
         let following = tasks.spawn(async move { follows.follow(&witness).await });
-        let router = operations::router(readiness.subscribe(), parts.metrics);
-        let operations = tasks.spawn(operations::serve(http, router, stop_operations.clone()));
-        let stopped = stop_grpc.clone().cancelled_owned();
-        let serving = server::serve(parts.grpc, parts.backend, parts.health, grpc, stopped);
+        let reload = Arc::new(Notify::new());
+        let tls = certificates.map(|certificates| {
+            let (listeners, asked, tls) = (bound.encrypted(), Arc::clone(&reload), certificates.server());
+            let observer = parts.metrics.clone();
+            tasks.spawn(certificates.follow(CertificateWatch { listeners, observer, asked }));
+            tls
+        });
+        let state = readiness.subscribe();
+        parts.metrics.sources.readiness(move || state.borrow().reasons());
+        let router = operations::router(readiness.subscribe(), Arc::clone(&parts.metrics));
+        let serving = operations::serve(bound.operations, router, parts.metrics.clone(), stop_operations.clone());
+        let operations = tasks.spawn(serving);
+        let listeners = Listeners { server: bound.server, admin: bound.admin, tls };
+        let serving = server::serve(parts.grpc, parts.backend, parts.health, listeners, stop_grpc.clone());
         let grpc = tasks.spawn(async move {
             if let Err(cause) = serving.await {
                 tracing::error!(%cause, "the gRPC server failed");
@@ -140,12 +160,13 @@ impl App {
         });
         let (drain_delay, drain_timeout) = (config.server.drain_delay, config.server.drain_timeout);
         Ok(RunningApp {
-            grpc_address,
-            operations_address,
+            addresses: bound.addresses,
+            reload,
             readiness,
             work,
             store: parts.store,
             audit: parts.audit,
+            metrics: parts.metrics,
             following,
             grpc,
             operations,
@@ -153,20 +174,6 @@ impl App {
             timeouts: DrainTimeouts { drain_delay, drain_timeout },
         })
     }
-}
-
-fn listen(setting: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
-    let bound = || {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        socket.set_reuseaddr(true)?;
-        // Its connections have the same. The system would let them grow to megabytes, of answers that nobody reads.
-        socket.set_send_buffer_size(SEND_BUFFER)?;
-        socket.bind(address)?;
-        let listener = socket.listen(BACKLOG)?;
-        let address = listener.local_addr()?;
-        Ok((listener, address))
-    };
-    bound().map_err(|cause| StartError::Listen { setting, address, cause })
 }
 
 /// What ends the servers.
@@ -177,12 +184,13 @@ struct Cancellations {
 
 /// A service that runs.
 pub struct RunningApp {
-    grpc_address: SocketAddr,
-    operations_address: SocketAddr,
+    addresses: Addresses,
+    reload: Arc<Notify>,
     readiness: Arc<Readiness>,
     work: TaskTracker,
     store: Arc<dyn Store>,
     audit: Option<Arc<Audit>>,
+    metrics: Arc<Metrics>,
     /// Ends with an error where the store was never ready, and waiting does not help.
     following: JoinHandle<Result<(), StoreRefused>>,
     grpc: JoinHandle<()>,
@@ -193,13 +201,28 @@ pub struct RunningApp {
 
 impl RunningApp {
     /// Where gRPC is served.
-    pub fn grpc_address(&self) -> SocketAddr {
-        self.grpc_address
+    pub fn grpc_address(&self) -> &Listen {
+        &self.addresses.server
+    }
+
+    /// Where operators call, if not there.
+    pub fn admin_address(&self) -> Option<&Listen> {
+        self.addresses.admin.as_ref()
+    }
+
+    /// Has the files of the server's certificate looked at, whenever it is notified.
+    pub fn reload(&self) -> Arc<Notify> {
+        Arc::clone(&self.reload)
     }
 
     /// Where probes are answered.
     pub fn operations_address(&self) -> SocketAddr {
-        self.operations_address
+        self.addresses.operations
+    }
+
+    /// What it counts.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
     }
 
     /// Runs until asked to stop, and then stops everything in order. A store that cannot go on ends it at once, also while
@@ -208,7 +231,7 @@ impl RunningApp {
     /// # Errors
     /// The gRPC server ended before it was asked to, or the store turned out to be of no use, and what is left has been stopped in
     /// order all the same; or the store has failed.
-    pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
+    pub async fn run_until(self, shutdown: impl Future<Output = Shutdown>) -> Result<(), RunError> {
         let (store, audit) = (Arc::clone(&self.store), self.audit.clone());
         tokio::select! {
             ended = self.serve_until(shutdown) => ended,
@@ -221,9 +244,14 @@ impl RunningApp {
         }
     }
 
-    async fn serve_until(mut self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
+    async fn serve_until(mut self, shutdown: impl Future<Output = Shutdown>) -> Result<(), RunError> {
         let ended = tokio::select! {
-            () = shutdown => Ok(()),
+            why = shutdown => {
+                if why == Shutdown::ByHand {
+                    self.timeouts.drain_delay = Duration::ZERO;
+                }
+                Ok(())
+            }
             _ = &mut self.grpc => Err(RunError::ServerEnded),
             refused = refusal(&mut self.following) => Err(RunError::Refused(refused)),
         };

@@ -7,12 +7,15 @@
 //! description.
 
 mod audit;
+mod callers;
+mod listen;
 mod messages;
 mod policy;
 mod profile;
 mod providers;
 mod sandbox;
 mod server;
+mod server_tls;
 mod source;
 mod store;
 mod telemetry;
@@ -20,17 +23,24 @@ mod tenants;
 
 pub use crate::settings::{ConfigError, ConfigErrors};
 pub use audit::{AuditSettings, StreamSettings};
+pub use listen::Listen;
 pub use profile::{Force, Profile};
 pub use providers::Providers;
 pub use sandbox::Sandboxes;
 pub use server::{Operations, Requests, Server};
+pub use server_tls::ServerTlsFiles;
 pub use source::{FILE_VARIABLE, Source};
 pub use store::{KEYS_VARIABLE, Keys, StoreSettings};
 pub use telemetry::{Log, LogFormat};
 
 use crate::settings::{Diagnostics, Section, values};
 
-use crate::{domain::policy::Tenants, messages::Messages, providers::http::ProxyVariables};
+use crate::{
+    domain::{caller::ListedCaller, policy::Tenants},
+    messages::Messages,
+    providers::http::ProxyVariables,
+    telemetry::OtlpSettings,
+};
 
 /// The file that describes every setting with its default.
 pub const DEFAULT_FILE: &str = include_str!("../config.default.toml");
@@ -54,6 +64,8 @@ pub struct Config {
     pub keys: Keys,
     /// Which tenants there are, and their policies.
     pub tenants: Tenants,
+    /// Who may call; empty: everybody.
+    pub callers: Vec<ListedCaller>,
     /// Destinations to which nothing is sent.
     pub sandboxes: Sandboxes,
     /// The providers and their routes.
@@ -66,6 +78,8 @@ pub struct Config {
     pub audit: AuditSettings,
     /// The log.
     pub log: Log,
+    /// Where traces and metrics go; `None`: nowhere.
+    pub otlp: Option<OtlpSettings>,
 }
 
 impl Config {
@@ -83,18 +97,27 @@ impl Config {
     fn read(root: &mut Section<'_>, source: &Source) -> Self {
         let profile = root.text("profile", values::word(&Profile::WORDS)).unwrap_or_default();
         let force = root.section("force", Force::read);
-        let server = root.section("server", |section| Server::read(section, profile, force));
+        let admin = root.section("admin", server::admin);
+        let server = root.section("server", |section| Server::read(section, admin, profile, force));
+        if let Some(admin) = server.admin.as_ref().filter(|admin| admin.overlaps(&server.listen)) {
+            root.cross_field_error("admin.listen", format!("must differ from server.listen, which is {admin}"));
+        }
         let operations = root.section("operations", |section| Operations::read(section, &server));
         let requests = root.section("requests", Requests::read);
         let store = root.section("store", |section| StoreSettings::read(section, profile, &server));
         let keys = root.section("keys", |section| Keys::read(section, source, &store, profile, force));
         let (tenants, sandboxes) = tenants::read(root, &requests, profile, force);
+        let callers = root.section("callers", |section| callers::read(section, &tenants, profile));
+        if profile == Profile::Production {
+            callers::check_open_listeners(root, &server, &callers, force);
+        }
         let by_name = root.section("providers", |section| Providers::read(section, profile, force));
         let providers = Providers::routed(root, by_name);
         let proxies = ProxyVariables::read(|name| source.variable(name));
         let messages = root.section("messages", messages::read);
         let audit = root.section("audit", |section| AuditSettings::read(section, &store));
         let log = root.section("log", Log::read);
+        let otlp = root.section("telemetry", telemetry::read_otlp);
         Self {
             profile,
             force,
@@ -104,12 +127,14 @@ impl Config {
             store,
             keys,
             tenants,
+            callers,
             sandboxes,
             providers,
             proxies,
             messages,
             audit,
             log,
+            otlp,
         }
     }
 
@@ -122,10 +147,8 @@ impl Config {
         if !self.sandboxes.is_empty() {
             warnings.push("sandbox destinations take codes that are known, and are sent nothing".to_owned());
         }
-        if !self.server.listen.ip().is_loopback() {
-            let who = "whoever can reach it may open challenges for any tenant and unlock any account";
-            warnings.push(format!("server.listen is open to other machines, and callers are not authenticated: {who}"));
-        }
+        warnings.extend(callers::warnings(&self.server, &self.callers));
+        warnings.extend(self.server.warnings());
         if self.keys == Keys::Generated {
             warnings.push("the master key is generated in the store's folder: records are lost with it".to_owned());
         }
@@ -151,16 +174,25 @@ impl Config {
             Keys::Generated => "generated in the store's folder".to_owned(),
         };
         let others = if self.tenants.others.is_some() { "any other accepted" } else { "no other accepted" };
-        vec![
-            format!("profile: {}", self.profile.name()),
-            format!("server.listen: {}", self.server.listen),
+        let callers: Vec<&str> = self.callers.iter().map(|caller| caller.name.as_str()).collect();
+        let callers = if callers.is_empty() { "anybody".to_owned() } else { callers.join(", ") };
+        let encrypted = if self.server.tls.is_some() { "TLS" } else { "plain text" };
+        let listeners = self.server.listeners();
+        let mut lines = vec![format!("profile: {}", self.profile.name())];
+        lines.extend(listeners.map(|(setting, listen)| match listen {
+            Listen::Address(_) => format!("{setting}: {listen} ({encrypted})"),
+            Listen::Socket(_) => format!("{setting}: {listen}"),
+        }));
+        lines.extend([
+            format!("callers: {callers}"),
             format!("operations.listen: {}", self.operations.listen),
             format!("store: {}", self.store.shown()),
             format!("master keys: {keys}"),
             format!("tenants: {} listed, {others}", self.tenants.listed.len()),
             format!("routes: {}", self.providers.routes.join(", ")),
             format!("audit: {}", self.audit.shown()),
-        ]
+        ]);
+        lines
     }
 }
 

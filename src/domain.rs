@@ -5,6 +5,7 @@ pub mod canonical;
 pub mod challenge;
 pub mod code;
 pub mod destination;
+pub mod identity;
 pub mod ids;
 pub mod invariants;
 pub mod locale;

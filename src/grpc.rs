@@ -1,6 +1,6 @@
 //! The gRPC face: bytes to use cases and back. Knows the contract and the service, and no adapter.
 //!
-//! `listen` accepts connections, and `connection` serves each. A call passes `call_layer` (call log, deadline, arrival of its
+//! `listen` accepts connections, and `connection` serves each, encrypted by `tls`. A call passes `call_layer` (call log, caller, deadline, arrival of its
 //! message, limit of calls in flight, rewriting of the framework's own statuses), then the generated code, then `otp` or `admin`: parse, one use case in a tracked task, render. `status` is the only
 //! place that makes a status.
 
@@ -9,21 +9,27 @@ mod answer;
 mod arrival;
 mod call;
 mod call_layer;
+mod call_limit;
 mod call_log;
+pub(crate) mod callers;
 mod connection;
 mod deadline;
 mod framework;
 mod listen;
+pub(crate) mod listener;
 mod method;
 mod origin;
 mod otp;
 mod parse;
+pub(crate) mod probe;
 mod redacted;
 mod render;
 mod rewrite;
 pub(crate) mod server;
 mod shed;
 mod status;
+pub(crate) mod tls;
+mod xfcc;
 
 /// The generated code of `proto/otp/v1/otp.proto`.
 #[expect(

@@ -4,6 +4,7 @@
 //! 2. No new connections, GOAWAY on the open ones; calls, and the work they left behind, have `drain_timeout` to end.
 //! 3. The store writes what is queued, and closes.
 //!
+//! With the default settings that is less than the 30 s that Kubernetes grants, whatever hangs.
 //! The operations server answers until the end. Calls that are cut off have recorded what they did: the next load of their
 //! challenge after the lease settles them.
 
@@ -11,6 +12,7 @@ use std::{io, time::Duration};
 
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
+    sync::Notify,
     task::JoinHandle,
     time::{sleep, timeout},
 };
@@ -42,14 +44,36 @@ impl Signals {
         Ok(Self { terminate, interrupt, hang_up: signal(SignalKind::hangup())? })
     }
 
-    /// Waits for the next signal that ends the process, and gives its name.
-    pub(crate) async fn next(&mut self) -> &'static str {
+    /// Waits for the next signal that ends the process. SIGHUP has `reload` notified.
+    pub(crate) async fn next(&mut self, reload: &Notify) -> EndSignal {
         loop {
             tokio::select! {
-                _ = self.terminate.recv() => return "SIGTERM",
-                _ = self.interrupt.recv() => return "SIGINT",
-                _ = self.hang_up.recv() => tracing::info!("SIGHUP is ignored: settings are read at the start only"),
+                _ = self.terminate.recv() => return EndSignal::Terminate,
+                _ = self.interrupt.recv() => return EndSignal::Interrupt,
+                _ = self.hang_up.recv() => {
+                    tracing::info!("SIGHUP: the files of server.tls are looked at; settings are read at the start only");
+                    reload.notify_one();
+                }
             }
+        }
+    }
+}
+
+/// A signal that ends the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EndSignal {
+    /// Of whoever supervises the process.
+    Terminate,
+    /// Of a terminal.
+    Interrupt,
+}
+
+impl EndSignal {
+    /// As the log names it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Terminate => "SIGTERM",
+            Self::Interrupt => "SIGINT",
         }
     }
 }

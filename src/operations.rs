@@ -14,7 +14,7 @@ use axum::{
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::{metrics::Metrics, readiness::ServingState};
+use crate::{metrics::Metrics, ports::observer::ListenerObserver, readiness::ServingState};
 use connections::Connections;
 
 /// What is served.
@@ -39,8 +39,13 @@ fn scrape(metrics: &Metrics) -> Result<Response, StatusCode> {
 }
 
 /// Serves until `stop`, then lets answers on their way end.
-pub(crate) async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
-    let serving = axum::serve(Connections::of(listener), router);
+pub(crate) async fn serve(
+    listener: TcpListener,
+    router: Router,
+    observer: Arc<dyn ListenerObserver>,
+    stop: CancellationToken,
+) {
+    let serving = axum::serve(Connections::of(listener, observer), router);
     let served = serving.with_graceful_shutdown(async move { stop.cancelled().await }).await;
     if let Err(error) = served {
         tracing::error!(%error, "the operations server ended");

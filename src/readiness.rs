@@ -44,6 +44,8 @@ pub(crate) enum Unready {
 }
 
 impl Unready {
+    const ALL: [Self; 5] = [Self::Starting, Self::Store, Self::Clock, Self::Keys, Self::Draining];
+
     fn word(self) -> &'static str {
         match self {
             Self::Starting => "starting",
@@ -74,6 +76,11 @@ impl ServingState {
     /// Whether this is a reason.
     pub(crate) fn is(&self, reason: Unready) -> bool {
         self.0.contains(&reason)
+    }
+
+    /// For metrics: all reasons that there are, in a word each, and which of them apply.
+    pub(crate) fn reasons(&self) -> Vec<(&'static str, bool)> {
+        Unready::ALL.map(|reason| (reason.word(), self.is(reason))).to_vec()
     }
 
     /// For probes: each reason in a word.

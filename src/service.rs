@@ -10,6 +10,7 @@
 mod asks;
 pub mod canaries;
 mod cancel;
+mod challenge_ref;
 mod context;
 mod create;
 mod decisions;

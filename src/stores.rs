@@ -15,16 +15,19 @@ use crate::{
     ports::{
         clock::Clock,
         event_stream::EventStream,
+        observer::StoreCallObserver,
         store::{Store, StoreError},
     },
     secret::Secret,
 };
 
 pub mod embedded;
+mod measured;
 mod redis;
 mod url;
 
 use embedded::{Embedded, EmbeddedOptions, StoreTime};
+use measured::Measured;
 pub use url::{StoreUrl, StoreUrlError};
 
 /// How to reach the store and how long to wait for it. Most of it is about Redis only.
@@ -133,6 +136,12 @@ pub fn open_event_stream(
     tracker: &TaskTracker,
 ) -> Result<Arc<dyn EventStream>, StoreError> {
     Ok(Arc::new(redis::event_stream::RedisStream::open(config, name, max_length, tracker)?))
+}
+
+/// The store of an address, with every operation observed, and in traces.
+pub fn measured(store: Arc<dyn Store>, url: &StoreUrl, observer: Arc<dyn StoreCallObserver>) -> Arc<dyn Store> {
+    let system = if url.directory().is_some() { "otpd.embedded" } else { "redis" };
+    Arc::new(Measured::new(store, system, observer))
 }
 
 /// Whether an embedded store was ever written in a folder.

@@ -1,28 +1,57 @@
-//! The log: structured lines on standard error, written by a thread of their own.
+//! The log: structured lines on standard error, written by a thread of their own. And traces, where a collector takes them.
 
 mod named;
+mod otlp;
 mod pace;
 mod writer;
 
-use std::{io, panic, sync::OnceLock};
+use std::{
+    hash::{BuildHasher, RandomState},
+    io, panic, process,
+    sync::OnceLock,
+};
 
+use opentelemetry_sdk::trace::SdkTracer;
 use tracing_subscriber::{
     EnvFilter, Layer,
+    filter::{FilterExt, filter_fn},
     fmt::{self, writer::BoxMakeWriter},
     layer::SubscriberExt,
     registry,
     util::SubscriberInitExt,
 };
 
+use crate::spans;
 use named::Named;
 use pace::Paced;
 use writer::LogWriter;
+
+pub use otlp::{Dropped, Exporter, OtlpSettings};
 
 /// The one log of the process; `None` where its thread could not be started, and lines are written directly.
 static LOG: OnceLock<Option<LogWriter>> = OnceLock::new();
 
 /// Starts the log of this process, as JSON or for people, and makes panics a part of it. A second call changes nothing.
 pub fn install(json: bool, filter: &str) {
+    install_layers(json, filter, None);
+}
+
+/// The same, with traces and metrics for a collector. Within a runtime, where the connection to it lives.
+///
+/// # Errors
+/// The collector's address or certificates cannot be used.
+pub fn install_exporting(
+    json: bool,
+    filter: &str,
+    settings: &OtlpSettings,
+) -> Result<Exporter, tonic::transport::Error> {
+    let instance = format!("{:016x}", RandomState::new().hash_one(process::id()));
+    let (tracer, exporter) = otlp::start(settings, &instance)?;
+    install_layers(json, filter, Some(tracer));
+    Ok(exporter)
+}
+
+fn install_layers(json: bool, filter: &str, tracer: Option<SdkTracer>) {
     let filter = EnvFilter::builder().parse_lossy(filter);
     let log = LOG.get_or_init(|| LogWriter::start(io::stderr()).ok());
     let writer = log.clone().map_or_else(|| BoxMakeWriter::new(io::stderr), BoxMakeWriter::new);
@@ -32,7 +61,13 @@ pub fn install(json: bool, filter: &str) {
     } else {
         lines.event_format(Named(format)).boxed()
     };
-    let installed = registry().with(lines.with_filter(Paced::default())).with(filter).try_init();
+    let spans = tracer.map(|tracer| {
+        // A span has the fields that it is made with. Lines of the log stay in the log.
+        let layer = tracing_opentelemetry::layer().with_tracer(tracer);
+        let layer = layer.with_location(false).with_threads(false).with_target(false).with_tracked_inactivity(false);
+        layer.with_filter(filter_fn(|metadata| metadata.is_span() && metadata.target() == spans::TARGET))
+    });
+    let installed = registry().with(lines.with_filter(filter.and(Paced::default()))).with(spans).try_init();
     if installed.is_ok() {
         panic::set_hook(Box::new(log_panic));
     }
@@ -43,6 +78,11 @@ pub fn flush() {
     if let Some(Some(log)) = LOG.get() {
         log.flush();
     }
+}
+
+/// How many lines are missing, for standard error was not read fast enough.
+pub fn lines_dropped() -> u64 {
+    LOG.get().and_then(Option::as_ref).map_or(0, LogWriter::ever_dropped)
 }
 
 /// Logs where it happened. The message is left out: it may hold the value that caused the panic.

@@ -18,9 +18,12 @@ use crate::{
     audit::Audit,
     config::{Config, Keys, Sandboxes},
     domain::route::Scope,
-    grpc::server::{Backend, GrpcSettings},
+    grpc::{
+        callers::CallerDirectory,
+        server::{Backend, GrpcSettings},
+    },
     keys::{generate, ring::KeyRing},
-    metrics::Metrics,
+    metrics::{MasterKeyUse, Metrics},
     ports::{
         clock::{Clock, SystemClock},
         decisions::DecisionObserver,
@@ -75,9 +78,12 @@ pub(crate) async fn assemble(inputs: Inputs<'_>) -> Result<Parts, StartError> {
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
     let url: StoreUrl = config.store.url.expose().parse().map_err(|cause| StartError::Store(Box::new(cause)))?;
     let folder = url.directory().map(Path::to_owned);
-    let store = open_store(config, url, Arc::clone(&clock)).await?;
-    let keys = Arc::new(key_ring(config, folder.as_deref(), entropy.as_ref())?);
     let metrics = Arc::new(Metrics::default());
+    let store = open_store(config, url.clone(), Arc::clone(&clock)).await?;
+    let store = stores::measured(store, &url, metrics.clone());
+    let keys = Arc::new(key_ring(config, folder.as_deref(), entropy.as_ref())?);
+    let used = Arc::clone(&keys);
+    metrics.sources.keys(move || key_use(&used));
     let gate = Arc::new(Gate::new(Arc::clone(&clock)));
     let (store_of, keys_of, entropy_of) = (Arc::clone(&store), Arc::clone(&keys), Arc::clone(&entropy));
     let examined = WitnessPorts { store: store_of, keys: keys_of, entropy: entropy_of, observer: metrics.clone() };
@@ -90,7 +96,9 @@ pub(crate) async fn assemble(inputs: Inputs<'_>) -> Result<Parts, StartError> {
     let (clock_of, keys_of) = (Arc::clone(&clock), Arc::clone(&keys));
     let audit = AuditInputs { clock: clock_of, keys: keys_of, observer: metrics.clone(), tasks };
     let audit = audit::start(config, audit)?;
-    let observers = audit.iter().map(|audit| Arc::clone(audit) as Arc<dyn DecisionObserver>).collect();
+    let counted: Arc<dyn DecisionObserver> = metrics.clone();
+    let kept = audit.iter().map(|audit| Arc::clone(audit) as Arc<dyn DecisionObserver>);
+    let observers = kept.chain([counted]).collect();
     let ports = Ports {
         store: Arc::clone(&store),
         keys,
@@ -102,7 +110,11 @@ pub(crate) async fn assemble(inputs: Inputs<'_>) -> Result<Parts, StartError> {
         tasks: inputs.work.clone(),
     };
     let otp = Arc::new(Otp::new(ports, config.tenants.clone()));
-    let backend = Backend { otp, clock, observer: metrics.clone(), tasks: inputs.work };
+    let needs_certificate = config.server.tls.as_ref().is_some_and(|tls| tls.client_ca_file.is_some());
+    let callers = CallerDirectory::new(&config.callers, config.server.sidecar.clone(), needs_certificate);
+    let callers = Arc::new(callers);
+    let backend =
+        Backend { otp, clock, observer: metrics.clone(), listeners: metrics.clone(), callers, tasks: inputs.work };
     let health = HealthServer::new(HealthService::from_health_reporter(inputs.health));
     let examined = Examined { witness, audit: audit.clone() };
     Ok(Parts { store, examined, audit, backend, grpc: grpc_settings(config), health, metrics })
@@ -151,6 +163,16 @@ pub(super) fn key_ring(config: &Config, folder: Option<&Path>, entropy: &dyn Ent
         (given, _) => given.text().map_err(|cause| failed(cause.into()))?.unwrap_or_else(|| Secret::new(String::new())),
     };
     KeyRing::parse(&text, config.force.missing_lowest_key).map_err(|cause| failed(cause.into()))
+}
+
+/// What each master key is for, and how many records were opened with it.
+fn key_use(keys: &KeyRing) -> Vec<MasterKeyUse> {
+    let role = |id| match id {
+        id if id == keys.active_id() => "active",
+        id if id == keys.lowest_id() => "index",
+        _ => "other",
+    };
+    keys.opened().into_iter().map(|(id, opened)| MasterKeyUse { id, role: role(id), opened }).collect()
 }
 
 /// Every provider that is configured, the routes over them, and the sandbox before all.

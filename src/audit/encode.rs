@@ -197,7 +197,7 @@ impl<'a> Body<'a> {
         let origin = call.origin.get();
         let x_request_id = origin.map(|origin| &*origin.x_request_id).filter(|id| !id.is_empty());
         Self {
-            caller: origin.and_then(|origin| origin.caller.as_ref()).map(CallerName::as_str),
+            caller: call.caller.get().map(CallerName::as_str),
             tenant: call.tenant.get().map(Tenant::as_str),
             request_id: call.request_id.get().map(RequestId::as_str),
             x_request_id,

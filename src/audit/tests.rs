@@ -93,13 +93,13 @@ fn options(path: &Path) -> FileOptions {
 
 fn call() -> CallRecord {
     let origin = CallOrigin {
-        caller: CallerName::parse("shop").ok(),
         x_request_id: "x-1".into(),
         trace: Some(TraceParent { trace_id: 10, span_id: 11, is_sampled: true }),
         ..CallOrigin::default()
     };
     CallRecord {
         origin: origin.into(),
+        caller: CallerName::parse("shop").unwrap().into(),
         tenant: Tenant::parse("acme").unwrap().into(),
         request_id: RequestId::parse("r-1").unwrap().into(),
         challenge: SupportTag([1; 8]).into(),

@@ -4,19 +4,27 @@ use std::{process::ExitCode, sync::Arc};
 
 use super::{MISUSED, output};
 use crate::{
-    config::Config, keys::ring::KeyRing, metrics::Metrics, ports::clock::SystemClock, providers::ProviderDeps,
+    app::certificates::{self, CertificateErrors},
+    config::Config,
+    keys::ring::KeyRing,
+    metrics::Metrics,
+    ports::clock::SystemClock,
+    providers::ProviderDeps,
 };
 
 pub(super) fn run(config: &Config) -> ExitCode {
     let keys = check_keys(config).map_err(|error| format!("keys.file: {error}"));
-    let errors: Vec<String> = keys.err().into_iter().chain(check_providers(config)).collect();
+    let certificate = check_certificate(config);
+    let unusable = certificate.as_ref().err().map(ToString::to_string);
+    let errors: Vec<String> = keys.err().into_iter().chain(unusable).chain(check_providers(config)).collect();
     if !errors.is_empty() {
         output::complain(&format!("otpd: the configuration is wrong:\n{}\n", errors.join("\n")));
         return ExitCode::from(MISUSED);
     }
     let mut lines = vec!["the configuration is valid".to_owned()];
     lines.extend(config.summary());
-    lines.extend(config.warnings().into_iter().map(|warning| format!("warning: {warning}")));
+    let warnings = config.warnings().into_iter().chain(certificate.ok().flatten());
+    lines.extend(warnings.map(|warning| format!("warning: {warning}")));
     output::say(&(lines.join("\n") + "\n"));
     ExitCode::SUCCESS
 }
@@ -26,6 +34,11 @@ fn check_keys(config: &Config) -> Result<(), String> {
     let text = config.keys.text().map_err(|error| format!("cannot read: {error}"))?;
     let ring = text.map(|text| KeyRing::parse(&text, config.force.missing_lowest_key));
     ring.transpose().map(|_| ()).map_err(|bad| bad.to_string())
+}
+
+/// Nor is the server's certificate. What is to be warned of.
+fn check_certificate(config: &Config) -> Result<Option<String>, CertificateErrors> {
+    config.server.tls.as_ref().map_or(Ok(None), |files| certificates::check(files, &SystemClock))
 }
 
 /// Nor are the certificates and other files of providers.

@@ -1,54 +1,78 @@
 //! `otpd serve`: runs until a signal, drains, and ends.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, sync::Arc, time::Duration};
 
-use tokio::{pin, runtime};
-use tokio_util::sync::CancellationToken;
+use tokio::{
+    pin, runtime,
+    sync::{Notify, oneshot},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{FAILED, output};
 use crate::{
-    app::{App, Cause},
+    app::{App, Cause, RunningApp, Shutdown},
     config::{Config, LogFormat},
-    lifecycle::Signals,
-    telemetry,
+    lifecycle::{EndSignal, Signals},
+    metrics::Metrics,
+    telemetry::{self, Exporter},
 };
 
+/// What the drain has cut off is waited for no longer than this, and is silent then.
+const CUT_OFF: Duration = Duration::from_millis(200);
+
 pub(super) fn run(config: &Config) -> ExitCode {
-    telemetry::install(config.log.format == LogFormat::Json, &config.log.filter);
+    let cannot_start = |error: Cause| {
+        output::complain(&format!("otpd: cannot start: {error}\n"));
+        ExitCode::from(FAILED)
+    };
     let runtime = match runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => {
-            output::complain(&format!("otpd: cannot start: {error}\n"));
-            return ExitCode::from(FAILED);
-        }
+        Err(error) => return cannot_start(error.into()),
     };
-    let ended = runtime.block_on(serve(config));
-    // What the drain has cut off must not hold the process.
-    runtime.shutdown_background();
+    // The connection to a collector lives in the runtime.
+    let exporter = {
+        let _within = runtime.enter();
+        start_telemetry(config)
+    };
+    let exporter = match exporter {
+        Ok(exporter) => exporter,
+        Err(error) => return cannot_start(format!("telemetry.otlp_endpoint: {error}").into()),
+    };
+    let ended = runtime.block_on(serve(config, exporter));
+    runtime.shutdown_timeout(CUT_OFF);
     let code = match ended {
-        Ok(()) => {
-            tracing::info!("otpd has stopped");
-            ExitCode::SUCCESS
-        }
+        Ok(()) => ExitCode::SUCCESS,
         Err(cause) => {
             tracing::error!(%cause, "otpd ends");
             ExitCode::from(FAILED)
         }
     };
+    // The last line, however it ended: whoever reads the log knows that nothing is missing.
+    tracing::info!("stopped");
     telemetry::flush();
     code
 }
 
-async fn serve(config: &Config) -> Result<(), Cause> {
+fn start_telemetry(config: &Config) -> Result<Option<Exporter>, tonic::transport::Error> {
+    let (json, filter) = (config.log.format == LogFormat::Json, &config.log.filter);
+    let exporter = config.otlp.as_ref().map(|settings| telemetry::install_exporting(json, filter, settings));
+    if exporter.is_none() {
+        telemetry::install(json, filter);
+    }
+    exporter.transpose()
+}
+
+async fn serve(config: &Config, exporter: Option<Exporter>) -> Result<(), Cause> {
     // Before anything else: a signal during the start is not lost.
     let mut signals = Signals::install()?;
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
+    let nobody = Notify::new();
     let app = tokio::select! {
         app = App::start(config) => app?,
-        signal = signals.next() => {
-            tracing::info!(signal, "otpd ends before it has started");
+        signal = signals.next(&nobody) => {
+            tracing::info!(signal = signal.name(), "otpd ends before it has started");
             return Ok(());
         }
     };
@@ -57,19 +81,61 @@ async fn serve(config: &Config) -> Result<(), Cause> {
         profile = config.profile.name(),
         store = config.store.shown(),
         grpc = %app.grpc_address(),
+        admin = app.admin_address().map(tracing::field::display),
         operations = %app.operations_address(),
         "otpd serves"
     );
-    let asked = CancellationToken::new();
-    let running = app.run_until(asked.cancelled());
-    pin!(running);
-    tokio::select! {
-        ended = &mut running => return ended.map_err(Cause::from),
-        signal = signals.next() => tracing::info!(signal, "otpd drains"),
+    app.metrics().sources.log_lines_dropped(telemetry::lines_dropped);
+    let exporting = exporter.map(|exporter| Exporting::start(exporter, app.metrics()));
+    let ended = run_until_signal(app, &mut signals).await;
+    if let Some(exporting) = exporting {
+        exporting.end().await;
     }
-    asked.cancel();
+    ended
+}
+
+/// Runs until a signal, and drains until another one.
+async fn run_until_signal(app: RunningApp, signals: &mut Signals) -> Result<(), Cause> {
+    let reload = app.reload();
+    let (ask, asked) = oneshot::channel();
+    let running = app.run_until(async { asked.await.unwrap_or(Shutdown::Replaced) });
+    pin!(running);
+    let signal = tokio::select! {
+        ended = &mut running => return ended.map_err(Cause::from),
+        signal = signals.next(&reload) => signal,
+    };
+    tracing::info!(signal = signal.name(), "otpd drains");
+    // Only an app that has ended does not hear it.
+    let _ = ask.send(match signal {
+        EndSignal::Terminate => Shutdown::Replaced,
+        EndSignal::Interrupt => Shutdown::ByHand,
+    });
     tokio::select! {
         ended = &mut running => ended.map_err(Cause::from),
-        signal = signals.next() => Err(format!("{signal} while draining").into()),
+        signal = signals.next(&reload) => Err(format!("{} while draining", signal.name()).into()),
+    }
+}
+
+/// Traces and metrics on their way to a collector.
+struct Exporting {
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Exporting {
+    fn start(exporter: Exporter, metrics: &Arc<Metrics>) -> Self {
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let dropped = exporter.dropped();
+        metrics.sources.telemetry_dropped(move || dropped.by_signal());
+        let metrics = Arc::clone(metrics);
+        tasks.spawn(exporter.run(move || metrics.text().ok(), stop.clone()));
+        Self { stop, tasks }
+    }
+
+    /// Sends the last of both, within a bound of the exporter's.
+    async fn end(self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
     }
 }

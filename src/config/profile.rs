@@ -42,6 +42,12 @@ pub struct Force {
     pub weak_policy: bool,
     /// Providers that are reached without encryption, on other machines, in production.
     pub plain_http: bool,
+    /// Callers that nobody knows, on a listener that other machines can reach, in production.
+    pub open_listener: bool,
+    /// Bearer tokens that cross the network in plain text in production: whoever reads one calls by it.
+    pub plain_tokens: bool,
+    /// Tenants without a section of their own in production.
+    pub unlisted_tenants: bool,
     /// A key ring without the lowest-numbered key of the store: all records are lost, because their names depend on it.
     pub missing_lowest_key: bool,
 }
@@ -55,6 +61,9 @@ impl Force {
             reflection: section.boolean("reflection").unwrap_or(false),
             weak_policy: section.boolean("weak_policy").unwrap_or(false),
             plain_http: section.boolean("plain_http").unwrap_or(false),
+            open_listener: section.boolean("open_listener").unwrap_or(false),
+            plain_tokens: section.boolean("plain_tokens").unwrap_or(false),
+            unlisted_tenants: section.boolean("unlisted_tenants").unwrap_or(false),
             missing_lowest_key: section.boolean("missing_lowest_key").unwrap_or(false),
         }
     }
@@ -68,6 +77,9 @@ impl Force {
             ("force.reflection", self.reflection),
             ("force.weak_policy", self.weak_policy),
             ("force.plain_http", self.plain_http),
+            ("force.open_listener", self.open_listener),
+            ("force.plain_tokens", self.plain_tokens),
+            ("force.unlisted_tenants", self.unlisted_tenants),
             ("force.missing_lowest_key", self.missing_lowest_key),
         ];
         all.into_iter().filter_map(|(name, set)| set.then_some(name))

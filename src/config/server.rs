@@ -5,16 +5,35 @@ use std::{
     time::Duration,
 };
 
-use super::profile::{Force, Profile};
-use crate::settings::{Section, values};
+use super::{
+    listen::Listen,
+    profile::{Force, Profile},
+    server_tls::{self, ServerTlsFiles},
+};
+use crate::{
+    domain::identity::SidecarTrust,
+    settings::{Section, values},
+};
 
 const SECOND: Duration = Duration::from_secs(1);
+/// What the end of the process may take after the drain: closing the store, and the last answers to probes (`lifecycle`).
+const CLOSING: Duration = Duration::from_secs(6);
+/// What Kubernetes grants before it kills, where nothing else is set (`terminationGracePeriodSeconds`).
+const USUAL_GRACE: Duration = Duration::from_secs(30);
 
 /// The gRPC server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
-    /// Where it listens. Port 0: the operating system chooses.
-    pub listen: SocketAddr,
+    /// Where it listens.
+    pub listen: Listen,
+    /// Where `OtpAdminService` is served, and nothing else is; `None`: beside `OtpService`.
+    pub admin: Option<Listen>,
+    /// Who may connect to Unix sockets, as their mode.
+    pub socket_mode: u32,
+    /// The certificate that the server shows on IP addresses; `None`: it does not encrypt.
+    pub tls: Option<ServerTlsFiles>,
+    /// Which headers of a sidecar are believed.
+    pub sidecar: SidecarTrust,
     /// How many calls may be in flight; more are refused before any work.
     pub max_in_flight: u32,
     /// Connections open at once. One more replaces one without a call at work, or is refused.
@@ -32,29 +51,61 @@ pub struct Server {
 }
 
 impl Server {
-    pub(super) fn read(section: &mut Section<'_>, profile: Profile, force: Force) -> Self {
-        let drain_delay = match profile {
-            Profile::Development => Duration::ZERO,
-            Profile::Production => 5 * SECOND,
-        };
+    pub(super) fn read(section: &mut Section<'_>, admin: Option<Listen>, profile: Profile, force: Force) -> Self {
         let reflection = section.boolean("reflection").unwrap_or(profile == Profile::Development);
         if reflection && profile == Profile::Production && !force.reflection {
             section.cross_field_error("reflection", "is refused by profile production unless force.reflection is set");
         }
         Self {
             reflection,
-            listen: section.text("listen", values::address).unwrap_or_else(|| local(50051)),
+            listen: section.text("listen", Listen::parse).unwrap_or_else(|| Listen::local(50051)),
+            admin,
+            socket_mode: section.text("socket_mode", socket_mode).unwrap_or(0o660),
+            tls: section.section("tls", ServerTlsFiles::read),
+            sidecar: section.section("sidecar", server_tls::sidecar),
             max_in_flight: section.integer("max_in_flight", 1..=1_000_000).unwrap_or(512),
             max_connections: section.integer("max_connections", 1..=1_000_000).unwrap_or(4096),
             request_timeout: section.text("request_timeout", values::span(SECOND..=60 * SECOND)).unwrap_or(10 * SECOND),
-            drain_delay: section
-                .text("drain_delay", values::span(Duration::ZERO..=300 * SECOND))
-                .unwrap_or(drain_delay),
-            drain_timeout: section.text("drain_timeout", values::span(SECOND..=600 * SECOND)).unwrap_or(30 * SECOND),
+            drain_delay: section.text("drain_delay", values::span(Duration::ZERO..=300 * SECOND)).unwrap_or(5 * SECOND),
+            drain_timeout: section.text("drain_timeout", values::span(SECOND..=600 * SECOND)).unwrap_or(15 * SECOND),
             max_connection_age: section
                 .optional_text("max_connection_age", values::span(10 * SECOND..=30 * 86_400 * SECOND)),
         }
     }
+
+    /// What may cost calls when the process ends.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if self.drain_timeout < self.request_timeout {
+            let setting = "server.drain_timeout is shorter than server.request_timeout";
+            warnings.push(format!("{setting}: calls may be cut off when the process ends"));
+        }
+        let end = self.drain_delay + self.drain_timeout + CLOSING;
+        if end > USUAL_GRACE {
+            let grace = "the 30 s that Kubernetes grants by default: raise terminationGracePeriodSeconds, or lower \
+                         server.drain_delay or server.drain_timeout";
+            warnings.push(format!("the end of the process may take {} s, longer than {grace}", end.as_secs()));
+        }
+        warnings
+    }
+
+    /// Where it listens, with the names of the settings.
+    pub fn listeners(&self) -> impl Iterator<Item = (&'static str, &Listen)> {
+        let admin = self.admin.as_ref().map(|listen| ("admin.listen", listen));
+        [("server.listen", &self.listen)].into_iter().chain(admin)
+    }
+}
+
+/// `[admin]`: where operators call.
+pub(super) fn admin(section: &mut Section<'_>) -> Option<Listen> {
+    section.optional_text("listen", Listen::parse)
+}
+
+/// The mode of a Unix socket: those who may write may connect.
+fn socket_mode(text: &str) -> Result<u32, String> {
+    let is_octal = text.len() <= 4 && text.bytes().all(|byte| byte.is_ascii_digit());
+    let mode = if is_octal { u32::from_str_radix(text, 8).ok() } else { None };
+    mode.filter(|mode| *mode <= 0o777).ok_or_else(|| "must be a mode in octal digits, such as \"0660\"".to_owned())
 }
 
 /// The operations server: plain HTTP for probes.
@@ -66,9 +117,12 @@ pub struct Operations {
 
 impl Operations {
     pub(super) fn read(section: &mut Section<'_>, server: &Server) -> Self {
-        let listen = section.text("listen", values::address).unwrap_or_else(|| local(9464));
-        if overlap(listen, server.listen) {
-            section.cross_field_error("listen", "must differ from server.listen");
+        let local = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9464);
+        let listen = section.text("listen", values::address).unwrap_or(local);
+        for (setting, other) in server.listeners() {
+            if other.overlaps(&Listen::Address(listen)) {
+                section.cross_field_error("listen", format!("must differ from {setting}"));
+            }
         }
         Self { listen }
     }
@@ -90,14 +144,4 @@ impl Requests {
             accept_unlisted_tenants: section.boolean("accept_unlisted_tenants"),
         }
     }
-}
-
-/// Loopback: by default the listener is unencrypted and knows no callers, so other machines must not reach it.
-fn local(port: u16) -> SocketAddr {
-    SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
-}
-
-fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
-    let same_host = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
-    one.port() != 0 && one.port() == other.port() && same_host
 }

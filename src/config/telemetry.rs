@@ -1,8 +1,14 @@
-//! `[log]`: what otpd says about itself on standard error.
+//! `[log]` and `[telemetry]`: what otpd says about itself, on standard error and to a collector.
 
+use std::{fs, time::Duration};
+
+use http::Uri;
 use tracing_subscriber::EnvFilter;
 
-use crate::settings::{Section, values};
+use crate::{
+    settings::{Section, values},
+    telemetry::OtlpSettings,
+};
 
 /// How a line of the log looks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,6 +44,44 @@ impl Log {
             filter: section.text("filter", filter).unwrap_or(default.filter),
         }
     }
+}
+
+/// Where traces and metrics go; `None`: nowhere, but that `/metrics` shows the latter.
+pub(super) fn read_otlp(section: &mut Section<'_>) -> Option<OtlpSettings> {
+    let endpoint = section.optional_text("otlp_endpoint", endpoint);
+    let ca_certificate = section
+        .optional_text("otlp_ca_file", |path| fs::read(path).map_err(|error| format!("cannot be read: {error}")));
+    let sample_percent = section.integer("sample_percent", 0..=100).unwrap_or(10);
+    let interval = values::span(Duration::from_secs(1)..=Duration::from_secs(3600));
+    let metrics_interval = section.text("metrics_interval", interval).unwrap_or(Duration::from_secs(30));
+    let service_name = section.text("service_name", name).unwrap_or_else(|| "otpd".to_owned());
+    let resource = section.optional_text("resource_attributes", pairs).unwrap_or_default();
+    let endpoint = endpoint?;
+    Some(OtlpSettings { endpoint, ca_certificate, sample_percent, metrics_interval, service_name, resource })
+}
+
+fn endpoint(text: &str) -> Result<String, String> {
+    let uri = text.parse::<Uri>().ok().filter(|uri| matches!(uri.scheme_str(), Some("http" | "https")));
+    let is_bare = uri.is_some_and(|uri| uri.authority().is_some() && matches!(uri.path(), "" | "/"));
+    let wrong = "must be a URL of OTLP over gRPC such as http://127.0.0.1:4317, without a path";
+    if is_bare && !text.contains(['@', '?']) { Ok(text.to_owned()) } else { Err(wrong.to_owned()) }
+}
+
+fn name(text: &str) -> Result<String, String> {
+    let fits = (1..=100).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+    if fits { Ok(text.to_owned()) } else { Err("must be 1 to 100 visible characters of ASCII".to_owned()) }
+}
+
+/// Pairs such as `deployment.environment.name=production,host.name=a`.
+fn pairs(text: &str) -> Result<Vec<(String, String)>, String> {
+    let pair = |pair: &str| {
+        let (key, value) = pair.trim().split_once('=').filter(|(key, _)| !key.is_empty())?;
+        Some((key.trim().to_owned(), value.trim().to_owned()))
+    };
+    let pairs: Option<Vec<_>> = text.split(',').map(pair).collect();
+    let pairs = pairs.filter(|pairs| pairs.len() <= 32);
+    pairs
+        .ok_or_else(|| "must be at most 32 pairs such as deployment.environment.name=production,host.name=a".to_owned())
 }
 
 fn filter(text: &str) -> Result<String, String> {

@@ -56,5 +56,10 @@ pub(super) fn read(
     if !accept_others && listed.is_empty() && !diagnostics.is_wrong_within("tenants") {
         diagnostics.add("requests.accept_unlisted_tenants", "no tenant would be accepted: list some as [tenants.NAME]");
     }
+    if accept_others && profile == Profile::Production && !force.unlisted_tenants {
+        let refused = "tenants without a section of their own are refused by profile production unless \
+                       force.unlisted_tenants is set: list all as [tenants.NAME]";
+        diagnostics.cross_field_error("requests.accept_unlisted_tenants", refused);
+    }
     (Tenants { others: accept_others.then_some(everyone), listed }, sandboxes)
 }

@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use super::{
+    identity::Identity,
     ids::{MalformedId, Tenant},
     purpose::Purpose,
 };
@@ -60,4 +61,15 @@ impl CallerRights {
     pub fn has_purpose(&self, purpose: Purpose) -> bool {
         self.purposes.as_ref().is_none_or(|purposes| purposes.contains(&purpose))
     }
+}
+
+/// A caller as it is configured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedCaller {
+    /// Its name in logs and metrics.
+    pub name: CallerName,
+    /// What it is known by; no other caller has one of them.
+    pub identities: Vec<Identity>,
+    /// What it may do.
+    pub rights: CallerRights,
 }

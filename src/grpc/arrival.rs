@@ -97,6 +97,16 @@ impl Arrivals {
     }
 }
 
+/// Reads a body of at most `max` bytes to its end, and keeps nothing of it.
+pub(super) async fn discard<B: Body<Data = Bytes> + Unpin>(mut body: B, max: usize) {
+    let mut read = 0;
+    while read <= max
+        && let Some(Ok(frame)) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await
+    {
+        read += frame.data_ref().map_or(0, Bytes::len);
+    }
+}
+
 impl PartialMessage<'_> {
     /// So much of the message has arrived.
     fn note(&self, arrived: usize) {

@@ -4,6 +4,7 @@ use std::{future::Future, pin::Pin, sync::Arc};
 
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status};
+use tracing::{Instrument, Span};
 
 use super::{
     call_log,
@@ -32,6 +33,7 @@ pub(crate) struct Call {
     /// What its caller may do.
     pub(crate) rights: Arc<CallerRights>,
     pub(crate) record: Arc<CallRecord>,
+    pub(crate) span: Span,
 }
 
 impl Call {
@@ -55,14 +57,15 @@ impl Call {
     /// the caller hangs up or its time runs out, this future is dropped and the task goes on, with the call's permit.
     pub(crate) async fn run<T: Send + 'static>(&self, tasks: &TaskTracker, work: Work<T>) -> Result<T, Status> {
         let (permit, method) = (Arc::clone(&self.permit), self.method.name());
-        let task = tasks.spawn(Arc::clone(&self.record).scope(async move {
+        let working = async move {
             let result = work.await;
             if let Err(error) = &result {
                 call_log::cause(method, error);
             }
             drop(permit);
             result
-        }));
+        };
+        let task = tasks.spawn(Arc::clone(&self.record).scope(working.instrument(self.span.clone())));
         match task.await {
             Ok(Ok(outcome)) => Ok(outcome),
             // The store was given no more time than the caller has. UNAVAILABLE would blame the store, and a mesh would
@@ -104,14 +107,14 @@ mod tests {
     };
 
     fn admit(permits: &CallPermits) -> Option<CallPermit> {
-        permits.admit(Method::VerifyOtp, &ConnectionLimit::new(1, GivesWay::Idle).admit(None).unwrap())
+        permits.admit(Method::VerifyOtp, &ConnectionLimit::new(1, GivesWay::Idle, None).admit(None).unwrap(), None).ok()
     }
 
     fn call(permits: &CallPermits) -> Call {
         let method = Method::VerifyOtp;
         let permit = admit(permits).expect("a permit");
         let deadline = Deadline::after(Duration::from_secs(10));
-        Call { method, deadline, permit, rights: Arc::default(), record: Arc::default() }
+        Call { method, deadline, permit, rights: Arc::default(), record: Arc::default(), span: Span::none() }
     }
 
     #[tokio::test]

@@ -18,13 +18,15 @@ use tower::Service;
 
 use super::{
     answer::AnswerBody,
-    arrival::{Arrivals, NoMessage},
+    arrival::{Arrivals, NoMessage, discard},
     call::Call,
     call_log::InFlightCall,
+    callers::{CallerDirectory, KnownCaller},
+    connection::Peer,
     deadline::RequestTimeout,
     framework::Framework,
-    method::{Method, RpcTarget},
-    origin::origin,
+    method::{Method, RpcTarget, ServedServices},
+    origin::arrived,
     proto::{
         otp_admin_service_server::{OtpAdminService, OtpAdminServiceServer},
         otp_service_server::{OtpService, OtpServiceServer},
@@ -34,17 +36,16 @@ use super::{
     status,
 };
 use crate::{
-    domain::caller::CallerRights,
     ports::{
         clock::{Deadline, Stopwatch},
-        observer::CallObserver,
+        observer::{CallObserver, ShedCause},
     },
-    streams::limit::{OpenCall, OpenConnection},
+    streams::limit::OpenCall,
 };
 
 /// What stands before a message in the body of a call.
 const MESSAGE_HEAD: usize = 5;
-/// How long the end of a request that is no gRPC is waited for.
+/// How long the end of a request is waited for that is no gRPC, or whose caller is refused.
 const REFUSED_BODY: Duration = Duration::from_secs(1);
 
 /// The services behind the layer. Calls are handed to them directly: the router of the framework would look up again what
@@ -85,22 +86,23 @@ impl<O: OtpService, A: OtpAdminService> Services for Contract<O, A> {
 }
 
 /// What holds for every call.
-#[derive(Clone)]
 pub(crate) struct CallRules {
     pub(crate) permits: CallPermits,
     pub(crate) arrivals: Arrivals,
     pub(crate) timeout: RequestTimeout,
     pub(crate) max_message_bytes: usize,
     pub(crate) observer: Arc<dyn CallObserver>,
-    /// What callers may do.
-    pub(crate) everybody: Arc<CallerRights>,
+    /// Who may call.
+    pub(crate) callers: Arc<CallerDirectory>,
 }
 
 /// The layer, over the services of a port.
 pub(crate) struct CallLayer<S> {
     pub(crate) rules: Arc<CallRules>,
     pub(crate) services: S,
-    /// Health and reflection.
+    /// Which of them this listener serves.
+    pub(crate) served: ServedServices,
+    /// Health and reflection. They need no caller that is known: probes have no name, and tell nothing of anybody.
     pub(crate) framework: Framework,
 }
 
@@ -112,26 +114,43 @@ struct Arriving<B> {
     request: Request<B>,
     method: Method,
     deadline: Deadline,
+    caller: Arc<KnownCaller>,
     call: InFlightCall,
     open: OpenCall,
 }
 
 impl<S: Services> CallLayer<S> {
+    /// The same for a listener that serves these services.
+    pub(super) fn serving(&self, served: ServedServices) -> Self {
+        let (rules, services, framework) = (Arc::clone(&self.rules), self.services.clone(), self.framework.clone());
+        Self { rules, services, served, framework }
+    }
+
     /// Answers a call. Its time starts here, before its task has had a turn.
-    pub(super) fn call<B>(self: &Arc<Self>, request: Request<B>, connection: &Arc<OpenConnection>) -> Calling
+    pub(super) fn call<B>(self: &Arc<Self>, request: Request<B>, peer: &Peer) -> Calling
     where
         B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<tonic::codegen::StdError>,
     {
-        let Some(open) = connection.open_call() else {
+        let Some(open) = peer.connection.open_call() else {
+            self.rules.observer.call_shed(ShedCause::OpenCalls);
             // Safe to repeat at once, and clients do: nothing of the call was looked at.
             return Box::pin(ready(Err(h2::Reason::REFUSED_STREAM.into())));
         };
-        let target = S::target(request.uri().path());
+        let target = match S::target(request.uri().path()) {
+            RpcTarget::Contract(method) if !self.served.has(method) => RpcTarget::Unknown,
+            target => target,
+        };
         let seen = target != RpcTarget::Framework;
+        let caller = match target {
+            // Before anything of its message is looked at.
+            RpcTarget::Contract(_) => self.rules.callers.of_call(&peer.identity, request.headers()),
+            RpcTarget::Framework | RpcTarget::Unknown => None,
+        };
         let call = seen.then(|| {
-            let origin = origin(request.headers(), open.connection().peer());
-            InFlightCall::start(target, origin, Arc::clone(&self.rules.observer))
+            let name = caller.as_ref().and_then(|caller| caller.name.clone());
+            let arrived = arrived(target, request.headers(), open.connection().peer());
+            InFlightCall::start(target, name, arrived, Arc::clone(&self.rules.observer))
         });
         let layer = Arc::clone(self);
         if let Some(mut refusal) = refusal(&request) {
@@ -145,19 +164,27 @@ impl<S: Services> CallLayer<S> {
             });
         }
         match (target, call) {
-            (RpcTarget::Contract(method), Some(call)) => {
-                let deadline = self.rules.timeout.deadline(request.headers());
-                let arriving = Arriving { request, method, deadline, call, open };
-                Box::pin(async move { Ok(layer.rules.pass(&layer.services, arriving).await) })
-            }
+            (RpcTarget::Contract(method), Some(call)) => match allowed(method, caller) {
+                Ok(caller) => {
+                    let deadline = self.rules.timeout.deadline(request.headers());
+                    let arriving = Arriving { request, method, deadline, caller, call, open };
+                    Box::pin(async move { Ok(layer.rules.pass(&layer.services, arriving).await) })
+                }
+                Err(refusal) => {
+                    let mut answer = refusal.clone().into_http::<Body>();
+                    call.end(&mut answer, Some(&refusal));
+                    Box::pin(async move {
+                        let max = layer.rules.max_message_bytes + MESSAGE_HEAD;
+                        let _ = timeout(REFUSED_BODY, discard(request.into_body(), max)).await;
+                        Ok(answer.map(|body| AnswerBody::of_framework(body, open)))
+                    })
+                }
+            },
             (RpcTarget::Framework, _) => {
                 let came = Stopwatch::start();
                 Box::pin(async move {
-                    if layer.rules.permits.is_too_late(came.elapsed(), open.connection()) {
-                        let answer = status::overloaded().into_http::<Body>();
-                        return Ok(answer.map(|body| AnswerBody::of_framework(body, open)));
-                    }
-                    Ok(layer.framework.clone().call(request, open).await)
+                    let is_too_late = layer.rules.permits.is_too_late(came.elapsed(), open.connection());
+                    Ok(layer.framework.clone().call(request, open, is_too_late).await)
                 })
             }
             (RpcTarget::Contract(_) | RpcTarget::Unknown, call) => {
@@ -177,7 +204,7 @@ impl CallRules {
     where
         B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
     {
-        let Arriving { request, method, deadline, call, open } = arriving;
+        let Arriving { request, method, deadline, caller, call, open } = arriving;
         // The deadline covers reading the request, too: a caller may send its headers and then nothing.
         let answered = timeout_at(deadline.instant(), async {
             let is_too_late = self.permits.is_too_late(call.elapsed(), open.connection());
@@ -188,15 +215,21 @@ impl CallRules {
                 Ok(message) => message,
                 Err(error) => return self.no_message(error).into_http(),
             };
-            if is_too_late {
-                return status::overloaded().into_http();
+            if deadline.remaining().is_zero() {
+                // Nobody waits for what would be done: nothing is.
+                return status::deadline_exceeded().into_http();
             }
-            let Some(permit) = self.permits.admit(method, open.connection()) else {
-                return status::overloaded().into_http();
+            if is_too_late {
+                return self.shed(ShedCause::WaitingTime).into_http();
+            }
+            let permit = match self.permits.admit(method, open.connection(), caller.counted()) {
+                Ok(permit) => permit,
+                Err(cause) => return self.shed(cause).into_http(),
             };
             let mut request = Request::from_parts(head, Body::new(Full::new(message)));
-            let (rights, record) = (Arc::clone(&self.everybody), Arc::clone(&call.record));
-            request.extensions_mut().insert(Call { method, deadline, permit, rights, record });
+            let (rights, record) = (Arc::clone(&caller.rights), Arc::clone(&call.record));
+            let span = call.span.clone();
+            request.extensions_mut().insert(Call { method, deadline, permit, rights, record, span });
             services.answer(method, request).await
         });
         let response = answered.await.unwrap_or_else(|_| status::deadline_exceeded().into_http());
@@ -209,9 +242,23 @@ impl CallRules {
         match error {
             NoMessage::TooLarge => status::too_large(self.max_message_bytes),
             NoMessage::Broken => status::undecodable(),
-            NoMessage::Shed => status::overloaded(),
+            NoMessage::Shed => self.shed(ShedCause::PartialMessages),
         }
     }
+
+    fn shed(&self, cause: ShedCause) -> Status {
+        self.observer.call_shed(cause);
+        status::overloaded()
+    }
+}
+
+/// The caller, if it is known and may make this call.
+fn allowed(method: Method, caller: Option<Arc<KnownCaller>>) -> Result<Arc<KnownCaller>, Status> {
+    let caller = caller.ok_or_else(status::unauthenticated)?;
+    if method.is_for_operators() && !caller.rights.admin {
+        return Err(status::forbidden());
+    }
+    Ok(caller)
 }
 
 /// What the specification of gRPC asks for where a client does not speak it: a status of HTTP.

@@ -5,9 +5,14 @@ use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 use http::Response;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
+use tracing::Span;
 
 use super::{method::RpcTarget, origin, proto::Reason, status};
 use crate::{
+    domain::{
+        caller::CallerName,
+        ids::{RequestId, Tenant},
+    },
     ports::{
         call::{CallOrigin, CallRecord},
         clock::Stopwatch,
@@ -15,6 +20,10 @@ use crate::{
     },
     service::error::Error,
 };
+
+/// Codes by which a server says that it has failed: OpenTelemetry's conventions for RPC.
+const SERVER_FAULTS: [Code; 6] =
+    [Code::Unknown, Code::DeadlineExceeded, Code::Unimplemented, Code::Internal, Code::Unavailable, Code::DataLoss];
 
 /// The line of a call. A macro, since a target is part of the code. The ids of the call are in every line of the log that
 /// belongs to one.
@@ -41,12 +50,20 @@ pub(crate) struct InFlightCall {
     observer: Arc<dyn CallObserver>,
     /// Shared with the handler.
     pub(crate) record: Arc<CallRecord>,
+    /// The work goes on within it.
+    pub(crate) span: Span,
     ended: bool,
 }
 
 impl InFlightCall {
-    pub(crate) fn start(target: RpcTarget, origin: CallOrigin, observer: Arc<dyn CallObserver>) -> Self {
-        Self { target, started: Stopwatch::start(), observer, record: CallRecord::arrived(origin), ended: false }
+    pub(crate) fn start(
+        target: RpcTarget,
+        caller: Option<CallerName>,
+        (span, origin): (Span, CallOrigin),
+        observer: Arc<dyn CallObserver>,
+    ) -> Self {
+        let record = CallRecord::arrived(origin, caller);
+        Self { target, started: Stopwatch::start(), observer, record, span, ended: false }
     }
 
     /// The time since it came.
@@ -70,7 +87,7 @@ impl InFlightCall {
         let (duration, record) = (self.started.elapsed(), &*self.record);
         let summary =
             CallSummary { method: self.target.name(), record, outcome, code: status::code_name(code), duration };
-        let peer = record.origin.get().map(|origin| Peer(origin.peer));
+        let peer = record.origin.get().map(|origin| ShownPeer(origin.peer));
         // Without a tenant nothing of the call was understood. Such calls cost their caller little: their lines are paced.
         self.record.within(|| {
             if record.tenant.get().is_some() {
@@ -80,6 +97,32 @@ impl InFlightCall {
             }
         });
         self.observer.call_ended(&summary);
+        if !self.span.is_disabled() {
+            describe(&self.span, &summary);
+        }
+    }
+}
+
+/// Tells the span how its call ended, and whom it was about. A server's span has failed where the server has.
+fn describe(span: &Span, call: &CallSummary<'_>) {
+    span.record("rpc.response.status_code", call.code).record("otp.outcome", call.outcome);
+    if call.code != status::code_name(Code::Ok) {
+        span.record("error.type", call.outcome);
+    }
+    if SERVER_FAULTS.map(status::code_name).contains(&call.code) {
+        span.record("otel.status_code", "ERROR");
+    }
+    let record = call.record;
+    let texts = [
+        ("request_id", record.request_id.get().map(RequestId::as_str)),
+        ("caller", record.caller.get().map(CallerName::as_str)),
+        ("tenant", record.tenant.get().map(Tenant::as_str)),
+    ];
+    for (name, text) in texts {
+        span.record(name, text);
+    }
+    for (name, tag) in [("challenge", &record.challenge), ("account", &record.account), ("contact", &record.contact)] {
+        span.record(name, tag.get().map(tracing::field::display));
     }
 }
 
@@ -92,9 +135,9 @@ impl Drop for InFlightCall {
 }
 
 /// Where a call came from, in the log.
-struct Peer(Option<IpAddr>);
+struct ShownPeer(Option<IpAddr>);
 
-impl fmt::Display for Peer {
+impl fmt::Display for ShownPeer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Some(address) => address.fmt(f),

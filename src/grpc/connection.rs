@@ -7,14 +7,26 @@ use std::{future::pending, pin::pin, sync::Arc, time::Duration};
 
 use hyper::{server::conn::http2::Builder, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::time::sleep;
-use tokio_util::sync::CancellationToken;
+use tokio::{net::TcpStream, time::sleep};
+use tokio_rustls::server::TlsStream;
+use tokio_util::{either::Either, sync::CancellationToken};
 
 use super::{
     call_layer::{CallLayer, Services},
-    listen::ConnectionStream,
+    callers::{PeerIdentity, Shown},
+    listen::Accepted,
+    listener::Wire,
+    shed::CallPermits,
+    tls::{self, TlsServer},
 };
-use crate::streams::limit::OpenConnection;
+use crate::streams::{
+    limit::OpenConnection,
+    permit::{PermitStream, SilenceLimit},
+    turn::TurnStream,
+};
+
+/// What the client sends first in HTTP/2 has 24 bytes and is followed by a frame head of 9.
+const FIRST_BYTES: SilenceLimit = SilenceLimit::FirstBytes(33, Duration::from_secs(10));
 
 /// Streams of one connection, in whatever state: each takes memory as soon as it is opened. Clients let further calls wait, and
 /// proxies open further connections.
@@ -38,6 +50,26 @@ const MAX_SEND_BUFFER: usize = 16 * 1024;
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(60);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// The other side of a connection.
+pub(super) struct Peer {
+    pub(super) connection: Arc<OpenConnection>,
+    pub(super) identity: PeerIdentity,
+}
+
+/// The bytes of a connection, in plain text, which gathers the answers of one turn of the scheduler. The calls in flight tell
+/// whether they are worth gathering.
+type ConnectionStream = TurnStream<PermitStream<Either<Wire, Box<TlsStream<TcpStream>>>>, CallPermits>;
+
+/// What all connections of a listener are served with.
+pub(super) struct ServedConnections<S> {
+    pub(super) http2: Builder<TokioExecutor>,
+    pub(super) layer: Arc<CallLayer<S>>,
+    /// Encrypts connections to an IP address. A Unix socket is a matter of this machine.
+    pub(super) tls: Option<Arc<TlsServer>>,
+    /// When the caller is asked to go; `None`: never.
+    pub(super) max_age: Option<Duration>,
+}
+
 /// HTTP/2 for all connections.
 pub(super) fn http2() -> Builder<TokioExecutor> {
     let mut http2 = Builder::new(TokioExecutor::new());
@@ -55,29 +87,54 @@ pub(super) fn http2() -> Builder<TokioExecutor> {
     http2
 }
 
-/// Serves until the caller closes the connection. At its greatest age, or when the server stops, the caller is asked to go
-/// and its calls may end.
-pub(super) async fn serve<S: Services>(
-    http2: Builder<TokioExecutor>,
-    (stream, connection): (ConnectionStream, Arc<OpenConnection>),
-    layer: Arc<CallLayer<S>>,
-    max_age: Option<Duration>,
-    stop: CancellationToken,
-) {
-    let service = service_fn(move |request| layer.call(request, &connection));
-    let mut serving = pin!(http2.serve_connection(TokioIo::new(stream), service));
-    let asked_to_go = async {
+impl<S: Services> ServedConnections<S> {
+    /// Serves until the caller closes the connection. At its greatest age, or when the server stops, the caller is asked to go
+    /// and its calls may end.
+    pub(super) async fn serve(self: Arc<Self>, accepted: Accepted, stop: CancellationToken) {
+        let opened = tokio::select! {
+            opened = self.open(accepted) => opened,
+            () = stop.cancelled() => return,
+        };
+        let Some((stream, peer)) = opened else { return };
+        let layer = Arc::clone(&self.layer);
+        let service = service_fn(move |request| layer.call(request, &peer));
+        let mut serving = pin!(self.http2.serve_connection(TokioIo::new(stream), service));
+        let asked_to_go = async {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = age(self.max_age) => {}
+            }
+        };
         tokio::select! {
-            () = stop.cancelled() => {}
-            () = age(max_age) => {}
+            _ = &mut serving => return,
+            () = asked_to_go => serving.as_mut().graceful_shutdown(),
         }
-    };
-    tokio::select! {
-        _ = &mut serving => return,
-        () = asked_to_go => serving.as_mut().graceful_shutdown(),
+        // Errors are the caller's: a connection that is cut, or breaks the protocol.
+        let _ = serving.await;
     }
-    // Errors are the caller's: a connection that is cut, or breaks the protocol.
-    let _ = serving.await;
+
+    /// Encrypts where that is asked for, and finds out who is there. `None`: that failed, or the connection gives way.
+    async fn open(&self, accepted: Accepted) -> Option<(ConnectionStream, Peer)> {
+        let Accepted { wire, connection, is_local } = accepted;
+        let (stream, certificate) = match (&self.tls, wire) {
+            (Some(tls), Either::Left(wire)) => {
+                let encrypted = tokio::select! {
+                    encrypted = tls.accept(wire) => encrypted,
+                    () = connection.closing() => return None,
+                };
+                let encrypted = encrypted.inspect_err(|error| {
+                    tracing::warn!(target: "otpd::wire", %error, "a TLS handshake failed");
+                });
+                let encrypted = encrypted.ok()?;
+                let certificate = tls::shown(&encrypted, &self.layer.rules.callers);
+                (Either::Right(Box::new(encrypted)), certificate)
+            }
+            (_, wire) => (Either::Left(wire), Shown::Nothing),
+        };
+        let stream = PermitStream::new(stream, Arc::clone(&connection), FIRST_BYTES);
+        let stream = TurnStream::new(stream, self.layer.rules.permits.clone());
+        Some((stream, Peer { connection, identity: PeerIdentity { is_local, certificate } }))
+    }
 }
 
 async fn age(max: Option<Duration>) {

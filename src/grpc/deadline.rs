@@ -1,5 +1,6 @@
-//! The call's deadline: the caller's `grpc-timeout`, capped, minus a margin so that our DEADLINE_EXCEEDED arrives while the
-//! caller still waits: what it decides by itself names no reason.
+//! The call's deadline: the caller's `grpc-timeout`, or what a proxy waits if that is shorter, capped, minus a margin so that
+//! our DEADLINE_EXCEEDED arrives while both still wait. What a caller decides by itself names no reason, and what a proxy makes
+//! of its own time-out is often tried again elsewhere.
 
 use std::time::Duration;
 
@@ -8,10 +9,15 @@ use http::{HeaderMap, HeaderName};
 use crate::ports::clock::Deadline;
 
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+/// How long Envoy waits for this try, in milliseconds: the smaller of its route's time-outs
+/// (<https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_filters/router_filter>).
+const ENVOY_TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
 /// The specification allows at most 8 digits.
 const MAX_DIGITS: usize = 8;
-/// How much earlier than the caller's deadline we answer, at most.
-const MAX_MARGIN: Duration = Duration::from_millis(50);
+/// How much earlier than the caller's deadline we answer, at least and at most: so late are timers and turns on a machine with
+/// three times as much to do as it has processors.
+const MIN_MARGIN: Duration = Duration::from_millis(5);
+const MAX_MARGIN: Duration = Duration::from_millis(100);
 
 /// How long a call may take at most, whatever its `grpc-timeout`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,16 +30,18 @@ impl RequestTimeout {
     }
 
     fn budget(self, headers: &HeaderMap) -> Duration {
-        let asked = headers.get(GRPC_TIMEOUT).and_then(|value| value.to_str().ok()).and_then(parse_timeout);
-        // A malformed value counts as absent.
+        let value = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+        // A malformed value counts as absent. Either only shortens.
+        let of_caller = value(&GRPC_TIMEOUT).and_then(parse_timeout);
+        let of_envoy = value(&ENVOY_TIMEOUT).and_then(|text| text.parse().ok()).map(Duration::from_millis);
+        let asked = of_caller.into_iter().chain(of_envoy).min();
         asked.map_or(self.0, before).min(self.0)
     }
 }
 
-/// A little earlier: a twentieth, at least 1 ms and at most [`MAX_MARGIN`].
+/// A little earlier: a tenth within the bounds of the margin, and never more than half.
 fn before(timeout: Duration) -> Duration {
-    let margin = (timeout / 20).clamp(Duration::from_millis(1), MAX_MARGIN);
-    timeout.saturating_sub(margin)
+    timeout - (timeout / 10).clamp(MIN_MARGIN, MAX_MARGIN).min(timeout / 2)
 }
 
 /// Reads a `grpc-timeout`: up to 8 digits and a unit.
@@ -90,17 +98,26 @@ mod tests {
     #[test]
     fn the_budget_ends_before_the_callers_and_is_capped() {
         let time = RequestTimeout(Duration::from_secs(30));
-        let budget = |value: Option<&'static str>| {
+        let both = |caller: Option<&'static str>, envoy: Option<&'static str>| {
             let mut headers = HeaderMap::new();
-            value.map(|value| headers.insert(GRPC_TIMEOUT, HeaderValue::from_static(value)));
+            caller.map(|value| headers.insert(GRPC_TIMEOUT, HeaderValue::from_static(value)));
+            envoy.map(|value| headers.insert(ENVOY_TIMEOUT, HeaderValue::from_static(value)));
             time.budget(&headers)
         };
+        let budget = |value| both(value, None);
         assert_eq!(budget(None), Duration::from_secs(30));
         assert_eq!(budget(Some("rubbish")), Duration::from_secs(30));
         assert_eq!(budget(Some("1H")), Duration::from_secs(30));
-        assert_eq!(budget(Some("20S")), Duration::from_millis(19_950));
-        assert_eq!(budget(Some("200m")), Duration::from_millis(190));
-        assert_eq!(budget(Some("10m")), Duration::from_millis(9));
-        assert_eq!(budget(Some("1n")), Duration::ZERO);
+        assert_eq!(budget(Some("20S")), Duration::from_millis(19_900));
+        assert_eq!(budget(Some("200m")), Duration::from_millis(180));
+        assert_eq!(budget(Some("10m")), Duration::from_millis(5));
+        assert_eq!(budget(Some("1n")), Duration::from_nanos(1));
+        assert_eq!(budget(Some("0m")), Duration::ZERO);
+        assert_eq!(both(None, Some("200")), budget(Some("200m")));
+        assert_eq!(both(Some("1S"), Some("200")), budget(Some("200m")));
+        assert_eq!(both(Some("200m"), Some("15000")), budget(Some("200m")));
+        for none in ["", "-5", "1.5", "200m", "99999999999999999999"] {
+            assert_eq!(both(Some("1S"), Some(none)), budget(Some("1S")), "{none}");
+        }
     }
 }

@@ -37,6 +37,8 @@ use crate::{
 
 /// Streams of one connection.
 const MAX_STREAMS: usize = 16;
+/// Checks at once that are answered however late the process is: probes and balancers judge it by them.
+const MAX_URGENT_CHECKS: usize = 64;
 /// The longest request of health.
 const MAX_MESSAGE_BYTES: usize = 4 * 1024;
 /// How long a check may take.
@@ -61,6 +63,7 @@ pub(super) struct Framework {
     routes: Routes,
     arrivals: Arrivals,
     reflections: Arc<Semaphore>,
+    urgent_checks: Arc<Semaphore>,
     /// Close connections whose streams are not read. None outlives its stream's time, and none is waited for.
     watchers: TaskTracker,
 }
@@ -74,11 +77,13 @@ impl Framework {
             routes: routes.prepare(),
             arrivals,
             reflections: Arc::new(Semaphore::new(MAX_REFLECTIONS)),
+            urgent_checks: Arc::new(Semaphore::new(MAX_URGENT_CHECKS)),
             watchers: TaskTracker::new(),
         }
     }
 
-    pub(super) async fn call<B>(self, request: Request<B>, open: OpenCall) -> Response<AnswerBody>
+    /// Answers a call. Where calls of its connection come too late, all are shed but some checks.
+    pub(super) async fn call<B>(self, request: Request<B>, open: OpenCall, is_too_late: bool) -> Response<AnswerBody>
     where
         B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<tonic::codegen::StdError>,
@@ -86,9 +91,11 @@ impl Framework {
         let (head, body) = request.into_parts();
         let connection = Arc::clone(open.connection());
         let answered = match head.uri.path() {
+            "/grpc.health.v1.Health/Check" => self.check(head, body, is_too_late).await,
+            _ if is_too_late => Err(status::overloaded()),
             "/grpc.health.v1.Health/Watch" => self.watch(head, body, &connection).await,
             path if path.starts_with("/grpc.reflection.") => self.reflect(head, body, &connection).await,
-            _ => self.check(head, body).await,
+            _ => self.check(head, body, false).await,
         };
         match answered {
             Ok((answer, None)) => answer.map(|body| AnswerBody::of_framework(body, open)),
@@ -97,10 +104,14 @@ impl Framework {
         }
     }
 
-    async fn check<B>(self, head: Parts, body: B) -> Answered
+    async fn check<B>(self, head: Parts, body: B, is_too_late: bool) -> Answered
     where
         B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
     {
+        let urgent = Arc::clone(&self.urgent_checks).try_acquire_owned();
+        if is_too_late && urgent.is_err() {
+            return Err(status::overloaded());
+        }
         let deadline = CHECK.deadline(&head.headers);
         Ok((self.unary(head, body, deadline).await?, None))
     }

@@ -21,6 +21,28 @@ pub(crate) enum Method {
     UnlockAccount,
 }
 
+/// Which services of the contract a listener serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ServedServices {
+    /// Both.
+    All,
+    /// `OtpService`: operators have a listener of their own.
+    Otp,
+    /// `OtpAdminService`.
+    Admin,
+}
+
+impl ServedServices {
+    /// Whether a method is served.
+    pub(crate) const fn has(self, method: Method) -> bool {
+        match self {
+            Self::All => true,
+            Self::Otp => !method.is_for_operators(),
+            Self::Admin => method.is_for_operators(),
+        }
+    }
+}
+
 /// What a path asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RpcTarget {

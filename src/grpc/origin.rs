@@ -10,11 +10,13 @@ use std::{
 };
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+use tracing::{Span, field::Empty};
 
+use super::method::RpcTarget;
 use crate::{
     domain::ids::MAX_ID_LENGTH,
     ports::call::{CallOrigin, TraceParent},
-    spans::w3c,
+    spans::{self, w3c},
 };
 
 /// Proxies name a call by it, and Envoy prints it in its access log.
@@ -22,12 +24,42 @@ const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
+/// The span of a call, and where it comes from: with its position in the trace that the caller has begun, or that begins here.
+pub(super) fn arrived(target: RpcTarget, headers: &HeaderMap, peer: Option<IpAddr>) -> (Span, CallOrigin) {
+    let origin = origin(headers, peer);
+    let span = tracing::info_span!(
+        target: spans::TARGET,
+        "call",
+        otel.name = target.name(),
+        otel.kind = "server",
+        otel.status_code = Empty,
+        rpc.system.name = "grpc",
+        rpc.method = target.name(),
+        rpc.response.status_code = Empty,
+        error.type = Empty,
+        network.peer.address = peer.map(tracing::field::display),
+        x_request_id = &*origin.x_request_id,
+        request_id = Empty,
+        caller = Empty,
+        tenant = Empty,
+        challenge = Empty,
+        account = Empty,
+        contact = Empty,
+        otp.outcome = Empty,
+    );
+    if let Some(parent) = origin.trace {
+        spans::continue_trace(&span, parent, &origin.trace_state);
+    }
+    let trace = spans::position(&span).or(origin.trace);
+    (span, CallOrigin { trace, ..origin })
+}
+
 /// Of a call with these headers.
-pub(super) fn origin(headers: &HeaderMap, peer: Option<IpAddr>) -> CallOrigin {
+fn origin(headers: &HeaderMap, peer: Option<IpAddr>) -> CallOrigin {
     let x_request_id = given(headers).map_or_else(made, Arc::from);
     let trace = parent(headers);
     let trace_state = trace.and_then(|_| state(headers)).unwrap_or_default();
-    CallOrigin { peer, x_request_id, trace, trace_state, ..CallOrigin::default() }
+    CallOrigin { peer, x_request_id, trace, trace_state }
 }
 
 /// The caller's position in its trace. Of several none is to be believed.

@@ -2,7 +2,7 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use tokio::{net::TcpListener, pin};
+use tokio::pin;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::service::Routes;
 use tonic_health::pb::health_server::{Health, HealthServer};
@@ -10,10 +10,13 @@ use tonic_health::pb::health_server::{Health, HealthServer};
 use super::{
     arrival::Arrivals,
     call_layer::{CallLayer, CallRules, Contract, Services},
-    connection,
+    callers::CallerDirectory,
+    connection::{ServedConnections, http2},
     deadline::RequestTimeout,
     framework::Framework,
     listen::Incoming,
+    listener::BoundListener,
+    method::ServedServices,
     otp::Handlers,
     proto::{
         self,
@@ -21,15 +24,21 @@ use super::{
         otp_service_server::{OtpService, OtpServiceServer},
     },
     shed::CallPermits,
+    tls::TlsServer,
 };
 use crate::{
-    domain::caller::CallerRights,
-    ports::{clock::Clock, observer::CallObserver},
+    ports::{
+        clock::Clock,
+        observer::{CallObserver, ListenerName, ListenerObserver},
+    },
     service::Otp,
+    streams::limit::{ConnectionLimit, GivesWay},
 };
 
 /// The largest request.
 const MAX_MESSAGE_BYTES: usize = 64 * 1024;
+/// ServedConnections of operators to a listener of their own.
+const MAX_ADMIN_CONNECTIONS: usize = 16;
 /// The largest answer: a described challenge with a full timeline has a tenth of it.
 const MAX_ANSWER_BYTES: usize = 256 * 1024;
 /// The bounds of the server.
@@ -59,6 +68,10 @@ pub(crate) struct Backend {
     pub(crate) clock: Arc<dyn Clock>,
     /// Sees every call at its end.
     pub(crate) observer: Arc<dyn CallObserver>,
+    /// Sees their connections.
+    pub(crate) listeners: Arc<dyn ListenerObserver>,
+    /// Who may call.
+    pub(crate) callers: Arc<CallerDirectory>,
     /// Runs the use cases. Work may go on in it after `serve` has returned: close it and wait for it then.
     pub(crate) tasks: TaskTracker,
 }
@@ -71,7 +84,17 @@ pub(crate) enum ServeError {
     Reflection(#[from] tonic_reflection::server::Error),
 }
 
-/// Serves on a listener until `shutdown` ends. Then nothing is accepted any more, calls in flight are answered, and
+/// Where the server listens.
+pub(crate) struct Listeners {
+    /// For `OtpService`, and where operators have none of their own, for theirs.
+    pub(crate) server: BoundListener,
+    /// For `OtpAdminService`.
+    pub(crate) admin: Option<BoundListener>,
+    /// Encrypts connections to IP addresses.
+    pub(crate) tls: Option<Arc<TlsServer>>,
+}
+
+/// Serves on the listeners until `stop`. Then nothing is accepted any more, calls in flight are answered, and
 /// `serve` returns when all connections have ended. A client that keeps one open keeps `serve` waiting: the drain of the
 /// process sets the limit.
 ///
@@ -81,42 +104,53 @@ pub(crate) async fn serve<H: Health>(
     settings: GrpcSettings,
     backend: Backend,
     health: HealthServer<H>,
-    listener: TcpListener,
-    shutdown: impl Future<Output = ()>,
+    listeners: Listeners,
+    stop: CancellationToken,
 ) -> Result<(), ServeError> {
-    let observer = Arc::clone(&backend.observer);
-    let Backend { otp, clock, tasks, .. } = backend;
+    let Backend { otp, clock, observer, listeners: seen_by, callers, tasks } = backend;
     let handlers = Arc::new(Handlers { otp, clock, tasks, max_skew: settings.max_timestamp_skew });
-    let layer = layer(settings, contract(Arc::clone(&handlers), handlers), health, observer)?;
-    serve_layer(settings, layer, listener, shutdown).await;
+    let Listeners { server, admin, tls } = listeners;
+    let served = if admin.is_some() { ServedServices::Otp } else { ServedServices::All };
+    let layer = layer(settings, contract(Arc::clone(&handlers), handlers), health, (observer, callers))?;
+    let for_operators = layer.serving(ServedServices::Admin);
+    let serving =
+        |layer| ServedConnections { http2: http2(), layer, tls: tls.clone(), max_age: settings.max_connection_age };
+    let limit = |max, listener| ConnectionLimit::new(max, GivesWay::Idle, Some((listener, Arc::clone(&seen_by))));
+    let serving_admin = async {
+        if let Some(listener) = admin {
+            let max = MAX_ADMIN_CONNECTIONS.min(settings.max_connections);
+            let incoming = Incoming::new(listener, limit(max, ListenerName::Admin));
+            serve_on(incoming, serving(Arc::new(for_operators)), stop.clone().cancelled_owned()).await;
+        }
+    };
+    let incoming = Incoming::new(server, limit(settings.max_connections, ListenerName::Server));
+    let serving_callers = serve_on(incoming, serving(Arc::new(layer.serving(served))), stop.clone().cancelled_owned());
+    tokio::join!(serving_callers, serving_admin);
     Ok(())
 }
 
 /// Serves whatever is behind the layer.
-async fn serve_layer<S: Services>(
-    settings: GrpcSettings,
-    layer: CallLayer<S>,
-    listener: TcpListener,
+async fn serve_on<S: Services>(
+    mut incoming: Incoming,
+    connections: ServedConnections<S>,
     shutdown: impl Future<Output = ()>,
 ) {
-    let mut incoming = Incoming::new(listener, settings.max_connections, layer.rules.permits.clone());
-    let (layer, http2) = (Arc::new(layer), connection::http2());
-    let (connections, stop) = (TaskTracker::new(), CancellationToken::new());
+    let connections = Arc::new(connections);
+    let (open, stop) = (TaskTracker::new(), CancellationToken::new());
     pin!(shutdown);
     loop {
         tokio::select! {
             () = &mut shutdown => break,
             accepted = incoming.next() => {
-                let (layer, max_age, stop) = (Arc::clone(&layer), settings.max_connection_age, stop.clone());
-                connections.spawn(connection::serve(http2.clone(), accepted, layer, max_age, stop));
+                open.spawn(Arc::clone(&connections).serve(accepted, stop.clone()));
             }
         }
     }
     // The port is free from here on: whoever connects is refused at once.
     drop(incoming);
     stop.cancel();
-    connections.close();
-    connections.wait().await;
+    open.close();
+    open.wait().await;
 }
 
 /// The services of the contract.
@@ -136,19 +170,22 @@ fn layer<S: Services, H: Health>(
     settings: GrpcSettings,
     services: S,
     health: HealthServer<H>,
-    observer: Arc<dyn CallObserver>,
+    (observer, callers): (Arc<dyn CallObserver>, Arc<CallerDirectory>),
 ) -> Result<CallLayer<S>, tonic_reflection::server::Error> {
     let arrivals = Arrivals::default();
     let framework = Framework::new(framework(settings, health)?, arrivals.clone());
+    let permits = CallPermits::new(settings.max_in_flight);
+    let used = permits.clone();
+    observer.permits_made(Box::new(move || used.usage()));
     let rules = CallRules {
-        permits: CallPermits::new(settings.max_in_flight),
+        permits,
         arrivals,
         timeout: RequestTimeout(settings.request_timeout),
         max_message_bytes: MAX_MESSAGE_BYTES,
         observer,
-        everybody: Arc::new(CallerRights::of_everybody()),
+        callers,
     };
-    Ok(CallLayer { rules: Arc::new(rules), services, framework })
+    Ok(CallLayer { rules: Arc::new(rules), services, served: ServedServices::All, framework })
 }
 
 /// Health and reflection.

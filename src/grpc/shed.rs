@@ -1,48 +1,98 @@
 //! Limits the calls in flight: a call whose message is there is admitted or shed at once. Nothing queues.
 //!
-//! A connection that is alone may have all permits. Where several have calls at work, each has its share only, and a few more
-//! permits are reserved for those that have few: however many ask for everything, others are served. Calls are shed as well
-//! while this process is late: when calls have waited too long for their first turn, and have done so for a while, more
-//! work would only be done too late.
+//! Callers share the permits: a known one has one share however many connections it has, and the connections of others have one
+//! each. Who is alone may have all permits. Where several have calls at work, each has its share only, and a few more permits
+//! are reserved for those that have few: however many ask for everything, others are served. Calls are shed as well
+//! while this process is late: there are fewer permits then (`call_limit`), and when calls have waited too long for their
+//! first turn, and have done so for a while, those of callers with many are shed unseen.
 
 use std::{
+    num::NonZeroUsize,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-
-use super::method::Method;
+use super::{call_limit::CallLimit, method::Method};
 use crate::{
     ports::clock::Stopwatch,
+    ports::observer::{PermitPoolUse, ShedCause},
     streams::{
         limit::{AtWork, OpenConnection},
         turn::Busy,
     },
 };
 
-/// Among others, a connection is admitted a call as long as it has fewer at work than this many times the permits that are
+/// Among others, a caller is admitted a call as long as it has fewer at work than this many times the permits that are
 /// free: of twenty that want all, each leaves some for the next.
 const SHARE_OF_FREE: usize = 4;
-/// One permit more is reserved for so many of all, for connections with few open calls.
+/// One permit more is reserved for so many of all, for callers with few open calls.
 const RESERVE: usize = 8;
-/// Open calls of a connection that the reserve is for. A flood opens more before the first of them is looked at.
+/// Open calls of a caller that the reserve is for. A flood opens more before the first of them is looked at.
 const RESERVE_CALLS: usize = 32;
 /// How long a call may wait for its first turn. On a healthy machine it is microseconds.
 const MAX_WAIT: Duration = Duration::from_millis(250);
 /// How long waits must have been too long before calls are shed: a burst is no overload. Both as in CoDel (RFC 8289),
 /// whose target is 5 % of its interval; here a call is worth more, and a turn shorter.
 const LATE_AFTER: Duration = Duration::from_secs(1);
-
 /// Open calls of a caller that has few.
 const FEW_CALLS: usize = 128;
 
 /// One of the calls in flight. Held until the work has ended, even when the caller has long gone: otherwise callers that
 /// hang up would leave work behind without bound.
-pub(crate) type CallPermit = Arc<(OwnedSemaphorePermit, AtWork)>;
+pub(crate) type CallPermit = Arc<PermitParts>;
+
+/// What a permit counts for, until it is dropped.
+pub(crate) struct PermitParts {
+    _of_pool: Counted,
+    _of_connection: AtWork,
+    _of_caller: Option<Counted>,
+}
+
+/// One of the calls that something counts.
+struct Counted(Arc<AtomicUsize>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Counts one more, if that makes no more than `limit`.
+fn count(counter: &Arc<AtomicUsize>, limit: usize) -> Option<Counted> {
+    let more = |count: usize| (count < limit).then_some(count + 1);
+    counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
+    Some(Counted(Arc::clone(counter)))
+}
+
+/// The calls of one known caller, on whatever connections.
+#[derive(Debug, Default)]
+pub(crate) struct CallerCalls {
+    /// At most so many at work; `None`: as many as there are permits.
+    max: Option<NonZeroUsize>,
+    at_work: Arc<AtomicUsize>,
+    /// Cancels at work, which have permits of their own.
+    cancels: Arc<AtomicUsize>,
+}
+
+impl CallerCalls {
+    /// Of a caller that may have at most so many at work.
+    pub(crate) fn at_most(max: Option<u32>) -> Self {
+        let max = max.and_then(|max| NonZeroUsize::new(usize::try_from(max).unwrap_or(usize::MAX)));
+        Self { max, ..Self::default() }
+    }
+
+    fn of(&self, method: Method) -> &Arc<AtomicUsize> {
+        if method == Method::CancelChallenge { &self.cancels } else { &self.at_work }
+    }
+
+    /// The quota bounds cancels as well, apart: a caller that has used it up can cancel.
+    fn max(&self) -> usize {
+        self.max.map_or(usize::MAX, NonZeroUsize::get)
+    }
+}
 
 /// The permits of the server.
 #[derive(Clone, Debug)]
@@ -51,51 +101,78 @@ pub(crate) struct CallPermits {
     /// A cancel ends work and guesses, so a flood of other calls must not keep it out: cancels have as many permits of
     /// their own.
     cancel: PermitPool,
+    max: usize,
+    limit: Arc<CallLimit>,
     lateness: Arc<Lateness>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 struct PermitPool {
-    max: usize,
-    shared: Arc<Semaphore>,
-    /// For connections with few open calls.
-    reserve: Arc<Semaphore>,
+    in_use: Arc<AtomicUsize>,
+    /// For callers with few open calls.
+    of_reserve: Arc<AtomicUsize>,
 }
 
 impl PermitPool {
-    fn new(max: usize) -> Self {
-        Self { max, shared: Arc::new(Semaphore::new(max)), reserve: Arc::new(Semaphore::new(max / RESERVE)) }
-    }
-
     fn in_use(&self) -> usize {
-        self.max.saturating_sub(self.shared.available_permits())
+        self.in_use.load(Ordering::Relaxed)
     }
 
-    fn acquire(&self, connection: &OpenConnection) -> Option<OwnedSemaphorePermit> {
-        let at_work = connection.at_work();
-        let is_alone = at_work >= self.in_use();
-        let share = self.shared.available_permits().saturating_mul(SHARE_OF_FREE);
+    /// A permit of at most `limit` for a caller with so many calls at work.
+    fn acquire(&self, limit: usize, at_work: usize, has_few: bool) -> Option<Counted> {
+        let in_use = self.in_use();
+        let is_alone = at_work >= in_use;
+        let share = limit.saturating_sub(in_use).saturating_mul(SHARE_OF_FREE);
         if (is_alone || at_work < share)
-            && let Ok(permit) = Arc::clone(&self.shared).try_acquire_owned()
+            && let Some(permit) = count(&self.in_use, limit)
         {
             return Some(permit);
         }
-        let has_few = connection.calls() <= RESERVE_CALLS;
-        if has_few { Arc::clone(&self.reserve).try_acquire_owned().ok() } else { None }
+        if has_few { count(&self.of_reserve, limit / RESERVE) } else { None }
+    }
+
+    fn usage(&self, pool: &'static str, limit: usize) -> PermitPoolUse {
+        PermitPoolUse { pool, limit, in_use: self.in_use() + self.of_reserve.load(Ordering::Relaxed) }
     }
 }
 
 impl CallPermits {
     pub(crate) fn new(max_in_flight: usize) -> Self {
-        let max = max_in_flight.clamp(1, Semaphore::MAX_PERMITS);
-        Self { common: PermitPool::new(max), cancel: PermitPool::new(max), lateness: Arc::new(Lateness::start()) }
+        let max = max_in_flight.max(1);
+        let (common, cancel) = (PermitPool::default(), PermitPool::default());
+        let (limit, lateness) = (Arc::new(CallLimit::new(max)), Arc::new(Lateness::start()));
+        Self { common, cancel, max, limit, lateness }
     }
 
-    /// A permit for a call on a connection; `None` where none is left for it.
-    pub(crate) fn admit(&self, method: Method, connection: &Arc<OpenConnection>) -> Option<CallPermit> {
-        let pool = if method == Method::CancelChallenge { &self.cancel } else { &self.common };
-        let permit = pool.acquire(connection)?;
-        Some(Arc::new((permit, connection.work())))
+    /// A permit for a call on a connection, of a caller if it is known.
+    ///
+    /// # Errors
+    /// None is left for it.
+    pub(crate) fn admit(
+        &self,
+        method: Method,
+        connection: &Arc<OpenConnection>,
+        caller: Option<&CallerCalls>,
+    ) -> Result<CallPermit, ShedCause> {
+        let of_caller = match caller {
+            Some(caller) => Some(count(caller.of(method), caller.max()).ok_or(ShedCause::Caller)?),
+            None => None,
+        };
+        // Itself not counted.
+        let of_this_caller = caller.map(|caller| caller.of(method).load(Ordering::Relaxed).saturating_sub(1));
+        let at_work = of_this_caller.unwrap_or_else(|| connection.at_work());
+        let has_few = connection.calls() <= RESERVE_CALLS && of_this_caller.is_none_or(|calls| calls < RESERVE_CALLS);
+        let of_pool = if method == Method::CancelChallenge {
+            self.cancel.acquire(self.max, at_work, has_few)
+        } else {
+            let permit = self.common.acquire(self.limit.get(), at_work, has_few);
+            if permit.is_none() {
+                self.limit.note_shed();
+            }
+            permit
+        };
+        let of_pool = of_pool.ok_or(ShedCause::Permits)?;
+        Ok(Arc::new(PermitParts { _of_pool: of_pool, _of_connection: connection.work(), _of_caller: of_caller }))
     }
 
     /// Whether a call that has waited so long for its first turn is shed. Callers with few calls are spared: shedding
@@ -106,6 +183,13 @@ impl CallPermits {
             connection.pause();
         }
         sheds
+    }
+}
+
+impl CallPermits {
+    /// How many permits there are, at present: fewer than the setting while the process is late. And how many are in use.
+    pub(super) fn usage(&self) -> Vec<PermitPoolUse> {
+        vec![self.common.usage("common", self.limit.get()), self.cancel.usage("cancel", self.max)]
     }
 }
 
@@ -155,26 +239,26 @@ mod tests {
     use crate::streams::limit::{ConnectionLimit, GivesWay};
 
     fn connection() -> Arc<OpenConnection> {
-        ConnectionLimit::new(1, GivesWay::Idle).admit(None).unwrap()
+        ConnectionLimit::new(1, GivesWay::Idle, None).admit(None).unwrap()
     }
 
     #[test]
     fn without_a_permit_all_but_cancels_are_shed() {
         let (permits, connection) = (CallPermits::new(1), connection());
-        let permit = permits.admit(Method::VerifyOtp, &connection).expect("a permit on an idle server");
-        assert!(permits.admit(Method::VerifyOtp, &connection).is_none());
-        assert!(permits.admit(Method::CancelChallenge, &connection).is_some());
+        let permit = permits.admit(Method::VerifyOtp, &connection, None).expect("a permit on an idle server");
+        assert!(permits.admit(Method::VerifyOtp, &connection, None).is_err());
+        assert!(permits.admit(Method::CancelChallenge, &connection, None).is_ok());
         let work_that_goes_on = Arc::clone(&permit);
         drop(permit);
-        assert!(permits.admit(Method::VerifyOtp, &connection).is_none());
+        assert!(permits.admit(Method::VerifyOtp, &connection, None).is_err());
         drop(work_that_goes_on);
-        assert!(permits.admit(Method::VerifyOtp, &connection).is_some());
+        assert!(permits.admit(Method::VerifyOtp, &connection, None).is_ok());
     }
 
     #[test]
     fn one_alone_may_have_all_and_a_newcomer_is_served() {
         let (permits, sidecar, newcomer) = (CallPermits::new(100), connection(), connection());
-        let admitted = |connection| permits.admit(Method::VerifyOtp, connection);
+        let admitted = |connection| permits.admit(Method::VerifyOtp, connection, None).ok();
         let mut taken: Vec<_> = std::iter::from_fn(|| admitted(&sidecar)).take(100).collect();
         assert_eq!(taken.len(), 100);
         let _first = admitted(&newcomer).expect("a permit of the reserve");
@@ -186,15 +270,18 @@ mod tests {
     #[test]
     fn however_many_want_all_one_with_few_calls_is_served() {
         for connections in [1, 2, 20, 50, 100] {
-            let (permits, limit) = (CallPermits::new(100), ConnectionLimit::new(200, GivesWay::Idle));
+            let (permits, limit) = (CallPermits::new(100), ConnectionLimit::new(200, GivesWay::Idle, None));
             let greedy: Vec<_> = (0..connections).map(|_| limit.admit(None).unwrap()).collect();
             let few = limit.admit(None).unwrap();
             let open = greedy.iter().flat_map(|connection| (0..=RESERVE_CALLS).map(|_| connection.open_call()));
             let _open: Vec<_> = open.collect::<Option<_>>().unwrap();
             let mut taken = Vec::new();
             for answered in 0..1_000 {
-                taken.extend(greedy.iter().filter_map(|connection| permits.admit(Method::VerifyOtp, connection)));
-                let at_work: Option<Vec<_>> = (0..12).map(|_| permits.admit(Method::VerifyOtp, &few)).collect();
+                taken.extend(
+                    greedy.iter().filter_map(|connection| permits.admit(Method::VerifyOtp, connection, None).ok()),
+                );
+                let at_work: Option<Vec<_>> =
+                    (0..12).map(|_| permits.admit(Method::VerifyOtp, &few, None).ok()).collect();
                 assert!(at_work.is_some(), "{connections}: {answered}");
                 if taken.len() > 90 {
                     // They are answered in any order, and ask again.
@@ -208,17 +295,55 @@ mod tests {
     #[test]
     fn two_calls_make_the_server_busy() {
         let (permits, connection) = (CallPermits::new(10), connection());
-        let first = permits.admit(Method::VerifyOtp, &connection);
+        let first = permits.admit(Method::VerifyOtp, &connection, None);
         assert!(!permits.is_busy());
-        let second = permits.admit(Method::VerifyOtp, &connection);
+        let second = permits.admit(Method::VerifyOtp, &connection, None);
         assert!(permits.is_busy());
         drop((first, second));
         assert!(!permits.is_busy());
     }
 
+    /// A caller has one share, on however many connections.
+    #[test]
+    fn a_known_caller_with_many_connections_has_one_share() {
+        let permits = CallPermits::new(100);
+        let (greedy, quiet) = (CallerCalls::default(), CallerCalls::default());
+        let connections: Vec<_> = (0..50).map(|_| connection()).collect();
+        let mut taken = Vec::new();
+        for round in 0..4 {
+            let admitted =
+                connections.iter().map(|connection| permits.admit(Method::VerifyOtp, connection, Some(&greedy)));
+            taken.extend(admitted.flatten());
+            let of_quiet = permits.admit(Method::VerifyOtp, &connections[0], Some(&quiet));
+            assert!(of_quiet.is_ok(), "{round}");
+            taken.extend(of_quiet);
+        }
+        let of_greedy = greedy.at_work.load(Ordering::Relaxed);
+        assert!((70..=90).contains(&of_greedy), "{of_greedy}");
+        drop(taken);
+        assert!(permits.usage().iter().all(|pool| pool.in_use == 0));
+    }
+
+    #[test]
+    fn a_caller_at_its_quota_is_shed_and_can_cancel() {
+        let (permits, connection) = (CallPermits::new(100), connection());
+        let (small, other) = (CallerCalls::at_most(Some(2)), CallerCalls::default());
+        let admit = |method, caller| permits.admit(method, &connection, Some(caller));
+        let taken: Vec<_> = (0..3).map(|_| admit(Method::VerifyOtp, &small)).collect();
+        assert_eq!(taken.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, true, false]);
+        assert_eq!(taken.last().and_then(|last| last.as_ref().err()), Some(&ShedCause::Caller));
+        assert!(admit(Method::VerifyOtp, &other).is_ok());
+        let cancels: Vec<_> = (0..3).map(|_| admit(Method::CancelChallenge, &small).is_ok()).collect();
+        assert_eq!(cancels, [true; 3], "each ends before the next begins");
+        let held: Vec<_> = (0..3).map(|_| admit(Method::CancelChallenge, &small)).collect();
+        assert_eq!(held.iter().filter(|cancel| cancel.is_ok()).count(), 2);
+        drop(taken);
+        assert!(admit(Method::VerifyOtp, &small).is_ok());
+    }
+
     #[tokio::test(start_paused = true)]
     async fn calls_are_shed_once_all_have_waited_too_long_for_a_while() {
-        let (permits, few, limit) = (CallPermits::new(1), connection(), ConnectionLimit::new(1, GivesWay::Idle));
+        let (permits, few, limit) = (CallPermits::new(1), connection(), ConnectionLimit::new(1, GivesWay::Idle, None));
         let many = limit.admit(None).unwrap();
         let _open: Vec<_> = (0..=FEW_CALLS).map(|_| many.open_call().unwrap()).collect();
         let is_shed = |waited| permits.is_too_late(waited, &many);

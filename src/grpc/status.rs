@@ -19,6 +19,8 @@ use crate::{
     service::error::{Error, Precondition},
 };
 
+/// When a client's own retry policy may try again, in milliseconds (gRFC A6). As `RetryInfo`, which only programs read.
+const RETRY_PUSHBACK: &str = "grpc-retry-pushback-ms";
 /// The domain of every reason.
 pub(crate) const DOMAIN: &str = "otp.v1";
 /// When to try again after lost races: the winners are done by then.
@@ -84,8 +86,17 @@ impl Row {
         if !self.violations.is_empty() {
             details.set_bad_request(self.violations);
         }
-        Status::with_error_details(self.code, self.message, details)
+        let mut status = Status::with_error_details(self.code, self.message, details);
+        if let Some(span) = self.retry_after {
+            status.metadata_mut().insert(RETRY_PUSHBACK, pushback(span).into());
+        }
+        status
     }
+}
+
+/// A wait as a client's retry policy is told it, never shorter than `RetryInfo` says.
+fn pushback(span: Duration) -> i32 {
+    i32::try_from(span.as_micros().div_ceil(1_000)).unwrap_or(i32::MAX)
 }
 
 /// A wait lengthened by a part of its own, evenly spread between none and [`SPREAD`].
@@ -221,6 +232,16 @@ pub(crate) fn of_violations(violations: Violations) -> Status {
     let fields = violations.into_iter().map(|violation| FieldViolation::new(violation.field, violation.description));
     let row = Row { violations: fields.collect(), ..Row::new(Code::InvalidArgument, reason, message) };
     row.into_status()
+}
+
+/// The caller is not known. Why, is nobody's business but the operator's; there is no reason to tell apart.
+pub(crate) fn unauthenticated() -> Status {
+    Status::unauthenticated("the caller is not known")
+}
+
+/// The caller is known, and this is not for it.
+pub(crate) fn forbidden() -> Status {
+    of_error(&Error::Forbidden)
 }
 
 /// The caller's time ran out.

@@ -1,5 +1,7 @@
 //! The ring of master keys.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use base64::{Engine, engine::general_purpose::STANDARD};
 use hkdf::Hkdf;
 use sha2::Sha256;
@@ -61,6 +63,8 @@ pub struct KeyRing {
 
 struct Derived {
     id: u32,
+    /// How many records were opened with it.
+    opened: AtomicU64,
     codes: Prf,
     seal: SealKey,
 }
@@ -92,6 +96,7 @@ impl KeyRing {
         let audit = Prf::new(derive(&lowest.1, "otpd audit v1").expose());
         let keys = masters.iter().map(|(id, master)| Derived {
             id: *id,
+            opened: AtomicU64::new(0),
             codes: Prf::new(derive(master, "otpd codes v1").expose()),
             seal: SealKey::new(*id, &derive(master, "otpd records v1")),
         });
@@ -160,6 +165,7 @@ impl KeyRing {
     pub fn open_record(&self, partition: Partition, name: Name, sealed: &Sealed) -> Result<Vec<u8>, SealError> {
         let id = seal::key_id(sealed)?;
         let key = self.key(id).map_err(|MissingKey(id)| SealError::MissingKey(id))?;
+        key.opened.fetch_add(1, Ordering::Relaxed);
         key.seal.open(partition, name, sealed)
     }
 
@@ -172,6 +178,11 @@ impl KeyRing {
     /// Whether that is the seal.
     pub fn is_audit_seal(&self, next: u64, last: &[u8; 32], seal: &[u8; 32]) -> bool {
         self.audit_seal(next, last).ct_eq(seal).into()
+    }
+
+    /// How many records were to be opened with each key, the active one first: a key that none needs for long may leave the ring.
+    pub fn opened(&self) -> Vec<(u32, u64)> {
+        self.keys.iter().map(|key| (key.id, key.opened.load(Ordering::Relaxed))).collect()
     }
 
     pub(super) fn names(&self) -> &Prf {

@@ -1,13 +1,16 @@
 //! Connections of the operations server: a bounded number, none silent for long. `axum::serve` bounds neither.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::serve::Listener;
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::streams::{
-    limit::{ConnectionLimit, GivesWay},
-    permit::{PermitStream, SilenceLimit},
+use crate::{
+    ports::observer::{ListenerName, ListenerObserver},
+    streams::{
+        limit::{ConnectionLimit, GivesWay},
+        permit::{PermitStream, SilenceLimit},
+    },
 };
 
 const MAX_CONNECTIONS: usize = 256;
@@ -22,8 +25,9 @@ pub(super) struct Connections {
 }
 
 impl Connections {
-    pub(super) fn of(listener: TcpListener) -> Self {
-        Self { listener, limit: ConnectionLimit::new(MAX_CONNECTIONS, GivesWay::Silent) }
+    pub(super) fn of(listener: TcpListener, observer: Arc<dyn ListenerObserver>) -> Self {
+        let observer = Some((ListenerName::Operations, observer));
+        Self { listener, limit: ConnectionLimit::new(MAX_CONNECTIONS, GivesWay::Silent, observer) }
     }
 }
 

@@ -26,7 +26,12 @@ async fn probes_tell_the_state() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let stop = CancellationToken::new();
-    let served = TaskTracker::new().spawn(serve(listener, router(followed, Arc::default()), stop.clone()));
+    let served = TaskTracker::new().spawn(serve(
+        listener,
+        router(followed, Arc::default()),
+        Arc::<Metrics>::default(),
+        stop.clone(),
+    ));
 
     assert_eq!(get_path(port, "/livez").await, "200 alive");
     assert_eq!(get_path(port, "/readyz").await, "503 starting");
@@ -49,7 +54,12 @@ async fn connections_that_say_nothing_keep_no_probe_out() {
     let port = listener.local_addr().unwrap().port();
     let (_state, followed) = watch::channel(ServingState::default());
     let stop = CancellationToken::new();
-    let served = TaskTracker::new().spawn(serve(listener, router(followed, Arc::default()), stop.clone()));
+    let served = TaskTracker::new().spawn(serve(
+        listener,
+        router(followed, Arc::default()),
+        Arc::<Metrics>::default(),
+        stop.clone(),
+    ));
     let mut silent = Vec::new();
     for _ in 0..300 {
         silent.push(TcpStream::connect(("127.0.0.1", port)).await.unwrap());

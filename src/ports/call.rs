@@ -19,8 +19,6 @@ tokio::task_local! {
 /// Where a call comes from. Fixed when it arrives.
 #[derive(Clone, Debug, Default)]
 pub struct CallOrigin {
-    /// The caller; `None` on a server that knows no callers, and of a caller that is not known.
-    pub caller: Option<CallerName>,
     /// The machine that it came from; `None`: over a Unix socket.
     pub peer: Option<IpAddr>,
     /// The `x-request-id` of the call, as a proxy gave it, or one that otpd made. At most 100 characters of `[a-zA-Z0-9:_-]`.
@@ -47,6 +45,8 @@ pub struct TraceParent {
 pub struct CallRecord {
     /// Where it comes from.
     pub origin: OnceLock<CallOrigin>,
+    /// The caller's name in the configuration. Not set on a server that knows no callers, and of a caller that is not known.
+    pub caller: OnceLock<CallerName>,
     /// The tenant, once the request was found to be well formed.
     pub tenant: OnceLock<Tenant>,
     /// The `request_id` of its header.
@@ -63,8 +63,9 @@ pub struct CallRecord {
 
 impl CallRecord {
     /// Of a call that has arrived.
-    pub fn arrived(origin: CallOrigin) -> Arc<Self> {
-        Arc::new(Self { origin: origin.into(), ..Self::default() })
+    pub fn arrived(origin: CallOrigin, caller: Option<CallerName>) -> Arc<Self> {
+        let caller = caller.map(OnceLock::from).unwrap_or_default();
+        Arc::new(Self { origin: origin.into(), caller, ..Self::default() })
     }
 
     /// The call that the present task works for. Lines of the log name it, and metrics its trace.
@@ -80,11 +81,6 @@ impl CallRecord {
     /// The same, without waiting.
     pub fn within<T>(self: &Arc<Self>, work: impl FnOnce() -> T) -> T {
         CURRENT.sync_scope(Arc::clone(self), work)
-    }
-
-    /// The caller's name in the configuration.
-    pub fn caller(&self) -> Option<&CallerName> {
-        self.origin.get()?.caller.as_ref()
     }
 
     /// The trace that it belongs to.

@@ -1,9 +1,10 @@
-//! Who sees each call to otpd at its end, and what is found out about the store. `ports/provider.rs` has the same for calls to
-//! providers.
+//! Who sees each call to otpd at its end, what the listeners and the store are in for, and how the audit fares.
+//! `ports/provider.rs` has the same for calls to providers, `ports/decisions.rs` for decisions.
 
 use std::time::Duration;
 
 use super::call::CallRecord;
+use crate::domain::time::Timestamp;
 
 /// A call that has ended.
 #[derive(Clone, Copy, Debug)]
@@ -20,10 +21,74 @@ pub struct CallSummary<'a> {
     pub duration: Duration,
 }
 
-/// Sees every call to the contract at its end.
+/// Why a call was shed before any work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ShedCause {
+    /// All permits are in use.
+    Permits,
+    /// The caller has as many calls at work as it may have.
+    Caller,
+    /// Calls wait too long for their first turn.
+    WaitingTime,
+    /// Too much has arrived in part.
+    PartialMessages,
+    /// The connection has too many open calls.
+    OpenCalls,
+}
+
+/// The permits of one pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PermitPoolUse {
+    /// `common` or `cancel`.
+    pub pool: &'static str,
+    /// How many there are.
+    pub limit: usize,
+    /// How many are in use.
+    pub in_use: usize,
+}
+
+/// Tells how many permits are in use, whenever it is asked.
+pub type PermitUsage = Box<dyn Fn() -> Vec<PermitPoolUse> + Send + Sync>;
+
+/// Sees every call to the contract at its end. Must not wait.
 pub trait CallObserver: Send + Sync {
-    /// A call has ended. Must not wait.
+    /// A call has ended.
     fn call_ended(&self, call: &CallSummary<'_>);
+
+    /// A call is shed; that it has ended is told as well, where anything of it was looked at.
+    fn call_shed(&self, _cause: ShedCause) {}
+
+    /// These are the permits of the server.
+    fn permits_made(&self, _usage: PermitUsage) {}
+}
+
+/// One of the listeners.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListenerName {
+    /// `server.listen`.
+    Server,
+    /// `admin.listen`.
+    Admin,
+    /// `operations.listen`.
+    Operations,
+}
+
+/// Sees the connections and certificates of listeners. Must not wait.
+pub trait ListenerObserver: Send + Sync {
+    /// A connection is accepted.
+    fn connection_opened(&self, listener: ListenerName);
+
+    /// An accepted connection has closed.
+    fn connection_closed(&self, listener: ListenerName);
+
+    /// A connection is closed at once, for too many are open.
+    fn connection_refused(&self, listener: ListenerName);
+
+    /// A listener shows a certificate that is valid until then.
+    fn certificate_expires(&self, listener: ListenerName, at: Timestamp);
+
+    /// The certificates were read again; where that failed, those from before serve on.
+    fn certificates_reloaded(&self, is_loaded: bool);
 }
 
 /// What a store has lost.
@@ -37,7 +102,69 @@ pub enum StoreLoss {
     Replaced,
 }
 
+/// Sees what the examinations of the store find out.
+pub trait StoreObserver: Send + Sync {
+    /// The store was examined, and has answered or not.
+    fn store_examined(&self, answered: bool);
+
+    /// The clock of this machine is ahead of the store's by so many milliseconds, at least.
+    fn clock_compared(&self, skew_ms: i64);
+
+    /// The store has lost records.
+    fn store_lost(&self, loss: StoreLoss);
+}
+
+/// An operation of the store that has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoreCall {
+    /// Its name in the port; `probe` for an examination.
+    pub operation: &'static str,
+    /// `ok`, `conflict`, `refused` (a quota), `timeout`, `unreachable` or `failed`.
+    pub outcome: &'static str,
+    /// How long it took.
+    pub duration: Duration,
+}
+
+/// Sees every operation of the store at its end. Must not wait.
+pub trait StoreCallObserver: Send + Sync {
+    /// An operation has ended.
+    fn store_asked(&self, call: &StoreCall);
+}
+
+impl ShedCause {
+    /// All causes.
+    pub const ALL: [Self; 5] = [Self::Permits, Self::Caller, Self::WaitingTime, Self::PartialMessages, Self::OpenCalls];
+
+    /// One word for metrics.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Permits => "permits",
+            Self::Caller => "caller",
+            Self::WaitingTime => "waiting_time",
+            Self::PartialMessages => "partial_messages",
+            Self::OpenCalls => "open_calls",
+        }
+    }
+}
+
+impl ListenerName {
+    /// All listeners.
+    pub const ALL: [Self; 3] = [Self::Server, Self::Admin, Self::Operations];
+
+    /// One word for metrics.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Server => "server",
+            Self::Admin => "admin",
+            Self::Operations => "operations",
+        }
+    }
+}
+
 impl StoreLoss {
+    /// All losses.
+    pub const ALL: [Self; 3] = [Self::Part, Self::All, Self::Replaced];
+
     /// One word for metrics.
     pub fn word(self) -> &'static str {
         match self {
@@ -46,15 +173,6 @@ impl StoreLoss {
             Self::Replaced => "replaced",
         }
     }
-}
-
-/// Sees what the examinations of the store find out.
-pub trait StoreObserver: Send + Sync {
-    /// The clock of this machine is ahead of the store's by so many milliseconds, at least.
-    fn clock_compared(&self, skew_ms: i64);
-
-    /// The store has lost records.
-    fn store_lost(&self, loss: StoreLoss);
 }
 
 /// Where the audit keeps events.

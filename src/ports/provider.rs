@@ -270,6 +270,12 @@ pub struct ProviderCall<'a> {
 pub trait ProviderObserver: Send + Sync {
     /// Called once for each call; must not block.
     fn provider_called(&self, call: &ProviderCall<'_>);
+
+    /// There is a provider of this name, and its breaker is closed.
+    fn provider_made(&self, _provider: &str) {}
+
+    /// The breaker of a provider has opened or closed.
+    fn breaker_moved(&self, _provider: &str, _is_open: bool) {}
 }
 
 /// Delivers codes that otpd made, or makes, delivers and checks codes of its own.

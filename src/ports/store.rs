@@ -236,12 +236,36 @@ pub struct StoreError {
     pub cause: String,
     /// Whether waiting does not help: a setting is wrong, or the store is not what the settings say.
     pub is_final: bool,
+    /// In which way it failed.
+    pub fault: StoreFault,
+}
+
+/// In which way a store failed, for metrics and traces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreFault {
+    /// It has not answered in time.
+    Late,
+    /// There is no connection, or it broke.
+    Unreachable,
+    /// It has answered with an error, or with what makes no sense.
+    Failed,
+}
+
+impl StoreFault {
+    /// One word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Late => "timeout",
+            Self::Unreachable => "unreachable",
+            Self::Failed => "failed",
+        }
+    }
 }
 
 impl StoreError {
     /// An error with its cause.
     pub fn new(operation: &'static str, cause: impl fmt::Display) -> Self {
-        Self { operation, cause: cause.to_string(), is_final: false }
+        Self { operation, cause: cause.to_string(), is_final: false, fault: StoreFault::Failed }
     }
 
     /// An error that lasts until somebody acts.
@@ -257,6 +281,12 @@ impl StoreError {
 
     /// The deadline passed first.
     pub fn timed_out(operation: &'static str) -> Self {
-        Self::new(operation, "deadline passed")
+        Self::new(operation, "deadline passed").by(StoreFault::Late)
+    }
+
+    /// The same, failed in this way.
+    #[must_use]
+    pub fn by(self, fault: StoreFault) -> Self {
+        Self { fault, ..self }
     }
 }

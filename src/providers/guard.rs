@@ -11,6 +11,7 @@ use std::{
 };
 
 use tokio::sync::Semaphore;
+use tracing::{Instrument, field::Empty};
 
 use super::{
     adapter::Alarm,
@@ -23,10 +24,14 @@ use crate::{
         provider::{Checked, Delivered, Failure, ProviderCall, ProviderObserver},
     },
     settings::{Section, values},
+    spans,
 };
 
 /// A provider that has had this much time, or its own time-out where that is shorter, and has not answered, has failed.
 const FAIR_TIME: Duration = Duration::from_secs(1);
+
+/// The outcome of a call that the provider has answered, and not with a failure.
+const ANSWERED: &str = "answered";
 
 /// The longest that a provider is passed over because it asked for a wait.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
@@ -165,7 +170,7 @@ impl<D: Decision> Attempted<D> {
             (Exchange::Answered, Some(Failure::Refused)) => "refused",
             (Exchange::Answered, Some(Failure::Unavailable { .. })) => "failed",
             (Exchange::Answered, None) if self.fault.is_some() => "failed",
-            (Exchange::Answered, None) => "answered",
+            (Exchange::Answered, None) => ANSWERED,
         }
     }
 }
@@ -178,6 +183,9 @@ impl Guard {
         clock: Arc<dyn Clock>,
         observer: Option<Arc<dyn ProviderObserver>>,
     ) -> Self {
+        if let Some(observer) = &observer {
+            observer.provider_made(name);
+        }
         Self {
             name: name.to_owned(),
             timeout: settings.timeout,
@@ -191,6 +199,7 @@ impl Guard {
 
     /// The same, with an observer of the calls.
     pub(super) fn observed(self, observer: Arc<dyn ProviderObserver>) -> Self {
+        observer.provider_made(&self.name);
         Self { observer: Some(observer), ..self }
     }
 
@@ -237,7 +246,22 @@ impl Guard {
             Err(failure) => return D::failed(failure),
         };
         let watch = Stopwatch::start();
-        let attempted = exchange(deadline).await;
+        let span = tracing::info_span!(
+            target: spans::TARGET,
+            "provider",
+            otel.name = operation,
+            otel.status_code = Empty,
+            otp.provider = self.name,
+            otp.operation = operation,
+            otp.outcome = Empty,
+            error.type = Empty,
+        );
+        let attempted = exchange(deadline).instrument(span.clone()).await;
+        let outcome = attempted.outcome();
+        span.record("otp.outcome", outcome);
+        if outcome != ANSWERED {
+            span.record("error.type", outcome).record("otel.status_code", "ERROR");
+        }
         let permit = Some(permit).filter(|_| !(is_short && deadline.remaining().is_zero()));
         self.record(permit, operation, &attempted, watch.elapsed());
         attempted.decision
@@ -267,12 +291,19 @@ impl Guard {
         }
         self.log(operation, attempted, outcome, duration);
         let provider = self.name.as_str();
-        match transition {
-            Transition::None => {}
+        let is_open = match transition {
+            Transition::None => return,
             Transition::Opened => {
                 tracing::error!(provider, "the breaker opens: the provider is left alone for a while");
+                true
             }
-            Transition::Closed => tracing::info!(provider, "the breaker closes"),
+            Transition::Closed => {
+                tracing::info!(provider, "the breaker closes");
+                false
+            }
+        };
+        if let Some(observer) = &self.observer {
+            observer.breaker_moved(provider, is_open);
         }
     }
 
@@ -296,7 +327,7 @@ impl Guard {
                 tracing::error!(provider, operation, status, alarm, says, "the provider refuses the request");
             }
             (None, "refused") => tracing::error!(provider, operation, status, says, "the provider refuses the request"),
-            (None, "answered") => {
+            (None, ANSWERED) => {
                 tracing::info!(provider, operation, status, duration_ms, says, "the provider answered");
             }
             (None, _) => {

@@ -3,11 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
+    challenge_ref::ChallengeRef,
     context::{CallContext, challenge_context, upstream_id},
     error::{Error, Precondition},
     request::{Caller, VerifyOtp},
     route::Routes,
-    states::{ChallengeRef, States},
+    states::States,
     timing::{FINISH, GRACE, LEASE_MARGIN, provider_deadline, within_lease},
 };
 use crate::{

@@ -1,6 +1,6 @@
 //! What a provider is told of the challenge, and under which id a request goes upstream.
 
-use super::states::ChallengeRef;
+use super::challenge_ref::ChallengeRef;
 use crate::{
     domain::{
         challenge::Challenge,

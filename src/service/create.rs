@@ -4,13 +4,13 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     Otp,
+    challenge_ref::ChallengeRef,
     context::CallContext,
     deliveries::SendRequest,
     error::{Error, Precondition},
     memory::Snapshot,
     quotas::{Acquisition, NO_QUOTAS, Uses},
     request::{Caller, CreateChallenge, Reach},
-    states::ChallengeRef,
     tags,
     timing::MAX_CONFLICTS,
 };
@@ -62,6 +62,9 @@ impl Otp {
 
     async fn create(&self, caller: &Caller, request: &CreateChallenge) -> Result<Created, Error> {
         let target = self.states.challenge(caller, &caller.request_id)?;
+        if !caller.rights.has_purpose(request.purpose) {
+            return Err(Error::Forbidden);
+        }
         let key = self.states.key(&target, caller, request.content());
         let partition = self.partition(&target, request);
         let policy = self.states.policy(&target.tenant)?;

@@ -4,12 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::timeout_at;
 
-use super::{
-    error::Error,
-    gate::Gate,
-    request::Caller,
-    states::{ChallengeRef, Changed},
-};
+use super::{challenge_ref::ChallengeRef, error::Error, gate::Gate, request::Caller, states::Changed};
 use crate::{
     domain::{
         challenge::{Challenge, Ended, Phase, Reply},

@@ -3,12 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
+    challenge_ref::ChallengeRef,
     context::{CallContext, challenge_context, upstream_id},
     error::Error,
     quotas::Quotas,
     request::Caller,
     route::{Route, Routes, milder},
-    states::{ChallengeRef, States},
+    states::States,
     timing::{FINISH, GRACE, provider_deadline, within_lease},
 };
 use crate::{

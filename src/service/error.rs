@@ -46,7 +46,8 @@ pub enum Error {
     /// The call does not fit what has happened so far.
     #[error("{0}")]
     Precondition(Precondition),
-    #[error("the tenant is not accepted")]
+    /// The tenant is not accepted, or is not the caller's; or the purpose is not.
+    #[error("the tenant or purpose is not the caller's")]
     Forbidden,
     /// The store failed. Nothing may be revealed.
     #[error(transparent)]

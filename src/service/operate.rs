@@ -113,9 +113,7 @@ impl Otp {
     }
 
     fn lockout_partition(&self, caller: &Caller, owner: &LockoutOwner) -> Result<Partition, Error> {
-        self.states.now()?;
-        self.states.policy(&caller.tenant)?;
-        self.decisions.check()?;
+        self.states.admit(caller)?;
         tags::note_lockout_owner(&self.keys, &caller.record, &caller.tenant, owner);
         Ok(match owner {
             LockoutOwner::Account(account) => self.keys.account_partition(&caller.tenant, account),

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
+    challenge_ref::ChallengeRef,
     decisions::Decisions,
     error::Error,
     gate::Gate,
@@ -16,7 +17,7 @@ use crate::{
     domain::{
         canonical::Canonical,
         challenge::Challenge,
-        ids::{IdempotencyKey, RequestId, Tenant},
+        ids::{IdempotencyKey, Tenant},
         invariants,
         lockout::Lockout,
         policy::{TenantPolicy, Tenants},
@@ -25,7 +26,6 @@ use crate::{
         time::Timestamp,
     },
     ports::{
-        call::CallRecord,
         clock::{Deadline, Stopwatch},
         store::{Change, Claimed, Committed, Name, Partition, Sealed, Store},
     },
@@ -39,15 +39,6 @@ pub(super) struct States {
     pub(super) memory: Memory,
     pub(super) decisions: Decisions,
     tenants: Tenants,
-}
-
-/// Which challenge, and whose.
-#[derive(Clone, Debug)]
-pub(super) struct ChallengeRef {
-    pub(super) name: Name,
-    pub(super) tenant: Tenant,
-    /// The call that names it.
-    pub(super) call: Arc<CallRecord>,
 }
 
 /// A state to decide by, with the records that it comes from.
@@ -78,17 +69,6 @@ impl States {
         Self { store, records, gate, memory: Memory::new(), decisions, tenants }
     }
 
-    /// The challenge that a request names. Refuses all while this replica must not serve, and tenants that are not accepted.
-    pub(super) fn challenge(&self, caller: &Caller, challenge: &RequestId) -> Result<ChallengeRef, Error> {
-        self.now()?;
-        self.policy(&caller.tenant)?;
-        self.decisions.check()?;
-        let keys = self.records.keys();
-        caller.record.challenge.get_or_init(|| keys.challenge_tag(&caller.tenant, challenge));
-        let name = keys.challenge_name(&caller.tenant, challenge);
-        Ok(ChallengeRef { name, tenant: caller.tenant.clone(), call: Arc::clone(&caller.record) })
-    }
-
     /// A request as its challenge remembers it.
     pub(super) fn key(&self, target: &ChallengeRef, caller: &Caller, content: Canonical) -> IdempotencyKey {
         self.records.keys().request_key(target.name, &caller.request_id, content)
@@ -117,6 +97,7 @@ impl States {
         // The rare ways are boxed: what a call awaits is moved several times, and is small without them.
         let mut loaded = match self.remembered(target) {
             Some(loaded) => loaded,
+            // Also one that is not the caller's: it costs as much as one that never was.
             None => Box::pin(self.reload(target, deadline)).await?,
         };
         tags::note_owner(self.records.keys(), target, &loaded.state.challenge, loaded.snapshot.partition);
@@ -137,7 +118,7 @@ impl States {
             } else if let Some(conflict) = self.commit(target, &loaded.snapshot, &after).await? {
                 let is_there = conflict.challenge.is_some();
                 loaded = if is_there {
-                    self.loaded(conflict, true)?
+                    self.loaded(target, conflict, true)?
                 } else {
                     Box::pin(self.reload(target, deadline)).await?
                 };
@@ -199,7 +180,7 @@ impl States {
 
     /// The state as this replica remembers it. Of a forgotten challenge the id may name another one by now.
     fn remembered(&self, target: &ChallengeRef) -> Option<Loaded> {
-        self.loaded(self.memory.get(target.name)?, false).ok()
+        self.loaded(target, self.memory.get(target.name)?, false).ok()
     }
 
     async fn reload(&self, target: &ChallengeRef, deadline: Deadline) -> Result<Loaded, Error> {
@@ -224,12 +205,14 @@ impl States {
 
     fn read_anew(&self, target: &ChallengeRef, snapshot: Snapshot) -> Result<Loaded, Error> {
         self.memory.remember(target.name, &snapshot);
-        self.loaded(snapshot, true)
+        self.loaded(target, snapshot, true)
     }
 
-    fn loaded(&self, snapshot: Snapshot, is_fresh: bool) -> Result<Loaded, Error> {
+    /// A challenge that is forgotten, or of a purpose that is not the caller's, is none.
+    fn loaded(&self, target: &ChallengeRef, snapshot: Snapshot, is_fresh: bool) -> Result<Loaded, Error> {
         let challenge = snapshot.challenge.as_ref().ok_or(Error::InvalidIdentifier)?;
-        if challenge.value.is_forgotten(self.now()?) {
+        let is_own = target.is_own(&challenge.value);
+        if !is_own || challenge.value.is_forgotten(self.now()?) {
             return Err(Error::InvalidIdentifier);
         }
         let lockout = snapshot.lockout.as_ref().map_or_else(Arc::default, |lockout| Arc::clone(&lockout.value));

@@ -1,6 +1,6 @@
 //! What a call is told of whom it is about: keyed tags of the account and the contact, for logs, traces and events.
 
-use super::{request::LockoutOwner, states::ChallengeRef};
+use super::{challenge_ref::ChallengeRef, request::LockoutOwner};
 use crate::{
     domain::{
         challenge::Challenge,

@@ -2,10 +2,11 @@
 
 use super::{
     Otp,
+    challenge_ref::ChallengeRef,
     decisions::verified_name,
     error::{Error, Precondition},
     request::{Caller, VerifyOtp},
-    states::{ChallengeRef, Changed},
+    states::Changed,
     timing::{after_pause, retry_after},
 };
 use crate::{

@@ -69,6 +69,7 @@ impl Witness {
     /// The store does not answer, or cannot serve.
     pub async fn examine(&self, deadline: Deadline) -> Result<Examination, StoreError> {
         let (compared, found) = tokio::join!(self.compare(deadline), self.canaries.read(deadline));
+        self.observer.store_examined(compared.is_ok() && found.is_ok());
         let (reading, time, skew_ms) = compared?;
         self.tell_skew(skew_ms);
         if is_off(skew_ms) {

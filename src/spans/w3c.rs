@@ -26,7 +26,6 @@ pub(crate) fn parse_parent(text: &str) -> Option<TraceParent> {
 }
 
 /// Writes a `traceparent`.
-#[cfg_attr(not(test), expect(dead_code, reason = "written to providers soon"))]
 pub(crate) fn parent(position: TraceParent) -> String {
     let TraceParent { trace_id, span_id, is_sampled } = position;
     format!("00-{trace_id:032x}-{span_id:016x}-{:02x}", u8::from(is_sampled))

@@ -129,7 +129,7 @@ impl Redis {
             asked.spawn(async move {
                 let answer = timeout_at(deadline.instant(), command.query_async::<()>(&mut connection)).await;
                 let answer = answer.map_err(|_| StoreError::timed_out("refund"))?;
-                answer.map_err(|error| StoreError::new("refund", fault::words(&error)))
+                answer.map_err(|error| StoreError::new("refund", fault::words(&error)).by(fault::kind(&error)))
             });
         }
         let mut all = Ok(());

@@ -4,6 +4,7 @@
 use std::{
     cmp::Reverse,
     collections::HashMap,
+    future::poll_fn,
     net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
@@ -16,7 +17,10 @@ use std::{
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{signal::Signal, untaken::UntakenAnswers};
-use crate::ports::clock::{Clock, SystemClock};
+use crate::ports::{
+    clock::{Clock, SystemClock},
+    observer::{ListenerName, ListenerObserver},
+};
 
 /// So many at once of those that may give way do so, of a full listener: finding them takes a look at all.
 const AT_ONCE: usize = 64;
@@ -57,7 +61,11 @@ struct Listened {
     calls: AtomicUsize,
     /// Answers that wait on all of them.
     untaken: Arc<AtomicUsize>,
+    observer: Option<ConnectionObserver>,
 }
+
+/// Who is told of the connections of which listener.
+pub(crate) type ConnectionObserver = (ListenerName, Arc<dyn ListenerObserver>);
 
 /// One of them.
 pub(crate) struct OpenConnection {
@@ -82,10 +90,11 @@ pub(crate) struct OpenConnection {
     untaken: UntakenAnswers,
     pauses: AtomicBool,
     closing: Signal,
+    observer: Option<ConnectionObserver>,
 }
 
 impl ConnectionLimit {
-    pub(crate) fn new(max: usize, gives_way: GivesWay) -> Self {
+    pub(crate) fn new(max: usize, gives_way: GivesWay, observer: Option<ConnectionObserver>) -> Self {
         let max = max.clamp(1, Semaphore::MAX_PERMITS);
         let permits = Arc::new(Semaphore::new(max));
         Self(Arc::new(Listened {
@@ -95,11 +104,23 @@ impl ConnectionLimit {
             open: Mutex::default(),
             calls: AtomicUsize::new(0),
             untaken: Arc::default(),
+            observer,
         }))
     }
 
     /// A permit for a new connection; `None` where all are taken by connections that do not give way.
     pub(crate) fn admit(&self, peer: Option<IpAddr>) -> Option<Arc<OpenConnection>> {
+        let admitted = self.try_admit(peer);
+        if let Some((listener, observer)) = &self.0.observer {
+            match admitted {
+                Some(_) => observer.connection_opened(*listener),
+                None => observer.connection_refused(*listener),
+            }
+        }
+        admitted
+    }
+
+    fn try_admit(&self, peer: Option<IpAddr>) -> Option<Arc<OpenConnection>> {
         let shared = &*self.0;
         let mut open = lock(&shared.open);
         let permit = Arc::clone(&shared.permits).try_acquire_owned().ok();
@@ -122,6 +143,7 @@ impl ConnectionLimit {
             untaken: UntakenAnswers::among(&shared.untaken),
             pauses: AtomicBool::new(false),
             closing: Signal::default(),
+            observer: shared.observer.clone(),
         });
         open.push(Arc::downgrade(&connection));
         Some(connection)
@@ -255,6 +277,11 @@ impl OpenConnection {
         self.closing.is_raised()
     }
 
+    /// Waits until it has to end.
+    pub(crate) async fn closing(&self) {
+        poll_fn(|cx| self.poll_closing(cx)).await;
+    }
+
     /// Ready when it has to end.
     pub(super) fn poll_closing(&self, cx: &Context<'_>) -> Poll<()> {
         self.closing.poll(cx)
@@ -303,6 +330,9 @@ impl OpenConnection {
 
 impl Drop for OpenConnection {
     fn drop(&mut self) {
+        if let Some((listener, observer)) = &self.observer {
+            observer.connection_closed(*listener);
+        }
         self.untaken.forget();
         self.end_calls(self.calls());
     }

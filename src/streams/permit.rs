@@ -199,7 +199,7 @@ mod tests {
 
     fn accepted(limit: SilenceLimit) -> (DuplexStream, PermitStream<DuplexStream>) {
         let (peer, stream) = duplex(64);
-        let connection = ConnectionLimit::new(1, GivesWay::Silent).admit(None).unwrap();
+        let connection = ConnectionLimit::new(1, GivesWay::Silent, None).admit(None).unwrap();
         (peer, PermitStream::new(stream, connection, limit))
     }
 
@@ -233,7 +233,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_permit_comes_back_with_the_end_of_the_connection() {
-        let limit = ConnectionLimit::new(1, GivesWay::Idle);
+        let limit = ConnectionLimit::new(1, GivesWay::Idle, None);
         let connection = limit.admit(None).unwrap();
         let work = connection.work();
         let stream = PermitStream::new(duplex(1).0, connection, SilenceLimit::Always(SPAN));
@@ -244,7 +244,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_that_gives_way_ends() {
-        let limit = ConnectionLimit::new(1, GivesWay::Silent);
+        let limit = ConnectionLimit::new(1, GivesWay::Silent, None);
         let (_peer, stream) = duplex(64);
         let mut stream = PermitStream::new(stream, limit.admit(None).unwrap(), SilenceLimit::Always(SPAN));
         let (read, newcomer) = tokio::join!(stream.read_u8(), async { limit.admit(None) });

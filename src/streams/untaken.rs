@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn the_connection_with_the_most_is_closed() {
-        let limit = ConnectionLimit::new(3, GivesWay::Idle);
+        let limit = ConnectionLimit::new(3, GivesWay::Idle, None);
         let [good, bad, worse] = [(); 3].map(|()| limit.admit(None).unwrap());
         let answers = |connection: &Arc<OpenConnection>, count: usize| -> Vec<Untaken> {
             (0..count).map(|_| Untaken::on(connection)).collect()
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn what_is_made_while_nobody_reads_waits_until_somebody_does() {
-        let limit = ConnectionLimit::new(1, GivesWay::Idle);
+        let limit = ConnectionLimit::new(1, GivesWay::Idle, None);
         let connection = limit.admit(None).unwrap();
         drop(Untaken::on(&connection));
         assert_eq!(limit.untaken(), 1);

@@ -71,9 +71,9 @@ fn name<F: Extended>(line: &mut String, call: &CallRecord) -> fmt::Result {
         if let Some(trace) = origin.trace {
             F::field(line, "trace_id", trace.id())?;
         }
-        if let Some(caller) = &origin.caller {
-            F::field(line, "caller", caller.as_str())?;
-        }
+    }
+    if let Some(caller) = call.caller.get() {
+        F::field(line, "caller", caller.as_str())?;
     }
     if let Some(tenant) = call.tenant.get() {
         F::field(line, "tenant", tenant.as_str())?;
@@ -107,9 +107,8 @@ mod tests {
 
     fn call() -> Arc<CallRecord> {
         let trace = TraceParent { trace_id: 0xabc, span_id: 7, is_sampled: true };
-        let caller = CallerName::parse("shop").ok();
-        let origin = CallOrigin { caller, x_request_id: "x-1".into(), trace: Some(trace), ..CallOrigin::default() };
-        let call = CallRecord::arrived(origin);
+        let origin = CallOrigin { x_request_id: "x-1".into(), trace: Some(trace), ..CallOrigin::default() };
+        let call = CallRecord::arrived(origin, CallerName::parse("shop").ok());
         call.tenant.set(Tenant::parse("acme").unwrap()).unwrap();
         call.request_id.set(RequestId::parse("r:1").unwrap()).unwrap();
         call.challenge.set(SupportTag([0, 0, 0, 0, 0, 0, 0, 9])).unwrap();

@@ -10,7 +10,7 @@ use std::{
 };
 
 use tokio::time::Instant;
-use tracing::{Event, Level, Metadata, Subscriber};
+use tracing::{Event, Level, Metadata, Subscriber, subscriber::Interest};
 use tracing_subscriber::layer::{Context, Filter};
 
 #[expect(clippy::disallowed_methods, reason = "lines are paced by no clock that a test sets")]
@@ -42,14 +42,23 @@ impl Paced {
     }
 }
 
+fn is_for_the_log(metadata: &Metadata<'_>) -> bool {
+    metadata.is_event() && (is_ours(metadata.target()) || *metadata.level() <= Level::INFO)
+}
+
 fn is_ours(target: &str) -> bool {
     target == "otpd" || target.starts_with("otpd::")
 }
 
 impl<S: Subscriber> Filter<S> for Paced {
-    /// Libraries log what is on the wire at their lower levels, and with it codes and keys.
+    /// Libraries log what is on the wire at their lower levels, and with it codes and keys. Spans are for traces only.
     fn enabled(&self, metadata: &Metadata<'_>, _: &Context<'_, S>) -> bool {
-        is_ours(metadata.target()) || *metadata.level() <= Level::INFO
+        is_for_the_log(metadata)
+    }
+
+    /// So that a span costs nothing where nobody else wants it.
+    fn callsite_enabled(&self, metadata: &'static Metadata<'static>) -> Interest {
+        if is_for_the_log(metadata) { Interest::always() } else { Interest::never() }
     }
 
     fn event_enabled(&self, event: &Event<'_>, _: &Context<'_, S>) -> bool {

@@ -40,7 +40,9 @@ struct Shared {
 #[derive(Default)]
 struct Queue {
     lines: Vec<u8>,
+    /// Lines dropped since this was last told, and ever.
     dropped: u64,
+    ever_dropped: u64,
     /// Bytes ever added, and ever written: a flush waits until the second has reached what the first was.
     added: u64,
     written: u64,
@@ -63,6 +65,11 @@ impl LogWriter {
     pub(super) fn flush(&self) {
         self.0.flush(FLUSH_TIMEOUT);
     }
+
+    /// How many lines were ever dropped.
+    pub(super) fn ever_dropped(&self) -> u64 {
+        self.0.queue().ever_dropped
+    }
 }
 
 impl Shared {
@@ -74,6 +81,7 @@ impl Shared {
         let mut queue = self.queue();
         if queue.lines.len() + line.len() > MAX_WAITING {
             queue.dropped += 1;
+            queue.ever_dropped += 1;
             return;
         }
         let was_empty = queue.lines.is_empty();
@@ -227,6 +235,7 @@ mod tests {
         let dropped = log.0.queue().dropped;
         assert!(waiting <= MAX_WAITING);
         assert!(dropped >= (MAX_WAITING / line.len()) as u64);
+        assert_eq!(log.ever_dropped(), dropped);
         open.send(()).unwrap();
         open.send(()).unwrap();
         let next = || seen.recv_timeout(Duration::from_secs(60)).unwrap();

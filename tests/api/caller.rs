@@ -44,7 +44,10 @@ impl Caller {
 
     pub(crate) async fn at(address: &str) -> Self {
         let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
-        let channel = endpoint.connect().await.unwrap();
+        Self::over(endpoint.connect().await.unwrap())
+    }
+
+    pub(crate) fn over(channel: Channel) -> Self {
         let (otp, admin) = (OtpServiceClient::new(channel.clone()), OtpAdminServiceClient::new(channel.clone()));
         Self { otp, admin, channel }
     }

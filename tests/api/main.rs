@@ -13,11 +13,18 @@
 mod attacks;
 mod audit;
 mod caller;
+mod callers;
+mod certificates;
 mod cluster;
+mod collector;
 mod crash;
 mod crowd;
+mod dial;
 #[path = "../support/dice.rs"]
 mod dice;
+mod envoy;
+#[path = "../support/envoy.rs"]
+mod envoy_server;
 mod failover;
 mod flows;
 mod google;
@@ -44,6 +51,7 @@ mod redis_cluster;
 mod redis_sentinel;
 #[path = "../support/redis.rs"]
 mod redis_server;
+mod relay;
 mod replicas;
 mod retire;
 mod rotation;

@@ -151,7 +151,7 @@ fn production_refuses_it_unless_forced() {
                   base_url = \"https://sms.example.com\"\npath = \"/messages\"\n";
     let sandbox = format!("[sandbox]\ncode = \"{CODE}\"\ndestinations = [\"{NUMBER}\"]\n");
     let of_a_tenant = format!("[tenants.acme.sandbox]\ncode = \"{CODE}\"\ndestinations = [\"{NUMBER}\"]\n");
-    let production = "profile = \"production\"\n";
+    let production = "profile = \"production\"\n[tenants.listed]\n";
     for listed in [&sandbox, &of_a_tenant] {
         let refused = check_config(&format!("{production}{common}{listed}"));
         let complaint = String::from_utf8(refused.stderr).unwrap();

@@ -99,7 +99,7 @@ fn files(folder: &Path, found: &mut Vec<(String, Vec<u8>)>) {
 }
 
 /// Codes of 10 digits: a time or a duration in a log cannot look like one by chance.
-fn talkative(site: Site) -> Site {
+pub(crate) fn talkative(site: Site) -> Site {
     site.with("OTPD__LOG__FILTER", "trace")
         .with("OTPD__POLICY__RESEND_GAPS", "[]")
         .with("OTPD__POLICY__CODE_DIGITS", "10")

@@ -98,6 +98,12 @@ impl Site {
         Server::start(self.otpd(&["serve"]).stdout(stdout))
     }
 
+    /// Starts a server that serves gRPC on this port of the loopback.
+    pub(crate) fn start_at(&self, port: u16) -> Server {
+        let mut otpd = self.otpd(&["serve"]);
+        Server::start(otpd.env("OTPD__SERVER__LISTEN", format!("127.0.0.1:{port}")).stdout(Stdio::null()))
+    }
+
     /// Starts a server from a shell that does this before: sets limits, ignores signals.
     pub(crate) fn start_after(&self, shell: &str) -> Server {
         self.try_start_after(shell).unwrap_or_else(|log| panic!("otpd did not start: {log}"))
@@ -220,6 +226,19 @@ impl Server {
     pub(crate) fn terminate(&self) {
         let status = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().expect("kill");
         assert!(status.success());
+    }
+
+    /// Asks it to look at its certificates.
+    pub(crate) fn hang_up(&self) {
+        let status = Command::new("kill").args(["-HUP", &self.child.id().to_string()]).status().expect("kill");
+        assert!(status.success());
+    }
+
+    /// Where operators call, if not where all do.
+    pub(crate) fn admin(&self) -> String {
+        let started = self.log().lines().find(|line| line.contains("otpd serves")).map(str::to_owned);
+        let started: Value = serde_json::from_str(&started.expect("it has started")).expect("a line of JSON");
+        started["admin"].as_str().expect("a listener of its own").to_owned()
     }
 
     /// Waits until it has ended by itself.

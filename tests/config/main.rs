@@ -1,9 +1,11 @@
 //! Configuration as an operator meets it: what is right, and how what is wrong is reported.
 
+mod callers;
+
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use otpd::{
-    config::{Config, Keys, LogFormat, Profile, Source},
+    config::{Config, Keys, Listen, LogFormat, Profile, Source},
     providers::KINDS,
 };
 
@@ -24,17 +26,20 @@ const KEY: (&str, &str) = ("OTPD_MASTER_KEYS", "1:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAA
 fn nothing_configured_is_a_development_server_on_loopback() {
     let config = Config::load(&Source::default()).unwrap();
     assert_eq!(config.profile, Profile::Development);
-    assert_eq!(config.server.listen, SocketAddr::from(([127, 0, 0, 1], 50051)));
+    assert_eq!(config.server.listen, Listen::Address(SocketAddr::from(([127, 0, 0, 1], 50051))));
     assert_eq!(config.operations.listen, SocketAddr::from(([127, 0, 0, 1], 9464)));
     assert_eq!(config.server.request_timeout, Duration::from_secs(10));
-    assert_eq!(config.server.drain_delay, Duration::ZERO);
+    assert_eq!(
+        (config.server.drain_delay, config.server.drain_timeout),
+        (Duration::from_secs(5), Duration::from_secs(15))
+    );
     assert_eq!(config.store.url.expose(), "embedded:./otpd-data");
     assert_eq!(config.keys, Keys::Generated);
     assert_eq!(config.providers.routes, ["console"]);
     assert_eq!(config.providers.by_name["console"].kind(), "console");
     assert!(!config.store.require_noeviction && !config.store.accept_loss);
     assert!(config.tenants.others.is_some());
-    assert_eq!(config.warnings().len(), 2);
+    assert_eq!(config.warnings().len(), 3);
 }
 
 #[test]
@@ -43,7 +48,7 @@ fn each_wrong_value_is_reported_with_its_path() {
         ("profile = \"staging\"", "profile: must be development or production"),
         (
             "[server]\nlisten = \"localhost:1\"",
-            "server.listen: must be an IP address and a port, such as 127.0.0.1:50051",
+            "server.listen: must be an IP address and a port, such as 127.0.0.1:50051, or unix: and a path",
         ),
         ("[server]\nmax_in_flight = 0", "server.max_in_flight: must be 1 to 1000000"),
         ("[server]\nmax_in_flight = \"9\"", "server.max_in_flight: must be a whole number, 1 to 1000000"),
@@ -131,7 +136,7 @@ fn unknown_settings_are_mistakes_and_name_their_neighbours() {
     );
     let errors = load("[sever]\nlisten = \"127.0.0.1:1\"\n[policy.purposes.payment]", &[]).unwrap_err();
     assert!(errors[0].starts_with("policy.purposes.payment: unknown setting; here are: login,"), "{errors:?}");
-    assert!(errors[1].starts_with("sever.listen: unknown setting; here are: force,"), "{errors:?}");
+    assert!(errors[1].starts_with("sever.listen: unknown setting; here are: admin,"), "{errors:?}");
 }
 
 #[test]
@@ -238,7 +243,7 @@ fn variables_override_the_file_by_the_type_the_setting_wants() {
         ("PATH", "/bin"),
     ];
     let config = load(file, &environment).unwrap();
-    assert_eq!(config.server.listen.port(), 2);
+    assert_eq!(config.server.listen.to_string(), "127.0.0.1:2");
     assert!(!config.server.reflection);
     assert_eq!(config.server.max_in_flight, 7);
     assert_eq!(config.server.max_connection_age, None);
@@ -361,7 +366,7 @@ fn a_variable_names_a_section_with_hyphens_by_underscores() {
 #[test]
 fn production_encrypts_and_refuses_known_codes_beside_all_other_mistakes() {
     let gateway = |url: &str| format!("[providers.gw]\nkind = \"http-json\"\nbase_url = \"{url}\"\npath = \"/m\"");
-    let production = |rest: &str| load(&format!("profile = \"production\"\n{rest}"), &[KEY]);
+    let production = |rest: &str| load(&format!("profile = \"production\"\n[tenants.acme]\n{rest}"), &[KEY]);
     let open = production(&gateway("http://sms.example.com")).unwrap_err();
     assert!(open.len() == 1 && open[0].starts_with("providers.gw.base_url: is plain http"), "{open:?}");
     let mail =
@@ -390,7 +395,7 @@ fn a_listener_that_others_can_reach_is_warned_of() {
     {
         let config = load(&format!("[server]\nlisten = \"{listen}\""), &[]).unwrap();
         let warnings = config.warnings();
-        assert_eq!(warnings.iter().any(|warning| warning.starts_with("server.listen")), warned, "{warnings:?}");
+        assert_eq!(warnings.iter().any(|warning| warning.contains("open to other machines")), warned, "{warnings:?}");
     }
     let proxied = load("", &[("HTTPS_PROXY", "socks5://a:1"), ("http_proxy", "http://a:1")]).unwrap().warnings();
     assert!(proxied.iter().any(|warning| warning.contains("HTTPS_PROXY")), "{proxied:?}");
@@ -402,22 +407,38 @@ fn production_refuses_what_shows_codes_or_loses_keys_unless_forced() {
         errors.iter().map(|error| error.split(": ").next().unwrap().to_owned()).collect()
     };
     let bare = load("profile = \"production\"", &[]).unwrap_err();
-    assert_eq!(settings(bare), ["OTPD_MASTER_KEYS", "providers"]);
-    let reflected = load("profile = \"production\"\n[server]\nreflection = true", &[KEY]).unwrap_err();
+    assert_eq!(settings(bare), ["OTPD_MASTER_KEYS", "requests.accept_unlisted_tenants", "providers"]);
+    let reflected = load("profile = \"production\"\n[server]\nreflection = true\n[tenants.a]", &[KEY]).unwrap_err();
     assert_eq!(settings(reflected), ["server.reflection", "providers"]);
-    let quiet = load("profile = \"production\"\n[force]\nconsole_provider = true", &[KEY]).unwrap();
+    let quiet = load("profile = \"production\"\n[force]\nconsole_provider = true\n[tenants.a]", &[KEY]).unwrap();
     assert!(!quiet.server.reflection);
-    let asked =
-        "profile = \"production\"\n[server]\nreflection = true\n[force]\nconsole_provider = true\nreflection = true";
+    let asked = "profile = \"production\"\n[tenants.a]\n[server]\nreflection = true\n[force]\nconsole_provider = true\nreflection = true";
     assert!(load(asked, &[KEY]).unwrap().server.reflection);
-    let named = load("profile = \"production\"\n[providers.out]\nkind = \"console\"", &[KEY]).unwrap_err();
+    let named = load("profile = \"production\"\n[tenants.a]\n[providers.out]\nkind = \"console\"", &[KEY]).unwrap_err();
     assert_eq!(settings(named), ["providers.out.kind"]);
 
-    let forced = "profile = \"production\"\n[force]\nconsole_provider = true\ngenerated_keys = true";
+    let forced =
+        "profile = \"production\"\n[force]\nconsole_provider = true\ngenerated_keys = true\nunlisted_tenants = true";
     let config = load(forced, &[]).unwrap();
-    assert_eq!(config.warnings().len(), 4);
+    assert_eq!(config.warnings().len(), 6);
     assert!(config.store.require_noeviction);
-    assert_eq!(config.server.drain_delay, Duration::from_secs(5));
+}
+
+/// The defaults fit the grace of an orchestrator; what does not is told.
+#[test]
+fn an_end_that_takes_long_or_cuts_calls_is_warned_of() {
+    let quiet = load("", &[]).unwrap().warnings().len();
+    for (file, expected) in [
+        ("drain_delay = \"9s\"", None),
+        ("drain_delay = \"10s\"", Some("may take 31 s")),
+        ("drain_timeout = \"60s\"", Some("may take 71 s")),
+        ("drain_timeout = \"9s\"", Some("calls may be cut off")),
+        ("drain_timeout = \"9s\"\nrequest_timeout = \"5s\"", None),
+    ] {
+        let warnings = load(&format!("[server]\n{file}"), &[]).unwrap().warnings();
+        assert_eq!(warnings.len(), quiet + usize::from(expected.is_some()), "{file}: {warnings:?}");
+        assert!(expected.is_none_or(|text| warnings.iter().any(|warning| warning.contains(text))), "{warnings:?}");
+    }
 }
 
 #[test]

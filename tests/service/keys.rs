@@ -31,6 +31,8 @@ const KEY_3: &str = "3:AwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwM=";
 struct Silent;
 
 impl StoreObserver for Silent {
+    fn store_examined(&self, _: bool) {}
+
     fn clock_compared(&self, _: i64) {}
     fn store_lost(&self, _: StoreLoss) {}
 }

@@ -9,6 +9,7 @@
 )]
 
 mod broken;
+mod callers;
 mod cases;
 mod checker;
 #[path = "../support/clock.rs"]

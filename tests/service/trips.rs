@@ -16,13 +16,16 @@ use crate::{
 const TRIP: Duration = Duration::from_millis(1);
 
 /// A replica whose operations are counted.
-fn counted(world: &World) -> (Replica, Arc<ObservedStore>) {
+pub(crate) fn counted(world: &World) -> (Replica, Arc<ObservedStore>) {
     let observed = ObservedStore::with_trips(world.faults.clone(), TRIP);
     (world.replica_over(observed.clone(), KEY_1, world.clock.clone()), observed)
 }
 
 /// What a request comes to, its trips that follow one another, and its operations.
-async fn trips<T>(observed: &ObservedStore, request: impl Future<Output = T>) -> (T, u128, Vec<&'static str>) {
+pub(crate) async fn trips<T>(
+    observed: &ObservedStore,
+    request: impl Future<Output = T>,
+) -> (T, u128, Vec<&'static str>) {
     observed.drain_log();
     let started = Stopwatch::start();
     let answer = request.await;

@@ -43,6 +43,8 @@ struct Told {
 }
 
 impl StoreObserver for Told {
+    fn store_examined(&self, _: bool) {}
+
     fn clock_compared(&self, skew_ms: i64) {
         self.skews.lock().unwrap().push(skew_ms);
     }

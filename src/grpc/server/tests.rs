@@ -20,7 +20,10 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tonic::Code;
 
 use super::*;
-use crate::ports::{clock::Stopwatch, observer::CallSummary};
+use crate::{
+    domain::identity::SidecarTrust,
+    ports::{clock::Stopwatch, observer::CallSummary},
+};
 
 const VERIFY: &str = "/otp.v1.OtpService/VerifyOtp";
 const SEND: &str = "/otp.v1.OtpService/SendOtp";
@@ -55,13 +58,20 @@ struct Running {
 }
 
 async fn start(settings: GrpcSettings) -> Anyhow<Running> {
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
     let (seen, stop, tasks) = (Arc::new(Seen::default()), CancellationToken::new(), TaskTracker::new());
     let (_, health) = tonic_health::server::health_reporter();
     let fake = Arc::new(fake::Fake::default());
-    let layer = layer(settings, contract(Arc::clone(&fake), Arc::clone(&fake)), health, seen.clone())?;
-    let serving = tasks.spawn(serve_layer(settings, layer, listener, stop.clone().cancelled_owned()));
+    let callers = Arc::new(CallerDirectory::new(&[], SidecarTrust::default(), false));
+    let layer = layer(settings, contract(Arc::clone(&fake), Arc::clone(&fake)), health, (seen.clone(), callers))?;
+    let connections =
+        ServedConnections { http2: http2(), layer: Arc::new(layer), tls: None, max_age: settings.max_connection_age };
+    let incoming = Incoming::new(
+        BoundListener::Address(listener),
+        ConnectionLimit::new(settings.max_connections, GivesWay::Idle, None),
+    );
+    let serving = tasks.spawn(serve_on(incoming, connections, stop.clone().cancelled_owned()));
     Ok(Running { address, seen, fake, stop, serving, tasks })
 }
 
@@ -80,6 +90,28 @@ async fn a_slow_use_case_answers_deadline_exceeded_and_not_cancelled() -> Anyhow
         assert_eq!((answer.code, answer.reason.as_str()), (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"), "{value}");
     }
     assert!(watch.elapsed() < Duration::from_secs(5));
+    Ok(())
+}
+
+/// Nobody waits for what would be done.
+#[tokio::test]
+async fn a_call_whose_time_is_over_when_it_comes_begins_no_work() -> Anyhow<()> {
+    let server = start(SETTINGS).await?;
+    let envoy = "x-envoy-expected-rq-timeout-ms";
+    for header in [("grpc-timeout", "0m"), ("grpc-timeout", "0H"), (envoy, "0")] {
+        for path in [VERIFY, SEND, CANCEL] {
+            let answer = server.ask(Ask { headers: vec![header], ..Ask::new(path, b"") }).await?;
+            assert_eq!(
+                (answer.code, answer.reason.as_str()),
+                (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
+                "{header:?}"
+            );
+        }
+    }
+    assert_eq!(server.fake.verifying.load(Ordering::SeqCst), 0);
+    let answer = server.ask(Ask { headers: vec![(envoy, "100")], ..Ask::new(VERIFY, b"") }).await?;
+    assert_eq!(answer.code, Code::DeadlineExceeded);
+    assert_eq!(server.fake.verifying.load(Ordering::SeqCst), 1);
     Ok(())
 }
 

@@ -20,6 +20,9 @@ fn seen(status: &Status) -> (Code, String, Option<Duration>) {
     let info = details.error_info().expect("every status has ErrorInfo");
     assert_eq!(info.domain, "otp.v1");
     let retry = details.retry_info().and_then(|info| info.retry_delay);
+    // Clients' retry policies are told the same, in whole milliseconds.
+    let pushback = status.metadata().get(RETRY_PUSHBACK).map(|value| value.to_str().unwrap().parse::<u64>().unwrap());
+    assert_eq!(pushback, retry.map(|retry| u64::try_from(retry.as_micros().div_ceil(1_000)).unwrap()));
     (status.code(), info.reason.clone(), retry)
 }
 

@@ -24,9 +24,13 @@ use hyper_util::{
     rt::{TokioExecutor, TokioTimer},
 };
 use tokio::time::timeout_at;
+use tracing::{Instrument, Span, field::Empty};
 
 use super::{HttpSettings, Inbound, Outbound, proxy::Connector};
-use crate::ports::clock::{Clock, Deadline};
+use crate::{
+    ports::clock::{Clock, Deadline},
+    spans,
+};
 
 /// Idle connections are kept this long, a little less than servers keep theirs: the shortest usual time is 5 s (Apache, Node.js).
 /// A request that is written while the server closes the connection would have an unknown outcome.
@@ -56,6 +60,7 @@ pub(super) enum NoAnswer {
 pub(super) struct Client {
     pool: Pool<HttpsConnector<Connector>, Watched>,
     connect_timeout: Duration,
+    propagates_trace: bool,
     clock: Arc<dyn Clock>,
 }
 
@@ -91,7 +96,7 @@ impl Client {
             .http1_allow_spaces_after_header_name_in_responses(true)
             .http1_ignore_invalid_headers_in_responses(true)
             .build(connector);
-        Ok(Self { pool, connect_timeout, clock })
+        Ok(Self { pool, connect_timeout, propagates_trace: settings.propagate_trace, clock })
     }
 
     /// The clock that answers are read by.
@@ -100,7 +105,20 @@ impl Client {
     }
 
     /// Sends a request and reads the whole answer, until the deadline.
-    pub(super) async fn exchange(&self, prepared: Prepared, deadline: Deadline) -> Result<Inbound, NoAnswer> {
+    pub(super) async fn exchange(&self, mut prepared: Prepared, deadline: Deadline) -> Result<Inbound, NoAnswer> {
+        let span = prepared.span();
+        if self.propagates_trace {
+            prepared.go_on_with_trace(&span);
+        }
+        let answer = self.ask(prepared, deadline).instrument(span.clone()).await;
+        match &answer {
+            Ok(answer) => drop(span.record("http.response.status_code", answer.status)),
+            Err(error) => drop(span.record("error.type", error.word()).record("otel.status_code", "ERROR")),
+        }
+        answer
+    }
+
+    async fn ask(&self, prepared: Prepared, deadline: Deadline) -> Result<Inbound, NoAnswer> {
         let Prepared { request, trace } = prepared;
         let mut asking = self.pool.request(request);
         let connect_by = deadline.at_most(self.connect_timeout);
@@ -154,6 +172,45 @@ impl Prepared {
             request.body(Watched { length: body.len(), body: Some(body), departure: Arc::clone(&departure) }).ok()?;
         let connection = capture_connection(&mut request);
         Some(Self { request, trace: Trace { departure, connection, is_bare } })
+    }
+}
+
+impl Prepared {
+    /// Its span. Of the URL the host is told only: the rest may hold what the caller sent.
+    fn span(&self) -> Span {
+        let uri = self.request.uri();
+        tracing::info_span!(
+            target: spans::TARGET,
+            "request",
+            otel.name = self.request.method().as_str(),
+            otel.kind = "client",
+            otel.status_code = Empty,
+            http.request.method = self.request.method().as_str(),
+            server.address = uri.host(),
+            server.port = uri.port_u16(),
+            http.response.status_code = Empty,
+            error.type = Empty,
+        )
+    }
+
+    /// Tells the provider of the trace.
+    fn go_on_with_trace(&mut self, span: &Span) {
+        for (name, value) in spans::propagated(span) {
+            if let Ok(value) = HeaderValue::try_from(value) {
+                self.request.headers_mut().insert(name, value);
+            }
+        }
+    }
+}
+
+impl NoAnswer {
+    /// One word for traces.
+    fn word(self) -> &'static str {
+        match self {
+            Self::NothingSent(_) | Self::Dropped => "nothing_sent",
+            Self::Denied(_) => "denied",
+            Self::Unknown(_) => "unknown",
+        }
     }
 }
 

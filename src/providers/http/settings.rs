@@ -34,6 +34,8 @@ pub struct HttpSettings {
     pub proxy: Option<ProxyChoice>,
     /// The proxies of the environment.
     pub variables: ProxyVariables,
+    /// Whether requests tell the provider of the trace (`traceparent`).
+    pub propagate_trace: bool,
     /// Certificate authorities instead of the public ones.
     pub ca_file: Option<PathBuf>,
     /// The certificate chain that otpd presents.
@@ -51,6 +53,7 @@ impl HttpSettings {
             connect_timeout: section.text("connect_timeout", span(30 * SECOND)).unwrap_or(2 * SECOND),
             proxy: section.optional_secret("proxy", ProxyChoice::parse),
             variables: ProxyVariables::default(),
+            propagate_trace: section.boolean("propagate_trace").unwrap_or(false),
             ca_file: section.optional_text("ca_file", values::path),
             client_certificate_file: section.optional_text("client_certificate_file", values::path),
             client_key_file: section.optional_text("client_key_file", values::path),

@@ -2,7 +2,7 @@
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
-use crate::ports::store::StoreError;
+use crate::ports::store::{StoreError, StoreFault};
 
 /// What an error says about the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +25,15 @@ pub(super) fn health(error: &RedisError) -> LinkHealth {
         ErrorKind::Server(_) | ErrorKind::Extension | ErrorKind::UnexpectedReturnType => LinkHealth::Healthy,
         ErrorKind::Io if error.is_timeout() => LinkHealth::Slow,
         _ => LinkHealth::Broken,
+    }
+}
+
+/// In which way an operation failed.
+pub(super) fn kind(error: &RedisError) -> StoreFault {
+    match health(error) {
+        LinkHealth::Healthy => StoreFault::Failed,
+        LinkHealth::Slow => StoreFault::Late,
+        LinkHealth::Broken => StoreFault::Unreachable,
     }
 }
 

@@ -31,7 +31,7 @@ use super::{
 };
 use crate::ports::{
     clock::{Deadline, Stopwatch},
-    store::StoreError,
+    store::{StoreError, StoreFault},
 };
 
 /// After so many late answers in a row the server is asked whether it is still there.
@@ -118,7 +118,10 @@ impl Link {
             return Err(StoreError::timed_out(operation));
         };
         self.state.note_answer(answer.as_ref().err(), generation);
-        answer.map_err(|error| StoreError::new(operation, format!("{}: {}", self.state.shown, fault::words(&error))))
+        answer.map_err(|error| {
+            let cause = format!("{}: {}", self.state.shown, fault::words(&error));
+            StoreError::new(operation, cause).by(fault::kind(&error))
+        })
     }
 
     /// The connection, or an error at once while there is none.
@@ -203,13 +206,11 @@ impl LinkState {
     }
 
     fn not_connected(&self, operation: &'static str) -> StoreError {
-        match &*self.failed.read().unwrap_or_else(PoisonError::into_inner) {
-            Some((cause, is_final)) => {
-                let error = StoreError::new(operation, format!("not connected to redis: {cause}"));
-                StoreError { is_final: *is_final, ..error }
-            }
-            None => StoreError::new(operation, format!("not connected to redis: {}", self.shown)),
-        }
+        let failed = self.failed.read().unwrap_or_else(PoisonError::into_inner);
+        let (cause, is_final) =
+            failed.as_ref().map_or((&*self.shown, false), |(cause, is_final)| (cause.as_str(), *is_final));
+        let error = StoreError::new(operation, format!("not connected to redis: {cause}"));
+        StoreError { is_final, fault: StoreFault::Unreachable, ..error }
     }
 
     fn note_answer(&self, error: Option<&RedisError>, generation: u64) {

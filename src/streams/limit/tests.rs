@@ -8,7 +8,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 #[tokio::test(start_paused = true)]
 async fn the_longest_silent_gives_way() {
-    let limit = ConnectionLimit::new(2, GivesWay::Silent);
+    let limit = ConnectionLimit::new(2, GivesWay::Silent, None);
     let first = limit.admit(None).unwrap();
     advance(SECOND).await;
     let second = limit.admit(None).unwrap();
@@ -25,7 +25,7 @@ async fn the_longest_silent_gives_way() {
 
 #[tokio::test(start_paused = true)]
 async fn what_has_never_made_a_call_gives_way_first_and_then_the_longest_idle() {
-    let limit = ConnectionLimit::new(4, GivesWay::Idle);
+    let limit = ConnectionLimit::new(4, GivesWay::Idle, None);
     let [idle, recent, silent, working] = [(); 4].map(|()| limit.admit(None).unwrap());
     drop((idle.open_call(), working.open_call()));
     let work = working.work();
@@ -53,7 +53,7 @@ async fn what_has_never_made_a_call_gives_way_first_and_then_the_longest_idle() 
 #[tokio::test(start_paused = true)]
 async fn the_address_with_the_most_connections_makes_room() {
     let address = |last: u8| Some(IpAddr::from([10, 0, 0, last]));
-    let limit = ConnectionLimit::new(4, GivesWay::Idle);
+    let limit = ConnectionLimit::new(4, GivesWay::Idle, None);
     let alone = limit.admit(address(1)).unwrap();
     drop(alone.open_call());
     advance(SECOND).await;
@@ -68,7 +68,7 @@ async fn the_address_with_the_most_connections_makes_room() {
 
 #[test]
 fn a_full_listener_makes_room_for_many() {
-    let limit = ConnectionLimit::new(4 * AT_ONCE, GivesWay::Idle);
+    let limit = ConnectionLimit::new(4 * AT_ONCE, GivesWay::Idle, None);
     let open: Vec<_> = (0..4 * AT_ONCE).map(|_| limit.admit(None).unwrap()).collect();
     let _newcomer = limit.admit(None).unwrap();
     assert_eq!(open.iter().filter(|connection| connection.is_closing()).count(), 4);
@@ -77,7 +77,7 @@ fn a_full_listener_makes_room_for_many() {
 
 #[test]
 fn connections_that_are_gone_are_forgotten() {
-    let limit = ConnectionLimit::new(2, GivesWay::Idle);
+    let limit = ConnectionLimit::new(2, GivesWay::Idle, None);
     for _ in 0..100 {
         limit.admit(None).unwrap().end();
     }
@@ -86,7 +86,7 @@ fn connections_that_are_gone_are_forgotten() {
 
 #[test]
 fn streams_that_stay_open_are_counted() {
-    let connection = ConnectionLimit::new(1, GivesWay::Idle).admit(None).unwrap();
+    let connection = ConnectionLimit::new(1, GivesWay::Idle, None).admit(None).unwrap();
     let first = connection.stream(1);
     assert!(first.is_some() && connection.stream(1).is_none());
     drop(first);
@@ -95,7 +95,7 @@ fn streams_that_stay_open_are_counted() {
 
 #[test]
 fn open_calls_are_bounded_and_each_connection_finds_room() {
-    let limit = ConnectionLimit::new(200, GivesWay::Idle);
+    let limit = ConnectionLimit::new(200, GivesWay::Idle, None);
     let alone = limit.admit(None).unwrap();
     assert_eq!(std::iter::repeat_with(|| alone.open_call()).take(1024).flatten().count(), 1024);
     alone.note_flushed();

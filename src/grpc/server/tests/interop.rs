@@ -1,7 +1,7 @@
 //! The unary cases of gRPC's interoperability tests (`doc/interop-test-descriptions.md` of grpc/grpc), against its test service
 //! behind our own layers: call layer, arrival, deadline, rewriting.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use http::Request as HttpRequest;
 use tokio_util::task::TaskTracker;
@@ -17,10 +17,18 @@ use tonic::{
 use tonic_prost::ProstCodec;
 
 use super::{Anyhow, SETTINGS, Seen};
-use crate::grpc::{
-    call_layer::Services,
-    method::{Method, RpcTarget},
-    server::{layer, serve_layer},
+use crate::{
+    domain::identity::SidecarTrust,
+    grpc::{
+        call_layer::Services,
+        callers::CallerDirectory,
+        connection::{ServedConnections, http2},
+        listen::Incoming,
+        listener::BoundListener,
+        method::{Method, RpcTarget},
+        server::{layer, serve_on},
+    },
+    streams::limit::{ConnectionLimit, GivesWay},
 };
 
 const EMPTY: &str = "/grpc.testing.TestService/EmptyCall";
@@ -124,8 +132,14 @@ async fn start() -> Anyhow<Channel> {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
     let (_, health) = tonic_health::server::health_reporter();
-    let layer = layer(SETTINGS, TestService, health, std::sync::Arc::new(Seen::default()))?;
-    TaskTracker::new().spawn(serve_layer(SETTINGS, layer, listener, std::future::pending()));
+    let callers = Arc::new(CallerDirectory::new(&[], SidecarTrust::default(), false));
+    let layer = layer(SETTINGS, TestService, health, (Arc::new(Seen::default()), callers))?;
+    let connections = ServedConnections { http2: http2(), layer: Arc::new(layer), tls: None, max_age: None };
+    let incoming = Incoming::new(
+        BoundListener::Address(listener),
+        ConnectionLimit::new(SETTINGS.max_connections, GivesWay::Idle, None),
+    );
+    TaskTracker::new().spawn(serve_on(incoming, connections, std::future::pending()));
     Ok(Endpoint::from_shared(format!("http://{address}"))?.connect().await?)
 }
 

@@ -1,0 +1,67 @@
+//! Certificates of an authority of the test's own.
+
+use std::{fs, path::Path};
+
+use rcgen::{
+    BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    SanType,
+};
+use rustls::pki_types::CertificateDer;
+
+/// An authority that nobody knows.
+pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+/// A certificate with its key.
+pub(crate) struct Issued {
+    certificate: Certificate,
+    pub(crate) key: KeyPair,
+}
+
+impl Authority {
+    pub(crate) fn new(name: &str) -> Self {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    pub(crate) fn der(&self) -> CertificateDer<'static> {
+        self.0.der().clone()
+    }
+
+    pub(crate) fn pem(&self) -> String {
+        self.0.pem()
+    }
+
+    /// A certificate of a server on this machine.
+    pub(crate) fn server(&self) -> Issued {
+        self.issue(vec![SanType::DnsName("localhost".try_into().unwrap())], ExtendedKeyUsagePurpose::ServerAuth)
+    }
+
+    /// A certificate of a caller with these URIs and DNS names.
+    pub(crate) fn client(&self, uris: &[&str], dns: &[&str]) -> Issued {
+        let uris = uris.iter().map(|&uri| SanType::URI(uri.try_into().unwrap()));
+        let names = uris.chain(dns.iter().map(|&name| SanType::DnsName(name.try_into().unwrap()))).collect();
+        self.issue(names, ExtendedKeyUsagePurpose::ClientAuth)
+    }
+
+    fn issue(&self, names: Vec<SanType>, usage: ExtendedKeyUsagePurpose) -> Issued {
+        let mut params = CertificateParams::default();
+        params.subject_alt_names = names;
+        params.extended_key_usages = vec![usage];
+        let key = KeyPair::generate().unwrap();
+        Issued { certificate: params.signed_by(&key, &self.0).unwrap(), key }
+    }
+}
+
+impl Issued {
+    pub(crate) fn der(&self) -> CertificateDer<'static> {
+        self.certificate.der().clone()
+    }
+
+    /// Writes `tls.pem` and `tls.key`, one after the other.
+    pub(crate) fn write(&self, folder: &Path) {
+        fs::write(folder.join("tls.key"), self.key.serialize_pem()).unwrap();
+        fs::write(folder.join("tls.pem"), self.certificate.pem()).unwrap();
+    }
+}
