@@ -62,13 +62,14 @@ pub(super) fn start(config: &Config, inputs: AuditInputs) -> Result<Option<Arc<A
     let mut instance = [0; 8];
     SystemEntropy.fill(&mut instance).map_err(|cause| StartError::Audit(io::Error::other(cause.to_string())))?;
     let providers: Vec<&str> = config.providers.by_name.keys().map(String::as_str).collect();
+    let callers: Vec<&str> = config.callers.iter().map(|caller| caller.name.as_str()).collect();
     let (key_ids, digest) = (keys.ids(), policy_digest(config));
     let start = ConfigurationStart {
         version: env!("CARGO_PKG_VERSION"),
         profile: config.profile.name(),
         policy_digest: &digest,
         providers: &providers,
-        callers: &[],
+        callers: &callers,
         key_ids: &key_ids,
     };
     let ports = AuditPorts { clock, keys, observer, instance: u64::from_be_bytes(instance) };
