@@ -56,9 +56,10 @@ impl<S: Subscriber> Filter<S> for Paced {
         is_for_the_log(metadata)
     }
 
-    /// So that a span costs nothing where nobody else wants it.
+    /// So that a span costs nothing where nobody else wants it. Never "always": the registry keeps what `event_enabled` refuses
+    /// for the next event of the thread, unless it has asked `enabled` first.
     fn callsite_enabled(&self, metadata: &'static Metadata<'static>) -> Interest {
-        if is_for_the_log(metadata) { Interest::always() } else { Interest::never() }
+        if is_for_the_log(metadata) { Interest::sometimes() } else { Interest::never() }
     }
 
     fn event_enabled(&self, event: &Event<'_>, _: &Context<'_, S>) -> bool {
