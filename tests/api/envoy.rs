@@ -18,6 +18,7 @@ use tokio::{
     task::JoinSet,
     time::{MissedTickBehavior, interval},
 };
+use tokio_util::task::TaskTracker;
 
 use crate::{
     caller::{Caller, login, send, verify, wrong},
@@ -103,7 +104,7 @@ async fn a_rolling_restart_loses_no_call() {
     let mut replicas = Replicas::start();
     let Some((envoy, caller)) = replicas.behind_envoy().await else { return };
     let load = Arc::new(SteadyLoad::default());
-    let running = tokio::spawn(Arc::clone(&load).run(caller));
+    let running = TaskTracker::new().spawn(Arc::clone(&load).run(caller));
     for (server, port) in replicas.servers.iter_mut().zip(&replicas.ports) {
         tokio::time::sleep(Duration::from_millis(500)).await;
         server.terminate();

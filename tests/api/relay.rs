@@ -11,7 +11,7 @@ use tokio::{
     select,
     task::JoinSet,
 };
-use tokio_util::task::AbortOnDropHandle;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 /// Relays until dropped.
 pub(crate) struct Relay {
@@ -26,7 +26,7 @@ impl Relay {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let cuts = Arc::clone(cuts);
-        let relaying = tokio::spawn(async move {
+        let relaying = TaskTracker::new().spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
                 connections.spawn(relay(client, to, Arc::clone(&cuts)));
