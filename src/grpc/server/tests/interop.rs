@@ -28,6 +28,7 @@ use crate::{
         method::{Method, RpcTarget},
         server::{layer, serve_on},
     },
+    ports::observer::ListenerName,
 };
 
 const EMPTY: &str = "/grpc.testing.TestService/EmptyCall";
