@@ -107,7 +107,7 @@ impl Exporter {
         let mut readings = Readings::new(&resource);
         let mut ticks = interval(self.metrics_interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut batch = Batch::default();
+        let mut batch = SpanBatch::default();
         loop {
             tokio::select! {
                 biased;
@@ -154,13 +154,13 @@ impl Exporter {
 
 /// Spans on their way into one message.
 #[derive(Default)]
-struct Batch {
+struct SpanBatch {
     spans: Vec<SpanData>,
     /// Until when more may come. Set by the first.
     due: Option<Deadline>,
 }
 
-impl Batch {
+impl SpanBatch {
     /// Waits for a span, and then for more until they fill a message or have waited long enough. Nothing is lost where this is not
     /// waited for to the end.
     async fn fill(&mut self, queue: &mut Receiver<SpanData>) {
