@@ -107,7 +107,7 @@ impl Config {
         let store = root.section("store", |section| StoreSettings::read(section, profile, &server));
         let keys = root.section("keys", |section| Keys::read(section, source, &store, profile, force));
         let (tenants, sandboxes) = tenants::read(root, &requests, profile, force);
-        let callers = root.section("callers", |section| callers::read(section, &tenants, profile));
+        let callers = root.section("callers", |section| callers::read(section, &tenants));
         if profile == Profile::Production {
             callers::check_open_listeners(root, &server, &callers, force);
         }

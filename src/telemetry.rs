@@ -26,7 +26,7 @@ use named::Named;
 use pace::Paced;
 use writer::LogWriter;
 
-pub use otlp::{Dropped, Exporter, OtlpSettings};
+pub use otlp::{Dropped, Exporter, OtlpError, OtlpSettings};
 
 /// The one log of the process; `None` where its thread could not be started, and lines are written directly.
 static LOG: OnceLock<Option<LogWriter>> = OnceLock::new();
@@ -40,11 +40,7 @@ pub fn install(json: bool, filter: &str) {
 ///
 /// # Errors
 /// The collector's address or certificates cannot be used.
-pub fn install_exporting(
-    json: bool,
-    filter: &str,
-    settings: &OtlpSettings,
-) -> Result<Exporter, tonic::transport::Error> {
+pub fn install_exporting(json: bool, filter: &str, settings: &OtlpSettings) -> Result<Exporter, OtlpError> {
     let instance = format!("{:016x}", RandomState::new().hash_one(process::id()));
     let (tracer, exporter) = otlp::start(settings, &instance)?;
     install_layers(json, filter, Some(tracer));

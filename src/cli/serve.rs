@@ -36,7 +36,7 @@ pub(super) fn run(config: &Config) -> ExitCode {
     };
     let exporter = match exporter {
         Ok(exporter) => exporter,
-        Err(error) => return cannot_start(format!("telemetry.otlp_endpoint: {error}").into()),
+        Err(error) => return cannot_start(error.into()),
     };
     let ended = runtime.block_on(serve(config, exporter));
     runtime.shutdown_timeout(CUT_OFF);

@@ -2,10 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{
-    profile::{Force, Profile},
-    server::Server,
-};
+use super::{profile::Force, server::Server};
 use crate::{
     domain::{
         caller::{CallerName, CallerRights, ListedCaller},
@@ -23,7 +20,7 @@ const ALL_TENANTS: &str = "*";
 const MAX_LISTED: usize = 1_000;
 
 /// Reads all callers. None: whoever reaches the server may do everything.
-pub(super) fn read(section: &mut Section<'_>, tenants: &Tenants, profile: Profile) -> Vec<ListedCaller> {
+pub(super) fn read(section: &mut Section<'_>, tenants: &Tenants) -> Vec<ListedCaller> {
     let mut owners: BTreeMap<Identity, String> = BTreeMap::new();
     let mut callers = Vec::new();
     for name in section.names() {
@@ -33,7 +30,7 @@ pub(super) fn read(section: &mut Section<'_>, tenants: &Tenants, profile: Profil
         }
         let (identities, rights) = section.section(&name, |section| {
             let identities = identities(section, &name, &mut owners);
-            (identities, rights(section, tenants, profile))
+            (identities, rights(section, tenants))
         });
         if let Ok(name) = parsed {
             callers.push(ListedCaller { name, identities, rights });
@@ -58,14 +55,11 @@ fn identities(section: &mut Section<'_>, caller: &str, owners: &mut BTreeMap<Ide
     identities
 }
 
-fn rights(section: &mut Section<'_>, tenants: &Tenants, profile: Profile) -> CallerRights {
+fn rights(section: &mut Section<'_>, tenants: &Tenants) -> CallerRights {
     let names = section.list("tenants", 1..=MAX_LISTED, |text| match text {
         ALL_TENANTS => Ok(None),
         name => Tenant::parse(name).map(Some).map_err(|malformed| format!("a tenant's name {malformed}")),
     });
-    if names.is_none() && profile == Profile::Production {
-        section.missing("tenants", "in profile production; [\"*\"] stands for all that are accepted");
-    }
     let allowed = names.and_then(|names| {
         for (index, name) in names.iter().enumerate() {
             if name.as_ref().is_some_and(|tenant| tenants.of(tenant).is_none()) {

@@ -1,6 +1,6 @@
 //! `[log]` and `[telemetry]`: what otpd says about itself, on standard error and to a collector.
 
-use std::{fs, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use http::Uri;
 use tracing_subscriber::EnvFilter;
@@ -49,15 +49,14 @@ impl Log {
 /// Where traces and metrics go; `None`: nowhere, but that `/metrics` shows the latter.
 pub(super) fn read_otlp(section: &mut Section<'_>) -> Option<OtlpSettings> {
     let endpoint = section.optional_text("otlp_endpoint", endpoint);
-    let ca_certificate = section
-        .optional_text("otlp_ca_file", |path| fs::read(path).map_err(|error| format!("cannot be read: {error}")));
+    let ca_file = section.optional_text("otlp_ca_file", |path| Ok(PathBuf::from(path)));
     let sample_percent = section.integer("sample_percent", 0..=100).unwrap_or(10);
     let interval = values::span(Duration::from_secs(1)..=Duration::from_secs(3600));
     let metrics_interval = section.text("metrics_interval", interval).unwrap_or(Duration::from_secs(30));
     let service_name = section.text("service_name", name).unwrap_or_else(|| "otpd".to_owned());
     let resource = section.optional_text("resource_attributes", pairs).unwrap_or_default();
     let endpoint = endpoint?;
-    Some(OtlpSettings { endpoint, ca_certificate, sample_percent, metrics_interval, service_name, resource })
+    Some(OtlpSettings { endpoint, ca_file, sample_percent, metrics_interval, service_name, resource })
 }
 
 fn endpoint(text: &str) -> Result<String, String> {

@@ -5,7 +5,7 @@ mod collector;
 mod queue;
 mod readings;
 
-use std::{mem, sync::Arc, time::Duration};
+use std::{io, mem, path::PathBuf, sync::Arc, time::Duration};
 
 use opentelemetry::{InstrumentationScope, KeyValue, trace::TracerProvider};
 use opentelemetry_proto::transform::{
@@ -40,8 +40,8 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 pub struct OtlpSettings {
     /// The collector: an address of OTLP over gRPC.
     pub endpoint: String,
-    /// The authorities that its certificate is verified by, in PEM form. `None`: those that Mozilla trusts.
-    pub ca_certificate: Option<Vec<u8>>,
+    /// The authorities that its certificate is verified by, in PEM form, read at the start. `None`: those that Mozilla trusts.
+    pub ca_file: Option<PathBuf>,
     /// Of the traces that begin here, so many of a hundred are kept. The others are kept where the caller keeps them.
     pub sample_percent: u8,
     /// How often the metrics are read and sent.
@@ -50,6 +50,17 @@ pub struct OtlpSettings {
     pub service_name: String,
     /// Further attributes of it.
     pub resource: Vec<(String, String)>,
+}
+
+/// Nothing can be sent by these settings.
+#[derive(Debug, thiserror::Error)]
+pub enum OtlpError {
+    /// The file of authorities cannot be read.
+    #[error("telemetry.otlp_ca_file cannot be read: {0}")]
+    CaFile(io::Error),
+    /// The address, or what the file holds, cannot be used.
+    #[error("telemetry.otlp_endpoint: {0}")]
+    Endpoint(#[from] tonic::transport::Error),
 }
 
 /// Sends what has gathered.
@@ -67,7 +78,7 @@ pub struct Exporter {
 ///
 /// # Errors
 /// The endpoint or the certificates cannot be used.
-pub(super) fn start(settings: &OtlpSettings, instance: &str) -> Result<(SdkTracer, Exporter), tonic::transport::Error> {
+pub(super) fn start(settings: &OtlpSettings, instance: &str) -> Result<(SdkTracer, Exporter), OtlpError> {
     let collector = Collector::new(settings)?;
     let given = settings.resource.iter().map(|(name, value)| KeyValue::new(name.clone(), value.clone()));
     let own = [

@@ -27,6 +27,7 @@ mod envoy;
 mod envoy_server;
 mod failover;
 mod flows;
+mod followed;
 mod google;
 mod hostile;
 #[path = "../provider/server.rs"]

@@ -152,7 +152,7 @@ fn production_knows_who_calls_unless_forced() {
         (format!("{open}{of_token}{tls}"), none),
         (format!("{open}{of_token}[force]\nplain_tokens = true"), none),
         (of_token.clone(), none),
-        ("[callers.a]\nidentities = [\"dns:a\"]".to_owned(), &["callers.a.tenants"]),
+        ("[callers.a]\nidentities = [\"dns:a\"]".to_owned(), none),
         ("[callers.a]\nidentities = [\"dns:a\"]\ntenants = [\"*\"]".to_owned(), none),
         (format!("{open}[callers.a]\nidentities = [\"a\"]\ntenants = [\"*\"]"), &["callers.a.identities"]),
         ("[requests]\naccept_unlisted_tenants = true".to_owned(), &["requests.accept_unlisted_tenants"]),

@@ -50,7 +50,8 @@ impl Envoy {
         let folder = tempfile::Builder::new().prefix("otpd-envoy-").tempdir().expect("a temporary folder");
         let (callers, admin) = (Port::reserve(), Port::reserve());
         let path = folder.path().join("envoy.json");
-        let bootstrap = bootstrap(callers.number(), admin.number(), replicas, health_checks);
+        let access = folder.path().join("access");
+        let bootstrap = bootstrap(callers.number(), admin.number(), replicas, (health_checks, &access));
         fs::write(&path, bootstrap.to_string()).expect("the file is written");
         let log = fs::File::create(folder.path().join("log")).expect("a log");
         let mut command = Command::new(program());
@@ -88,6 +89,11 @@ impl Envoy {
         fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 
+    /// Its access log: an object for each call.
+    pub(crate) fn access(&self) -> String {
+        fs::read_to_string(self.folder.path().join("access")).unwrap_or_default()
+    }
+
     fn ask(&self, path: &str) -> String {
         let ask = || -> std::io::Result<String> {
             let mut stream = TcpStream::connect(("127.0.0.1", self.admin.number()))?;
@@ -107,7 +113,7 @@ impl Drop for Envoy {
     }
 }
 
-fn bootstrap(callers: u16, admin: u16, replicas: &[u16], health_checks: &Value) -> Value {
+fn bootstrap(callers: u16, admin: u16, replicas: &[u16], (health_checks, access): (&Value, &Path)) -> Value {
     let endpoints: Vec<_> = replicas.iter().map(|port| json!({"endpoint": {"address": address(*port)}})).collect();
     json!({
         "admin": {"address": address(admin)},
@@ -117,7 +123,7 @@ fn bootstrap(callers: u16, admin: u16, replicas: &[u16], health_checks: &Value) 
                 "address": address(callers),
                 "filter_chains": [{"filters": [{
                     "name": "envoy.filters.network.http_connection_manager",
-                    "typed_config": connection_manager(),
+                    "typed_config": connection_manager(access),
                 }]}],
             }],
             "clusters": [{
@@ -160,11 +166,24 @@ fn health_checks() -> Value {
     }])
 }
 
-fn connection_manager() -> Value {
+fn connection_manager(access: &Path) -> Value {
     json!({
         "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "callers",
         "codec_type": "HTTP2",
+        "access_log": [{
+            "name": "envoy.access_loggers.file",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog",
+                "path": access,
+                "log_format": {"json_format": {
+                    "x_request_id": "%REQ(X-REQUEST-ID)%",
+                    "path": "%REQ(:PATH)%",
+                    "grpc_status": "%GRPC_STATUS%",
+                    "upstream": "%UPSTREAM_HOST%",
+                }},
+            },
+        }],
         "route_config": {"virtual_hosts": [{
             "name": "otpd",
             "domains": ["*"],

@@ -1,6 +1,6 @@
 //! The collector: whoever takes OTLP at the address of the settings.
 
-use std::{mem, time::Duration};
+use std::{fs, mem, time::Duration};
 
 use opentelemetry_proto::tonic::{
     collector::{
@@ -16,7 +16,7 @@ use tonic::{
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint},
 };
 
-use super::OtlpSettings;
+use super::{OtlpError, OtlpSettings};
 
 /// How long connecting may take, and one message.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -32,12 +32,12 @@ pub(super) struct Collector {
 
 impl Collector {
     /// Within a runtime: the connection lives there.
-    pub(super) fn new(settings: &OtlpSettings) -> Result<Self, tonic::transport::Error> {
+    pub(super) fn new(settings: &OtlpSettings) -> Result<Self, OtlpError> {
         let mut endpoint = Endpoint::from_shared(settings.endpoint.clone())?.connect_timeout(CONNECT_TIMEOUT);
         if settings.endpoint.starts_with("https://") {
             let tls = ClientTlsConfig::new();
-            endpoint = endpoint.tls_config(match &settings.ca_certificate {
-                Some(pem) => tls.ca_certificate(Certificate::from_pem(pem)),
+            endpoint = endpoint.tls_config(match &settings.ca_file {
+                Some(path) => tls.ca_certificate(Certificate::from_pem(fs::read(path).map_err(OtlpError::CaFile)?)),
                 None => tls.with_webpki_roots(),
             })?;
         }
