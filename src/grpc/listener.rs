@@ -144,6 +144,8 @@ async fn remove_stale(path: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use tokio_util::task::TaskTracker;
+
     use super::*;
 
     #[tokio::test]
@@ -167,14 +169,14 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn of_several_that_start_at_once_one_listens() {
-        let folder = tempfile::tempdir().unwrap();
+        let (folder, tasks) = (tempfile::tempdir().unwrap(), TaskTracker::new());
         for round in 0..20 {
             let path = folder.path().join(format!("{round}.sock"));
             drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
             let starting: Vec<_> = (0..8)
                 .map(|_| {
                     let path = path.clone();
-                    tokio::spawn(async move { BoundListener::on_socket(&path, 0o600).await })
+                    tasks.spawn(async move { BoundListener::on_socket(&path, 0o600).await })
                 })
                 .collect();
             let mut listening = Vec::new();

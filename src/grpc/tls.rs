@@ -226,8 +226,13 @@ mod tests {
 
     const SUBJECT_ALT_NAME: &[u64] = &[2, 5, 29, 17];
 
-    /// A certificate with names of these tags and bytes.
-    fn certificate(names: &[(u8, &[u8])]) -> Vec<u8> {
+    /// Tags and bytes.
+    type Names<'a> = &'a [(u8, &'a [u8])];
+    /// URIs and DNS names.
+    type Found<'a> = (&'a [&'a str], &'a [&'a str]);
+
+    /// A certificate with these names.
+    fn certificate(names: Names) -> Vec<u8> {
         let length = |bytes: &[u8]| u8::try_from(bytes.len()).unwrap();
         let listed: Vec<u8> = names.iter().flat_map(|(tag, bytes)| [&[*tag, length(bytes)], *bytes].concat()).collect();
         let content = [&[0x30, length(&listed)], listed.as_slice()].concat();
@@ -242,7 +247,7 @@ mod tests {
         const DNS: u8 = 0x82;
         const EMAIL: u8 = 0x81;
         let (shop, name) = (&b"spiffe://td/shop"[..], &b"shop.example"[..]);
-        let table: &[(&[(u8, &[u8])], Option<(&[&str], &[&str])>)] = &[
+        let table: &[(Names, Option<Found>)] = &[
             (&[(URI, shop)], Some((&["spiffe://td/shop"], &[]))),
             (&[(DNS, name), (URI, shop)], Some((&["spiffe://td/shop"], &["shop.example"]))),
             (&[(DNS, name), (EMAIL, b"\xff"), (DNS, b"\xff")], Some((&[], &["shop.example"]))),

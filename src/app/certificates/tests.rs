@@ -38,7 +38,7 @@ impl ListenerObserver for Reloads {
 }
 
 struct Folder {
-    folder: tempfile::TempDir,
+    root: tempfile::TempDir,
     clock: Arc<SetClock>,
     reloads: Arc<Reloads>,
 }
@@ -46,11 +46,11 @@ struct Folder {
 impl Folder {
     fn new() -> Self {
         let clock = Arc::new(SetClock(AtomicI64::new(NOW)));
-        Self { folder: tempfile::tempdir().unwrap(), clock, reloads: Arc::default() }
+        Self { root: tempfile::tempdir().unwrap(), clock, reloads: Arc::default() }
     }
 
     fn file(&self, name: &str) -> std::path::PathBuf {
-        self.folder.path().join(name)
+        self.root.path().join(name)
     }
 
     /// Writes a certificate that is valid from and until so many days from now.
