@@ -208,7 +208,8 @@ mod tests {
         }
         // Nothing more comes of it, and it is not waited for.
         let (_sender, body) = in_parts();
-        refused.discard(body, 10).await;
+        let mut discarded = Box::pin(refused.discard(body, 10));
+        assert!(poll_fn(|cx| Poll::Ready(discarded.as_mut().poll(cx).is_ready())).await);
         // It ends, or is too long, and others may wait.
         let (sender, ended) = waiting.pop().unwrap();
         drop(sender);

@@ -167,10 +167,10 @@ mod tests {
         assert!(path.exists());
     }
 
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    #[tokio::test(flavor = "multi_thread", worker_threads = 8)]
     async fn of_several_that_start_at_once_one_listens() {
         let (folder, tasks) = (tempfile::tempdir().unwrap(), TaskTracker::new());
-        for round in 0..20 {
+        for round in 0..100 {
             let path = folder.path().join(format!("{round}.sock"));
             drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
             let starting: Vec<_> = (0..8)
