@@ -14,7 +14,7 @@ use crate::{
     config::{Config, LogFormat},
     lifecycle::{EndSignal, Signals},
     metrics::Metrics,
-    telemetry::{self, Exporter},
+    telemetry::{self, Exporter, OtlpError},
 };
 
 /// What the drain has cut off is waited for no longer than this, and is silent then.
@@ -53,7 +53,7 @@ pub(super) fn run(config: &Config) -> ExitCode {
     code
 }
 
-fn start_telemetry(config: &Config) -> Result<Option<Exporter>, tonic::transport::Error> {
+fn start_telemetry(config: &Config) -> Result<Option<Exporter>, OtlpError> {
     let (json, filter) = (config.log.format == LogFormat::Json, &config.log.filter);
     let exporter = config.otlp.as_ref().map(|settings| telemetry::install_exporting(json, filter, settings));
     if exporter.is_none() {

@@ -58,6 +58,9 @@ pub trait CallObserver: Send + Sync {
     /// A call is shed; that it has ended is told as well, where anything of it was looked at.
     fn call_shed(&self, _cause: ShedCause) {}
 
+    /// These methods are served.
+    fn methods_served(&self, _methods: &[&'static str]) {}
+
     /// These are the permits of the server.
     fn permits_made(&self, _usage: PermitUsage) {}
 }
