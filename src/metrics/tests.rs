@@ -11,8 +11,8 @@ use crate::{
         call::{CallOrigin, CallRecord, TraceParent},
         decisions::{DecisionEvent, DecisionKind, DecisionObserver, LockScope},
         observer::{
-            AuditObserver, AuditOutcome, AuditSink, CallObserver, CallSummary, ListenerName, ListenerObserver,
-            PermitPoolUse, ShedCause, StoreCall, StoreCallObserver, StoreLoss, StoreObserver,
+            AuditObserver, AuditOutcome, AuditSink, AuditSinkState, CallObserver, CallSummary, ListenerName,
+            ListenerObserver, PermitPoolUse, ShedCause, StoreCall, StoreCallObserver, StoreLoss, StoreObserver,
         },
         provider::{Capabilities, ProviderCall, ProviderObserver},
     },
@@ -67,10 +67,15 @@ fn used() -> Metrics {
         DecisionKind::Lock { scope: LockScope::Account, locked: Locked { until: None }, reason: None },
         DecisionKind::Unlock { scope: LockScope::Contact, reason: "asked" },
     ] {
-        metrics.decided(&DecisionEvent { at: Timestamp::default(), call: &CallRecord::default(), decision });
+        metrics.decided(&DecisionEvent {
+            at: Timestamp::default(),
+            call: &CallRecord::default(),
+            is_overdue: false,
+            decision,
+        });
     }
     metrics.audited(AuditSink::File, AuditOutcome::Written, 4);
-    metrics.audit_waiting(AuditSink::Stream, 2);
+    metrics.sink_made(AuditSink::Stream, Box::new(|| AuditSinkState { waiting: 2, is_failing: true }));
     metrics
 }
 
@@ -119,6 +124,8 @@ fn each_is_counted_by_its_labels() {
         r#"otp_records_opened_total{key="2"} 5"#,
         r#"otp_audit_events_total{sink="file",outcome="written"} 4"#,
         r#"otp_audit_waiting{sink="stream"} 2"#,
+        r#"otp_audit_failing{sink="stream"} 1"#,
+        r#"otp_audit_failing{sink="file"} 0"#,
         "otp_log_lines_dropped_total 3",
         r#"otp_telemetry_dropped_total{signal="spans"} 1"#,
         concat!("otp_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
