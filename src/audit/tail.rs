@@ -20,6 +20,8 @@ pub(super) struct Tail {
     pub(super) first: Option<u64>,
     /// The chain after its last line; `None`: it is empty.
     pub(super) chain: Option<Chain>,
+    /// Whether its last line is a seal; so is what is empty.
+    pub(super) is_sealed: bool,
     /// Its length up to and with the last whole line.
     pub(super) length: u64,
     /// How much stands after it: the part of a line that was written when the machine stopped.
@@ -37,7 +39,7 @@ pub(super) fn look(file: &File) -> io::Result<Tail> {
     let breaks = || block.iter().enumerate().rev().filter(|(_, byte)| **byte == b'\n').map(|(index, _)| index);
     let Some(end) = breaks().next() else {
         return if block.len() < MAX_LINE {
-            Ok(Tail { first: None, chain: None, length: 0, torn: whole })
+            Ok(Tail { first: None, chain: None, is_sealed: true, length: 0, torn: whole })
         } else {
             Err(foreign("has no whole line at its end"))
         };
@@ -49,7 +51,8 @@ pub(super) fn look(file: &File) -> io::Result<Tail> {
     let head = block_at(file, 0, length)?;
     let first = head.split(|byte| *byte == b'\n').next().and_then(Line::parse);
     let first = first.ok_or_else(|| foreign("begins with a line that is not otpd's"))?.seq;
-    Ok(Tail { first: Some(first), chain: Some(Chain::after(&last)), length, torn: whole - length })
+    let (chain, is_sealed) = (Some(Chain::after(&last)), last.seal().is_some());
+    Ok(Tail { first: Some(first), chain, is_sealed, length, torn: whole - length })
 }
 
 /// Rotated files of a path, oldest first.

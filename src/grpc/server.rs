@@ -16,7 +16,7 @@ use super::{
     framework::Framework,
     listen::Incoming,
     listener::BoundListener,
-    method::ServedServices,
+    method::{Method, ServedServices},
     otp::Handlers,
     proto::{
         self,
@@ -176,6 +176,7 @@ fn layer<S: Services, H: Health>(
     let framework = Framework::new(framework(settings, health)?, arrivals.clone());
     let permits = CallPermits::new(settings.max_in_flight);
     let used = permits.clone();
+    observer.methods_served(&Method::ALL.map(Method::name));
     observer.permits_made(Box::new(move || used.usage()));
     let rules = CallRules {
         permits,
