@@ -146,8 +146,9 @@ async fn serve_on<S: Services>(
             }
         }
     }
-    // The port is free from here on: whoever connects is refused at once.
-    drop(incoming);
+    // The port is free from here on: whoever connects is refused at once. What is asked on connections that are open is served
+    // until their callers know that they are to go.
+    let _limit = incoming.close();
     stop.cancel();
     open.close();
     open.wait().await;
