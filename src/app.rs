@@ -20,7 +20,7 @@ use crate::{
     audit::Audit,
     config::{Config, Listen},
     grpc::server::{self, Listeners},
-    lifecycle::{DrainTimeouts, Draining},
+    lifecycle::{Closing, DrainTimeouts, Draining},
     metrics::Metrics,
     operations,
     ports::{
@@ -41,7 +41,7 @@ pub use audit::TagOwner;
 /// How long the operations server has to end its last answers.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
-/// How long the audit has to write its last events.
+/// How long the audit has to write its last events where nothing else is waited for.
 const LAST_EVENTS: Duration = Duration::from_secs(2);
 
 /// Any cause of an error.
@@ -225,6 +225,12 @@ impl RunningApp {
         &self.metrics
     }
 
+    /// Has the audit write its last events: what is left to do where the rest of the end is not waited for.
+    pub fn last_events(&self) -> impl Future<Output = ()> + use<> {
+        let audit = self.audit.clone();
+        async move { close(audit.as_deref(), Deadline::after(LAST_EVENTS)).await }
+    }
+
     /// Runs until asked to stop, and then stops everything in order. A store that cannot go on ends it at once, also while
     /// it stops: what such a store still holds is not waited for.
     ///
@@ -238,7 +244,7 @@ impl RunningApp {
             error = store.failed() => {
                 // Never dropped: that would wait for what the store is stuck in. The process is about to end.
                 Box::leak(Box::new(Arc::clone(&store)));
-                close(audit.as_deref()).await;
+                close(audit.as_deref(), Deadline::after(LAST_EVENTS)).await;
                 Err(RunError::StoreFailed(error))
             }
         }
@@ -257,9 +263,9 @@ impl RunningApp {
         };
         let grpc = ended.is_ok().then_some(self.grpc);
         let (readiness, store) = (&*self.readiness, &*self.store);
-        let draining = Draining { readiness, stop_grpc: &self.cancellations.grpc, grpc, work: &self.work, store };
-        draining.run(self.timeouts).await;
-        close(self.audit.as_deref()).await;
+        let (stop_grpc, work, audit) = (&self.cancellations.grpc, &self.work, self.audit.as_deref());
+        let close_audit = Box::new(move |deadline| Box::pin(close(audit, deadline)) as Closing<'_>);
+        Draining { readiness, stop_grpc, grpc, work, store, close_audit }.run(self.timeouts).await;
         self.cancellations.operations.cancel();
         // A probe that asks later finds the process gone.
         let _ = timeout(LAST_ANSWERS, self.operations).await;
@@ -268,9 +274,9 @@ impl RunningApp {
 }
 
 /// Has the last events written.
-async fn close(audit: Option<&Audit>) {
+async fn close(audit: Option<&Audit>, deadline: Deadline) {
     if let Some(audit) = audit {
-        audit.close(Deadline::after(LAST_EVENTS)).await;
+        audit.close(deadline).await;
     }
 }
 

@@ -95,12 +95,17 @@ impl Audit {
     /// Writes what waits, and closes. What cannot be written by the deadline is lost.
     pub async fn close(&self, deadline: Deadline) {
         let now = self.clock.now();
-        if let Some(stream) = &self.stream {
-            stream.close(now, deadline).await;
-        }
-        if let Some(file) = &self.file {
-            file.close(now, deadline).await;
-        }
+        let stream = async {
+            if let Some(stream) = &self.stream {
+                stream.close(now, deadline).await;
+            }
+        };
+        let file = async {
+            if let Some(file) = &self.file {
+                file.close(now, deadline).await;
+            }
+        };
+        tokio::join!(stream, file);
     }
 }
 

@@ -2,13 +2,13 @@
 //!
 //! 1. Health turns to `NOT_SERVING` while calls are still served, for `drain_delay`: callers' load balancers notice.
 //! 2. No new connections, GOAWAY on the open ones; calls, and the work they left behind, have `drain_timeout` to end.
-//! 3. The store writes what is queued, and closes.
+//! 3. The store and the audit write what is queued, and close.
 //!
 //! With the default settings that is less than the 30 s that Kubernetes grants, whatever hangs.
 //! The operations server answers until the end. Calls that are cut off have recorded what they did: the next load of their
 //! challenge after the lease settles them.
 
-use std::{io, time::Duration};
+use std::{io, pin::Pin, time::Duration};
 
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -24,7 +24,7 @@ use crate::{
     readiness::Readiness,
 };
 
-/// How long the store has to write what is queued.
+/// How long the store and the audit have to write what is queued, both at once.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The signals that end the process, and SIGHUP, which does not: a terminal that closes must not end a server.
@@ -99,7 +99,12 @@ pub(crate) struct Draining<'a> {
     pub(crate) work: &'a TaskTracker,
     /// The store.
     pub(crate) store: &'a dyn Store,
+    /// Has the audit write its last events, until the deadline.
+    pub(crate) close_audit: Box<dyn FnOnce(Deadline) -> Closing<'a> + Send + 'a>,
 }
+
+/// The end of something.
+pub(crate) type Closing<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 impl Draining<'_> {
     /// Stops everything in order. Takes no longer than the two limits and the closing of the store.
@@ -125,8 +130,11 @@ impl Draining<'_> {
         if timeout(deadline.remaining(), self.work.wait()).await.is_err() {
             tracing::warn!(tasks = self.work.len(), "work is cut off: server.drain_timeout has passed");
         }
+        // Nothing is decided from here on.
         let deadline = Deadline::after(CLOSE_TIMEOUT);
-        if timeout(deadline.remaining(), self.store.close(deadline)).await.is_err() {
+        let closing = timeout(deadline.remaining(), self.store.close(deadline));
+        let (closed, ()) = tokio::join!(closing, (self.close_audit)(deadline));
+        if closed.is_err() {
             tracing::warn!("the store did not close in time");
         }
     }

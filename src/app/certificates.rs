@@ -113,6 +113,8 @@ pub(super) struct Certificates {
     current: LoadedTls,
     /// Of what is in use.
     digest: [u8; 32],
+    /// What the last look found instead and can be used.
+    found: Option<[u8; 32]>,
     /// What was found last instead and cannot be used, and whether that has been told.
     failing: Option<(Failing, bool)>,
     warned: Option<Stopwatch>,
@@ -151,7 +153,7 @@ impl Certificates {
         let (current, digest) = (contents.load()?, contents.digest());
         let server = Arc::new(TlsServer::new(&current));
         let files = files.clone();
-        Ok(Self { files, server, clock, current, digest, failing: None, warned: None })
+        Ok(Self { files, server, clock, current, digest, found: None, failing: None, warned: None })
     }
 
     /// What connections are encrypted with.
@@ -179,6 +181,7 @@ impl Certificates {
     }
 
     fn note(&mut self, looked: Looked, is_asked: bool, watch: &CertificateWatch) {
+        let before = self.found.take();
         match looked {
             Looked::Unchanged => {
                 self.failing = None;
@@ -187,11 +190,14 @@ impl Certificates {
                 }
             }
             Looked::Changed(loaded, digest) => {
-                let now = seconds(self.clock.as_ref());
-                if loaded.not_after <= now && self.current.not_after > now {
-                    let expired = TlsError::new("certificate_file", "has expired, and the one in use has not");
-                    let errors = CertificateErrors(vec![expired]);
+                if let Some(worse) = worse(&loaded, &self.current, seconds(self.clock.as_ref())) {
+                    let errors = CertificateErrors(vec![TlsError::new("certificate_file", worse)]);
                     return self.note_failure(Failing::Contents(digest), &errors, is_asked, watch);
+                }
+                if !is_asked && before != Some(digest) {
+                    // What stands in the files between two writes can be good, and is gone at the next look.
+                    self.found = Some(digest);
+                    return;
                 }
                 self.server.replace(&loaded);
                 (self.current, self.digest, self.failing, self.warned) = (*loaded, digest, None, None);
@@ -254,6 +260,17 @@ fn look(files: &ServerTlsFiles, current: [u8; 32]) -> Looked {
     }
 }
 
+/// Why a certificate does not replace the one in use.
+fn worse(loaded: &LoadedTls, current: &LoadedTls, now: i64) -> Option<&'static str> {
+    let is_valid = current.not_before <= now && now < current.not_after;
+    match loaded {
+        _ if !is_valid => None,
+        loaded if loaded.not_after <= now => Some("has expired, and the one in use has not"),
+        loaded if loaded.not_before > now => Some("is not valid yet, and the one in use is"),
+        _ => None,
+    }
+}
+
 /// What an operator should know of the time of a certificate.
 fn warning(loaded: &LoadedTls, now: i64) -> Option<String> {
     let LoadedTls { not_before, not_after, .. } = loaded;
@@ -273,3 +290,6 @@ fn warning(loaded: &LoadedTls, now: i64) -> Option<String> {
 fn seconds(clock: &dyn Clock) -> i64 {
     i64::try_from(clock.now().as_millis() / 1_000).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,7 +10,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{FAILED, output};
 use crate::{
-    app::{App, Cause, RunningApp, Shutdown},
+    app::{App, Cause, RunError, RunningApp, Shutdown},
     config::{Config, LogFormat},
     lifecycle::{EndSignal, Signals},
     metrics::Metrics,
@@ -87,21 +87,21 @@ async fn serve(config: &Config, exporter: Option<Exporter>) -> Result<(), Cause>
     );
     app.metrics().sources.log_lines_dropped(telemetry::lines_dropped);
     let exporting = exporter.map(|exporter| Exporting::start(exporter, app.metrics()));
-    let ended = run_until_signal(app, &mut signals).await;
+    let ended = run_until_signal(app, &mut signals).await?;
     if let Some(exporting) = exporting {
         exporting.end().await;
     }
-    ended
+    ended.map_err(Cause::from)
 }
 
-/// Runs until a signal, and drains until another one.
-async fn run_until_signal(app: RunningApp, signals: &mut Signals) -> Result<(), Cause> {
-    let reload = app.reload();
+/// Runs until a signal, and drains until another one, which is the error: nothing but the audit is waited for then.
+async fn run_until_signal(app: RunningApp, signals: &mut Signals) -> Result<Result<(), RunError>, Cause> {
+    let (reload, last_events) = (app.reload(), app.last_events());
     let (ask, asked) = oneshot::channel();
     let running = app.run_until(async { asked.await.unwrap_or(Shutdown::Replaced) });
     pin!(running);
     let signal = tokio::select! {
-        ended = &mut running => return ended.map_err(Cause::from),
+        ended = &mut running => return Ok(ended),
         signal = signals.next(&reload) => signal,
     };
     tracing::info!(signal = signal.name(), "otpd drains");
@@ -111,8 +111,11 @@ async fn run_until_signal(app: RunningApp, signals: &mut Signals) -> Result<(), 
         EndSignal::Interrupt => Shutdown::ByHand,
     });
     tokio::select! {
-        ended = &mut running => ended.map_err(Cause::from),
-        signal = signals.next(&reload) => Err(format!("{} while draining", signal.name()).into()),
+        ended = &mut running => Ok(ended),
+        signal = signals.next(&reload) => {
+            last_events.await;
+            Err(format!("{} while draining", signal.name()).into())
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{profile::Force, server::Server};
+use super::{listen::Listen, profile::Force, server::Server};
 use crate::{
     domain::{
         caller::{CallerName, CallerRights, ListedCaller},
@@ -100,16 +100,14 @@ pub(super) fn check_open_listeners(root: &Section<'_>, server: &Server, callers:
 pub(super) fn warnings(server: &Server, callers: &[ListedCaller]) -> Vec<String> {
     let mut warnings = Vec::new();
     let open: Vec<&str> = server.listeners().filter(|(_, listen)| listen.is_open()).map(|(name, _)| name).collect();
-    let is_anybody = "no callers are configured: whoever can reach it may open challenges for any tenant and unlock any \
-                      account";
+    let asks_certificate = server.tls.as_ref().is_some_and(|tls| tls.client_ca_file.is_some());
     if callers.is_empty() {
-        let is_certified = server.tls.as_ref().is_some_and(|tls| tls.client_ca_file.is_some());
-        let is_anybody = if is_certified {
-            "no callers are configured: whoever has a certificate of server.tls.client_ca_file may open challenges for any \
-             tenant and unlock any account"
-        } else {
-            is_anybody
-        };
+        // Over a Unix socket none can be shown.
+        let is_certified = asks_certificate && (!open.is_empty() || matches!(server.listen, Listen::Address(_)));
+        let who = if is_certified { "has a certificate of server.tls.client_ca_file" } else { "can reach it" };
+        let is_anybody = format!(
+            "no callers are configured: whoever {who} may open challenges for any tenant and unlock any account"
+        );
         match open.as_slice() {
             [] => warnings.push(format!("server.listen: {is_anybody}")),
             open => warnings
@@ -120,7 +118,10 @@ pub(super) fn warnings(server: &Server, callers: &[ListedCaller]) -> Vec<String>
         let plain = "is open to other machines, and bearer tokens cross the network in plain text: set server.tls";
         warnings.extend(open.iter().map(|setting| format!("{setting} {plain}")));
     }
-    let shows_names = server.tls.as_ref().is_some_and(|tls| tls.client_ca_file.is_some()) || server.sidecar.is_any();
+    if callers.is_empty() && server.sidecar.is_any() {
+        warnings.push("server.sidecar says nothing: no callers are configured that it could name".to_owned());
+    }
+    let shows_names = asks_certificate || server.sidecar.is_any();
     for caller in callers.iter().filter(|_| !shows_names) {
         if caller.identities.iter().any(|identity| !matches!(identity, Identity::Token(_))) {
             let how = "is known by a certificate, which none can show: set server.tls.client_ca_file or server.sidecar";

@@ -16,8 +16,9 @@ use crate::{
 };
 
 const SECOND: Duration = Duration::from_secs(1);
-/// What the end of the process may take after the drain: closing the store, and the last answers to probes (`lifecycle`).
-const CLOSING: Duration = Duration::from_secs(6);
+/// What the end of the process may take after the drain: 5 s for store and audit to close (`lifecycle`), 1 s for the last answers to
+/// probes (`app`), 2 s for the last traces (`telemetry`), and somewhat more than a second for the last lines of the log.
+const CLOSING: Duration = Duration::from_secs(10);
 /// What Kubernetes grants before it kills, where nothing else is set (`terminationGracePeriodSeconds`).
 const USUAL_GRACE: Duration = Duration::from_secs(30);
 
@@ -52,6 +53,11 @@ pub struct Server {
 
 impl Server {
     pub(super) fn read(section: &mut Section<'_>, admin: Option<Listen>, profile: Profile, force: Force) -> Self {
+        // Nobody balances over a server that somebody works with by hand.
+        let drain_delay = match profile {
+            Profile::Development => Duration::ZERO,
+            Profile::Production => 5 * SECOND,
+        };
         let reflection = section.boolean("reflection").unwrap_or(profile == Profile::Development);
         if reflection && profile == Profile::Production && !force.reflection {
             section.cross_field_error("reflection", "is refused by profile production unless force.reflection is set");
@@ -66,7 +72,9 @@ impl Server {
             max_in_flight: section.integer("max_in_flight", 1..=1_000_000).unwrap_or(512),
             max_connections: section.integer("max_connections", 1..=1_000_000).unwrap_or(4096),
             request_timeout: section.text("request_timeout", values::span(SECOND..=60 * SECOND)).unwrap_or(10 * SECOND),
-            drain_delay: section.text("drain_delay", values::span(Duration::ZERO..=300 * SECOND)).unwrap_or(5 * SECOND),
+            drain_delay: section
+                .text("drain_delay", values::span(Duration::ZERO..=300 * SECOND))
+                .unwrap_or(drain_delay),
             drain_timeout: section.text("drain_timeout", values::span(SECOND..=600 * SECOND)).unwrap_or(15 * SECOND),
             max_connection_age: section
                 .optional_text("max_connection_age", values::span(10 * SECOND..=30 * 86_400 * SECOND)),

@@ -26,8 +26,14 @@ pub enum Identity {
 
 /// An identity is malformed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("must be spiffe://TRUST-DOMAIN/PATH, dns:NAME, or token-sha256: and 64 hexadecimal digits")]
-pub struct MalformedIdentity;
+pub enum MalformedIdentity {
+    /// It is none of the forms.
+    #[error("must be spiffe://TRUST-DOMAIN/PATH, dns:NAME, or token-sha256: and 64 hexadecimal digits")]
+    Form,
+    /// What a shell makes of a variable that is not set.
+    #[error("is the SHA-256 of nothing: the token was empty when it was hashed")]
+    EmptyToken,
+}
 
 impl Identity {
     /// Takes an identity as the configuration writes it.
@@ -38,11 +44,15 @@ impl Identity {
         let parsed = if let Some(name) = text.strip_prefix("dns:") {
             Self::dns(name)
         } else if let Some(hash) = text.strip_prefix("token-sha256:") {
-            TokenHash::from_hex(hash).map(Self::Token)
+            let hash = TokenHash::from_hex(hash);
+            if hash == Some(TokenHash::of(b"")) {
+                return Err(MalformedIdentity::EmptyToken);
+            }
+            hash.map(Self::Token)
         } else {
             Self::spiffe(text)
         };
-        parsed.ok_or(MalformedIdentity)
+        parsed.ok_or(MalformedIdentity::Form)
     }
 
     /// A SPIFFE id of a workload: it has a path. `None`: it is malformed. Ids are compared byte by byte, and have one form.
@@ -163,6 +173,15 @@ mod tests {
             (&format!("token-sha256:+{}", &hash[1..]), None),
         ] {
             assert_eq!(Identity::parse(text).ok(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_hash_of_nothing_is_refused() {
+        let nothing = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        for hash in [nothing, &nothing.to_ascii_uppercase()] {
+            let parsed = Identity::parse(&format!("token-sha256:{hash}"));
+            assert_eq!(parsed, Err(MalformedIdentity::EmptyToken), "{hash}");
         }
     }
 

@@ -12,6 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use http_body::Body;
+use tokio::sync::Semaphore;
 
 use crate::streams::signal::Signal;
 
@@ -19,6 +20,10 @@ use crate::streams::signal::Signal;
 const MAX_WAITING_BYTES: usize = 24 * 1024 * 1024;
 /// What a call takes that has sent its headers only: the stream, its task, its timer.
 const STREAM_BYTES: usize = 6 * 1024;
+
+/// Calls that are refused and wait for the end of their request. They are strangers', and take nothing from others: of the calls that
+/// may be open they are a small part.
+const MAX_REFUSED_WAITING: usize = 256;
 
 /// The calls that wait for the rest of their message.
 #[derive(Clone, Debug, Default)]
@@ -97,13 +102,31 @@ impl Arrivals {
     }
 }
 
-/// Reads a body of at most `max` bytes to its end, and keeps nothing of it.
-pub(super) async fn discard<B: Body<Data = Bytes> + Unpin>(mut body: B, max: usize) {
-    let mut read = 0;
-    while read <= max
-        && let Some(Ok(frame)) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await
-    {
-        read += frame.data_ref().map_or(0, Bytes::len);
+/// Bodies of calls that are refused.
+#[derive(Debug)]
+pub(super) struct RefusedBodies(Semaphore);
+
+impl Default for RefusedBodies {
+    fn default() -> Self {
+        Self(Semaphore::new(MAX_REFUSED_WAITING))
+    }
+}
+
+impl RefusedBodies {
+    /// Reads a body of at most `max` bytes to its end, and keeps nothing of it. Where too many wait, what is there must be enough.
+    pub(super) async fn discard<B: Body<Data = Bytes> + Unpin>(&self, mut body: B, max: usize) {
+        let (mut read, mut waiting) = (0, None);
+        while read <= max {
+            let frame = poll_fn(|cx| match Pin::new(&mut body).poll_frame(cx) {
+                Poll::Pending if waiting.is_none() => {
+                    waiting = self.0.try_acquire().ok();
+                    if waiting.is_some() { Poll::Pending } else { Poll::Ready(None) }
+                }
+                polled => polled,
+            });
+            let Some(Ok(frame)) = frame.await else { return };
+            read += frame.data_ref().map_or(0, Bytes::len);
+        }
     }
 }
 
@@ -171,6 +194,31 @@ mod tests {
             .with_trailers(async { Some(Err(std::io::Error::other("cut"))) });
         assert_eq!(arrivals.whole(Box::pin(broken), 6).await, Err(NoMessage::Broken));
         assert!(arrivals.waiting().calls.is_empty());
+    }
+
+    #[tokio::test]
+    async fn so_many_refused_calls_wait_for_their_end_and_no_more() {
+        let refused = RefusedBodies::default();
+        let mut waiting = Vec::new();
+        for _ in 0..MAX_REFUSED_WAITING {
+            let (sender, body) = in_parts();
+            let mut discarded = Box::pin(refused.discard(body, 10));
+            assert!(poll_fn(|cx| Poll::Ready(discarded.as_mut().poll(cx).is_pending())).await);
+            waiting.push((sender, discarded));
+        }
+        // Nothing more comes of it, and it is not waited for.
+        let (_sender, body) = in_parts();
+        refused.discard(body, 10).await;
+        // It ends, or is too long, and others may wait.
+        let (sender, ended) = waiting.pop().unwrap();
+        drop(sender);
+        ended.await;
+        let (sender, too_long) = waiting.pop().unwrap();
+        sender.send(Ok(chunk(11))).unwrap();
+        too_long.await;
+        assert_eq!(refused.0.available_permits(), 2);
+        drop(waiting);
+        assert_eq!(refused.0.available_permits(), MAX_REFUSED_WAITING);
     }
 
     #[tokio::test]

@@ -18,7 +18,7 @@ use tower::Service;
 
 use super::{
     answer::AnswerBody,
-    arrival::{Arrivals, NoMessage, discard},
+    arrival::{Arrivals, NoMessage, RefusedBodies},
     call::Call,
     call_log::InFlightCall,
     callers::{CallerDirectory, KnownCaller},
@@ -32,7 +32,7 @@ use super::{
         otp_service_server::{OtpService, OtpServiceServer},
     },
     rewrite::rewrite,
-    shed::CallPermits,
+    shed::{CallPermits, CallerCalls, Counted},
     status,
 };
 use crate::{
@@ -89,6 +89,7 @@ impl<O: OtpService, A: OtpAdminService> Services for Contract<O, A> {
 pub(crate) struct CallRules {
     pub(crate) permits: CallPermits,
     pub(crate) arrivals: Arrivals,
+    pub(crate) refused: RefusedBodies,
     pub(crate) timeout: RequestTimeout,
     pub(crate) max_message_bytes: usize,
     pub(crate) observer: Arc<dyn CallObserver>,
@@ -115,6 +116,8 @@ struct Arriving<B> {
     method: Method,
     deadline: Deadline,
     caller: Arc<KnownCaller>,
+    /// Among the open calls of the caller.
+    counted: Option<Counted>,
     call: InFlightCall,
     open: OpenCall,
 }
@@ -149,7 +152,9 @@ impl<S: Services> CallLayer<S> {
         };
         let call = seen.then(|| {
             let name = caller.as_ref().and_then(|caller| caller.name.clone());
-            let arrived = arrived(target, request.headers(), open.connection().peer());
+            // Where callers are known, strangers have nothing recorded.
+            let may_trace = caller.is_some() || self.rules.callers.is_everybody();
+            let arrived = arrived(target, request.headers(), open.connection().peer(), may_trace);
             InFlightCall::start(target, name, arrived, Arc::clone(&self.rules.observer))
         });
         let layer = Arc::clone(self);
@@ -167,7 +172,8 @@ impl<S: Services> CallLayer<S> {
             (RpcTarget::Contract(method), Some(call)) => match allowed(method, caller) {
                 Ok(caller) => {
                     let deadline = self.rules.timeout.deadline(request.headers());
-                    let arriving = Arriving { request, method, deadline, caller, call, open };
+                    let counted = caller.counted().map(CallerCalls::opened);
+                    let arriving = Arriving { request, method, deadline, caller, counted, call, open };
                     Box::pin(async move { Ok(layer.rules.pass(&layer.services, arriving).await) })
                 }
                 Err(refusal) => {
@@ -175,7 +181,7 @@ impl<S: Services> CallLayer<S> {
                     call.end(&mut answer, Some(&refusal));
                     Box::pin(async move {
                         let max = layer.rules.max_message_bytes + MESSAGE_HEAD;
-                        let _ = timeout(REFUSED_BODY, discard(request.into_body(), max)).await;
+                        let _ = timeout(REFUSED_BODY, layer.rules.refused.discard(request.into_body(), max)).await;
                         Ok(answer.map(|body| AnswerBody::of_framework(body, open)))
                     })
                 }
@@ -183,7 +189,7 @@ impl<S: Services> CallLayer<S> {
             (RpcTarget::Framework, _) => {
                 let came = Stopwatch::start();
                 Box::pin(async move {
-                    let is_too_late = layer.rules.permits.is_too_late(came.elapsed(), open.connection());
+                    let is_too_late = layer.rules.permits.is_too_late(came.elapsed(), open.connection(), None);
                     Ok(layer.framework.clone().call(request, open, is_too_late).await)
                 })
             }
@@ -204,10 +210,10 @@ impl CallRules {
     where
         B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
     {
-        let Arriving { request, method, deadline, caller, call, open } = arriving;
+        let Arriving { request, method, deadline, caller, counted: _counted, call, open } = arriving;
         // The deadline covers reading the request, too: a caller may send its headers and then nothing.
         let answered = timeout_at(deadline.instant(), async {
-            let is_too_late = self.permits.is_too_late(call.elapsed(), open.connection());
+            let is_too_late = self.permits.is_too_late(call.elapsed(), open.connection(), caller.counted());
             let (head, body) = request.into_parts();
             // Read even where the call is shed: an answer before its request is over resets the stream, and of many such resets
             // HTTP/2 blames the caller and closes its connection.

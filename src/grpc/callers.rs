@@ -125,6 +125,20 @@ impl CallerDirectory {
         }
     }
 
+    /// Who connects over a Unix socket, where no certificate can be shown. Its mode tells who may: where no callers are listed,
+    /// these are served.
+    pub(super) fn of_socket(&self) -> ShownIdentity {
+        match self {
+            Self::Everybody(caller) | Self::Certified(caller) => ShownIdentity::Of(Arc::clone(caller)),
+            Self::Listed(_) => ShownIdentity::Nothing,
+        }
+    }
+
+    /// Whether nobody is a stranger.
+    pub(super) fn is_everybody(&self) -> bool {
+        matches!(self, Self::Everybody(_))
+    }
+
     /// Who makes a call; `None`: it is not known.
     pub(crate) fn of_call(&self, peer: &PeerIdentity, headers: &HeaderMap) -> Option<Arc<KnownCaller>> {
         match (self, &peer.certificate) {
@@ -162,13 +176,15 @@ impl ListedCallers {
         if lines.is_empty() {
             return ShownIdentity::Nothing;
         }
-        // Earlier elements may be the caller's own; the last one is our sidecar's.
-        let Ok(last) = ForwardedCertificate::last_of(&lines) else { return ShownIdentity::Unknown };
         let is_ours = |by: &String| Identity::spiffe(by).is_some_and(|by| self.sidecar.xfcc_by.contains(&by));
-        if last.by.is_empty() || !last.by.iter().all(is_ours) {
+        // Earlier elements may be the caller's own; the last one is our sidecar's.
+        let Ok(last) = ForwardedCertificate::last_of(&lines, is_ours) else { return ShownIdentity::Unknown };
+        if last.by.is_empty() || !last.by.iter().all(is_ours) || last.has_uri_after_dns {
             return ShownIdentity::Unknown;
         }
-        self.of_names(last.uris.iter().map(String::as_str), last.dns.iter().map(String::as_str))
+        // Envoy writes an empty one where the certificate has none.
+        let uris = if last.uris == [""] { &[] } else { last.uris.as_slice() };
+        self.of_names(uris.iter().map(String::as_str), last.dns.iter().map(String::as_str))
     }
 
     fn of_l5d(&self, headers: &HeaderMap) -> ShownIdentity {
@@ -212,7 +228,8 @@ impl ListedCallers {
         };
         let Some((scheme, token)) = value.split_at_checked(BEARER.len()) else { return ShownIdentity::Unknown };
         let token = token.trim_ascii();
-        if !scheme.eq_ignore_ascii_case(BEARER) || token.len() > MAX_TOKEN || !token.iter().all(u8::is_ascii_graphic) {
+        let is_token = (1..=MAX_TOKEN).contains(&token.len()) && token.iter().all(u8::is_ascii_graphic);
+        if !scheme.eq_ignore_ascii_case(BEARER) || !is_token {
             return ShownIdentity::Unknown;
         }
         let hash = TokenHash::of(token);

@@ -129,7 +129,13 @@ impl<S: Services> ServedConnections<S> {
                 let certificate = tls::shown(&encrypted, &self.layer.rules.callers);
                 (Either::Right(Box::new(encrypted)), certificate)
             }
-            (_, wire) => (Either::Left(wire), ShownIdentity::Nothing),
+            (_, wire) => {
+                let shown = match wire {
+                    Either::Left(_) => ShownIdentity::Nothing,
+                    Either::Right(_) => self.layer.rules.callers.of_socket(),
+                };
+                (Either::Left(wire), shown)
+            }
         };
         let stream = PermitStream::new(stream, Arc::clone(&connection), FIRST_BYTES);
         let stream = TurnStream::new(stream, self.layer.rules.permits.clone());

@@ -33,7 +33,8 @@ impl RequestTimeout {
         let value = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
         // A malformed value counts as absent. Either only shortens.
         let of_caller = value(&GRPC_TIMEOUT).and_then(parse_timeout);
-        let of_envoy = value(&ENVOY_TIMEOUT).and_then(|text| text.parse().ok()).map(Duration::from_millis);
+        // Envoy writes 0 for a time-out that is switched off.
+        let of_envoy = value(&ENVOY_TIMEOUT).and_then(number).filter(|millis| *millis != 0).map(Duration::from_millis);
         let asked = of_caller.into_iter().chain(of_envoy).min();
         asked.map_or(self.0, before).min(self.0)
     }
@@ -44,6 +45,11 @@ fn before(timeout: Duration) -> Duration {
     timeout.saturating_sub((timeout / 10).clamp(MIN_MARGIN, MAX_MARGIN).min(timeout / 2))
 }
 
+/// Decimal digits, and no sign before them.
+fn number(text: &str) -> Option<u64> {
+    if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
+}
+
 /// Reads a `grpc-timeout`: up to 8 digits and a unit.
 fn parse_timeout(text: &str) -> Option<Duration> {
     let mut digits = text.chars();
@@ -52,7 +58,7 @@ fn parse_timeout(text: &str) -> Option<Duration> {
     if digits.len() > MAX_DIGITS {
         return None;
     }
-    let amount: u64 = digits.parse().ok()?;
+    let amount = number(digits)?;
     match unit {
         'H' => Some(Duration::from_secs(amount * 3600)),
         'M' => Some(Duration::from_secs(amount * 60)),
@@ -88,6 +94,8 @@ mod tests {
             ("5s", None),
             ("5 S", None),
             ("-5S", None),
+            ("+5S", None),
+            ("\u{665}S", None),
             ("1.5S", None),
             ("5é", None),
         ] {
@@ -116,8 +124,9 @@ mod tests {
         assert_eq!(both(None, Some("200")), budget(Some("200m")));
         assert_eq!(both(Some("1S"), Some("200")), budget(Some("200m")));
         assert_eq!(both(Some("200m"), Some("15000")), budget(Some("200m")));
-        for none in ["", "-5", "1.5", "200m", "99999999999999999999"] {
+        for none in ["", "0", "00", "-5", "+200", "1.5", "200m", "99999999999999999999"] {
             assert_eq!(both(Some("1S"), Some(none)), budget(Some("1S")), "{none}");
+            assert_eq!(both(None, Some(none)), budget(None), "{none}");
         }
     }
 }

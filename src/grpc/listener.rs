@@ -1,20 +1,28 @@
 //! Bound listeners: on an IP address, or on a Unix socket.
 
 use std::{
-    fs::{self, Permissions},
+    fs::{self, File, Permissions, TryLockError},
     io,
     net::{IpAddr, SocketAddr},
     os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
-use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixSocket, UnixStream};
+use tokio::{
+    net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixSocket, UnixStream},
+    time::{sleep, timeout},
+};
 use tokio_util::either::Either;
 
 /// What the system keeps of what is written to a connection and not yet received.
 const SEND_BUFFER: u32 = 256 * 1024;
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 1024;
+
+/// How long another process that starts on a socket of the same folder is waited for, and how often it is looked at.
+const OTHER_START: Duration = Duration::from_secs(5);
+const LOCK_INTERVAL: Duration = Duration::from_millis(10);
 
 /// The bytes of a connection as they come.
 pub(super) type Wire = Either<TcpStream, UnixStream>;
@@ -34,6 +42,7 @@ impl BoundListener {
     /// # Errors
     /// Another process listens on it, something else has its name, or the system refuses.
     pub(crate) async fn on_socket(path: &Path, mode: u32) -> io::Result<Self> {
+        let _locked = lock_folder(path).await?;
         remove_stale(path).await?;
         let socket = UnixSocket::new_stream()?;
         socket.bind(path)?;
@@ -98,6 +107,24 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
     Ok((found.dev(), found.ino()))
 }
 
+/// Keeps out other processes that start on a socket of the same folder, until it is dropped: each would take the other's socket,
+/// bound and not listened on yet, for one that is left.
+async fn lock_folder(path: &Path) -> io::Result<File> {
+    let folder = File::open(path.parent().unwrap_or(Path::new("/")))?;
+    let locking = async {
+        loop {
+            match folder.try_lock() {
+                Ok(()) => return Ok(()),
+                Err(TryLockError::WouldBlock) => sleep(LOCK_INTERVAL).await,
+                Err(TryLockError::Error(error)) => return Err(error),
+            }
+        }
+    };
+    let another = || io::Error::new(io::ErrorKind::WouldBlock, "another process has locked its folder");
+    timeout(OTHER_START, locking).await.unwrap_or_else(|_| Err(another()))?;
+    Ok(folder)
+}
+
 /// Removes a socket that nobody listens on any more.
 async fn remove_stale(path: &Path) -> io::Result<()> {
     match fs::symlink_metadata(path) {
@@ -136,6 +163,42 @@ mod tests {
         let refused = BoundListener::on_socket(&path, 0o600).await.err().unwrap();
         assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
         assert!(path.exists());
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn of_several_that_start_at_once_one_listens() {
+        let folder = tempfile::tempdir().unwrap();
+        for round in 0..20 {
+            let path = folder.path().join(format!("{round}.sock"));
+            drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+            let starting: Vec<_> = (0..8)
+                .map(|_| {
+                    let path = path.clone();
+                    tokio::spawn(async move { BoundListener::on_socket(&path, 0o600).await })
+                })
+                .collect();
+            let mut listening = Vec::new();
+            for start in starting {
+                match start.await.unwrap() {
+                    Ok(listener) => listening.push(listener),
+                    Err(error) => assert_eq!(error.kind(), io::ErrorKind::AddrInUse, "{error}"),
+                }
+            }
+            assert_eq!(listening.len(), 1, "{round}");
+            assert!(UnixStream::connect(&path).await.is_ok(), "{round}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_folder_that_stays_locked_ends_the_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let other = File::open(folder.path()).unwrap();
+        other.lock().unwrap();
+        let path = folder.path().join("otpd.sock");
+        let refused = BoundListener::on_socket(&path, 0o600).await.err().unwrap();
+        assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
+        drop(other);
+        assert!(BoundListener::on_socket(&path, 0o600).await.is_ok());
     }
 
     #[tokio::test]

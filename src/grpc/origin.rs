@@ -24,9 +24,20 @@ const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
-/// The span of a call, and where it comes from: with its position in the trace that the caller has begun, or that begins here.
-pub(super) fn arrived(target: RpcTarget, headers: &HeaderMap, peer: Option<IpAddr>) -> (Span, CallOrigin) {
+/// The span of a call, and where it comes from: with its position in the trace that the caller has begun, or that begins here. A
+/// call that may not be traced has no span, however much its caller asks for one: a flood of them would crowd out others. Its line
+/// names the trace all the same.
+pub(super) fn arrived(
+    target: RpcTarget,
+    headers: &HeaderMap,
+    peer: Option<IpAddr>,
+    may_trace: bool,
+) -> (Span, CallOrigin) {
     let origin = origin(headers, peer);
+    if !may_trace {
+        let trace = origin.trace.map(|parent| TraceParent { is_sampled: false, ..parent });
+        return (Span::none(), CallOrigin { trace, ..origin });
+    }
     let span = tracing::info_span!(
         target: spans::TARGET,
         "call",
@@ -147,6 +158,19 @@ mod tests {
             }
             let origin = origin(&headers, None);
             assert_eq!(origin.trace.map(|_| &*origin.trace_state), expected, "{parents:?} {states:?}");
+        }
+    }
+
+    #[test]
+    fn a_call_that_may_not_be_traced_has_no_span_and_names_its_trace() {
+        let text = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let headers = HeaderMap::from_iter([(TRACEPARENT, HeaderValue::from_static(text))]);
+        for may_trace in [true, false] {
+            let (span, origin) = arrived(RpcTarget::Unknown, &headers, None, may_trace);
+            let trace = origin.trace.unwrap();
+            assert_eq!(trace.id().to_string(), "0af7651916cd43dd8448eb211c80319c");
+            assert_eq!(trace.is_sampled, may_trace);
+            assert!(may_trace || span.is_none());
         }
     }
 

@@ -8,7 +8,7 @@ use tonic::service::Routes;
 use tonic_health::pb::health_server::{Health, HealthServer};
 
 use super::{
-    arrival::Arrivals,
+    arrival::{Arrivals, RefusedBodies},
     call_layer::{CallLayer, CallRules, Contract, Services},
     callers::CallerDirectory,
     connection::{ServedConnections, http2},
@@ -181,6 +181,7 @@ fn layer<S: Services, H: Health>(
     let rules = CallRules {
         permits,
         arrivals,
+        refused: RefusedBodies::default(),
         timeout: RequestTimeout(settings.request_timeout),
         max_message_bytes: MAX_MESSAGE_BYTES,
         observer,

@@ -1,8 +1,11 @@
 //! TLS of the gRPC server: its certificate, and the certificates of its callers.
 
 use std::{
+    future::poll_fn,
     io,
+    pin::pin,
     sync::{Arc, PoisonError, RwLock},
+    task::Poll,
     time::Duration,
 };
 
@@ -12,14 +15,18 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     server::{NoServerSessionStorage, WebPkiClientVerifier, danger::ClientCertVerifier},
 };
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{net::TcpStream, sync::Semaphore, time::timeout};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
-use webpki::EndEntityCert;
+use x509_parser::extensions::GeneralName;
 
 use super::callers::{CallerDirectory, ShownIdentity};
 
 /// How long a handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Handshakes that compute at once: more would stand before the calls that can run. One takes up to a millisecond.
+const MAX_COMPUTING: usize = 16;
+/// The tag of a URI among the names of a certificate (RFC 5280, 4.2.1.6).
+const URI_TAG: u32 = 6;
 /// What is spoken: HTTP/2 (RFC 7301).
 const ALPN: &[u8] = b"h2";
 
@@ -127,29 +134,159 @@ fn verifier(pem: &[u8], provider: &Arc<CryptoProvider>) -> Result<Arc<dyn Client
 }
 
 /// What new connections are encrypted with. It is replaced when the files change; open connections go on.
-pub(crate) struct TlsServer(RwLock<TlsAcceptor>);
+pub(crate) struct TlsServer {
+    acceptor: RwLock<TlsAcceptor>,
+    computing: Semaphore,
+}
 
 impl TlsServer {
     pub(crate) fn new(loaded: &LoadedTls) -> Self {
-        Self(RwLock::new(Arc::clone(&loaded.config).into()))
+        let acceptor = RwLock::new(Arc::clone(&loaded.config).into());
+        Self { acceptor, computing: Semaphore::new(MAX_COMPUTING) }
     }
 
     /// From now on, for new connections.
     pub(crate) fn replace(&self, loaded: &LoadedTls) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&loaded.config).into();
+        *self.acceptor.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&loaded.config).into();
     }
 
     pub(super) async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
-        let acceptor = self.0.read().unwrap_or_else(PoisonError::into_inner).clone();
-        timeout(HANDSHAKE, acceptor.accept(stream)).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        let acceptor = self.acceptor.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let handshake = by_turns(&self.computing, acceptor.accept(stream));
+        timeout(HANDSHAKE, handshake).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
+}
+
+/// Each poll of the work takes a permit, and none is taken while it waits: who connects and says nothing keeps nobody out.
+async fn by_turns<T>(permits: &Semaphore, work: impl Future<Output = T>) -> T {
+    let mut work = pin!(work);
+    loop {
+        // Never closed.
+        let permit = permits.acquire().await;
+        let polled = poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx))).await;
+        drop(permit);
+        if let Poll::Ready(done) = polled {
+            return done;
+        }
+        woken().await;
+    }
+}
+
+/// Waits until something wakes the task that was to be woken.
+async fn woken() {
+    let mut is_woken = false;
+    poll_fn(|_| if std::mem::replace(&mut is_woken, true) { Poll::Ready(()) } else { Poll::Pending }).await;
 }
 
 /// What the certificate of the other side shows of it. Its signature was verified by the handshake.
 pub(super) fn shown(stream: &TlsStream<TcpStream>, callers: &CallerDirectory) -> ShownIdentity {
     let Some([certificate, ..]) = stream.get_ref().1.peer_certificates() else { return ShownIdentity::Nothing };
-    match EndEntityCert::try_from(certificate) {
-        Ok(certificate) => callers.of_certificate(certificate.valid_uri_names(), certificate.valid_dns_names()),
-        Err(_) => ShownIdentity::Unknown,
+    match CertificateNames::of(certificate) {
+        Some(names) => callers.of_certificate(names.uris.into_iter(), names.dns.into_iter()),
+        None => ShownIdentity::Unknown,
+    }
+}
+
+/// The names of a certificate that tell who it is.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct CertificateNames<'a> {
+    uris: Vec<&'a str>,
+    dns: Vec<&'a str>,
+}
+
+impl<'a> CertificateNames<'a> {
+    /// `None`: they, or one of its URIs, cannot be read. That it has a URI which tells nothing must not give its DNS names weight.
+    fn of(certificate: &'a [u8]) -> Option<Self> {
+        let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
+        let mut names = Self::default();
+        let Some(listed) = certificate.subject_alternative_name().ok()? else { return Some(names) };
+        for name in &listed.value.general_names {
+            match name {
+                GeneralName::URI(uri) => names.uris.push(uri),
+                GeneralName::DNSName(name) => names.dns.push(name),
+                GeneralName::Invalid(tag, _) if tag.0 == URI_TAG => return None,
+                _ => {}
+            }
+        }
+        Some(names)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        future::pending,
+        sync::atomic::{AtomicUsize, Ordering},
+    };
+
+    use rcgen::{CertificateParams, CustomExtension, KeyPair};
+    use tokio::sync::Notify;
+
+    use super::*;
+
+    const SUBJECT_ALT_NAME: &[u64] = &[2, 5, 29, 17];
+
+    /// A certificate with names of these tags and bytes.
+    fn certificate(names: &[(u8, &[u8])]) -> Vec<u8> {
+        let length = |bytes: &[u8]| u8::try_from(bytes.len()).unwrap();
+        let listed: Vec<u8> = names.iter().flat_map(|(tag, bytes)| [&[*tag, length(bytes)], *bytes].concat()).collect();
+        let content = [&[0x30, length(&listed)], listed.as_slice()].concat();
+        let mut params = CertificateParams::default();
+        params.custom_extensions = vec![CustomExtension::from_oid_content(SUBJECT_ALT_NAME, content)];
+        params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().to_vec()
+    }
+
+    #[test]
+    fn a_uri_that_cannot_be_read_leaves_a_certificate_without_names() {
+        const URI: u8 = 0x86;
+        const DNS: u8 = 0x82;
+        const EMAIL: u8 = 0x81;
+        let (shop, name) = (&b"spiffe://td/shop"[..], &b"shop.example"[..]);
+        let table: &[(&[(u8, &[u8])], Option<(&[&str], &[&str])>)] = &[
+            (&[(URI, shop)], Some((&["spiffe://td/shop"], &[]))),
+            (&[(DNS, name), (URI, shop)], Some((&["spiffe://td/shop"], &["shop.example"]))),
+            (&[(DNS, name), (EMAIL, b"\xff"), (DNS, b"\xff")], Some((&[], &["shop.example"]))),
+            (&[(URI, b"spiffe://td/\xff"), (DNS, name)], None),
+            (&[(DNS, name), (URI, b"\xff")], None),
+            (&[(URI, shop), (URI, b"\xff")], None),
+        ];
+        for (names, expected) in table {
+            let der = certificate(names);
+            let found = CertificateNames::of(&der);
+            let expected = expected.map(|(uris, dns)| CertificateNames { uris: uris.to_vec(), dns: dns.to_vec() });
+            assert_eq!(found, expected, "{names:?}");
+        }
+        let params = CertificateParams::default();
+        let without = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+        assert_eq!(CertificateNames::of(without.der()), Some(CertificateNames::default()));
+        assert_eq!(CertificateNames::of(b"rubbish"), None);
+    }
+
+    #[tokio::test]
+    async fn work_that_waits_keeps_no_other_out() {
+        let permits = Semaphore::new(1);
+        let (mut silent, go, turns) = (Vec::new(), Notify::new(), AtomicUsize::new(0));
+        for _ in 0..10 {
+            let mut waiting = Box::pin(by_turns(&permits, pending::<()>()));
+            assert!(poll_fn(|cx| Poll::Ready(waiting.as_mut().poll(cx).is_pending())).await);
+            silent.push(waiting);
+        }
+        let work = async {
+            for _ in 0..3 {
+                go.notified().await;
+                assert_eq!(permits.available_permits(), 0, "it is its turn");
+                turns.fetch_add(1, Ordering::SeqCst);
+            }
+        };
+        let wake = async {
+            for done in 1..=3 {
+                go.notify_one();
+                while turns.load(Ordering::SeqCst) < done {
+                    tokio::task::yield_now().await;
+                }
+            }
+        };
+        tokio::join!(by_turns(&permits, work), wake);
+        assert_eq!(permits.available_permits(), 1);
     }
 }

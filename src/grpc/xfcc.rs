@@ -2,7 +2,8 @@
 //!
 //! Elements are separated by commas, one for each proxy on the way; pairs of an element by semicolons. A key is in any case. A value
 //! with a comma, a semicolon or an equals sign stands in double quotes, within which a backslash stands before a double quote, and in
-//! the subjects of certificates (RFC 2253) before a backslash and other characters. Several header lines are one list.
+//! the subjects of certificates (RFC 2253) before a backslash and other characters. Several header lines are one list. Envoy quotes
+//! subjects only: a URI or DNS name with a comma or a semicolon, if an authority signs one, goes on as further pairs or elements.
 //! <https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_conn_man/headers#x-forwarded-client-cert>
 
 /// What the last element says, for there the one proxy stands that is next to us.
@@ -14,21 +15,26 @@ pub(super) struct ForwardedCertificate {
     pub(super) uris: Vec<String>,
     /// The DNS names of the certificate.
     pub(super) dns: Vec<String>,
+    /// A URI stands after a DNS name. Envoy writes them before: it is part of such a name.
+    pub(super) has_uri_after_dns: bool,
 }
 
-/// The header breaks the grammar somewhere. Then nothing of it is believed: where elements begin is a matter of quotes, and
-/// earlier elements may be an attacker's.
+/// The header breaks the grammar somewhere, or more than one element says that our sidecar wrote it, which writes one. Then nothing
+/// of it is believed: where elements begin is a matter of quotes and names, and earlier elements may be an attacker's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct MalformedXfcc;
 
 impl ForwardedCertificate {
-    /// Of the values of all lines of the header, in their order.
-    pub(super) fn last_of(lines: &[&[u8]]) -> Result<Self, MalformedXfcc> {
-        let mut last = Err(MalformedXfcc);
+    /// Of the values of all lines of the header, in their order. Which names are those of our sidecar, `is_ours` tells.
+    pub(super) fn last_of(lines: &[&[u8]], is_ours: impl Fn(&String) -> bool) -> Result<Self, MalformedXfcc> {
+        let mut last: Result<Self, MalformedXfcc> = Err(MalformedXfcc);
         for line in lines {
             let mut rest = *line;
             loop {
                 let (element, after) = Self::parse(rest)?;
+                if last.is_ok_and(|earlier| earlier.by.iter().any(&is_ours)) {
+                    return Err(MalformedXfcc);
+                }
                 last = Ok(element);
                 match after {
                     Some(after) => rest = after,
@@ -61,7 +67,10 @@ impl ForwardedCertificate {
     fn note(&mut self, key: &[u8], value: Vec<u8>) -> Result<(), MalformedXfcc> {
         let names = match key.to_ascii_lowercase().as_slice() {
             b"by" => &mut self.by,
-            b"uri" => &mut self.uris,
+            b"uri" => {
+                self.has_uri_after_dns |= !self.dns.is_empty();
+                &mut self.uris
+            }
             b"dns" => &mut self.dns,
             _ => return Ok(()),
         };
@@ -159,17 +168,28 @@ mod tests {
         ];
         for (lines, expected) in table {
             let bytes: Vec<&[u8]> = lines.iter().map(|line| line.as_bytes()).collect();
-            let found = ForwardedCertificate::last_of(&bytes);
+            let found = ForwardedCertificate::last_of(&bytes, |_| false);
             let owned = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
             let expected = expected.map(|(by, uris, dns)| ForwardedCertificate {
                 by: owned(by),
                 uris: owned(uris),
                 dns: owned(dns),
+                has_uri_after_dns: false,
             });
             assert_eq!(found.ok(), expected, "{lines:?}");
         }
-        assert_eq!(ForwardedCertificate::last_of(&[b"URI=\"\xff\""]), Err(MalformedXfcc));
-        assert!(ForwardedCertificate::last_of(&[b"By=a;Subject=\"\xc3\xa9\";URI=b"]).is_ok());
+        let last = |line: &[u8]| ForwardedCertificate::last_of(&[line], |by| by == "ours");
+        assert_eq!(last(b"URI=\"\xff\""), Err(MalformedXfcc));
+        assert!(last(b"By=a;Subject=\"\xc3\xa9\";URI=b").is_ok());
+        assert!(last(b"By=a;DNS=b;URI=c").is_ok_and(|found| found.has_uri_after_dns));
+        for (line, is_good) in [
+            (&b"By=a,By=ours;URI=b"[..], true),
+            (b"By=ours;URI=a,By=ours;URI=b", false),
+            (b"By=ours,By=b", false),
+            (b"By=ours,Hash=1,By=ours;URI=b", false),
+        ] {
+            assert_eq!(last(line).is_ok(), is_good, "{}", String::from_utf8_lossy(line));
+        }
     }
 
     /// Whatever an earlier element holds, it never adds a name to the last one.
@@ -182,7 +202,7 @@ mod tests {
             let text: Vec<u8> = before.iter().map(|index| alphabet[*index]).collect();
             let whole = [text.as_slice(), b",", last].concat();
             for lines in [vec![text.as_slice(), last], vec![whole.as_slice()]] {
-                if let Ok(found) = ForwardedCertificate::last_of(&lines) {
+                if let Ok(found) = ForwardedCertificate::last_of(&lines, |_| false) {
                     assert_eq!((found.by, found.uris), (vec!["a".to_owned()], vec!["c".to_owned()]), "{lines:?}");
                 }
             }

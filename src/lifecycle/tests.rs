@@ -1,6 +1,9 @@
 //! Tests of `lifecycle`.
 
-use std::future::pending;
+use std::{
+    future::pending,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use super::*;
 use crate::readiness::tests::{Board, Moody};
@@ -14,13 +17,21 @@ struct Bench {
     work: TaskTracker,
     tasks: TaskTracker,
     store: Moody,
+    audit_closed: AtomicBool,
 }
 
 impl Bench {
     async fn new() -> Self {
         let readiness = Readiness::new(Board::default()).await;
         let (work, tasks) = (TaskTracker::new(), TaskTracker::new());
-        Self { readiness, stop_grpc: CancellationToken::new(), work, tasks, store: Moody::default() }
+        Self {
+            readiness,
+            stop_grpc: CancellationToken::new(),
+            work,
+            tasks,
+            store: Moody::default(),
+            audit_closed: AtomicBool::new(false),
+        }
     }
 
     /// Drains, and says how long it took.
@@ -28,8 +39,17 @@ impl Bench {
         let Self { readiness, stop_grpc, work, store, .. } = self;
         let day = Duration::from_secs(86_400);
         let start = Deadline::after(day);
-        Draining { readiness, stop_grpc, grpc, work, store }.run(TIMEOUTS).await;
+        let close_audit = Box::new(|deadline| Box::pin(self.close_audit(deadline)) as Closing<'_>);
+        Draining { readiness, stop_grpc, grpc, work, store, close_audit }.run(TIMEOUTS).await;
         Duration::from_secs(day.saturating_sub(start.remaining()).as_secs())
+    }
+
+    /// Takes as long as the store.
+    async fn close_audit(&self, deadline: Deadline) {
+        if self.store.mood() == Moody::HANGS {
+            sleep(deadline.remaining()).await;
+        }
+        self.audit_closed.store(true, Ordering::Relaxed);
     }
 
     fn polite_server(&self) -> JoinHandle<()> {
@@ -73,7 +93,8 @@ async fn calls_work_and_store_that_never_end_are_cut_off() {
     bench.work.spawn(pending::<()>());
     bench.store.is(Moody::HANGS);
     let took = bench.drain(Some(bench.tasks.spawn(pending()))).await;
-    assert_eq!(took, TIMEOUTS.drain_delay + TIMEOUTS.drain_timeout + CLOSE_TIMEOUT);
+    assert_eq!(took, TIMEOUTS.drain_delay + TIMEOUTS.drain_timeout + CLOSE_TIMEOUT, "store and audit close at once");
+    assert!(bench.audit_closed.load(Ordering::Relaxed));
 }
 
 #[tokio::test(start_paused = true)]

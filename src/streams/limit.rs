@@ -227,7 +227,7 @@ impl OpenConnection {
     }
 
     /// Whether it is to pause, told once.
-    pub(super) fn takes_pause(&self) -> bool {
+    pub(crate) fn takes_pause(&self) -> bool {
         self.pauses.load(Ordering::Relaxed) && self.pauses.swap(false, Ordering::Relaxed)
     }
 

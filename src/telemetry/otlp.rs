@@ -123,8 +123,17 @@ impl Exporter {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                _ = ticks.tick() => self.send_metrics(&mut readings, &text).await,
-                () = batch.fill(&mut self.spans) => self.send_spans(batch.take(), &resource).await,
+                // What is on its way when the end comes is given up: the end has a bound of its own.
+                _ = ticks.tick() => {
+                    let _ = stop.run_until_cancelled(self.send_metrics(&mut readings, &text)).await;
+                }
+                () = batch.fill(&mut self.spans) => {
+                    let count = batch.spans.len();
+                    let sent = stop.run_until_cancelled(self.send_spans(batch.take(), &resource)).await;
+                    if sent.is_none() {
+                        self.dropped.add_spans(count);
+                    }
+                }
             }
         }
         // No span is added from here on.

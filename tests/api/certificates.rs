@@ -4,9 +4,12 @@ use std::{fs, path::Path};
 
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    SanType,
+    SanType, date_time_ymd,
 };
 use rustls::pki_types::CertificateDer;
+
+/// From when until when certificates are valid.
+const YEARS: (i32, i32) = (2000, 3000);
 
 /// An authority that nobody knows.
 pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
@@ -35,20 +38,33 @@ impl Authority {
 
     /// A certificate of a server on this machine.
     pub(crate) fn server(&self) -> Issued {
-        self.issue(vec![SanType::DnsName("localhost".try_into().unwrap())], ExtendedKeyUsagePurpose::ServerAuth)
+        self.issue(vec![SanType::DnsName("localhost".try_into().unwrap())], ExtendedKeyUsagePurpose::ServerAuth, YEARS)
     }
 
     /// A certificate of a caller with these URIs and DNS names.
     pub(crate) fn client(&self, uris: &[&str], dns: &[&str]) -> Issued {
         let uris = uris.iter().map(|&uri| SanType::URI(uri.try_into().unwrap()));
         let names = uris.chain(dns.iter().map(|&name| SanType::DnsName(name.try_into().unwrap()))).collect();
-        self.issue(names, ExtendedKeyUsagePurpose::ClientAuth)
+        self.issue(names, ExtendedKeyUsagePurpose::ClientAuth, YEARS)
     }
 
-    fn issue(&self, names: Vec<SanType>, usage: ExtendedKeyUsagePurpose) -> Issued {
+    /// Certificates with the URI of a caller that no server takes: one whose time is over, one whose time is to come, and one that is
+    /// for servers.
+    pub(crate) fn useless(&self, uri: &str) -> [Issued; 3] {
+        let names = || vec![SanType::URI(uri.try_into().unwrap())];
+        let client = ExtendedKeyUsagePurpose::ClientAuth;
+        [
+            self.issue(names(), client.clone(), (2000, 2001)),
+            self.issue(names(), client, (3000, 3001)),
+            self.issue(names(), ExtendedKeyUsagePurpose::ServerAuth, YEARS),
+        ]
+    }
+
+    fn issue(&self, names: Vec<SanType>, usage: ExtendedKeyUsagePurpose, (from, until): (i32, i32)) -> Issued {
         let mut params = CertificateParams::default();
         params.subject_alt_names = names;
         params.extended_key_usages = vec![usage];
+        (params.not_before, params.not_after) = (date_time_ymd(from, 1, 1), date_time_ymd(until, 1, 1));
         let key = KeyPair::generate().unwrap();
         Issued { certificate: params.signed_by(&key, &self.0).unwrap(), key }
     }

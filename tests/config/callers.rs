@@ -49,6 +49,10 @@ fn what_is_wrong_with_callers_and_listeners_is_told() {
         ),
         ("[callers.a]\nidentities = []", "callers.a.identities: must hold 1 to 1000, not 0"),
         ("[callers.a]\nidentities = [\"shop\"]", &format!("callers.a.identities: item 1: {identity}")),
+        (
+            "[callers.a]\nidentities = [\"token-sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"]",
+            "callers.a.identities: item 1: is the SHA-256 of nothing: the token was empty when it was hashed",
+        ),
         ("[callers.a]\nidentities = [\"dns:x\", \"dns:X\"]", "callers.a.identities: item 2: is there twice"),
         (
             "[callers.a]\nidentities = [\"dns:x\"]\n[callers.b]\nidentities = [\"dns:y\", \"dns:x\"]",
@@ -178,6 +182,16 @@ fn development_warns_of_who_may_call() {
         &format!("{tls}client_ca_file = \"/ca\""),
         "whoever has a certificate of server.tls.client_ca_file"
     ));
+    assert!(warned(
+        &format!("[server]\nlisten = \"unix:/run/otpd.sock\"\n{tls}client_ca_file = \"/ca\""),
+        "server.listen: no callers are configured: whoever can reach it"
+    ));
+    for sidecar in ["xfcc_by = [\"spiffe://td/otpd\"]", "l5d_client_id = true"] {
+        let sidecar = format!("[server.sidecar]\n{sidecar}\n");
+        assert!(warned(&sidecar, "server.sidecar says nothing: no callers are configured"));
+        assert!(!warned(&format!("{sidecar}{of_certificate}"), "server.sidecar"));
+    }
+    assert!(!warned("", "server.sidecar"));
     assert!(!warned(of_certificate, "no callers are configured"));
     assert!(warned(of_certificate, "callers.a is known by a certificate, which none can show"));
     assert!(!warned(&format!("{of_certificate}{tls}client_ca_file = \"/ca\""), "which none can show"));

@@ -29,10 +29,7 @@ fn nothing_configured_is_a_development_server_on_loopback() {
     assert_eq!(config.server.listen, Listen::Address(SocketAddr::from(([127, 0, 0, 1], 50051))));
     assert_eq!(config.operations.listen, SocketAddr::from(([127, 0, 0, 1], 9464)));
     assert_eq!(config.server.request_timeout, Duration::from_secs(10));
-    assert_eq!(
-        (config.server.drain_delay, config.server.drain_timeout),
-        (Duration::from_secs(5), Duration::from_secs(15))
-    );
+    assert_eq!((config.server.drain_delay, config.server.drain_timeout), (Duration::ZERO, Duration::from_secs(15)));
     assert_eq!(config.store.url.expose(), "embedded:./otpd-data");
     assert_eq!(config.keys, Keys::Generated);
     assert_eq!(config.providers.routes, ["console"]);
@@ -422,6 +419,7 @@ fn production_refuses_what_shows_codes_or_loses_keys_unless_forced() {
     let config = load(forced, &[]).unwrap();
     assert_eq!(config.warnings().len(), 6);
     assert!(config.store.require_noeviction);
+    assert_eq!(config.server.drain_delay, Duration::from_secs(5));
 }
 
 /// The defaults fit the grace of an orchestrator; what does not is told.
@@ -429,9 +427,9 @@ fn production_refuses_what_shows_codes_or_loses_keys_unless_forced() {
 fn an_end_that_takes_long_or_cuts_calls_is_warned_of() {
     let quiet = load("", &[]).unwrap().warnings().len();
     for (file, expected) in [
-        ("drain_delay = \"9s\"", None),
-        ("drain_delay = \"10s\"", Some("may take 31 s")),
-        ("drain_timeout = \"60s\"", Some("may take 71 s")),
+        ("drain_delay = \"5s\"", None),
+        ("drain_delay = \"6s\"", Some("may take 31 s")),
+        ("drain_timeout = \"60s\"", Some("may take 70 s")),
         ("drain_timeout = \"9s\"", Some("calls may be cut off")),
         ("drain_timeout = \"9s\"\nrequest_timeout = \"5s\"", None),
     ] {

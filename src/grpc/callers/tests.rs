@@ -20,6 +20,8 @@ fn token(token: &str) -> Identity {
 fn directory(sidecar: SidecarTrust) -> CallerDirectory {
     let mut shop = listed("shop", &[SHOP, "dns:shop.example", "dns:shop.web.serviceaccount.identity.linkerd.local"]);
     shop.identities.push(token("shop-token"));
+    // The configuration refuses this one.
+    shop.identities.push(token(""));
     let mut bank = listed("bank", &["spiffe://td/bank", "dns:bank.example"]);
     bank.identities.extend([token("bank-token"), token("bank-token-2")]);
     CallerDirectory::new(&[shop, bank], sidecar, true)
@@ -55,6 +57,7 @@ fn a_token_is_one_header_of_the_right_scheme() {
         (&[("authorization", "")], None),
         (&[("authorization", "Bearer")], None),
         (&[("authorization", "Bearer ")], None),
+        (&[("authorization", "Bearer   ")], None),
         (&[("authorization", "Bearershop-token")], None),
         (&[("authorization", "Bearer\tshop-token")], None),
         (&[("authorization", "shop-token")], None),
@@ -111,13 +114,30 @@ fn headers_of_a_sidecar_are_believed_where_they_are_configured_and_come_from_thi
     const L5D: &str = "l5d-client-id";
     let shop = "By=spiffe://td/otpd;Hash=1;Subject=\"\";URI=spiffe://td/shop";
     let linkerd = "shop.web.serviceaccount.identity.linkerd.local";
-    let both = "By=spiffe://td/otpd;URI=spiffe://td/bank,By=spiffe://td/otpd;URI=spiffe://td/shop";
+    let both = "By=spiffe://td/edge;URI=spiffe://td/bank,By=spiffe://td/otpd;URI=spiffe://td/shop";
     let of_dns = "By=spiffe://td/otpd;DNS=shop.example;DNS=www.shop.example";
+    // What Envoy makes of names that hold separators.
+    let forged_element = "By=spiffe://td/otpd;Hash=1;URI=x,By=spiffe://td/otpd;URI=spiffe://td/bank";
+    let forged_dns_element = "By=spiffe://td/otpd;URI=;DNS=a,By=spiffe://td/otpd;URI=spiffe://td/bank";
+    let forged_uri = "By=spiffe://td/otpd;DNS=a;URI=spiffe://td/bank";
     let table: &[(Lines, Option<&str>)] = &[
         (&[(XFCC, shop)], Some("shop")),
         (&[(XFCC, both)], Some("shop")),
         (&[(XFCC, "By=x;URI=spiffe://td/bank"), (XFCC, shop)], Some("shop")),
         (&[(XFCC, of_dns)], Some("shop")),
+        (&[(XFCC, "By=spiffe://td/otpd;URI=;DNS=shop.example")], Some("shop")),
+        (&[(XFCC, "By=spiffe://td/otpd;URI=spiffe://td/shop;DNS=bank.example")], Some("shop")),
+        (&[(XFCC, "By=x;DNS=a;URI=b"), (XFCC, shop)], Some("shop")),
+        (&[(XFCC, forged_element)], None),
+        (&[(XFCC, forged_dns_element)], None),
+        (&[(XFCC, forged_uri)], None),
+        (&[(XFCC, shop), (XFCC, shop)], None),
+        (&[(XFCC, "By=x;By=spiffe://td/otpd;URI=a"), (XFCC, shop)], None),
+        (&[(XFCC, "By=spiffe://td/otpd;URI=;DNS=a;URI=spiffe://td/bank")], None),
+        (&[(XFCC, "By=spiffe://td/otpd;URI=;URI=;DNS=shop.example")], None),
+        (&[(XFCC, "By=spiffe://td/otpd;URI=;URI=spiffe://td/shop")], None),
+        (&[(XFCC, "By=spiffe://td/otpd;DNS=shop.example;URI=")], None),
+        (&[(XFCC, "By=spiffe://td/otpd;URI=")], None),
         (&[(L5D, linkerd)], Some("shop")),
         (&[(L5D, SHOP)], Some("shop")),
         (&[(XFCC, shop), (L5D, linkerd)], Some("shop")),
@@ -128,7 +148,6 @@ fn headers_of_a_sidecar_are_believed_where_they_are_configured_and_come_from_thi
         (&[(XFCC, "By=spiffe://td/otpd;By=spiffe://td/other;URI=spiffe://td/shop")], None),
         (&[(XFCC, "By=spiffe://td/otpd;URI=spiffe://td/shop;URI=spiffe://td/bank")], None),
         (&[(XFCC, "By=spiffe://td/otpd;URI=spiffe://td/other;DNS=shop.example")], None),
-        (&[(XFCC, "By=spiffe://td/otpd;URI=;DNS=shop.example")], None),
         (&[(XFCC, "By=spiffe://td/otpd")], None),
         (&[(XFCC, "")], None),
         // Nothing falls back to something weaker.
@@ -179,6 +198,15 @@ fn without_callers_everybody_is_known_or_everybody_with_a_certificate() {
     let certificate = certified.of_certificate(["spiffe://td/other"].into_iter(), [].into_iter());
     let somebody = PeerIdentity { is_local: false, certificate };
     let wrong = [("authorization", "Bearer wrong")];
+    // Over a Unix socket no certificate can be shown.
+    let over_socket = |directory: &CallerDirectory| {
+        let peer = PeerIdentity { is_local: true, certificate: directory.of_socket() };
+        (known(directory, &peer, &[]), known(directory, &peer, &[("authorization", "Bearer shop-token")]))
+    };
+    let everybody = Some("everybody".to_owned());
+    assert_eq!(over_socket(&open), (everybody.clone(), everybody.clone()));
+    assert_eq!(over_socket(&certified), (everybody.clone(), everybody));
+    assert_eq!(over_socket(&directory(sidecar())), (None, Some("shop".to_owned())));
     assert_eq!(known(&open, &nobody, &wrong).as_deref(), Some("everybody"));
     assert_eq!(known(&certified, &nobody, &[]), None);
     assert_eq!(known(&certified, &somebody, &wrong).as_deref(), Some("everybody"));
