@@ -9,6 +9,7 @@ mod file;
 mod queue;
 mod stream;
 mod tail;
+mod unsealed;
 pub mod verify;
 
 use std::{io, path::PathBuf, sync::Arc};

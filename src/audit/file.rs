@@ -17,9 +17,10 @@ use tokio::{sync::watch, time::timeout_at};
 use super::{
     FileOptions,
     chain::{Chain, SEAL, push_hex},
-    encode::{self, Encoder},
+    encode::Encoder,
     queue::{EventBatch, EventQueue},
     tail,
+    unsealed::{SEAL_EVERY, UnsealedLines},
 };
 use crate::{
     domain::time::Timestamp,
@@ -32,10 +33,6 @@ use crate::{
     },
 };
 
-/// A seal follows after so many lines at most.
-pub(super) const SEAL_EVERY: u64 = 1_000;
-/// And after so much time.
-pub(super) const SEAL_PAUSE: Duration = Duration::from_secs(60);
 /// How long lines gather where nobody waits for them. A process that is killed loses as much.
 const GATHERING: Duration = Duration::from_millis(5);
 /// How much is written at once.
@@ -63,14 +60,6 @@ struct Progress {
     is_failing: bool,
     /// The thread has ended.
     is_over: bool,
-}
-
-/// The lines since the last seal.
-#[derive(Clone, Copy, Default)]
-struct UnsealedLines {
-    count: u64,
-    /// What the first of them says when it was, and since when it waits.
-    first: Option<(Timestamp, Stopwatch)>,
 }
 
 /// The thread's own.
@@ -119,7 +108,7 @@ impl FileSink {
         let (read, state) = (Arc::clone(&queue), followed.clone());
         let reading = move || AuditSinkState { waiting: read.waiting(), is_failing: state.borrow().is_failing };
         observer.sink_made(AuditSink::File, Box::new(reading));
-        let file = open(&options.path)?;
+        let file = tail::open(&options.path)?;
         let is_regular = file.metadata()?.is_file();
         let mut writer = FileWriter {
             options,
@@ -182,19 +171,6 @@ impl FileSink {
             tracing::error!("the last events of the audit could not be written to its file");
         }
     }
-}
-
-fn open(path: &Path) -> io::Result<File> {
-    let file = files::append_to(path, None)?;
-    if file.metadata()?.is_file() {
-        file.try_lock().map_err(|error| match error {
-            fs::TryLockError::WouldBlock => {
-                io::Error::new(io::ErrorKind::WouldBlock, format!("{}: another process writes it", path.display()))
-            }
-            fs::TryLockError::Error(error) => error,
-        })?;
-    }
-    Ok(file)
 }
 
 impl FileWriter {
@@ -377,7 +353,7 @@ impl FileWriter {
         let mut draft = path.as_os_str().to_owned();
         draft.push(".new");
         files::remove(Path::new(&draft))?;
-        let file = open(Path::new(&draft))?;
+        let file = tail::open(Path::new(&draft))?;
         fs::rename(path, &full)?;
         fs::rename(&draft, path)?;
         // From here on this is the file, whatever else fails.
@@ -397,23 +373,5 @@ impl FileWriter {
         let kept = self.options.max_files.unwrap_or(usize::MAX);
         let rotated = tail::rotated(path)?;
         rotated.iter().take(rotated.len().saturating_sub(kept)).try_for_each(|old| files::remove(old))
-    }
-}
-
-impl UnsealedLines {
-    fn add(&mut self, body: &[u8]) {
-        self.count += 1;
-        self.first = self.first.or_else(|| Some((encode::time_of(body)?, Stopwatch::start())));
-    }
-
-    /// Whether the first of them is too old to have this one behind it without a seal between.
-    fn is_old_for(&self, body: &[u8]) -> bool {
-        let Some((first, _)) = self.first else { return false };
-        encode::time_of(body).is_some_and(|time| time.since(first) > SEAL_PAUSE)
-    }
-
-    /// When a seal is due at the latest.
-    fn due_in(&self) -> Duration {
-        self.first.map_or(SEAL_PAUSE, |(_, since)| SEAL_PAUSE.saturating_sub(since.elapsed()))
     }
 }

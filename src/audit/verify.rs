@@ -11,7 +11,7 @@ use std::{
 use super::{
     chain::{Chain, Line, LineHash, MAX_LINE, hex},
     encode::time_of,
-    file::{SEAL_EVERY, SEAL_PAUSE},
+    unsealed::{SEAL_EVERY, SEAL_PAUSE},
 };
 use crate::{domain::time::Timestamp, keys::ring::KeyRing};
 

@@ -10,16 +10,24 @@ use otpd::{
         purpose::Purpose,
         quota::{QuotaPolicy, Window},
     },
-    ports::{call::CallRecord, provider::Capabilities},
-    service::request::{Caller, VerifyOtp},
+    ports::{
+        call::CallRecord,
+        clock::Deadline,
+        decisions::{DecisionEvent, DecisionObserver, Keeping, NotKept},
+        provider::Capabilities,
+    },
+    service::{
+        error::Error,
+        request::{Caller, VerifyOtp},
+    },
 };
 
 use crate::{
     fake::{Deliver, FakeProvider, Judge},
     faults::{Fault, When},
     requests::{
-        ACCOUNT, NUMBER, TENANT, account_id, caller, create, of_account, of_contact, register, request_id, verify,
-        wrong,
+        ACCOUNT, NUMBER, TENANT, account_id, caller, create, of_account, of_contact, register, request_id, send,
+        verify, wrong,
     },
     tasks::{ended, start},
     told::Told,
@@ -290,6 +298,55 @@ async fn a_send_that_nothing_came_of_is_told_by_its_reason() {
     pause.resume();
     drop(ended(sending).await);
     assert_eq!(told.take(), ["send sms challenge_option_expired"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_send_without_time_to_ask_a_provider_is_told_so() {
+    let (world, _, told) = told(without_limits(World::new()));
+    let (replica, line) = world.line();
+    drop(replica.create("c", create(ACCOUNT)).await);
+    drop(told.take());
+    let pause = line.pause_next("commit", When::After);
+    let late = Caller { deadline: Deadline::after(Duration::from_millis(500)), ..caller("s") };
+    let sending = start(async move { replica.otp.send_otp(late, send("c", "o1")).await });
+    pause.reached().await;
+    tokio::time::advance(Duration::from_millis(600)).await;
+    pause.resume();
+    assert!(matches!(ended(sending).await, Err(Error::ProviderUnavailable { retry_after: None })));
+    assert_eq!((told.take(), world.messages()), (vec!["send sms deadline_exceeded".to_owned()], 0));
+}
+
+/// Keeps nothing that it must keep.
+struct Unkeeping;
+
+impl DecisionObserver for Unkeeping {
+    fn decided(&self, _event: &DecisionEvent<'_>) {}
+
+    fn keeping(&self) -> Option<Keeping> {
+        Some(Box::pin(async { Err(NotKept) }))
+    }
+}
+
+#[tokio::test]
+async fn no_answer_tells_of_decisions_that_are_not_kept() {
+    let mut world = World::new();
+    let code = world.sent(&world.replica(), "c").await;
+    world.observers.push(Arc::new(Unkeeping));
+    let replica = world.replica();
+    let answers = [
+        ("create", replica.create("d", create("joe")).await.err()),
+        ("repeated", replica.create("c", create(ACCOUNT)).await.err()),
+        ("send", replica.send("c", "s").await.err()),
+        ("verify", replica.verify("c", "v", &code).await.err()),
+        ("get", replica.otp.get_challenge(caller("g"), request_id("c")).await.err()),
+        ("cancel", replica.cancel("c", "x").await.err()),
+        ("account", replica.otp.get_account(caller("a"), of_account(ACCOUNT)).await.err()),
+        ("lock", replica.lock_as("l", of_account(ACCOUNT), None).await.err()),
+        ("unlock", replica.unlock_as("u", of_account(ACCOUNT)).await.err()),
+    ];
+    for (name, error) in answers {
+        assert!(matches!(error, Some(Error::Audit(NotKept))), "{name}: {error:?}");
+    }
 }
 
 /// Conversion divides by what was accepted or is unconfirmed: each send is one of both, once.
