@@ -37,15 +37,12 @@ const EVENTS: u32 = 1_000_000;
 const WAITING: u64 = 16_000;
 
 #[derive(Default)]
-struct Waiting(AtomicU64);
+struct Written(AtomicU64);
 
-impl AuditObserver for Waiting {
-    fn audited(&self, _sink: AuditSink, outcome: AuditOutcome, _events: u64) {
+impl AuditObserver for Written {
+    fn audited(&self, _sink: AuditSink, outcome: AuditOutcome, events: u64) {
         assert_eq!(outcome, AuditOutcome::Written);
-    }
-
-    fn audit_waiting(&self, _sink: AuditSink, events: u64) {
-        self.0.store(events, Ordering::Relaxed);
+        self.0.fetch_add(events, Ordering::Relaxed);
     }
 }
 
@@ -53,7 +50,7 @@ fn main() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("audit");
     let keys = Arc::new(KeyRing::parse(&generate(1, &SystemEntropy).unwrap(), false).unwrap());
-    let waiting = Arc::new(Waiting::default());
+    let kept = Arc::new(Written::default());
     let start = ConfigurationStart {
         version: "1",
         profile: "production",
@@ -63,7 +60,7 @@ fn main() {
         key_ids: &[1],
     };
     let ports =
-        AuditPorts { clock: Arc::new(SystemClock), keys: Arc::clone(&keys), observer: waiting.clone(), instance: 7 };
+        AuditPorts { clock: Arc::new(SystemClock), keys: Arc::clone(&keys), observer: kept.clone(), instance: 7 };
     let file = FileOptions { path: path.clone(), required: false, max_bytes: u64::MAX, max_files: None };
     let audit = Audit::start(ports, &start, Some(file), None, &TaskTracker::new()).unwrap();
     let call = CallRecord {
@@ -75,13 +72,14 @@ fn main() {
     };
     let (purpose, channel, outcome) = (Purpose::Login, Some(Channel::Sms), "otp_not_matched");
     let decision = DecisionKind::Attempt { purpose, channel, provider: "sms", outcome };
-    let event = DecisionEvent { at: Timestamp::from_millis(1_700_000_000_123), call: &call, decision };
+    let event =
+        DecisionEvent { at: Timestamp::from_millis(1_700_000_000_123), call: &call, is_overdue: false, decision };
     let (all, mut deciding) = (Stopwatch::start(), Duration::ZERO);
-    for _ in 0..EVENTS / 1000 {
+    for group_number in 1..=u64::from(EVENTS / 1000) {
         let group = Stopwatch::start();
         (0..1000).for_each(|_| audit.decided(&event));
         deciding += group.elapsed();
-        while waiting.0.load(Ordering::Relaxed) > WAITING {
+        while group_number * 1000 > kept.0.load(Ordering::Relaxed) + WAITING {
             thread::sleep(Duration::from_micros(100));
         }
     }

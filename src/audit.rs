@@ -9,6 +9,7 @@ mod file;
 mod queue;
 mod stream;
 mod tail;
+mod unsealed;
 pub mod verify;
 
 use std::{io, path::PathBuf, sync::Arc};
@@ -82,7 +83,12 @@ impl Audit {
         let stream = stream.map(|stream| StreamSink::start(stream, encoder.clone(), Arc::clone(&observer), tasks));
         let audit = Self { encoder, clock, file, stream, required };
         let (at, call) = (audit.clock.now(), CallRecord::default());
-        audit.decided(&DecisionEvent { at, call: &call, decision: DecisionKind::Configuration(*start) });
+        audit.decided(&DecisionEvent {
+            at,
+            call: &call,
+            is_overdue: false,
+            decision: DecisionKind::Configuration(*start),
+        });
         Ok(audit)
     }
 
@@ -109,8 +115,11 @@ impl DecisionObserver for Audit {
         if let Some(stream) = &self.stream {
             stream.push(&body, event.at);
         }
-        if let Some(file) = &self.file {
-            file.push(&body, event.at);
+        if let Some(file) = &self.file
+            && !file.push(&body, event.at)
+            && self.required
+        {
+            event.call.unkept.get_or_init(|| ());
         }
     }
 

@@ -12,6 +12,7 @@ use std::{
 };
 
 use opentelemetry_sdk::trace::SdkTracer;
+use tracing::Metadata;
 use tracing_subscriber::{
     EnvFilter, Layer,
     filter::{FilterExt, filter_fn},
@@ -61,12 +62,21 @@ fn install_layers(json: bool, filter: &str, tracer: Option<SdkTracer>) {
         // A span has the fields that it is made with. Lines of the log stay in the log.
         let layer = tracing_opentelemetry::layer().with_tracer(tracer);
         let layer = layer.with_location(false).with_threads(false).with_target(false).with_tracked_inactivity(false);
-        layer.with_filter(filter_fn(|metadata| metadata.is_span() && metadata.target() == spans::TARGET))
+        layer.with_filter(filter_fn(is_exported))
     });
-    let installed = registry().with(lines.with_filter(filter.and(Paced::default()))).with(spans).try_init();
+    // The filters of layers alone would have the registry make every span of every library, though no layer wants it.
+    let exports = spans.is_some();
+    let wanted = filter_fn(move |metadata| pace::is_for_the_log(metadata) || exports && is_exported(metadata));
+    let lines = lines.with_filter(filter.and(Paced::default()));
+    let installed = registry().with(lines).with(spans).with(wanted).try_init();
     if installed.is_ok() {
         panic::set_hook(Box::new(log_panic));
     }
+}
+
+/// Whether it is a span of ours.
+fn is_exported(metadata: &Metadata<'_>) -> bool {
+    metadata.is_span() && metadata.target() == spans::TARGET
 }
 
 /// Waits until all lines so far are written, for a second at most. The last thing before the process ends.

@@ -15,7 +15,7 @@ use crate::{
         destination::Channel,
         ids::{RequestId, SupportTag, Tenant},
         outcome::Locked,
-        time::Timestamp,
+        time::{Timestamp, millis},
     },
     ports::{
         call::{CallRecord, TraceId, TraceParent},
@@ -25,6 +25,10 @@ use crate::{
 
 /// The longest reason that is kept, in characters.
 const MAX_REASON: usize = 200;
+/// Stands before the time. What stands before it is digits.
+const TIME: &[u8] = br#""time":""#;
+/// `2023-11-14T22:13:20.123Z`
+const TIME_LENGTH: usize = 24;
 /// Most bodies are shorter.
 const USUAL_LENGTH: usize = 640;
 
@@ -73,6 +77,14 @@ impl Encoder {
         }
         text
     }
+}
+
+/// When a line was decided or written, by what it says.
+pub(super) fn time_of(body: &[u8]) -> Option<Timestamp> {
+    let start = body.windows(TIME.len()).position(|part| part == TIME)? + TIME.len();
+    let text = std::str::from_utf8(body.get(start..start + TIME_LENGTH)?).ok()?;
+    let since = humantime::parse_rfc3339(text).ok()?.duration_since(UNIX_EPOCH).ok()?;
+    Some(Timestamp::from_millis(millis(since)))
 }
 
 /// The fields, in this order.
@@ -124,6 +136,8 @@ struct Body<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     operation: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    overdue: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     missing: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     bytes: Option<u64>,
@@ -148,7 +162,8 @@ impl<'a> Body<'a> {
     }
 
     fn of(event: &DecisionEvent<'a>) -> Self {
-        let body = Self::of_call(event.call, Self::named(event.decision.name(), event.at));
+        let named = Self { overdue: event.is_overdue.then_some(true), ..Self::named(event.decision.name(), event.at) };
+        let body = Self::of_call(event.call, named);
         match event.decision {
             DecisionKind::Challenge { purpose, outcome, quota } => {
                 Self { purpose: Some(purpose.name()), outcome: Some(outcome), quota, ..body }

@@ -20,6 +20,7 @@ use super::{
     encode::Encoder,
     queue::{EventBatch, EventQueue},
     tail,
+    unsealed::{SEAL_EVERY, UnsealedLines},
 };
 use crate::{
     domain::time::Timestamp,
@@ -28,14 +29,10 @@ use crate::{
         clock::{Clock, Deadline, Stopwatch},
         decisions::{Keeping, NotKept},
         files,
-        observer::{AuditObserver, AuditOutcome, AuditSink},
+        observer::{AuditObserver, AuditOutcome, AuditSink, AuditSinkState},
     },
 };
 
-/// A seal follows after so many lines at most.
-pub(super) const SEAL_EVERY: u64 = 1_000;
-/// And after so much time without a line.
-const SEAL_PAUSE: Duration = Duration::from_secs(60);
 /// How long lines gather where nobody waits for them. A process that is killed loses as much.
 const GATHERING: Duration = Duration::from_millis(5);
 /// How much is written at once.
@@ -84,8 +81,7 @@ struct FileWriter {
     /// There may be more than that.
     is_torn: bool,
     chain: Chain,
-    /// Lines since the last seal.
-    unsealed: u64,
+    unsealed: UnsealedLines,
     /// It could not be written until the end.
     is_given_up: bool,
     told: Option<Stopwatch>,
@@ -109,7 +105,10 @@ impl FileSink {
         let queue = Arc::new(EventQueue::new(encoder.clone()));
         let (progress, followed) = watch::channel(Progress::default());
         let (shared, told) = (Arc::clone(&queue), Arc::clone(&observer));
-        let file = open(&options.path)?;
+        let (read, state) = (Arc::clone(&queue), followed.clone());
+        let reading = move || AuditSinkState { waiting: read.waiting(), is_failing: state.borrow().is_failing };
+        observer.sink_made(AuditSink::File, Box::new(reading));
+        let file = tail::open(&options.path)?;
         let is_regular = file.metadata()?.is_file();
         let mut writer = FileWriter {
             options,
@@ -125,8 +124,7 @@ impl FileSink {
             length: 0,
             is_torn: false,
             chain: Chain::default(),
-            // A seal may be missing since the last start.
-            unsealed: 0,
+            unsealed: UnsealedLines::default(),
             is_given_up: false,
             told: None,
             rotation_failed: None,
@@ -138,13 +136,13 @@ impl FileSink {
         Ok(Self { queue, progress: followed, observer })
     }
 
-    /// Has a decision written, unless too many wait.
-    pub(super) fn push(&self, body: &[u8], at: Timestamp) {
-        let (is_added, waiting) = self.queue.push(body, at);
+    /// Has a decision written, unless too many wait: then it is lost.
+    pub(super) fn push(&self, body: &[u8], at: Timestamp) -> bool {
+        let is_added = self.queue.push(body, at);
         if !is_added {
             self.observer.audited(AuditSink::File, AuditOutcome::Dropped, 1);
         }
-        self.observer.audit_waiting(AuditSink::File, waiting);
+        is_added
     }
 
     /// Whether what is decided now would be written soon.
@@ -152,9 +150,9 @@ impl FileSink {
         !self.progress.borrow().is_failing && self.queue.accepts(LONGEST_WRITE)
     }
 
-    /// Ends when all that was pushed so far is written; with an error if writing fails, though it is tried again.
+    /// Ends when all that was accepted so far is written; with an error if writing fails, though it is tried again.
     pub(super) fn keeping(&self) -> Option<Keeping> {
-        let Some(goal) = self.queue.accepted() else { return Some(Box::pin(async { Err(NotKept) })) };
+        let goal = self.queue.accepted();
         if self.progress.borrow().kept >= goal {
             return None;
         }
@@ -175,26 +173,18 @@ impl FileSink {
     }
 }
 
-fn open(path: &Path) -> io::Result<File> {
-    let file = files::append_to(path, None)?;
-    if file.metadata()?.is_file() {
-        file.try_lock().map_err(|error| match error {
-            fs::TryLockError::WouldBlock => {
-                io::Error::new(io::ErrorKind::WouldBlock, format!("{}: another process writes it", path.display()))
-            }
-            fs::TryLockError::Error(error) => error,
-        })?;
-    }
-    Ok(file)
-}
-
 impl FileWriter {
     /// Finds the end of the chain: in the file, or where that is new, in the one before.
     fn go_on(&mut self) -> io::Result<()> {
         let tail = tail::look(&self.file)?;
+        let mut is_sealed = tail.is_sealed;
         let chain = match (tail.chain, tail::rotated(&self.options.path)?.last()) {
             (Some(chain), _) => Some(chain),
-            (None, Some(before)) => tail::look(&File::open(before)?)?.chain,
+            (None, Some(before)) => {
+                let before = tail::look(&File::open(before)?)?;
+                is_sealed = before.is_sealed;
+                before.chain
+            }
             (None, None) => None,
         };
         self.chain = chain.unwrap_or_default();
@@ -203,11 +193,20 @@ impl FileWriter {
         if tail.torn > 0 {
             tracing::warn!(bytes = tail.torn, "the file of the audit ended within a line, which is cut off");
             self.file.set_len(self.length)?;
-            let mut line = Vec::new();
-            let mut chain = self.chain;
-            chain.append(&self.encoder.torn(self.clock.now(), tail.torn), &mut line);
-            self.write(&line)?;
-            (self.chain, self.unsealed) = (chain, 1);
+        }
+        let (mut chain, mut unsealed, mut lines) = (self.chain, UnsealedLines::default(), Vec::new());
+        if !is_sealed {
+            // The process before has not ended by itself. What it has left is sealed before anything follows.
+            self.seal(&mut chain, &mut lines);
+        }
+        if tail.torn > 0 {
+            let body = self.encoder.torn(self.clock.now(), tail.torn);
+            chain.append(&body, &mut lines);
+            unsealed.add(&body);
+        }
+        if !lines.is_empty() {
+            self.write(&lines)?;
+            (self.chain, self.unsealed) = (chain, unsealed);
         }
         Ok(())
     }
@@ -215,15 +214,18 @@ impl FileWriter {
     fn run(mut self) {
         let gathers = if self.options.required { Duration::ZERO } else { GATHERING };
         loop {
-            let is_over = self.queue.wait(SEAL_PAUSE, gathers);
+            let is_over = self.queue.wait(self.unsealed.due_in(), gathers);
             let batch = self.queue.take();
             if batch.count > 0 {
                 self.keep(&batch);
-            } else if self.unsealed > 0 {
+            }
+            let is_due = is_over || self.unsealed.due_in().is_zero();
+            if self.unsealed.count > 0 && is_due && !self.is_given_up {
                 let (mut chain, mut lines) = (self.chain, Vec::new());
                 self.seal(&mut chain, &mut lines);
-                self.persist(&lines, 0);
-                (self.chain, self.unsealed) = (chain, 0);
+                if self.persist(&lines, 0) {
+                    (self.chain, self.unsealed) = (chain, UnsealedLines::default());
+                }
             }
             if is_over || self.is_given_up {
                 break;
@@ -240,20 +242,28 @@ impl FileWriter {
         progress.send_modify(|progress| progress.is_over = true);
     }
 
-    /// Writes a batch, however long it takes.
+    /// Writes a batch, however long it takes. Where it is given up, what comes after is not written: a line that is missing would
+    /// break the chain.
     fn keep(&mut self, batch: &EventBatch) {
         let (mut lines, mut count) = (Vec::with_capacity(CHUNK.min(2 * batch.bodies.len()) + 1024), 0);
         let (mut chain, mut unsealed) = (self.chain, self.unsealed);
         let mut left = batch.count;
         for body in batch.bodies.split(|byte| *byte == b'\n').filter(|body| !body.is_empty()) {
-            chain.append(body, &mut lines);
-            (count, unsealed, left) = (count + 1, unsealed + 1, left.saturating_sub(1));
-            if unsealed >= SEAL_EVERY {
+            if unsealed.is_old_for(body) {
                 self.seal(&mut chain, &mut lines);
-                unsealed = 0;
+                unsealed = UnsealedLines::default();
+            }
+            chain.append(body, &mut lines);
+            unsealed.add(body);
+            (count, left) = (count + 1, left.saturating_sub(1));
+            if unsealed.count >= SEAL_EVERY {
+                self.seal(&mut chain, &mut lines);
+                unsealed = UnsealedLines::default();
             }
             if left == 0 || lines.len() >= CHUNK {
-                self.persist(&lines, count);
+                if !self.persist(&lines, count) {
+                    return;
+                }
                 lines.clear();
                 count = 0;
                 (self.chain, self.unsealed) = (chain, unsealed);
@@ -270,14 +280,12 @@ impl FileWriter {
         chain.append(&body, lines);
     }
 
-    /// Writes lines, among them so many decisions, and tries again until they are written.
-    fn persist(&mut self, lines: &[u8], count: u64) {
+    /// Writes lines, among them so many decisions, and tries again until they are written. `false`: it is given up.
+    fn persist(&mut self, lines: &[u8], count: u64) -> bool {
         let mut back_off = BACK_OFF_MIN;
         while let Err(error) = self.write(lines) {
-            if back_off == BACK_OFF_MIN {
-                self.observer.audited(AuditSink::File, AuditOutcome::Failed, count);
-                self.progress.send_modify(|progress| progress.is_failing = true);
-            }
+            self.observer.audited(AuditSink::File, AuditOutcome::Failed, count);
+            self.progress.send_modify(|progress| progress.is_failing = true);
             if self.told.is_none_or(|told| told.elapsed() >= PAUSE) {
                 self.told = Some(Stopwatch::start());
                 tracing::error!(%error, "the file of the audit cannot be written; it is tried again");
@@ -285,7 +293,7 @@ impl FileWriter {
             if self.queue.is_closed() && back_off == BACK_OFF_MAX {
                 tracing::error!(events = count, "events of the audit are lost: their file cannot be written");
                 self.is_given_up = true;
-                return;
+                return false;
             }
             thread::sleep(back_off);
             back_off = (back_off * 2).min(BACK_OFF_MAX);
@@ -293,13 +301,13 @@ impl FileWriter {
         if self.told.take().is_some() {
             tracing::info!("the file of the audit is written again");
         }
-        let waiting = self.queue.written(count);
+        self.queue.written(count);
         self.observer.audited(AuditSink::File, AuditOutcome::Written, count);
-        self.observer.audit_waiting(AuditSink::File, waiting);
         self.progress.send_modify(|progress| {
             progress.kept += count;
             progress.is_failing = false;
         });
+        true
     }
 
     /// Writes lines behind what is there, all or none.
@@ -345,18 +353,25 @@ impl FileWriter {
         let mut draft = path.as_os_str().to_owned();
         draft.push(".new");
         files::remove(Path::new(&draft))?;
-        let file = open(Path::new(&draft))?;
+        let file = tail::open(Path::new(&draft))?;
         fs::rename(path, &full)?;
         fs::rename(&draft, path)?;
+        // From here on this is the file, whatever else fails.
+        (self.file, self.first, self.length) = (file, self.chain.next, 0);
+        if let Err(error) = self.tidy_up() {
+            tracing::error!(%error, "the folder of the audit cannot be synced, or old files of it cannot be removed");
+        }
+        Ok(())
+    }
+
+    /// Keeps the new name, and removes what is too old.
+    fn tidy_up(&self) -> io::Result<()> {
+        let path = &self.options.path;
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             File::open(folder)?.sync_all()?;
         }
-        (self.file, self.first, self.length) = (file, self.chain.next, 0);
         let kept = self.options.max_files.unwrap_or(usize::MAX);
         let rotated = tail::rotated(path)?;
-        for old in rotated.iter().take(rotated.len().saturating_sub(kept)) {
-            files::remove(old)?;
-        }
-        Ok(())
+        rotated.iter().take(rotated.len().saturating_sub(kept)).try_for_each(|old| files::remove(old))
     }
 }

@@ -54,13 +54,13 @@ impl EventQueue {
         Self { state: Mutex::default(), encoder, added: Condvar::new(), noticed: Notify::new() }
     }
 
-    /// Adds one, unless the queue is full. Whether it was added, and how many wait.
-    pub(super) fn push(&self, body: &[u8], at: Timestamp) -> (bool, u64) {
+    /// Adds one, unless the queue is full. Whether it was added.
+    pub(super) fn push(&self, body: &[u8], at: Timestamp) -> bool {
         let mut state = self.state();
         let is_full = state.waiting() >= MAX_COUNT || state.batch.bodies.len() + body.len() > MAX_BYTES;
         if is_full || state.is_closed {
             state.missing += 1;
-            return (false, state.waiting());
+            return false;
         }
         let was_empty = state.batch.count == 0;
         if state.missing > 0 {
@@ -68,12 +68,11 @@ impl EventQueue {
             state.add(&self.encoder.gap(at, missing));
         }
         state.add(body);
-        let waiting = state.waiting();
         drop(state);
         if was_empty {
             self.wake();
         }
-        (true, waiting)
+        true
     }
 
     /// Says what is missing, and lets the sink end once it has written what waits.
@@ -128,22 +127,25 @@ impl EventQueue {
         batch
     }
 
-    /// So many of what was taken are written. How many wait then.
-    pub(super) fn written(&self, count: u64) -> u64 {
+    /// So many of what was taken are written.
+    pub(super) fn written(&self, count: u64) {
         let mut state = self.state();
         let left = state.writing.map_or(0, |(_, left)| left.saturating_sub(count));
         state.writing = (left > 0).then(|| (Stopwatch::start(), left));
-        state.waiting()
+    }
+
+    /// How many wait, or are being written.
+    pub(super) fn waiting(&self) -> u64 {
+        self.state().waiting()
     }
 
     pub(super) fn is_closed(&self) -> bool {
         self.state().is_closed
     }
 
-    /// How many were ever accepted; `None`: the last ones were not.
-    pub(super) fn accepted(&self) -> Option<u64> {
-        let state = self.state();
-        (state.missing == 0).then_some(state.accepted)
+    /// How many were ever accepted.
+    pub(super) fn accepted(&self) -> u64 {
+        self.state().accepted
     }
 
     /// Whether there is room, and what is being written has been so for no longer than that.

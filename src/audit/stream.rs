@@ -20,7 +20,7 @@ use crate::{
     ports::{
         clock::{Deadline, Stopwatch},
         event_stream::EventStream,
-        observer::{AuditObserver, AuditOutcome, AuditSink},
+        observer::{AuditObserver, AuditOutcome, AuditSink, AuditSinkState},
     },
 };
 
@@ -49,7 +49,12 @@ impl StreamSink {
     ) -> Self {
         let queue = Arc::new(EventQueue::new(encoder));
         let (over, is_over) = watch::channel(false);
-        let forwarder = Forwarder { stream, observer: Arc::clone(&observer), queue: Arc::clone(&queue), told: None };
+        let (failing, is_failing) = watch::channel(false);
+        let read = Arc::clone(&queue);
+        let reading = move || AuditSinkState { waiting: read.waiting(), is_failing: *is_failing.borrow() };
+        observer.sink_made(AuditSink::Stream, Box::new(reading));
+        let (observer_of, queue_of) = (Arc::clone(&observer), Arc::clone(&queue));
+        let forwarder = Forwarder { stream, observer: observer_of, queue: queue_of, failing, told: None };
         tasks.spawn(async move {
             forwarder.run().await;
             over.send_replace(true);
@@ -58,11 +63,9 @@ impl StreamSink {
     }
 
     pub(super) fn push(&self, body: &[u8], at: Timestamp) {
-        let (is_added, waiting) = self.queue.push(body, at);
-        if !is_added {
+        if !self.queue.push(body, at) {
             self.observer.audited(AuditSink::Stream, AuditOutcome::Dropped, 1);
         }
-        self.observer.audit_waiting(AuditSink::Stream, waiting);
     }
 
     pub(super) async fn close(&self, now: Timestamp, deadline: Deadline) {
@@ -78,6 +81,7 @@ struct Forwarder {
     stream: Arc<dyn EventStream>,
     observer: Arc<dyn AuditObserver>,
     queue: Arc<EventQueue>,
+    failing: watch::Sender<bool>,
     told: Option<Stopwatch>,
 }
 
@@ -103,9 +107,8 @@ impl Forwarder {
     async fn forward(&mut self, events: &[Vec<u8>], count: u64) {
         let mut back_off = BACK_OFF_MIN;
         while let Err(error) = self.stream.append(events, Deadline::after(TIMEOUT)).await {
-            if back_off == BACK_OFF_MIN {
-                self.observer.audited(AuditSink::Stream, AuditOutcome::Failed, count);
-            }
+            self.observer.audited(AuditSink::Stream, AuditOutcome::Failed, count);
+            self.failing.send_replace(true);
             if self.told.is_none_or(|told| told.elapsed() >= PAUSE) {
                 self.told = Some(Stopwatch::start());
                 tracing::error!(%error, "the stream of the audit cannot be written; it is tried again");
@@ -116,9 +119,9 @@ impl Forwarder {
         if self.told.take().is_some() {
             tracing::info!("the stream of the audit is written again");
         }
-        let waiting = self.queue.written(count);
+        self.queue.written(count);
+        self.failing.send_replace(false);
         self.observer.audited(AuditSink::Stream, AuditOutcome::Written, count);
-        self.observer.audit_waiting(AuditSink::Stream, waiting);
     }
 }
 

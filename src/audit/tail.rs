@@ -3,12 +3,15 @@
 use std::{
     fs::{self, File},
     io,
-    os::unix::fs::FileExt,
+    os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
 };
 
 use super::chain::{Chain, Line, MAX_LINE};
+use crate::ports::files;
 
+/// How often a file is opened that is replaced meanwhile.
+const MAX_OPENS: u32 = 10;
 /// How much is read at once.
 const BLOCK: usize = 2 * MAX_LINE;
 /// Digits of the number at the end of a rotated file's name: as many lines as nobody writes.
@@ -20,10 +23,41 @@ pub(super) struct Tail {
     pub(super) first: Option<u64>,
     /// The chain after its last line; `None`: it is empty.
     pub(super) chain: Option<Chain>,
+    /// Whether its last line is a seal; so is what is empty.
+    pub(super) is_sealed: bool,
     /// Its length up to and with the last whole line.
     pub(super) length: u64,
     /// How much stands after it: the part of a line that was written when the machine stopped.
     pub(super) torn: u64,
+}
+
+/// Opens a file to write behind its end, for this process alone.
+///
+/// # Errors
+/// It cannot be opened, or another process writes it.
+pub(super) fn open(path: &Path) -> io::Result<File> {
+    for _ in 0..MAX_OPENS {
+        let file = open_once(path)?;
+        // The process before may have rotated it after it was opened and before it was locked.
+        let (opened, named) = (file.metadata()?, fs::metadata(path)?);
+        if (opened.dev(), opened.ino()) == (named.dev(), named.ino()) {
+            return Ok(file);
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::WouldBlock, format!("{}: another process rotates it", path.display())))
+}
+
+fn open_once(path: &Path) -> io::Result<File> {
+    let file = files::append_to(path, None)?;
+    if file.metadata()?.is_file() {
+        file.try_lock().map_err(|error| match error {
+            fs::TryLockError::WouldBlock => {
+                io::Error::new(io::ErrorKind::WouldBlock, format!("{}: another process writes it", path.display()))
+            }
+            fs::TryLockError::Error(error) => error,
+        })?;
+    }
+    Ok(file)
 }
 
 /// Looks at a file.
@@ -37,7 +71,7 @@ pub(super) fn look(file: &File) -> io::Result<Tail> {
     let breaks = || block.iter().enumerate().rev().filter(|(_, byte)| **byte == b'\n').map(|(index, _)| index);
     let Some(end) = breaks().next() else {
         return if block.len() < MAX_LINE {
-            Ok(Tail { first: None, chain: None, length: 0, torn: whole })
+            Ok(Tail { first: None, chain: None, is_sealed: true, length: 0, torn: whole })
         } else {
             Err(foreign("has no whole line at its end"))
         };
@@ -49,7 +83,8 @@ pub(super) fn look(file: &File) -> io::Result<Tail> {
     let head = block_at(file, 0, length)?;
     let first = head.split(|byte| *byte == b'\n').next().and_then(Line::parse);
     let first = first.ok_or_else(|| foreign("begins with a line that is not otpd's"))?.seq;
-    Ok(Tail { first: Some(first), chain: Some(Chain::after(&last)), length, torn: whole - length })
+    let (chain, is_sealed) = (Some(Chain::after(&last)), last.seal().is_some());
+    Ok(Tail { first: Some(first), chain, is_sealed, length, torn: whole - length })
 }
 
 /// Rotated files of a path, oldest first.

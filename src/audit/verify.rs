@@ -5,16 +5,20 @@ use std::{
     fs::File,
     io::{self, BufRead, BufReader, Read},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use super::{
     chain::{Chain, Line, LineHash, MAX_LINE, hex},
-    file::SEAL_EVERY,
+    encode::time_of,
+    unsealed::{SEAL_EVERY, SEAL_PAUSE},
 };
-use crate::keys::ring::KeyRing;
+use crate::{domain::time::Timestamp, keys::ring::KeyRing};
 
 /// After so many faults no more are told.
 const MAX_FAULTS: usize = 100;
+/// How much later than due a seal may be: events of one moment are not in order, and clocks are corrected.
+const SLACK: Duration = Duration::from_secs(60);
 /// How a line begins, after its common fields, that tells of missing decisions.
 const GAP: &[u8] = br#","event":"gap","#;
 
@@ -69,6 +73,8 @@ pub enum FaultKind {
     Seal,
     /// There is no seal where one is due.
     Unsealed,
+    /// Lines from before have not been sealed in time.
+    Late,
 }
 
 /// Verifies files, each going on with the chain of the one before. Seals are verified where keys are given.
@@ -76,7 +82,7 @@ pub enum FaultKind {
 /// # Errors
 /// A file cannot be read.
 pub fn verify(files: &[PathBuf], keys: Option<&KeyRing>) -> io::Result<AuditReport> {
-    let mut walk = Walk { keys, due: None, unsealed: 0, found: AuditReport::default() };
+    let mut walk = Walk { keys, due: None, unsealed: 0, oldest: None, found: AuditReport::default() };
     for path in files {
         let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
         walk.file(path).map_err(named)?;
@@ -92,6 +98,8 @@ struct Walk<'a> {
     /// What the next line must be; `None`: it is the first.
     due: Option<Chain>,
     unsealed: u64,
+    /// The time of the first line since the last right seal, until it is told to be late.
+    oldest: Option<Timestamp>,
     found: AuditReport,
 }
 
@@ -137,7 +145,12 @@ impl Walk<'_> {
         let Some(mac) = line.seal() else {
             self.unsealed += 1;
             let is_due = self.unsealed == SEAL_EVERY + 1;
-            return (self.keys.is_some() && is_due).then_some(FaultKind::Unsealed);
+            let is_late = self.is_late(line);
+            return match self.keys {
+                Some(_) if is_due => Some(FaultKind::Unsealed),
+                Some(_) if is_late => Some(FaultKind::Late),
+                _ => None,
+            };
         };
         self.found.seals.1 += 1;
         let keys = self.keys?;
@@ -145,8 +158,21 @@ impl Walk<'_> {
             return Some(FaultKind::Seal);
         }
         self.found.seals.0 += 1;
-        self.unsealed = 0;
+        (self.unsealed, self.oldest) = (0, None);
         None
+    }
+
+    /// Whether a line that is no seal stands too long after the first one since the last seal. Told once of these.
+    fn is_late(&mut self, line: &Line<'_>) -> bool {
+        let Some(time) = time_of(line.body) else { return false };
+        if self.unsealed == 1 {
+            self.oldest = Some(time);
+        }
+        let is_late = self.oldest.is_some_and(|oldest| time.since(oldest) > SEAL_PAUSE + SLACK);
+        if is_late {
+            self.oldest = None;
+        }
+        is_late
     }
 }
 
@@ -164,6 +190,10 @@ impl fmt::Display for ChainFault {
                 f.write_str("the line before was replaced: its hash is not the one that this line names")
             }
             FaultKind::Seal => f.write_str("the seal was not made with these keys"),
+            FaultKind::Late => {
+                let seconds = (SEAL_PAUSE + SLACK).as_secs();
+                write!(f, "no seal with these keys for more than {seconds} s before")
+            }
             FaultKind::Unsealed => write!(f, "no seal with these keys within {SEAL_EVERY} lines before"),
         }
     }

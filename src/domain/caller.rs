@@ -16,9 +16,9 @@ impl CallerName {
     /// Takes a name.
     ///
     /// # Errors
-    /// It is not 1 to 100 of `[a-zA-Z0-9:_-]`.
+    /// It is not 1 to 100 of `[a-zA-Z0-9:_-]`, or begins with an underscore, as what metrics call unknown callers does.
     pub fn parse(text: &str) -> Result<Self, MalformedId> {
-        Tenant::parse(text).map(|_| Self(text.into()))
+        Tenant::parse(text.strip_prefix('_').map_or(text, |_| "")).map(|_| Self(text.into()))
     }
 
     /// The name as it is configured.

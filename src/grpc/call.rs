@@ -47,9 +47,6 @@ impl Call {
     /// A parsed request, or the status that lists what is wrong with it.
     pub(crate) fn accept<T>(&self, parsed: Parsed<T>) -> Result<(Caller, T), Status> {
         let (caller, request) = parsed.map_err(|faults: Violations| status::of_violations(faults))?;
-        // Nothing else sets them.
-        let _ = self.record.tenant.set(caller.tenant.clone());
-        let _ = self.record.request_id.set(caller.request_id.clone());
         Ok((caller, request))
     }
 

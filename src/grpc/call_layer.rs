@@ -223,7 +223,7 @@ impl CallRules {
             };
             if deadline.remaining().is_zero() {
                 // Nobody waits for what would be done: nothing is.
-                return status::deadline_exceeded().into_http();
+                return status::too_late().into_http();
             }
             if is_too_late {
                 return self.shed(ShedCause::WaitingTime).into_http();
@@ -284,9 +284,11 @@ fn refusal<B>(request: &Request<B>) -> Option<Response<()>> {
     Some(response)
 }
 
-/// Whether the body is gRPC's: `application/grpc`, alone or with a suffix or parameters. JSON would be read as a message.
+/// Whether the body is gRPC's: `application/grpc`, alone, as `+proto`, or with parameters. Any other format would be read as a
+/// message.
 fn is_grpc<B>(request: &Request<B>) -> bool {
     let content_type = request.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
     let rest = content_type.and_then(|content_type| content_type.strip_prefix(b"application/grpc"));
-    rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+    let rest = rest.map(|rest| rest.strip_prefix(b"+proto").unwrap_or(rest));
+    rest.is_some_and(|rest| matches!(rest.first(), None | Some(b';')))
 }

@@ -88,9 +88,11 @@ impl InFlightCall {
         let summary =
             CallSummary { method: self.target.name(), record, outcome, code: status::code_name(code), duration };
         let peer = record.origin.get().map(|origin| ShownPeer(origin.peer));
-        // Without a tenant nothing of the call was understood. Such calls cost their caller little: their lines are paced.
+        // Without a caller and a tenant nothing of the call was understood. Such calls cost whoever makes them little: their lines
+        // are paced.
+        let is_known = record.caller.get().is_some() || record.tenant.get().is_some();
         self.record.within(|| {
-            if record.tenant.get().is_some() {
+            if is_known {
                 line!("otpd::rpc", summary, peer);
             } else {
                 line!("otpd::wire", summary, peer);

@@ -31,6 +31,11 @@ impl Incoming {
         Self { listener, limit }
     }
 
+    /// Accepts no more. The limit counts the calls of those that are open, and is needed as long as they are.
+    pub(super) fn close(self) -> ConnectionLimit {
+        self.limit
+    }
+
     /// The next connection. Nothing is lost when it is not waited for to the end.
     pub(super) async fn next(&mut self) -> Accepted {
         loop {

@@ -55,7 +55,8 @@ pub(crate) enum RpcTarget {
 }
 
 impl Method {
-    const ALL: [Self; 8] = [
+    /// All methods.
+    pub(crate) const ALL: [Self; 8] = [
         Self::CreateChallenge,
         Self::SendOtp,
         Self::VerifyOtp,

@@ -16,7 +16,7 @@ use super::{
     framework::Framework,
     listen::Incoming,
     listener::BoundListener,
-    method::ServedServices,
+    method::{Method, ServedServices},
     otp::Handlers,
     proto::{
         self,
@@ -146,8 +146,9 @@ async fn serve_on<S: Services>(
             }
         }
     }
-    // The port is free from here on: whoever connects is refused at once.
-    drop(incoming);
+    // The port is free from here on: whoever connects is refused at once. What is asked on connections that are open is served
+    // until their callers know that they are to go.
+    let _limit = incoming.close();
     stop.cancel();
     open.close();
     open.wait().await;
@@ -176,6 +177,7 @@ fn layer<S: Services, H: Health>(
     let framework = Framework::new(framework(settings, health)?, arrivals.clone());
     let permits = CallPermits::new(settings.max_in_flight);
     let used = permits.clone();
+    observer.methods_served(&Method::ALL.map(Method::name));
     observer.permits_made(Box::new(move || used.usage()));
     let rules = CallRules {
         permits,

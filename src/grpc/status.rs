@@ -254,6 +254,12 @@ pub(crate) fn deadline_exceeded() -> Status {
     .into_status()
 }
 
+/// The caller's time was over before anything was begun.
+pub(crate) fn too_late() -> Status {
+    let message = "the deadline had passed when the call came; nothing was begun";
+    Row::new(Code::DeadlineExceeded, Reason::DeadlineExceeded, message).into_status()
+}
+
 /// A broken invariant.
 pub(crate) fn internal() -> Status {
     Row::new(Code::Internal, Reason::Internal, "internal error").into_status()

@@ -20,6 +20,8 @@ use crate::{
 
 /// A caller that was not known. No name in the configuration looks so.
 const UNKNOWN: &str = "_UNKNOWN";
+/// The code, and the reason, of calls that otpd fails at itself.
+const INTERNAL: &str = "INTERNAL";
 /// The code of its calls.
 const UNAUTHENTICATED: &str = "UNAUTHENTICATED";
 
@@ -46,6 +48,17 @@ impl EncodeLabelSet for CallerLabels {
     }
 }
 
+fn labels(method: &'static str, code: &'static str, outcome: &'static str) -> Known<5> {
+    let error_type = if code == "OK" { "" } else { outcome };
+    [
+        ("rpc_system_name", "grpc"),
+        ("rpc_method", method),
+        ("rpc_response_status_code", code),
+        ("error_type", error_type),
+        ("outcome", outcome),
+    ]
+}
+
 impl CallMetrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
         Self {
@@ -58,14 +71,7 @@ impl CallMetrics {
 
 impl CallObserver for Metrics {
     fn call_ended(&self, call: &CallSummary<'_>) {
-        let error_type = if call.code == "OK" { "" } else { call.outcome };
-        let labels = [
-            ("rpc_system_name", "grpc"),
-            ("rpc_method", call.method),
-            ("rpc_response_status_code", call.code),
-            ("error_type", error_type),
-            ("outcome", call.outcome),
-        ];
+        let labels = labels(call.method, call.code, call.outcome);
         self.calls.calls.observe(&labels, call.duration, call.record.sampled_trace());
         let labels = CallerLabels { caller: call.record.caller.get().cloned(), code: call.code };
         self.calls.by_caller.get_or_create(&labels).inc();
@@ -73,6 +79,12 @@ impl CallObserver for Metrics {
 
     fn call_shed(&self, cause: ShedCause) {
         self.calls.shed.get_or_create(&[("cause", cause.word())]).inc();
+    }
+
+    fn methods_served(&self, methods: &[&'static str]) {
+        for method in methods {
+            self.calls.calls.begin(&labels(method, INTERNAL, INTERNAL));
+        }
     }
 
     fn permits_made(&self, usage: PermitUsage) {

@@ -14,7 +14,10 @@ use super::{
 };
 use crate::{
     domain::{destination::Channel, purpose::Purpose},
-    ports::decisions::{DecisionEvent, DecisionKind, DecisionObserver, LockScope},
+    ports::{
+        decisions::{DecisionEvent, DecisionKind, DecisionObserver, LockScope},
+        provider::Capabilities,
+    },
 };
 
 /// With the name of a provider.
@@ -22,6 +25,9 @@ type Routed = [(&'static str, Cow<'static, str>); 4];
 
 /// What may become of a CreateChallenge.
 const CREATED: [&str; 3] = ["success", "account_locked", "risk_declined"];
+/// What may become of a send by a provider, and of an attempt at its code: the outcomes that alerts rest on.
+const SENT: [&str; 3] = ["accepted", "unconfirmed", "failed"];
+const JUDGED: [&str; 3] = ["success", "otp_not_matched", "account_locked"];
 /// The quotas.
 const QUOTAS: [&str; 5] =
     ["destination_sends", "account_sends", "tenant_sends", "account_creations", "tenant_creations"];
@@ -47,6 +53,21 @@ impl DecisionMetrics {
             locks: counters(registry, &names::LOCKS, scopes.into_iter().flat_map(by)),
             unlocks: counters(registry, &names::UNLOCKS, scopes.map(|scope| [("scope", scope.word())])),
             quota_refusals: counters(registry, &names::QUOTA_REFUSALS, QUOTAS.map(|quota| [("quota", quota)])),
+        }
+    }
+
+    /// Begins at 0 what alerts and conversion rest on, for all that a provider can be asked for.
+    pub(super) fn begin(&self, provider: &str, capabilities: &Capabilities) {
+        for purpose in &capabilities.purposes {
+            for channel in &capabilities.channels {
+                let labels = |outcome| routed(*purpose, Some(*channel), provider, outcome);
+                for outcome in SENT {
+                    drop(self.sends.get_or_create(&labels(outcome)));
+                }
+                for outcome in JUDGED {
+                    drop(self.verifications.get_or_create(&labels(outcome)));
+                }
+            }
         }
     }
 

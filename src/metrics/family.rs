@@ -47,6 +47,11 @@ where
         Self(family)
     }
 
+    /// Begins at 0, for an alert on a rise.
+    pub(super) fn begin(&self, labels: &S) {
+        drop(self.0.get_or_create(labels));
+    }
+
     /// Counts a duration. Of a trace that somebody may have recorded the name is kept with it.
     pub(super) fn observe(&self, labels: &S, duration: Duration, trace: Option<TraceId>) {
         self.0.get_or_create(labels).observe(duration.as_secs_f64(), trace.map(Exemplar), None);

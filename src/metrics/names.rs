@@ -65,6 +65,7 @@ names! {
     RECORDS_OPENED = "otp_records_opened", "otp.records.opened", "{record}", "Records opened, by the key that sealed them";
     AUDIT_EVENTS = "otp_audit_events", "otp.audit.events", "{event}", "Events of the audit by sink and what became of them";
     AUDIT_WAITING = "otp_audit_waiting", "otp.audit.waiting", "{event}", "Events of the audit that wait to be written";
+    AUDIT_FAILING = "otp_audit_failing", "otp.audit.failing", "1", "Whether the last try to write events of the audit has failed";
     LOG_LINES_DROPPED = "otp_log_lines_dropped", "otp.log.lines.dropped", "{line}",
         "Lines of the log that are missing, for standard error was not read";
     TELEMETRY_DROPPED = "otp_telemetry_dropped", "otp.telemetry.dropped", "{item}",

@@ -12,13 +12,19 @@ use super::{
     family::{Durations, counters, register},
     names,
 };
-use crate::ports::{
-    call::CallRecord,
-    provider::{ProviderCall, ProviderObserver},
+use crate::{
+    domain::code::CodeOwner,
+    ports::{
+        call::CallRecord,
+        provider::{Capabilities, ProviderCall, ProviderObserver},
+    },
 };
 
 /// With the name of a provider, which is not known when the program is compiled.
 type Labels<const COUNT: usize> = [(&'static str, Cow<'static, str>); COUNT];
+
+/// What may become of a call.
+const OUTCOMES: [&str; 5] = ["answered", "failed", "refused", "nothing_sent", "unknown"];
 
 pub(super) struct ProviderMetrics {
     calls: Durations<Labels<3>>,
@@ -28,6 +34,11 @@ pub(super) struct ProviderMetrics {
 
 fn labels(provider: &str) -> Labels<1> {
     [("provider", provider.to_owned().into())]
+}
+
+fn call_labels(provider: &str, operation: &'static str, outcome: &'static str) -> Labels<3> {
+    let [provider] = labels(provider);
+    [provider, ("operation", operation.into()), ("outcome", outcome.into())]
 }
 
 impl ProviderMetrics {
@@ -40,16 +51,22 @@ impl ProviderMetrics {
 
 impl ProviderObserver for Metrics {
     fn provider_called(&self, call: &ProviderCall<'_>) {
-        let [provider] = labels(call.provider);
-        let labels = [provider, ("operation", call.operation.into()), ("outcome", call.outcome.into())];
+        let labels = call_labels(call.provider, call.operation, call.outcome);
         let trace = CallRecord::current().and_then(|record| record.sampled_trace());
         self.providers.calls.observe(&labels, call.duration, trace);
     }
 
-    fn provider_made(&self, provider: &str) {
+    fn provider_made(&self, provider: &str, capabilities: &Capabilities) {
         let labels = labels(provider);
         self.providers.breaker_open.get_or_create(&labels).set(0);
         drop(self.providers.breaker_openings.get_or_create(&labels));
+        let checks = capabilities.code_owner != CodeOwner::Otpd;
+        for operation in ["deliver"].into_iter().chain(checks.then_some("check")) {
+            for outcome in OUTCOMES {
+                self.providers.calls.begin(&call_labels(provider, operation, outcome));
+            }
+        }
+        self.decisions.begin(provider, capabilities);
     }
 
     fn breaker_moved(&self, provider: &str, is_open: bool) {

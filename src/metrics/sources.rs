@@ -9,7 +9,7 @@ use super::{
     family::{counter, gauge, single_counter, single_gauge},
     names, process,
 };
-use crate::ports::observer::PermitUsage;
+use crate::ports::observer::{AuditSink, AuditSinkReading, AuditSinkState, PermitUsage};
 
 /// Reads something now.
 type Read<T> = Box<dyn Fn() -> T + Send + Sync>;
@@ -31,6 +31,7 @@ pub struct Sources {
     readiness: OnceLock<Read<Vec<(&'static str, bool)>>>,
     permits: OnceLock<PermitUsage>,
     keys: OnceLock<Read<Vec<MasterKeyUse>>>,
+    audit_sinks: [OnceLock<AuditSinkReading>; AuditSink::ALL.len()],
     log_lines_dropped: OnceLock<Read<u64>>,
     telemetry_dropped: OnceLock<Read<[(&'static str, u64); 2]>>,
 }
@@ -50,6 +51,17 @@ impl Sources {
     /// The master keys.
     pub fn keys(&self, read: impl Fn() -> Vec<MasterKeyUse> + Send + Sync + 'static) {
         let _ = self.keys.set(Box::new(read));
+    }
+
+    /// A sink of the audit.
+    pub fn audit_sink(&self, sink: AuditSink, read: AuditSinkReading) {
+        if let Some((_, reading)) = self.sinks().find(|(known, _)| *known == sink) {
+            let _ = reading.set(read);
+        }
+    }
+
+    fn sinks(&self) -> impl Iterator<Item = (AuditSink, &OnceLock<AuditSinkReading>)> {
+        AuditSink::ALL.into_iter().zip(&self.audit_sinks)
     }
 
     /// How many lines of the log were dropped.
@@ -87,6 +99,15 @@ impl Sources {
         counter(encoder, &names::RECORDS_OPENED, opened)
     }
 
+    fn encode_audit(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let state = |reading: &OnceLock<AuditSinkReading>| reading.get().map(|read| read()).unwrap_or_default();
+        let sinks: Vec<_> = self.sinks().map(|(sink, reading)| ([("sink", sink.word())], state(reading))).collect();
+        let waiting = |state: &AuditSinkState| i64::try_from(state.waiting).unwrap_or(i64::MAX);
+        gauge(encoder, &names::AUDIT_WAITING, sinks.iter().map(|(sink, state)| (*sink, waiting(state))))?;
+        let failing = sinks.iter().map(|(sink, state)| (*sink, i64::from(state.is_failing)));
+        gauge(encoder, &names::AUDIT_FAILING, failing)
+    }
+
     fn encode_dropped(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         if let Some(lines) = self.log_lines_dropped.get().map(|read| read()) {
             single_counter(encoder, &names::LOG_LINES_DROPPED, lines)?;
@@ -111,6 +132,7 @@ impl Collector for Scrape {
         self.0.encode_readiness(&mut encoder)?;
         self.0.encode_permits(&mut encoder)?;
         self.0.encode_keys(&mut encoder)?;
+        self.0.encode_audit(&mut encoder)?;
         self.0.encode_dropped(&mut encoder)?;
         gauge(&mut encoder, &names::BUILD_INFO, [([("version", env!("CARGO_PKG_VERSION"))], 1_i64)])?;
         process::encode(&mut encoder)

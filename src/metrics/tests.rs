@@ -4,15 +4,17 @@ use std::{collections::BTreeSet, time::Duration};
 
 use super::*;
 use crate::{
-    domain::{caller::CallerName, destination::Channel, outcome::Locked, purpose::Purpose, time::Timestamp},
+    domain::{
+        caller::CallerName, code::CodeOwner, destination::Channel, outcome::Locked, purpose::Purpose, time::Timestamp,
+    },
     ports::{
         call::{CallOrigin, CallRecord, TraceParent},
         decisions::{DecisionEvent, DecisionKind, DecisionObserver, LockScope},
         observer::{
-            AuditObserver, AuditOutcome, AuditSink, CallObserver, CallSummary, ListenerName, ListenerObserver,
-            PermitPoolUse, ShedCause, StoreCall, StoreCallObserver, StoreLoss, StoreObserver,
+            AuditObserver, AuditOutcome, AuditSink, AuditSinkState, CallObserver, CallSummary, ListenerName,
+            ListenerObserver, PermitPoolUse, ShedCause, StoreCall, StoreCallObserver, StoreLoss, StoreObserver,
         },
-        provider::{ProviderCall, ProviderObserver},
+        provider::{Capabilities, ProviderCall, ProviderObserver},
     },
 };
 
@@ -48,7 +50,12 @@ fn used() -> Metrics {
     metrics.store_examined(true);
     metrics.clock_compared(-2_500);
     metrics.store_lost(StoreLoss::All);
-    metrics.provider_made("twilio");
+    metrics.methods_served(&["otp.v1.OtpService/VerifyOtp"]);
+    let verify = Capabilities {
+        code_owner: CodeOwner::Provider { check_repeatable: false },
+        ..Capabilities::delivers(vec![Channel::Sms])
+    };
+    metrics.provider_made("twilio", &verify);
     metrics.breaker_moved("twilio", true);
     let call = ProviderCall { provider: "twilio", operation: "deliver", outcome: "unknown", duration: DURATION };
     metrics.provider_called(&call);
@@ -60,10 +67,15 @@ fn used() -> Metrics {
         DecisionKind::Lock { scope: LockScope::Account, locked: Locked { until: None }, reason: None },
         DecisionKind::Unlock { scope: LockScope::Contact, reason: "asked" },
     ] {
-        metrics.decided(&DecisionEvent { at: Timestamp::default(), call: &CallRecord::default(), decision });
+        metrics.decided(&DecisionEvent {
+            at: Timestamp::default(),
+            call: &CallRecord::default(),
+            is_overdue: false,
+            decision,
+        });
     }
     metrics.audited(AuditSink::File, AuditOutcome::Written, 4);
-    metrics.audit_waiting(AuditSink::Stream, 2);
+    metrics.sink_made(AuditSink::Stream, Box::new(|| AuditSinkState { waiting: 2, is_failing: true }));
     metrics
 }
 
@@ -72,6 +84,7 @@ fn each_is_counted_by_its_labels() {
     let text = used().text().unwrap();
     for line in [
         r#"rpc_server_call_duration_seconds_count{rpc_system_name="grpc",rpc_method="otp.v1.OtpService/SendOtp",rpc_response_status_code="OK",error_type="",outcome="success"} 1"#,
+        r#"rpc_method="otp.v1.OtpService/VerifyOtp",rpc_response_status_code="INTERNAL",error_type="INTERNAL",outcome="INTERNAL"} 0"#,
         r#"rpc_response_status_code="RESOURCE_EXHAUSTED",error_type="OVERLOADED",outcome="OVERLOADED"} 1"#,
         r#"otp_caller_calls_total{caller="",rpc_response_status_code="OK"} 1"#,
         r#"otp_caller_calls_total{caller="shop",rpc_response_status_code="RESOURCE_EXHAUSTED"} 1"#,
@@ -94,6 +107,9 @@ fn each_is_counted_by_its_labels() {
         r#"otp_store_losses_total{loss="all"} 1"#,
         r#"otp_store_losses_total{loss="part"} 0"#,
         r#"otp_provider_call_duration_seconds_count{provider="twilio",operation="deliver",outcome="unknown"} 1"#,
+        r#"otp_provider_call_duration_seconds_count{provider="twilio",operation="check",outcome="refused"} 0"#,
+        r#"otp_sends_total{purpose="registration",channel="sms",provider="twilio",outcome="failed"} 0"#,
+        r#"otp_verifications_total{purpose="login",channel="sms",provider="twilio",outcome="otp_not_matched"} 0"#,
         r#"otp_breaker_open{provider="twilio"} 1"#,
         r#"otp_breaker_openings_total{provider="twilio"} 1"#,
         r#"otp_challenges_total{purpose="login",outcome="risk_declined"} 1"#,
@@ -108,6 +124,8 @@ fn each_is_counted_by_its_labels() {
         r#"otp_records_opened_total{key="2"} 5"#,
         r#"otp_audit_events_total{sink="file",outcome="written"} 4"#,
         r#"otp_audit_waiting{sink="stream"} 2"#,
+        r#"otp_audit_failing{sink="stream"} 1"#,
+        r#"otp_audit_failing{sink="file"} 0"#,
         "otp_log_lines_dropped_total 3",
         r#"otp_telemetry_dropped_total{signal="spans"} 1"#,
         concat!("otp_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),

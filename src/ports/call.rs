@@ -59,6 +59,8 @@ pub struct CallRecord {
     pub contact: OnceLock<SupportTag>,
     /// The name of the result member of the answer.
     pub outcome: OnceLock<&'static str>,
+    /// Set where a decision of the call must be kept, and is not: then its answer is not told.
+    pub unkept: OnceLock<()>,
 }
 
 impl CallRecord {

@@ -12,6 +12,8 @@ pub struct DecisionEvent<'a> {
     pub at: Timestamp,
     /// The call that asked for it, with the caller, the tenant and the tags.
     pub call: &'a CallRecord,
+    /// Whether a later call has settled what an earlier one left open. Then `call` names the challenge, and neither of them.
+    pub is_overdue: bool,
     /// What was decided.
     pub decision: DecisionKind<'a>,
 }
@@ -45,7 +47,8 @@ pub enum DecisionKind<'a> {
         channel: Channel,
         /// By which provider; empty where none was asked.
         provider: &'a str,
-        /// `accepted`, `unconfirmed`, `destination_rejected`, `failed`, or the member or reason of a refusal.
+        /// `accepted`, `unconfirmed`, `confirmed_later`, `destination_rejected`, `failed` (by providers), or the member or reason of
+        /// a refusal.
         outcome: &'static str,
         /// The quota that refused.
         quota: Option<&'static str>,

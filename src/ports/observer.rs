@@ -58,6 +58,9 @@ pub trait CallObserver: Send + Sync {
     /// A call is shed; that it has ended is told as well, where anything of it was looked at.
     fn call_shed(&self, _cause: ShedCause) {}
 
+    /// These methods are served.
+    fn methods_served(&self, _methods: &[&'static str]) {}
+
     /// These are the permits of the server.
     fn permits_made(&self, _usage: PermitUsage) {}
 }
@@ -222,11 +225,23 @@ impl AuditOutcome {
     }
 }
 
+/// How a sink of the audit fares now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AuditSinkState {
+    /// How many events wait to be written.
+    pub waiting: u64,
+    /// Whether the last try to write has failed.
+    pub is_failing: bool,
+}
+
+/// Tells how a sink fares, whenever it is asked.
+pub type AuditSinkReading = Box<dyn Fn() -> AuditSinkState + Send + Sync>;
+
 /// Sees how the audit fares.
 pub trait AuditObserver: Send + Sync {
-    /// So many events have come to that. Must not wait.
+    /// So many events have come to that: where they cannot be written, at each try. Must not wait.
     fn audited(&self, sink: AuditSink, outcome: AuditOutcome, events: u64);
 
-    /// So many events wait to be written.
-    fn audit_waiting(&self, sink: AuditSink, events: u64);
+    /// There is such a sink.
+    fn sink_made(&self, _sink: AuditSink, _reading: AuditSinkReading) {}
 }

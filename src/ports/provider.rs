@@ -271,8 +271,8 @@ pub trait ProviderObserver: Send + Sync {
     /// Called once for each call; must not block.
     fn provider_called(&self, call: &ProviderCall<'_>);
 
-    /// There is a provider of this name, and its breaker is closed.
-    fn provider_made(&self, _provider: &str) {}
+    /// There is a provider of this name that can do this, and its breaker is closed.
+    fn provider_made(&self, _provider: &str, _capabilities: &Capabilities) {}
 
     /// The breaker of a provider has opened or closed.
     fn breaker_moved(&self, _provider: &str, _is_open: bool) {}

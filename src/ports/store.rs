@@ -245,7 +245,9 @@ pub struct StoreError {
 pub enum StoreFault {
     /// It has not answered in time.
     Late,
-    /// There is no connection, or it broke.
+    /// There is no connection: nothing was sent.
+    NotConnected,
+    /// The connection broke.
     Unreachable,
     /// It has answered with an error, or with what makes no sense.
     Failed,
@@ -256,7 +258,7 @@ impl StoreFault {
     pub fn word(self) -> &'static str {
         match self {
             Self::Late => "timeout",
-            Self::Unreachable => "unreachable",
+            Self::NotConnected | Self::Unreachable => "unreachable",
             Self::Failed => "failed",
         }
     }

@@ -21,7 +21,7 @@ use crate::{
     domain::time::millis,
     ports::{
         clock::{Clock, Deadline, Stopwatch},
-        provider::{Checked, Delivered, Failure, ProviderCall, ProviderObserver},
+        provider::{Capabilities, Checked, Delivered, Failure, ProviderCall, ProviderObserver},
     },
     settings::{Section, values},
     spans,
@@ -165,9 +165,10 @@ impl<D: Decision> Attempted<D> {
     /// The label of the metric.
     fn outcome(&self) -> &'static str {
         match (self.exchange, self.decision.failure()) {
+            // Also where a token server refuses, and the provider itself was not asked: waiting does not help.
+            (_, Some(Failure::Refused)) => "refused",
             (Exchange::NothingSent(_), _) => "nothing_sent",
             (Exchange::Unknown(_), _) => "unknown",
-            (Exchange::Answered, Some(Failure::Refused)) => "refused",
             (Exchange::Answered, Some(Failure::Unavailable { .. })) => "failed",
             (Exchange::Answered, None) if self.fault.is_some() => "failed",
             (Exchange::Answered, None) => ANSWERED,
@@ -177,15 +178,7 @@ impl<D: Decision> Attempted<D> {
 
 impl Guard {
     /// For the provider of this name.
-    pub(super) fn new(
-        name: &str,
-        settings: &GuardSettings,
-        clock: Arc<dyn Clock>,
-        observer: Option<Arc<dyn ProviderObserver>>,
-    ) -> Self {
-        if let Some(observer) = &observer {
-            observer.provider_made(name);
-        }
+    pub(super) fn new(name: &str, settings: &GuardSettings, clock: Arc<dyn Clock>) -> Self {
         Self {
             name: name.to_owned(),
             timeout: settings.timeout,
@@ -193,13 +186,13 @@ impl Guard {
             breaker: Breaker::new(settings.breaker_failures, settings.breaker_pause),
             rests_until: AtomicU64::new(0),
             clock,
-            observer,
+            observer: None,
         }
     }
 
-    /// The same, with an observer of the calls.
-    pub(super) fn observed(self, observer: Arc<dyn ProviderObserver>) -> Self {
-        observer.provider_made(&self.name);
+    /// The same, with an observer of the calls to what can do this.
+    pub(super) fn observed(self, observer: Arc<dyn ProviderObserver>, capabilities: &Capabilities) -> Self {
+        observer.provider_made(&self.name, capabilities);
         Self { observer: Some(observer), ..self }
     }
 

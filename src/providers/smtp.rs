@@ -162,7 +162,8 @@ impl Smtp {
         deps: &ProviderDeps,
     ) -> io::Result<Self> {
         let capabilities = Capabilities { timeout: settings.timeout, ..Capabilities::delivers(vec![Channel::Email]) };
-        let guard = Guard::new(name, settings, Arc::clone(&deps.clock), Some(Arc::clone(&deps.observer)));
+        let guard = Guard::new(name, settings, Arc::clone(&deps.clock));
+        let guard = guard.observed(Arc::clone(&deps.observer), &capabilities);
         let encryption = match server.security {
             Security::Tls => {
                 let config = http::trusting(server.ca_file.as_deref())?.with_no_client_auth();

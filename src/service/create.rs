@@ -62,11 +62,12 @@ impl Otp {
 
     async fn create(&self, caller: &Caller, request: &CreateChallenge) -> Result<Created, Error> {
         let target = self.states.challenge(caller, &caller.request_id)?;
+        let partition = self.partition(&target, request);
         if !caller.rights.has_purpose(request.purpose) {
+            self.decisions.tell_creation_refused(&target.call, request.purpose, &Error::Forbidden);
             return Err(Error::Forbidden);
         }
         let key = self.states.key(&target, caller, request.content());
-        let partition = self.partition(&target, request);
         let policy = self.states.policy(&target.tenant)?;
         let creation = Creation { caller, target, key, partition, request, policy };
         let challenge = match self.find_or_open(&creation).await? {
@@ -102,7 +103,12 @@ impl Otp {
         if self.is_unserved(&creation.target, creation.request) {
             return match self.states.read(&creation.target, creation.caller.deadline).await {
                 Ok(state) => repetition(state.challenge, &creation.key),
-                Err(Error::InvalidIdentifier) => Err(Error::Precondition(Precondition::NoProvider)),
+                Err(Error::InvalidIdentifier) => {
+                    let refusal = Error::Precondition(Precondition::NoProvider);
+                    let (call, purpose) = (&creation.target.call, creation.request.purpose);
+                    self.decisions.tell_creation_refused(call, purpose, &refusal);
+                    Err(refusal)
+                }
                 Err(error) => Err(error),
             };
         }

@@ -8,15 +8,16 @@ use super::{challenge_ref::ChallengeRef, error::Error, gate::Gate, request::Call
 use crate::{
     domain::{
         challenge::{Challenge, Ended, Phase, Reply},
-        destination::Channel,
         ids::{IdempotencyKey, Token},
-        outcome::{Created, Sent, Verified},
+        outcome::{Created, Locked, Sent, Verified},
         purpose::Purpose,
         rules::{AskStep, Cancel, ReserveSend, SettleAsk, SettleSend, SettleStep, State, Verify},
     },
     ports::{
         call::CallRecord,
         decisions::{DecisionEvent, DecisionKind, DecisionObserver, LockScope, NotKept},
+        provider::RequestError,
+        store::StoreFault,
     },
 };
 
@@ -52,7 +53,8 @@ impl Decisions {
         answer: Result<T, Error>,
     ) -> Result<T, Error> {
         if let Err(Error::Store(error)) = &answer
-            && error.operation == "commit"
+            && matches!(error.operation, "commit" | "clear")
+            && error.fault != StoreFault::NotConnected
         {
             self.tell(&caller.record, DecisionKind::InDoubt { operation });
         }
@@ -60,14 +62,18 @@ impl Decisions {
             let kept = timeout_at(caller.deadline.at_most(LONGEST_KEEPING).instant(), keeping).await;
             kept.unwrap_or(Err(NotKept))?;
         }
-        answer
+        if caller.record.unkept.get().is_some() { Err(Error::Audit(NotKept)) } else { answer }
     }
 
     pub(super) fn tell(&self, call: &CallRecord, decision: DecisionKind<'_>) {
+        self.tell_event(call, decision, false);
+    }
+
+    fn tell_event(&self, call: &CallRecord, decision: DecisionKind<'_>, is_overdue: bool) {
         if self.observers.is_empty() {
             return;
         }
-        let event = DecisionEvent { at: self.gate.read().time, call, decision };
+        let event = DecisionEvent { at: self.gate.read().time, call, is_overdue, decision };
         for observer in &*self.observers {
             observer.decided(&event);
         }
@@ -75,6 +81,11 @@ impl Decisions {
 
     pub(super) fn tell_opened(&self, call: &CallRecord, purpose: Purpose) {
         self.tell(call, DecisionKind::Challenge { purpose, outcome: SUCCESS, quota: None });
+    }
+
+    /// A creation that was refused by a status.
+    pub(super) fn tell_creation_refused(&self, call: &CallRecord, purpose: Purpose, error: &Error) {
+        self.tell(call, DecisionKind::Challenge { purpose, outcome: error_name(error), quota: None });
     }
 
     pub(super) fn tell_not_opened(
@@ -106,30 +117,22 @@ impl Decisions {
         self.tell(&target.call, DecisionKind::Send { purpose, channel, provider: "", outcome, quota });
     }
 
-    /// A send that this worker has settled. The first settle wins, and only it is told.
-    pub(super) fn tell_settled(&self, target: &ChallengeRef, settled: &Changed<SettleSend>) {
+    /// A send that this worker has settled; `unsent` is why nothing was sent, where nothing was. The first settle wins, and only it
+    /// is told. A repetition of an unconfirmed send tells what is new, so that each send counts once.
+    pub(super) fn tell_settled(&self, target: &ChallengeRef, settled: &Changed<SettleSend>, unsent: &'static str) {
         let Changed { before, command, outcome, .. } = settled;
         let sending = before.challenge.sending.as_ref().filter(|sending| sending.token == command.token);
         let Some(sending) = sending else { return };
         let outcome = match outcome {
+            SettleStep::Answer(Sent::Success(dispatch)) if sending.resumed && dispatch.confirmed => "confirmed_later",
+            SettleStep::Answer(Sent::Success(_)) if sending.resumed => return,
             SettleStep::Answer(sent) => sent_name(sent),
-            SettleStep::Failed | SettleStep::Refunded => "failed",
+            SettleStep::Failed | SettleStep::Refunded => unsent,
             SettleStep::Gone => return,
         };
-        self.tell_send(target, &before.challenge, sending.option, &command.provider, outcome);
-    }
-
-    fn tell_send(
-        &self,
-        target: &ChallengeRef,
-        challenge: &Challenge,
-        option: u8,
-        provider: &str,
-        outcome: &'static str,
-    ) {
-        let Some(channel) = challenge.option_at(option).map(|option| option.channel) else { return };
-        let purpose = challenge.purpose;
-        self.tell(&target.call, DecisionKind::Send { purpose, channel, provider, outcome, quota: None });
+        if let Some(send) = send(&before.challenge, sending.option, &command.provider, outcome) {
+            self.tell(&target.call, send);
+        }
     }
 
     /// An attempt that was judged, or refused, without a provider being asked.
@@ -137,7 +140,7 @@ impl Decisions {
         let Changed { before, after, .. } = verified;
         let option = before.challenge.option_of_attempt();
         let provider = before.challenge.live_code().map_or("", |code| code.provider.as_str());
-        self.tell_judged(target, &before.challenge, option, provider, outcome);
+        self.tell(&target.call, attempt(&before.challenge, option, provider, outcome));
         self.tell_locks(target, before, after, option);
     }
 
@@ -159,21 +162,8 @@ impl Decisions {
             AskStep::Unknown => UNKNOWN,
             AskStep::Refunded => error_name(failure),
         };
-        self.tell_judged(target, &before.challenge, Some(option), provider, outcome);
+        self.tell(&target.call, attempt(&before.challenge, Some(option), provider, outcome));
         self.tell_locks(target, before, after, Some(option));
-    }
-
-    fn tell_judged(
-        &self,
-        target: &ChallengeRef,
-        challenge: &Challenge,
-        option: Option<u8>,
-        provider: &str,
-        outcome: &'static str,
-    ) {
-        let purpose = challenge.purpose;
-        let channel: Option<Channel> = option.and_then(|index| challenge.option_at(index)).map(|option| option.channel);
-        self.tell(&target.call, DecisionKind::Attempt { purpose, channel, provider, outcome });
     }
 
     /// The locks that a failure has set, in the same commit.
@@ -187,7 +177,10 @@ impl Decisions {
         let mut locks = new.into_iter().zip(old).map(|(new, old)| new.filter(|_| new != old));
         let (of_account, of_contact) = (locks.next().flatten(), locks.next().flatten());
         // The lockout of a registration is the contact's alone.
-        let of_account = of_account.filter(|_| target.call.contact.get().is_none() || of_contact.is_none());
+        let (of_account, of_contact) = match before.challenge.purpose {
+            Purpose::Registration => (None, Locked::later(of_account, of_contact)),
+            Purpose::Login | Purpose::Transaction => (of_account, of_contact),
+        };
         for (scope, lock) in [(LockScope::Account, of_account), (LockScope::Contact, of_contact)] {
             let Some(locked) = lock else { continue };
             self.tell(&target.call, DecisionKind::Lock { scope, locked, reason: None });
@@ -203,21 +196,50 @@ impl Decisions {
     }
 
     /// What a commit has settled by the way: a send or an ask of another worker, whose lease had ended or whose challenge ends.
+    /// The call that settles is not the one that asked, so that the event names the challenge and no call.
     pub(super) fn tell_overdue(&self, target: &ChallengeRef, before: &State, after: &State, settles: Option<Token>) {
         let (before, after) = (&before.challenge, &after.challenge);
         let is_over = |was: Token, is: Option<Token>| is != Some(was) && settles != Some(was);
         let provider = before.live_code().map_or("", |code| code.provider.as_str());
         if let Some(sending) = &before.sending
             && is_over(sending.token, after.sending.as_ref().map(|sending| sending.token))
+            && !sending.resumed
+            && let Some(send) = send(before, sending.option, provider, "unconfirmed")
         {
-            self.tell_send(target, before, sending.option, provider, "unconfirmed");
+            self.tell_overdue_event(&target.call, send);
         }
         if let Some(asking) = before.asking()
             && is_over(asking.token, after.asking().map(|asking| asking.token))
         {
-            self.tell_judged(target, before, Some(asking.attempt.option), provider, UNKNOWN);
+            self.tell_overdue_event(&target.call, attempt(before, Some(asking.attempt.option), provider, UNKNOWN));
         }
     }
+
+    fn tell_overdue_event(&self, loader: &CallRecord, decision: DecisionKind<'_>) {
+        let CallRecord { tenant, challenge, account, contact, .. } = loader;
+        let (tenant, challenge) = (tenant.clone(), challenge.clone());
+        let (account, contact) = (account.clone(), contact.clone());
+        let owner = CallRecord { tenant, challenge, account, contact, ..CallRecord::default() };
+        self.tell_event(&owner, decision, true);
+        if let Some(unkept) = owner.unkept.get() {
+            loader.unkept.get_or_init(|| *unkept);
+        }
+    }
+}
+
+fn send<'a>(challenge: &Challenge, option: u8, provider: &'a str, outcome: &'static str) -> Option<DecisionKind<'a>> {
+    let channel = challenge.option_at(option)?.channel;
+    Some(DecisionKind::Send { purpose: challenge.purpose, channel, provider, outcome, quota: None })
+}
+
+fn attempt<'a>(
+    challenge: &Challenge,
+    option: Option<u8>,
+    provider: &'a str,
+    outcome: &'static str,
+) -> DecisionKind<'a> {
+    let channel = option.and_then(|index| challenge.option_at(index)).map(|option| option.channel);
+    DecisionKind::Attempt { purpose: challenge.purpose, channel, provider, outcome }
 }
 
 fn reply(challenge: &Challenge, key: IdempotencyKey) -> Option<&Reply> {
@@ -248,14 +270,21 @@ pub(super) fn verified_name(verified: &Verified) -> &'static str {
     }
 }
 
-/// The reason of a refusal.
+/// The reason of a refusal, as its status tells it.
 pub(super) fn error_name(error: &Error) -> &'static str {
     match error {
+        Error::InvalidIdentifier => "invalid_identifier",
+        Error::IdempotencyViolation => "idempotency_violation",
+        Error::RequestInProgress { .. } => "request_in_progress",
+        Error::Contention => "contention",
         Error::ProviderUnavailable { .. } => "provider_unavailable",
         Error::ProviderRefused => "provider_refused",
-        Error::Precondition(_) => "precondition_violation",
-        Error::Invalid(_) => "invalid_field_value",
+        Error::Invalid(RequestError::MissingParameter(_)) => "missing_required_field",
+        Error::Invalid(RequestError::InvalidParameter(_)) | Error::LockInThePast => "invalid_field_value",
+        Error::Precondition(_) | Error::Invalid(RequestError::Unsupported(_)) => "precondition_violation",
         Error::VerificationOutcomeUnknown => UNKNOWN,
-        _ => "internal",
+        Error::Forbidden => "forbidden",
+        Error::Store(_) | Error::Gate(_) | Error::Audit(_) => "store_unavailable",
+        Error::Internal(_) => "internal",
     }
 }

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::{
     challenge_ref::ChallengeRef,
     context::{CallContext, challenge_context, upstream_id},
+    decisions::{error_name, sent_name},
     error::Error,
     quotas::Quotas,
     request::Caller,
@@ -72,6 +73,8 @@ struct RouteOutcome {
     failure: Option<Failure>,
     /// What of the caller's a provider could not be asked with, or did not take.
     request_error: Option<RequestError>,
+    /// Whether no time was left for the next provider.
+    is_late: bool,
     /// What otpd itself failed at: then nothing was sent, for all providers that were tried before had failed for certain.
     error: Option<Error>,
 }
@@ -99,10 +102,10 @@ impl Deliveries {
         let (key, token, provider) = (send.key, reservation.token, &outcome.provider);
         let settle = |_: &_| Ok(SettleSend { key, token, provider: provider.clone(), settlement: settlement.clone() });
         let settled = self.states.change(&send.target, Deadline::after(FINISH), settle).await;
-        if let Ok(settled) = &settled {
-            self.states.decisions.tell_settled(&send.target, settled);
-        }
         let has_ended = settled.as_ref().is_ok_and(|settled| settled.after.challenge.open().is_none());
+        if let Ok(settled) = &settled {
+            self.states.decisions.tell_settled(&send.target, settled, outcome.unsent_name(has_ended));
+        }
         let step = settled.map(|settled| settled.outcome);
         if let Ok(SettleStep::Refunded) = step {
             self.quotas.refund(reservation.uses).await;
@@ -125,6 +128,7 @@ impl Deliveries {
             asked: false,
             failure: None,
             request_error: None,
+            is_late: false,
             error: None,
         };
         let tried = self.try_providers(send, reservation, deadline, &mut outcome).await;
@@ -160,7 +164,10 @@ impl Deliveries {
                 (challenge, lockout) = (pinned.after.challenge, pinned.after.lockout);
             }
             // A pin may have taken its time.
-            let Some(deadline) = in_time()? else { break };
+            let Some(deadline) = in_time()? else {
+                outcome.is_late = true;
+                break;
+            };
             let Some(delivery) = self.delivery(send, &challenge, &lockout, reservation.reserved.number)? else { break };
             let deadline = share(deadline, providers.peek().map(|(_, next)| next.capabilities().timeout));
             provider.name().clone_into(&mut outcome.provider);
@@ -247,6 +254,18 @@ async fn deliver_by(provider: &dyn Provider, delivery: Delivery, deadline: Deadl
 }
 
 impl RouteOutcome {
+    /// Why nothing was sent, for events and metrics: `failed` where a provider has failed, else what the caller is told.
+    fn unsent_name(&self, has_ended: bool) -> &'static str {
+        match (&self.error, self.failure, self.request_error) {
+            (Some(error), ..) => error_name(error),
+            (None, Some(_), _) => "failed",
+            (None, None, _) if has_ended => sent_name(&Sent::ChallengeOptionExpired),
+            (None, None, Some(error)) => error_name(&Error::Invalid(error)),
+            (None, None, None) if self.is_late => "deadline_exceeded",
+            (None, None, None) => error_name(&Error::ProviderUnavailable { retry_after: None }),
+        }
+    }
+
     /// What the caller is told where nothing was sent.
     fn into_error(self) -> Error {
         match (self.error, self.failure, self.request_error) {

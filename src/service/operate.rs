@@ -82,9 +82,11 @@ impl Otp {
         if !known {
             let canonical = canonical(owner);
             let kinds = kinds(owner, canonical.as_deref());
-            self.quotas.clear(&caller.tenant, &kinds, caller.deadline).await?;
-            let quotas: Vec<&'static str> = kinds.iter().map(|kind| kind.name()).collect();
-            self.decisions.tell(&caller.record, DecisionKind::QuotaClear { scope, quotas: &quotas, reason });
+            let (quotas, all) = self.quotas.clear(&caller.tenant, &kinds, caller.deadline).await;
+            if !quotas.is_empty() {
+                self.decisions.tell(&caller.record, DecisionKind::QuotaClear { scope, quotas: &quotas, reason });
+            }
+            all?;
         }
         let (lockout, is_new) = self.operate(caller, owner, request.content(), Operation::Unlock).await?;
         if is_new {

@@ -178,17 +178,21 @@ impl Quotas {
         Ok(usage)
     }
 
-    /// Clears the quotas of an owner.
+    /// Clears the quotas of an owner. Tells which are cleared, also where one cannot be.
     pub(super) async fn clear(
         &self,
         tenant: &Tenant,
         kinds: &[QuotaKind<'_>],
         deadline: Deadline,
-    ) -> Result<(), Error> {
+    ) -> (Vec<&'static str>, Result<(), Error>) {
+        let mut cleared = Vec::with_capacity(kinds.len());
         for kind in kinds {
-            self.store.clear(self.keys.quota_name(tenant, *kind), deadline).await?;
+            if let Err(error) = self.store.clear(self.keys.quota_name(tenant, *kind), deadline).await {
+                return (cleared, Err(error.into()));
+            }
+            cleared.push(kind.name());
         }
-        Ok(())
+        (cleared, Ok(()))
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{
     Otp,
     challenge_ref::ChallengeRef,
-    decisions::verified_name,
+    decisions::{error_name, verified_name},
     error::{Error, Precondition},
     request::{Caller, VerifyOtp},
     states::Changed,
@@ -33,29 +33,53 @@ impl Otp {
         let token = Token(self.states.records.random()?);
         let compared = |state: &State| Ok(self.compare(&target, state, key, token, request));
         let changed = self.states.change(&target, caller.deadline, compared).await?;
-        if let VerifyStep::Answer(verified) = &changed.outcome {
-            self.decisions.tell_attempt(&target, &changed, verified_name(verified));
+        if let Some(refusal) = self.refusal(&target, &changed, request)? {
+            self.decisions.tell_attempt(&target, &changed, error_name(&refusal));
+            return Err(refusal);
         }
-        let Changed { partition, before, after, command, outcome } = changed;
+        let Changed { partition, ref before, ref after, ref command, ref outcome } = changed;
         match outcome {
-            VerifyStep::Answer(verified) => self.answer(&target, partition, &before.challenge, verified),
-            VerifyStep::Recorded(verified) => Ok(verified),
+            VerifyStep::Answer(verified) => {
+                self.decisions.tell_attempt(&target, &changed, verified_name(verified));
+                self.answer(&target, partition, &before.challenge, verified.clone())
+            }
+            VerifyStep::Recorded(verified) => Ok(verified.clone()),
             VerifyStep::Ask(asked) => {
-                let asked = self.asks.ask(caller, &target, &after.challenge, &command, &asked, request);
+                let asked = self.asks.ask(caller, &target, &after.challenge, command, asked, request);
                 let (verified, before) = Box::pin(asked).await?;
                 self.answer(&target, partition, &before, verified)
             }
-            VerifyStep::Paused { until } => {
-                Err(Error::ProviderUnavailable { retry_after: Some(after_pause(until.since(self.states.now()?))) })
-            }
-            VerifyStep::CannotJudge => Err(self.obstacle(&target, &after.challenge, &command, request)),
             VerifyStep::InProgress { until } => {
                 Err(Error::RequestInProgress { retry_after: retry_after(until.since(self.states.now()?)) })
             }
-            VerifyStep::Mismatch => Err(Error::InvalidIdentifier),
             VerifyStep::Conflict => Err(Error::IdempotencyViolation),
-            VerifyStep::NothingSent => Err(Error::Precondition(Precondition::NothingSent)),
+            // Refused above.
+            VerifyStep::Paused { .. } | VerifyStep::CannotJudge | VerifyStep::Mismatch | VerifyStep::NothingSent => {
+                Err(Error::Internal("an attempt that is refused".to_owned()))
+            }
         }
+    }
+
+    /// Why the attempt is refused before anything judges it.
+    fn refusal(
+        &self,
+        target: &ChallengeRef,
+        changed: &Changed<Verify>,
+        request: &VerifyOtp,
+    ) -> Result<Option<Error>, Error> {
+        Ok(Some(match changed.outcome {
+            VerifyStep::Paused { until } => {
+                Error::ProviderUnavailable { retry_after: Some(after_pause(until.since(self.states.now()?))) }
+            }
+            VerifyStep::CannotJudge => self.obstacle(target, &changed.after.challenge, &changed.command, request),
+            VerifyStep::Mismatch => Error::InvalidIdentifier,
+            VerifyStep::NothingSent => Error::Precondition(Precondition::NothingSent),
+            VerifyStep::Answer(_)
+            | VerifyStep::Recorded(_)
+            | VerifyStep::Ask(_)
+            | VerifyStep::InProgress { .. }
+            | VerifyStep::Conflict => return Ok(None),
+        }))
     }
 
     /// Answers what is committed. A success has the quotas of its challenge refunded afterwards.

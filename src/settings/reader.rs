@@ -194,8 +194,14 @@ impl<'a> Section<'a> {
                 toml::Value::String(text) => parse(&text),
                 _ => Err("must be a text in quotes".to_owned()),
             };
-            let parsed = list.into_iter().enumerate();
-            parsed.map(|(i, value)| text(value).map_err(|message| format!("item {}: {message}", i + 1))).collect()
+            let (mut items, mut mistakes) = (Vec::new(), Vec::new());
+            for (i, value) in list.into_iter().enumerate() {
+                match text(value) {
+                    Ok(item) => items.push(item),
+                    Err(message) => mistakes.push(format!("item {}: {message}", i + 1)),
+                }
+            }
+            if mistakes.is_empty() { Ok(items) } else { Err(mistakes.join("; ")) }
         })
     }
 

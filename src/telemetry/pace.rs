@@ -42,7 +42,7 @@ impl Paced {
     }
 }
 
-fn is_for_the_log(metadata: &Metadata<'_>) -> bool {
+pub(super) fn is_for_the_log(metadata: &Metadata<'_>) -> bool {
     metadata.is_event() && (is_ours(metadata.target()) || *metadata.level() <= Level::INFO)
 }
 

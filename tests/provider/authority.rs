@@ -21,15 +21,20 @@ use super::{
 
 /// A provider of one kind, as otpd builds it.
 pub(crate) fn provider(kind: &'static str, settings: toml::Table, clock: &Arc<ManualClock>) -> Arc<dyn Provider> {
+    counted(kind, settings, clock, &Arc::default())
+}
+
+fn counted(
+    kind: &'static str,
+    settings: toml::Table,
+    clock: &Arc<ManualClock>,
+    metrics: &Arc<Metrics>,
+) -> Arc<dyn Provider> {
     let diagnostics = Diagnostics::default();
     let table = Table::from_toml(settings);
     let configured = Section::root(table, &diagnostics, |section| providers::read(kind, section));
     let configured = diagnostics.finish(configured).expect("right settings").expect("a provider");
-    let deps = ProviderDeps {
-        clock: clock.clone(),
-        observer: Arc::new(Metrics::default()),
-        proxies: ProxyVariables::default(),
-    };
+    let deps = ProviderDeps { clock: clock.clone(), observer: metrics.clone(), proxies: ProxyVariables::default() };
     configured.build(kind, &deps).expect("a provider")
 }
 
@@ -41,6 +46,7 @@ struct World {
     tokens: Server,
     api: Server,
     clock: Arc<ManualClock>,
+    metrics: Arc<Metrics>,
     provider: Arc<dyn Provider>,
 }
 
@@ -54,8 +60,9 @@ impl World {
             api.url(),
             tokens.url()
         );
-        let provider = provider("http-json", settings.parse().expect("TOML"), &clock);
-        Self { tokens, api, clock, provider }
+        let metrics = Arc::default();
+        let provider = counted("http-json", settings.parse().expect("TOML"), &clock, &metrics);
+        Self { tokens, api, clock, metrics, provider }
     }
 
     fn bearers(&self) -> Vec<String> {
@@ -133,6 +140,14 @@ async fn without_a_token_nothing_is_sent() {
         world.tokens.script([act.clone()]);
         assert_eq!(deliver(&world.provider).await, expected, "{act:?}");
         assert!(world.api.seen().is_empty(), "{act:?}");
+        // A secret that is refused is counted as what the caller is told, and an operator must mend.
+        let outcome = if expected == REFUSED { "refused" } else { "nothing_sent" };
+        let counted = ["answered", "failed", "refused", "nothing_sent", "unknown"].map(|word| {
+            let labels = format!("{{provider=\"http-json\",operation=\"deliver\",outcome=\"{word}\"}}");
+            let line = format!("otp_provider_call_duration_seconds_count{labels} {}", u8::from(word == outcome));
+            world.metrics.text().unwrap().contains(&line)
+        });
+        assert_eq!(counted, [true; 5], "{act:?}");
     }
 }
 

@@ -12,7 +12,8 @@ use otpd::{
     ports::{
         clock::Deadline,
         store::{
-            Acquired, Change, Claimed, Committed, Cursor, Located, Name, Partition, ScanPage, Sealed, Store, StoreError,
+            Acquired, Change, Claimed, Committed, Cursor, Located, Name, Partition, ScanPage, Sealed, Store,
+            StoreError, StoreFault,
         },
     },
 };
@@ -263,7 +264,7 @@ impl FaultyStore {
         self.stop(name, When::Before, deadline).await?;
         let answer = match fault {
             None => self.apply(&operation, deadline).await,
-            Some(Fault::Before) => Err(StoreError::new(name, "connection refused")),
+            Some(Fault::Before) => Err(StoreError::new(name, "connection refused").by(StoreFault::NotConnected)),
             Some(Fault::LostAnswer) => {
                 self.apply(&operation, deadline).await?;
                 Err(StoreError::new(name, "connection reset"))

@@ -46,8 +46,11 @@ impl DecisionObserver for Told {
             DecisionKind::InDoubt { operation } => vec![operation],
             DecisionKind::Configuration(_) => Vec::new(),
         };
-        let words: Vec<&str> = [name].into_iter().chain(words).filter(|word| !word.is_empty()).collect();
+        let overdue = if event.is_overdue { "overdue" } else { "" };
+        let words = [name].into_iter().chain(words).chain([overdue]);
+        let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
         let call = event.call;
+        assert!(!event.is_overdue || (call.tenant.get().is_some(), call.request_id.get()) == (true, None), "{words:?}");
         let tags = [&call.challenge, &call.account, &call.contact].map(|tag| tag.get().copied());
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push((words.join(" "), tags));
     }

@@ -1,7 +1,5 @@
 //! Sinks that are full, stuck or away.
 
-use std::sync::Mutex;
-
 use super::*;
 use crate::ports::store::StoreError;
 
@@ -12,9 +10,11 @@ async fn a_device_that_is_full_stops_what_must_be_kept_and_nothing_else() {
         let (audit, counts) = audit(FileOptions { required, ..options(full) });
         let (audit, call) = (audit.unwrap(), call());
         attempt(&audit, &call);
-        while counts.of(AuditOutcome::Failed) == 0 {
+        // Each try counts, so that an alert on a rise does not end while the trouble goes on.
+        while counts.of(AuditOutcome::Failed) < 4 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
+        assert!(counts.state(AuditSink::File).is_failing);
         attempt(&audit, &call);
         let kept = match audit.keeping() {
             Some(keeping) => keeping.await.is_ok(),
@@ -43,6 +43,9 @@ async fn a_pipe_that_nobody_reads_drops_what_is_too_much_and_says_how_much() {
     (0..pushed).for_each(|_| attempt(&audit, &call));
     let dropped = counts.of(AuditOutcome::Dropped);
     assert!(dropped > 0);
+    assert!(counts.state(AuditSink::File).waiting > 30_000);
+    // Where nothing must be kept, no answer waits for it.
+    assert!(call.unkept.get().is_none());
     // Somebody reads now: the next event is behind a line that says how many are missing.
     let mut reader = fs::File::open(&path).unwrap();
     let reading = std::thread::spawn(move || {
@@ -86,6 +89,30 @@ async fn a_pipe_that_nobody_reads_refuses_what_must_be_kept() {
     assert!(audit.accepts());
 }
 
+/// A call is told of its own decision alone, whatever others have pushed since.
+#[tokio::test]
+async fn a_call_whose_decision_was_dropped_knows_it_when_others_are_accepted_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = unread_pipe(folder.path());
+    let (audit, counts) = audit(options(&path));
+    let (audit, first) = (audit.unwrap(), call());
+    while counts.of(AuditOutcome::Dropped) == 0 {
+        attempt(&audit, &first);
+    }
+    assert!(first.unkept.get().is_some());
+    let mut reader = fs::File::open(&path).unwrap();
+    std::thread::spawn(move || io::copy(&mut reader, &mut io::sink()));
+    while counts.state(AuditSink::File).waiting > 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let second = call();
+    attempt(&audit, &second);
+    if let Some(keeping) = audit.keeping() {
+        keeping.await.unwrap();
+    }
+    assert!(first.unkept.get().is_some() && second.unkept.get().is_none());
+}
+
 /// Takes events once it is told to.
 #[derive(Default)]
 struct Taking {
@@ -123,4 +150,6 @@ async fn a_stream_gets_every_event_in_order_also_after_trouble() {
         .collect();
     assert_eq!(numbers, (1..=1001).collect::<Vec<u64>>());
     assert_eq!(observer.of(AuditOutcome::Written), 1001);
+    assert_eq!(observer.state(AuditSink::Stream), AuditSinkState::default());
+    assert!(observer.of(AuditOutcome::Failed) > 2 * 256, "each of three tries counts");
 }

@@ -34,6 +34,13 @@ pub(super) fn caller(
         &header.payment_integrator_account_id,
         Tenant::parse,
     );
+    // Also of a request that is at fault elsewhere: its line in the log names it. Nothing else sets them.
+    if let Some(tenant) = &tenant {
+        let _ = context.record.tenant.set(tenant.clone());
+    }
+    if let Some(request_id) = &request_id {
+        let _ = context.record.request_id.set(request_id.clone());
+    }
     let (rights, record) = (Arc::clone(&context.rights), Arc::clone(&context.record));
     Some(Caller { tenant: tenant?, request_id: request_id?, deadline: context.deadline, rights, record })
 }

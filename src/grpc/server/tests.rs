@@ -343,3 +343,15 @@ async fn what_is_not_grpc_is_refused_in_the_words_of_http() -> Anyhow<()> {
     }
     Ok(())
 }
+
+/// Callers that have not been told to go yet go on asking.
+#[tokio::test]
+async fn what_is_asked_before_the_caller_knows_of_the_end_is_answered() -> Anyhow<()> {
+    let server = start(SETTINGS).await?;
+    let mut client = connect(server.address, &server.tasks).await?;
+    assert_eq!(ask(&mut client, Ask::new(SEND, &[])).await?.code, Code::Ok);
+    // The test has one thread: the server closes its port when the request is on its way, and tells the client afterwards.
+    server.stop.cancel();
+    assert_eq!(ask(&mut client, Ask::new(SEND, &[])).await?.code, Code::Ok);
+    Ok(())
+}

@@ -87,6 +87,7 @@ fn the_frameworks_failures_have_their_rows() {
         (undecodable(), Code::InvalidArgument, "INVALID_FIELD_VALUE", None),
         (too_large(65_536), Code::InvalidArgument, "INVALID_FIELD_VALUE", None),
         (deadline_exceeded(), Code::DeadlineExceeded, "DEADLINE_EXCEEDED", None),
+        (too_late(), Code::DeadlineExceeded, "DEADLINE_EXCEEDED", None),
         (internal(), Code::Internal, "INTERNAL", None),
     ] {
         let (told_code, told_reason, told_retry) = seen(&status);

@@ -45,14 +45,14 @@ impl HttpProvider {
     ) -> io::Result<Self> {
         let capabilities = Capabilities { timeout: settings.guard.timeout, ..adapter.capabilities() };
         let client = Client::new(settings, Arc::clone(&clock))?;
-        let guard = Guard::new(name, &settings.guard, clock, None);
+        let guard = Guard::new(name, &settings.guard, clock);
         Ok(Self { authority: adapter.authority(), adapter, capabilities, client, guard })
     }
 
     /// The same provider, with an observer of its calls.
     #[must_use]
     pub fn observed(self, observer: Arc<dyn ProviderObserver>) -> Self {
-        Self { guard: self.guard.observed(observer), ..self }
+        Self { guard: self.guard.observed(observer, &self.capabilities), ..self }
     }
 
     /// Sends a request if the provider is to be called now, and has its answer judged.

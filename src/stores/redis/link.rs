@@ -210,7 +210,7 @@ impl LinkState {
         let (cause, is_final) =
             failed.as_ref().map_or((&*self.shown, false), |(cause, is_final)| (cause.as_str(), *is_final));
         let error = StoreError::new(operation, format!("not connected to redis: {cause}"));
-        StoreError { is_final, fault: StoreFault::Unreachable, ..error }
+        StoreError { is_final, fault: StoreFault::NotConnected, ..error }
     }
 
     fn note_answer(&self, error: Option<&RedisError>, generation: u64) {
