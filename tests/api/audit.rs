@@ -209,6 +209,7 @@ async fn a_disk_that_is_full_stops_only_what_must_be_kept() {
         let caller = Caller::of(&server).await;
         let failed = "otp_audit_events_total{sink=\"file\",outcome=\"failed\"} ";
         until("a failed write", async || !server.get("/metrics").contains(&format!("{failed}0"))).await;
+        assert!(server.get("/metrics").contains("otp_audit_failing{sink=\"file\"} 1"));
         let created = caller.create(login("c", ACCOUNT, NUMBER)).await;
         if required == "true" {
             assert_eq!(created.unwrap_err().code(), Code::Unavailable);

@@ -253,6 +253,32 @@ async fn metrics_arrive_and_the_last_spans_at_the_end_as_well() {
 }
 
 /// Calls go on, one line tells of it, and what is lost is counted.
+/// An alert on a rise needs a value to rise from: what has never happened is 0 from the start, with the labels that it would have.
+#[tokio::test]
+async fn what_alerts_wait_for_is_0_from_the_start() {
+    let server = Site::embedded().start();
+    let metrics = server.get("/metrics");
+    for method in [
+        "OtpService/CreateChallenge",
+        "OtpService/SendOtp",
+        "OtpService/VerifyOtp",
+        "OtpService/CancelChallenge",
+        "OtpService/GetChallenge",
+        "OtpAdminService/GetAccount",
+        "OtpAdminService/LockAccount",
+        "OtpAdminService/UnlockAccount",
+    ] {
+        let labels = format!(
+            "rpc_system_name=\"grpc\",rpc_method=\"otp.v1.{method}\",rpc_response_status_code=\"INTERNAL\",\
+             error_type=\"INTERNAL\",outcome=\"INTERNAL\""
+        );
+        assert!(metrics.contains(&format!("rpc_server_call_duration_seconds_count{{{labels}}} 0\n")), "{metrics}");
+    }
+    for sink in ["file", "stream"] {
+        assert!(metrics.contains(&format!("otp_audit_failing{{sink=\"{sink}\"}} 0\n")), "{metrics}");
+    }
+}
+
 #[tokio::test]
 async fn a_collector_that_is_away_costs_nothing_but_a_line() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
