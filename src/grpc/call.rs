@@ -6,18 +6,11 @@ use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status};
 use tracing::{Instrument, Span};
 
-use super::{
-    call_log,
-    method::Method,
-    parse::{Parsed, Violations},
-    render::Rendered,
-    shed::CallPermit,
-    status,
-};
+use super::{call_log, method::Method, render::Rendered, shed::CallPermit, status};
 use crate::{
     domain::caller::CallerRights,
     ports::{call::CallRecord, clock::Deadline},
-    service::{error::Error, request::Caller},
+    service::error::Error,
 };
 
 /// A use case at work. Boxed where it is made: use cases are kilobytes large, and a call moves them several times.
@@ -42,12 +35,6 @@ impl Call {
         let (_, mut extensions, message) = request.into_parts();
         let call = extensions.remove::<Self>().ok_or_else(status::internal)?;
         Ok((call, message))
-    }
-
-    /// A parsed request, or the status that lists what is wrong with it.
-    pub(crate) fn accept<T>(&self, parsed: Parsed<T>) -> Result<(Caller, T), Status> {
-        let (caller, request) = parsed.map_err(|faults: Violations| status::of_violations(faults))?;
-        Ok((caller, request))
     }
 
     /// Does the work in a task of its own, so that what is recorded does not depend on how long the caller waits: when

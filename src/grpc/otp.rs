@@ -45,7 +45,7 @@ impl Handlers {
         let now = self.otp.now().map_err(|error| status::of_error(&error))?;
         let (rights, record) = (Arc::clone(&call.rights), Arc::clone(&call.record));
         let context = Context { now, max_skew: self.max_skew, deadline: call.deadline, rights, record };
-        let (caller, request) = call.accept(parse(&context, message))?;
+        let (caller, request) = parse(&context, message).map_err(status::of_violations)?;
         let outcome = call.run(&self.tasks, use_case(Arc::clone(&self.otp), caller, request)).await?;
         Ok(call.answer(render(self.clock.now(), outcome)))
     }

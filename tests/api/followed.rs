@@ -66,11 +66,7 @@ async fn one_id_leads_from_the_proxy_to_the_provider() {
     };
     until("the line of the call", async || server.log().lines().any(|line| line.contains(id) && line.contains(method)))
         .await;
-<<<<<<< HEAD
     let logged = of_the_call(&server.log(), "message", "call");
-=======
-    let call_line = of_the_call(&server.log(), "message", "call");
->>>>>>> fixb
     let answered = of_the_call(&server.log(), "message", "the provider answered");
     let kept = fs::read_to_string(&audit).unwrap();
     let (opened, told) = (of_the_call(&kept, "event", "challenge"), of_the_call(&kept, "event", "send"));
@@ -78,19 +74,11 @@ async fn one_id_leads_from_the_proxy_to_the_provider() {
     let spans = collector.spans();
     let span = spans.iter().find(|span| span.name == method).unwrap();
     assert_eq!(texts(&span.attributes)["x_request_id"], id);
-<<<<<<< HEAD
     let trace = logged["trace_id"].as_str().unwrap();
     for line in [&answered, &opened, &told] {
         assert_eq!(
             (&line["trace_id"], &line["challenge"], &line["account"]),
             (&logged["trace_id"], &logged["challenge"], &logged["account"])
-=======
-    let trace = call_line["trace_id"].as_str().unwrap();
-    for line in [&answered, &opened, &told] {
-        assert_eq!(
-            (&line["trace_id"], &line["challenge"], &line["account"]),
-            (&call_line["trace_id"], &call_line["challenge"], &call_line["account"])
->>>>>>> fixb
         );
     }
     // The provider is told of the trace, since its setting asks for it.
