@@ -316,6 +316,9 @@ impl FileWriter {
             self.file.set_len(self.length)?;
             self.is_torn = false;
         }
+        if self.is_regular {
+            self.follow_name()?;
+        }
         let added = u64::try_from(lines.len()).unwrap_or(u64::MAX);
         if self.is_regular && self.length > 0 && self.length.saturating_add(added) > self.options.max_bytes {
             self.rotate();
@@ -328,6 +331,21 @@ impl FileWriter {
         }
         self.is_torn = false;
         self.length += added;
+        Ok(())
+    }
+
+    /// Where somebody else has moved or removed the file, the chain goes on in a new one of its name.
+    fn follow_name(&mut self) -> io::Result<()> {
+        let path = &self.options.path;
+        match fs::symlink_metadata(path) {
+            Ok(there) if files::is_same(&self.file.metadata()?, &there) => return Ok(()),
+            Ok(_) => return Err(io::Error::new(io::ErrorKind::AlreadyExists, "another file has its name")),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Err(_) => {}
+        }
+        let file = tail::open(path)?;
+        tracing::error!("the file of the audit was moved or removed; a new one goes on with its chain");
+        (self.file, self.first, self.length) = (file, self.chain.next, 0);
         Ok(())
     }
 

@@ -243,6 +243,26 @@ async fn every_line_removed_doubled_moved_or_added_is_found() {
 }
 
 #[tokio::test]
+async fn a_file_that_is_moved_away_is_followed_by_a_new_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, moved) = (folder.path().join("audit"), folder.path().join("moved"));
+    let (audit, _) = audit(options(&path));
+    let (audit, call) = (audit.unwrap(), call());
+    let keep = async || {
+        attempt(&audit, &call);
+        if let Some(keeping) = audit.keeping() {
+            keeping.await.unwrap();
+        }
+    };
+    keep().await;
+    fs::rename(&path, &moved).unwrap();
+    keep().await;
+    close(&audit).await;
+    let verified = verify(&[moved, path], Some(keys(1))).unwrap();
+    assert_eq!((verified.faults.as_slice(), verified.lines), (&[][..], 4), "start, two attempts and the last seal");
+}
+
+#[tokio::test]
 async fn a_chain_goes_on_over_restarts_and_files() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("audit");

@@ -71,7 +71,8 @@ fn open_existing(path: &Path, allowed: Option<&Metadata>) -> io::Result<File> {
     Ok(file)
 }
 
-fn is_same(one: &Metadata, other: &Metadata) -> bool {
+/// Whether it is one file, by whatever name.
+pub(crate) fn is_same(one: &Metadata, other: &Metadata) -> bool {
     (one.dev(), one.ino()) == (other.dev(), other.ino())
 }
 
