@@ -53,9 +53,9 @@ pub struct Server {
 
 impl Server {
     pub(super) fn read(section: &mut Section<'_>, admin: Option<Listen>, profile: Profile, force: Force) -> Self {
-        // Nobody balances over a server that somebody works with by hand.
+        // As long as a balancer that asks for health once a second needs to notice, and orchestrators to tell all of theirs.
         let drain_delay = match profile {
-            Profile::Development => Duration::ZERO,
+            Profile::Development => 3 * SECOND,
             Profile::Production => 5 * SECOND,
         };
         let reflection = section.boolean("reflection").unwrap_or(profile == Profile::Development);

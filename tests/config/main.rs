@@ -29,7 +29,10 @@ fn nothing_configured_is_a_development_server_on_loopback() {
     assert_eq!(config.server.listen, Listen::Address(SocketAddr::from(([127, 0, 0, 1], 50051))));
     assert_eq!(config.operations.listen, SocketAddr::from(([127, 0, 0, 1], 9464)));
     assert_eq!(config.server.request_timeout, Duration::from_secs(10));
-    assert_eq!((config.server.drain_delay, config.server.drain_timeout), (Duration::ZERO, Duration::from_secs(15)));
+    assert_eq!(
+        (config.server.drain_delay, config.server.drain_timeout),
+        (Duration::from_secs(3), Duration::from_secs(15))
+    );
     assert_eq!(config.store.url.expose(), "embedded:./otpd-data");
     assert_eq!(config.keys, Keys::Generated);
     assert_eq!(config.providers.routes, ["console"]);
