@@ -432,7 +432,7 @@ fn an_end_that_takes_long_or_cuts_calls_is_warned_of() {
     for (file, expected) in [
         ("drain_delay = \"5s\"", None),
         ("drain_delay = \"6s\"", Some("may take 31 s")),
-        ("drain_timeout = \"60s\"", Some("may take 70 s")),
+        ("drain_timeout = \"60s\"", Some("may take 73 s")),
         ("drain_timeout = \"9s\"", Some("calls may be cut off")),
         ("drain_timeout = \"9s\"\nrequest_timeout = \"5s\"", None),
     ] {
