@@ -92,7 +92,8 @@ impl Audit {
         Ok(audit)
     }
 
-    /// Writes what waits, and closes. What cannot be written by the deadline is lost.
+    /// Writes what waits, and closes. Waits until the deadline at the longest; what fails again and again is given up after some
+    /// two seconds, and is lost.
     pub async fn close(&self, deadline: Deadline) {
         let now = self.clock.now();
         let stream = async {

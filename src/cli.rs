@@ -1,6 +1,6 @@
 //! The command line: what was asked for, and how it ended.
 //!
-//! Exit codes: 0 done, 1 the start, a health check, a backup or a look at the keys failed, 64 wrong usage or configuration
+//! Exit codes: 0 done, 1 the start, a health check, a backup, a look at the keys or a tag failed, or the audit is not whole, 64 wrong usage or configuration
 //! (`EX_USAGE` of sysexits).
 
 mod audit;

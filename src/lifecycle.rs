@@ -107,7 +107,7 @@ pub(crate) struct Draining<'a> {
 pub(crate) type Closing<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 impl Draining<'_> {
-    /// Stops everything in order. Takes no longer than the two limits and the closing of the store.
+    /// Stops everything in order. Takes no longer than the two limits and the closing of store and audit.
     pub(crate) async fn run(mut self, DrainTimeouts { drain_delay, drain_timeout }: DrainTimeouts) {
         self.readiness.drain().await;
         // After a server that has ended by itself there is no caller to wait for.
@@ -122,7 +122,7 @@ impl Draining<'_> {
         if let Some(mut grpc) = self.grpc.take()
             && timeout(deadline.remaining(), &mut grpc).await.is_err()
         {
-            // tonic waits for its connections without a bound, and hyper has been seen to keep one forever.
+            // The server waits for its connections without a bound, and hyper has been seen to keep one forever.
             tracing::warn!("calls are cut off: server.drain_timeout has passed");
             grpc.abort();
         }

@@ -107,10 +107,9 @@ impl App {
     ///
     /// # Errors
     /// A file cannot be read, or the keys cannot.
-    pub fn verify_audit(config: &Config, files: &[PathBuf]) -> Result<(AuditReport, bool), StartError> {
+    pub fn verify_audit(config: &Config, files: &[PathBuf]) -> Result<AuditReport, StartError> {
         let keys = keys_at_hand(config)?;
-        let verified = verify::verify(files, keys.as_ref()).map_err(StartError::Audit)?;
-        Ok((verified, keys.is_some()))
+        verify::verify(files, keys.as_ref()).map_err(StartError::Audit)
     }
 
     /// The tag by which logs, traces and events name an account, a challenge or a contact.

@@ -291,7 +291,10 @@ impl FileWriter {
                 tracing::error!(%error, "the file of the audit cannot be written; it is tried again");
             }
             if self.queue.is_closed() && back_off == BACK_OFF_MAX {
-                tracing::error!(events = count, "events of the audit are lost: their file cannot be written");
+                tracing::error!(
+                    events = self.queue.waiting(),
+                    "events of the audit are lost: their file cannot be written"
+                );
                 self.is_given_up = true;
                 return false;
             }

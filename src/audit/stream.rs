@@ -30,6 +30,8 @@ const GROUP: usize = 256;
 const TIMEOUT: Duration = Duration::from_secs(5);
 const BACK_OFF_MIN: Duration = Duration::from_millis(50);
 const BACK_OFF_MAX: Duration = Duration::from_secs(2);
+/// How long it may take to connect, as at the start, before the log tells that it cannot be written.
+const CONNECTING: Duration = Duration::from_secs(1);
 /// At most one line in the log in this time.
 const PAUSE: Duration = Duration::from_secs(10);
 
@@ -105,11 +107,12 @@ impl Forwarder {
     }
 
     async fn forward(&mut self, events: &[Vec<u8>], count: u64) {
-        let mut back_off = BACK_OFF_MIN;
+        let (mut back_off, began) = (BACK_OFF_MIN, Stopwatch::start());
         while let Err(error) = self.stream.append(events, Deadline::after(TIMEOUT)).await {
             self.observer.audited(AuditSink::Stream, AuditOutcome::Failed, count);
             self.failing.send_replace(true);
-            if self.told.is_none_or(|told| told.elapsed() >= PAUSE) {
+            let is_lasting = began.elapsed() >= CONNECTING;
+            if is_lasting && self.told.is_none_or(|told| told.elapsed() >= PAUSE) {
                 self.told = Some(Stopwatch::start());
                 tracing::error!(%error, "the stream of the audit cannot be written; it is tried again");
             }

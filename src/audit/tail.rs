@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     io,
-    os::unix::fs::{FileExt, MetadataExt},
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
 };
 
@@ -40,7 +40,7 @@ pub(super) fn open(path: &Path) -> io::Result<File> {
         let file = open_once(path)?;
         // The process before may have rotated it after it was opened and before it was locked.
         let (opened, named) = (file.metadata()?, fs::metadata(path)?);
-        if (opened.dev(), opened.ino()) == (named.dev(), named.ino()) {
+        if files::is_same(&opened, &named) {
             return Ok(file);
         }
     }

@@ -53,8 +53,8 @@ pub(super) fn verify(config: &Config, asked: &ArgMatches) -> ExitCode {
     let files = asked.subcommand().and_then(|(_, asked)| asked.get_many::<PathBuf>("FILE"));
     let files: Vec<PathBuf> = files.into_iter().flatten().cloned().collect();
     match App::verify_audit(config, &files) {
-        Ok((verified, has_keys)) => {
-            output::say(&report(&verified, has_keys));
+        Ok(verified) => {
+            output::say(&report(&verified));
             for fault in &verified.faults {
                 output::complain(&format!("{fault}\n"));
             }
@@ -67,7 +67,7 @@ pub(super) fn verify(config: &Config, asked: &ArgMatches) -> ExitCode {
     }
 }
 
-fn report(verified: &AuditReport, has_keys: bool) -> String {
+fn report(verified: &AuditReport) -> String {
     let AuditReport { lines, first, last, seals, gaps, unsealed, faults } = verified;
     let mut text = String::new();
     // Writing to a text does not fail.
@@ -81,10 +81,9 @@ fn report(verified: &AuditReport, has_keys: bool) -> String {
         text.push_str("begins within the chain: what was before is not verified\n");
     }
     let (right, all) = seals;
-    let _ = if has_keys {
-        writeln!(text, "seals: {right} of {all} are right; lines after the last: {}", unsealed.unwrap_or_default())
-    } else {
-        writeln!(text, "seals: {all}, not verified without master keys")
+    let _ = match unsealed {
+        Some(unsealed) => writeln!(text, "seals: {right} of {all} are right; lines after the last: {unsealed}"),
+        None => writeln!(text, "seals: {all}, not verified without master keys"),
     };
     if *gaps > 0 {
         let _ = writeln!(text, "gaps: {gaps} lines say that events are missing: they were not written fast enough");

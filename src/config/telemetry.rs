@@ -1,6 +1,6 @@
 //! `[log]` and `[telemetry]`: what otpd says about itself, on standard error and to a collector.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use http::Uri;
 use tracing_subscriber::EnvFilter;
@@ -49,7 +49,10 @@ impl Log {
 /// Where traces and metrics go; `None`: nowhere, but that `/metrics` shows the latter.
 pub(super) fn read_otlp(section: &mut Section<'_>) -> Option<OtlpSettings> {
     let endpoint = section.optional_text("otlp_endpoint", endpoint);
-    let ca_file = section.optional_text("otlp_ca_file", |path| Ok(PathBuf::from(path)));
+    let ca_file = section.optional_text("otlp_ca_file", values::path);
+    if ca_file.is_some() && !endpoint.as_ref().is_some_and(|endpoint| endpoint.starts_with("https://")) {
+        section.cross_field_error("otlp_ca_file", "is only for encrypted connections: otlp_endpoint with https://");
+    }
     let sample_percent = section.integer("sample_percent", 0..=100).unwrap_or(10);
     let interval = values::span(Duration::from_secs(1)..=Duration::from_secs(3600));
     let metrics_interval = section.text("metrics_interval", interval).unwrap_or(Duration::from_secs(30));

@@ -21,6 +21,11 @@ fn is_id_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b':' | b'_' | b'-')
 }
 
+/// Whether a text has the form of an id: 1 to 100 of `[a-zA-Z0-9:_-]`.
+pub(crate) fn is_id(text: &str) -> bool {
+    check(text, is_id_byte, "").is_ok()
+}
+
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident, $allowed:expr, $description:literal) => {
         $(#[$doc])*

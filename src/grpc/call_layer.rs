@@ -1,5 +1,5 @@
-//! What every call passes on its way in and out. Of the contract: call log, deadline, arrival of the message, limit of calls
-//! in flight, and the rewriting of the framework's own statuses. Health and reflection have bounds of their own.
+//! What every call passes on its way in and out. Of the contract: call log, caller, deadline, arrival of the message,
+//! limit of calls in flight, and the rewriting of the framework's own statuses. Health and reflection have bounds of their own.
 
 use std::{
     future::{Future, ready},
@@ -164,7 +164,7 @@ impl<S: Services> CallLayer<S> {
             }
             return Box::pin(async move {
                 // To its end: an answer before that would hide from the caller that the rest breaks the protocol.
-                let _ = timeout(REFUSED_BODY, layer.rules.arrivals.whole(request.into_body(), MESSAGE_HEAD)).await;
+                let _ = timeout(REFUSED_BODY, layer.rules.refused.discard(request.into_body(), MESSAGE_HEAD)).await;
                 Ok(refusal.map(|()| AnswerBody::of_framework(Body::empty(), open)))
             });
         }

@@ -14,7 +14,7 @@ use tracing::{Span, field::Empty};
 
 use super::method::RpcTarget;
 use crate::{
-    domain::ids::MAX_ID_LENGTH,
+    domain::ids::is_id,
     ports::call::{CallOrigin, TraceParent},
     spans::{self, w3c},
 };
@@ -99,8 +99,7 @@ pub(super) fn tell(origin: &CallOrigin, headers: &mut HeaderMap) {
 /// The id that a proxy, or the caller, gave the call: taken over only where it is one of ours in form, since it is printed.
 fn given(headers: &HeaderMap) -> Option<&str> {
     let text = headers.get(X_REQUEST_ID)?.to_str().ok()?;
-    let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b':' | b'_' | b'-');
-    ((1..=MAX_ID_LENGTH).contains(&text.len()) && text.bytes().all(fits)).then_some(text)
+    is_id(text).then_some(text)
 }
 
 /// 16 hexadecimal digits: a keyed hash of a number that no other call of this process has. The key is random for each process.
@@ -119,7 +118,7 @@ mod tests {
 
     #[test]
     fn an_id_in_the_form_of_ours_is_taken_over_and_told() {
-        let longest = "x".repeat(MAX_ID_LENGTH);
+        let longest = "x".repeat(crate::domain::ids::MAX_ID_LENGTH);
         for (given, is_kept) in [
             ("7f3c0a5e-9d1b-4c62-8f7e-000000000001", true),
             ("a:B_9", true),

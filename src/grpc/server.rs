@@ -37,10 +37,11 @@ use crate::{
 
 /// The largest request.
 const MAX_MESSAGE_BYTES: usize = 64 * 1024;
-/// ServedConnections of operators to a listener of their own.
+/// Connections of operators to a listener of their own.
 const MAX_ADMIN_CONNECTIONS: usize = 16;
 /// The largest answer: a described challenge with a full timeline has a tenth of it.
 const MAX_ANSWER_BYTES: usize = 256 * 1024;
+
 /// The bounds of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct GrpcSettings {

@@ -29,7 +29,7 @@ names! {
     CALLS = "rpc_server_call_duration_seconds", "rpc.server.call.duration", "s",
         "Duration of calls by method, status code and outcome";
     CALLER_CALLS = "otp_caller_calls", "otp.caller.calls", "{call}",
-        "Calls by caller; _UNKNOWN are those of callers that are not known";
+        "Calls by caller; _UNKNOWN: none that is known; empty: no callers are configured, or no method was asked for";
     SHED = "otp_calls_shed", "otp.calls.shed", "{call}", "Calls shed before any work";
     PERMITS = "otp_permits", "otp.permits", "{permit}", "How many calls may be worked on at once";
     PERMITS_IN_USE = "otp_permits_in_use", "otp.permits.in_use", "{permit}", "How many calls are worked on";

@@ -21,7 +21,7 @@ use crate::{
 const DURATION: Duration = Duration::from_millis(7);
 
 /// With everything seen at least once.
-fn used() -> Metrics {
+pub(crate) fn used() -> Metrics {
     let metrics = Metrics::default();
     metrics.sources.readiness(|| vec![("store", true), ("clock", false)]);
     metrics.permits_made(Box::new(|| vec![PermitPoolUse { pool: "common", limit: 9, in_use: 2 }]));

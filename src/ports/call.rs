@@ -47,7 +47,7 @@ pub struct CallRecord {
     pub origin: OnceLock<CallOrigin>,
     /// The caller's name in the configuration. Not set on a server that knows no callers, and of a caller that is not known.
     pub caller: OnceLock<CallerName>,
-    /// The tenant, once the request was found to be well formed.
+    /// The tenant of its header, where that is well formed.
     pub tenant: OnceLock<Tenant>,
     /// The `request_id` of its header.
     pub request_id: OnceLock<RequestId>,

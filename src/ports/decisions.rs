@@ -115,7 +115,8 @@ pub struct ConfigurationStart<'a> {
     pub version: &'a str,
     /// `development` or `production`.
     pub profile: &'a str,
-    /// Of tenants and their policies, as [`DecisionKind`]s are judged by it. Hexadecimal.
+    /// Of what decisions are made by: the profile, tenants with their policies, providers and routes. 64 hexadecimal digits, of
+    /// which each event has the first 16.
     pub policy_digest: &'a str,
     /// The names of the providers.
     pub providers: &'a [&'a str],

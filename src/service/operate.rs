@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     domain::{
-        canonical::Canonical,
+        ids::IdempotencyKey,
         lockout::{Lockout, Operated, Operation},
         outcome::{Locked, LockoutView},
         quota::QuotaKind,
@@ -57,7 +57,7 @@ impl Otp {
             return Err(Error::LockInThePast);
         }
         let operation = Operation::Lock(request.until);
-        let (lockout, is_new) = self.operate(caller, &request.owner, request.content(), operation).await?;
+        let (lockout, is_new) = self.operate(caller, partition, key, operation).await?;
         if is_new {
             let locked = lockout.operator_locked(now).unwrap_or(Locked { until: request.until });
             let (scope, reason) = (scope(&request.owner), Some(request.reason.as_str()));
@@ -88,7 +88,7 @@ impl Otp {
             }
             all?;
         }
-        let (lockout, is_new) = self.operate(caller, owner, request.content(), Operation::Unlock).await?;
+        let (lockout, is_new) = self.operate(caller, partition, key, Operation::Unlock).await?;
         if is_new {
             self.decisions.tell(&caller.record, DecisionKind::Unlock { scope, reason });
             tracing::info!(reason, "an operator unlocked an account");
@@ -100,12 +100,10 @@ impl Otp {
     async fn operate(
         &self,
         caller: &Caller,
-        owner: &LockoutOwner,
-        content: Canonical,
+        partition: Partition,
+        key: IdempotencyKey,
         operation: Operation,
     ) -> Result<(Lockout, bool), Error> {
-        let partition = self.lockout_partition(caller, owner)?;
-        let key = self.keys.operation_key(partition, &caller.request_id, content);
         let (lockout, operated) = self.states.operate(partition, key, operation, caller.deadline).await?;
         match operated {
             Operated::Conflict => Err(Error::IdempotencyViolation),
@@ -116,11 +114,16 @@ impl Otp {
 
     fn lockout_partition(&self, caller: &Caller, owner: &LockoutOwner) -> Result<Partition, Error> {
         self.states.admit(caller)?;
-        tags::note_lockout_owner(&self.keys, &caller.record, &caller.tenant, owner);
+        let Caller { tenant, record, .. } = caller;
         Ok(match owner {
-            LockoutOwner::Account(account) => self.keys.account_partition(&caller.tenant, account),
+            LockoutOwner::Account(account) => {
+                tags::note_account(&self.keys, record, tenant, account);
+                self.keys.account_partition(tenant, account)
+            }
             LockoutOwner::Contact(contact) => {
-                self.keys.contact_partition(&caller.tenant, &contact.canonical().unwrap_or_default())
+                let partition = self.keys.contact_partition(tenant, &contact.canonical().unwrap_or_default());
+                tags::note_contact(&self.keys, record, partition);
+                partition
             }
         })
     }

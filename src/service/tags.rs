@@ -1,6 +1,6 @@
 //! What a call is told of whom it is about: keyed tags of the account and the contact, for logs, traces and events.
 
-use super::{challenge_ref::ChallengeRef, request::LockoutOwner};
+use super::challenge_ref::ChallengeRef;
 use crate::{
     domain::{
         challenge::Challenge,
@@ -20,18 +20,6 @@ pub(super) fn note_owner(keys: &KeyRing, target: &ChallengeRef, challenge: &Chal
         && partition != keys.account_partition(&target.tenant, &challenge.account)
     {
         note_contact(keys, &target.call, partition);
-    }
-}
-
-/// Whom an operator means.
-pub(super) fn note_lockout_owner(keys: &KeyRing, call: &CallRecord, tenant: &Tenant, owner: &LockoutOwner) {
-    match owner {
-        LockoutOwner::Account(account) => note_account(keys, call, tenant, account),
-        LockoutOwner::Contact(contact) => {
-            if let Some(contact) = contact.canonical() {
-                note_contact(keys, call, keys.contact_partition(tenant, &contact));
-            }
-        }
     }
 }
 

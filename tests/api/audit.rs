@@ -223,6 +223,33 @@ async fn a_disk_that_is_full_stops_only_what_must_be_kept() {
     }
 }
 
+/// A file that may not grow: the last write stops in the middle of a line.
+#[tokio::test]
+async fn what_was_written_by_half_is_cut_off_and_written_again() {
+    let redis = RedisServer::start();
+    let (site, path) = audited(Site::on(&redis).with("OTPD__AUDIT__REQUIRED", "true"));
+    let mut server = site.start_after("trap '' XFSZ");
+    let may_have = |bytes: &str| {
+        let limit =
+            Command::new("prlimit").args(["--pid", &server.id().to_string(), &format!("--fsize={bytes}")]).status();
+        assert!(limit.unwrap().success());
+    };
+    // The limit is within the next event.
+    let length = fs::metadata(&path).unwrap().len();
+    may_have(&format!("{}:unlimited", length + 100));
+    let caller = Caller::of(&server).await;
+    assert_eq!(caller.account("somebody").await.unwrap_err().code(), Code::Unavailable);
+    // Each new try cuts it off and stops there again.
+    until("the beginning of a line", async || fs::metadata(&path).unwrap().len() == length + 100).await;
+    may_have("unlimited");
+    until("calls are answered again", async || caller.account("somebody").await.is_ok()).await;
+    server.terminate();
+    assert_eq!(server.exit_code().await, Some(0));
+    assert!(site.command(&["audit", "verify", &path]).status.success());
+    let looks = events(&path).iter().filter(|event| event["event"] == "look").count();
+    assert!(looks >= 2, "the one that was not answered as well: {looks}");
+}
+
 #[tokio::test]
 async fn a_stream_stays_about_as_long_as_it_may() {
     let redis = RedisServer::start();

@@ -13,7 +13,7 @@ pub(crate) struct Selector {
 const WORDS: &[&str] =
     &["and", "or", "unless", "by", "on", "ignoring", "without", "offset", "group_left", "group_right"];
 
-/// All series that an expression asks for. Labels in `by (…)` are those of every selector: an aggregation asks for them.
+/// All series that an expression asks for, with the labels that it picks them by.
 pub(crate) fn selectors(expression: &str) -> Vec<Selector> {
     let mut found: Vec<Selector> = Vec::new();
     let mut rest = expression;

@@ -254,9 +254,9 @@ rpc_server_call_duration_seconds_bucket{le="+Inf",rpc_method="m"} 4
 
     #[test]
     fn every_line_that_is_shown_can_be_read() {
-        let text = crate::metrics::Metrics::default().text().unwrap();
+        let text = crate::metrics::tests::used().text().unwrap();
         let lines: Vec<_> = text.lines().filter(|line| !line.starts_with('#')).collect();
-        assert!(lines.len() > 20);
+        assert!(lines.iter().any(|line| line.contains("_bucket{") && line.contains(" # {")), "an exemplar");
         for line in lines {
             assert!(sample(line).is_some(), "{line}");
         }
