@@ -16,7 +16,9 @@ pub(super) fn run(config: &Config) -> ExitCode {
     let keys = check_keys(config).map_err(|error| format!("keys.file: {error}"));
     let certificate = check_certificate(config);
     let unusable = certificate.as_ref().err().map(ToString::to_string);
-    let errors: Vec<String> = keys.err().into_iter().chain(unusable).chain(check_providers(config)).collect();
+    let otlp = config.otlp.as_ref().and_then(|otlp| otlp.check().err()).map(|error| error.to_string());
+    let errors = keys.err().into_iter().chain(unusable).chain(otlp).chain(check_audit(config));
+    let errors: Vec<String> = errors.chain(check_providers(config)).collect();
     if !errors.is_empty() {
         output::complain(&format!("otpd: the configuration is wrong:\n{}\n", errors.join("\n")));
         return ExitCode::from(MISUSED);
@@ -39,6 +41,12 @@ fn check_keys(config: &Config) -> Result<(), String> {
 /// Nor is the server's certificate. What is to be warned of.
 fn check_certificate(config: &Config) -> Result<Option<String>, CertificateErrors> {
     config.server.tls.as_ref().map_or(Ok(None), |files| certificates::check(files, &SystemClock))
+}
+
+/// Where the audit's file would be made.
+fn check_audit(config: &Config) -> Option<String> {
+    let folder = config.audit.file.as_ref()?.path.parent().filter(|folder| !folder.as_os_str().is_empty())?;
+    (!folder.is_dir()).then(|| format!("audit.file: {} is no folder", folder.display()))
 }
 
 /// Nor are the certificates and other files of providers.

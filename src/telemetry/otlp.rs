@@ -63,6 +63,16 @@ pub enum OtlpError {
     Endpoint(#[from] tonic::transport::Error),
 }
 
+impl OtlpSettings {
+    /// Looks whether anything can be sent by them, without sending.
+    ///
+    /// # Errors
+    /// Nothing can.
+    pub fn check(&self) -> Result<(), OtlpError> {
+        collector::endpoint(self).map(drop)
+    }
+}
+
 /// Sends what has gathered.
 pub struct Exporter {
     spans: Receiver<SpanData>,

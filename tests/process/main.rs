@@ -52,9 +52,18 @@ fn check_config_tells_what_a_provider_cannot_do_and_which_file_it_misses() {
     assert!(out.contains("warning: providers.iserveu: "), "{out}");
     let mut missing = iserveu.to_vec();
     missing.push(("OTPD__PROVIDERS__ISERVEU__CA_FILE", "/nowhere/ca.pem"));
+    missing.push(("OTPD__TELEMETRY__OTLP_ENDPOINT", "https://127.0.0.1:1"));
+    missing.push(("OTPD__TELEMETRY__OTLP_CA_FILE", "/nowhere/collector.pem"));
+    missing.push(("OTPD__AUDIT__FILE", "/nowhere/audit"));
     let (code, _, errors) = run(&["check-config"], &missing).unwrap();
     assert_eq!(code, Some(64));
-    assert!(errors.contains("providers.iserveu: /nowhere/ca.pem: "), "{errors}");
+    for expected in [
+        "providers.iserveu: /nowhere/ca.pem: ",
+        "telemetry.otlp_ca_file cannot be read: ",
+        "audit.file: /nowhere is no folder",
+    ] {
+        assert!(errors.contains(expected), "{errors}");
+    }
 }
 
 #[test]

@@ -30,18 +30,23 @@ pub(super) struct Collector {
     is_away: bool,
 }
 
+/// Where it is and how it is encrypted, by the settings.
+pub(super) fn endpoint(settings: &OtlpSettings) -> Result<Endpoint, OtlpError> {
+    let mut endpoint = Endpoint::from_shared(settings.endpoint.clone())?.connect_timeout(CONNECT_TIMEOUT);
+    if settings.endpoint.starts_with("https://") {
+        let tls = ClientTlsConfig::new();
+        endpoint = endpoint.tls_config(match &settings.ca_file {
+            Some(path) => tls.ca_certificate(Certificate::from_pem(fs::read(path).map_err(OtlpError::CaFile)?)),
+            None => tls.with_webpki_roots(),
+        })?;
+    }
+    Ok(endpoint)
+}
+
 impl Collector {
     /// Within a runtime: the connection lives there.
     pub(super) fn new(settings: &OtlpSettings) -> Result<Self, OtlpError> {
-        let mut endpoint = Endpoint::from_shared(settings.endpoint.clone())?.connect_timeout(CONNECT_TIMEOUT);
-        if settings.endpoint.starts_with("https://") {
-            let tls = ClientTlsConfig::new();
-            endpoint = endpoint.tls_config(match &settings.ca_file {
-                Some(path) => tls.ca_certificate(Certificate::from_pem(fs::read(path).map_err(OtlpError::CaFile)?)),
-                None => tls.with_webpki_roots(),
-            })?;
-        }
-        let channel = endpoint.connect_lazy();
+        let channel = endpoint(settings)?.connect_lazy();
         let (traces, metrics) = (TraceServiceClient::new(channel.clone()), MetricsServiceClient::new(channel));
         Ok(Self { traces, metrics, is_away: false })
     }
