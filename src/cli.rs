@@ -6,6 +6,7 @@
 mod audit;
 mod backup;
 mod check_config;
+mod descriptor;
 mod generate_key;
 mod health;
 mod keys;
@@ -80,12 +81,16 @@ fn command() -> Command {
         )
         .subcommand(audit::audit_command())
         .subcommand(audit::tag_command())
+        .subcommand(Command::new("descriptor").about(
+            "Write the descriptor set of the contract and of its error details, for proxies and tools that speak JSON",
+        ))
         .subcommand(Command::new("generate-key").about("Print a new key in the form of OTPD_MASTER_KEYS").arg(id))
 }
 
 fn dispatch(asked: &ArgMatches) -> ExitCode {
     match asked.subcommand() {
         Some(("generate-key", asked)) => generate_key::run(asked.get_one("id").copied().unwrap_or(1)),
+        Some(("descriptor", _)) => descriptor::run(),
         Some(("audit", asked)) => configured(asked, |config| audit::verify(&config, asked)),
         Some(("tag", asked)) => configured(asked, |config| audit::tag(&config, asked)),
         Some(("backup", asked)) => {

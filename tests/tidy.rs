@@ -41,7 +41,7 @@ const LAYERS: &[(&str, &str)] = &[
         "app",
         "audit config domain grpc keys lifecycle metrics operations ports providers readiness secret service stores",
     ),
-    ("cli", "app config keys lifecycle metrics ports providers readiness telemetry"),
+    ("cli", "app config grpc keys lifecycle metrics ports providers readiness telemetry"),
     ("main", "cli"),
     ("lib", ""),
 ];

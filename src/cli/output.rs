@@ -1,11 +1,16 @@
-//! Writes to standard output and standard error. What cannot be written is lost: nobody reads it.
+//! Writes to standard output and standard error. Words that cannot be written are lost: nobody reads them.
 
-use std::io::{Write, stderr, stdout};
+use std::io::{self, Write, stderr, stdout};
 
 /// An answer.
 pub(super) fn say(text: &str) {
+    let _ = write(text.as_bytes());
+}
+
+/// An answer that a program reads, which must be whole.
+pub(super) fn write(bytes: &[u8]) -> io::Result<()> {
     let mut out = stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    out.write_all(bytes).and_then(|()| out.flush())
 }
 
 /// What is wrong.

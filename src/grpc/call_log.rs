@@ -7,7 +7,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt;
 use tracing::Span;
 
-use super::{method::RpcTarget, origin, proto::Reason, status};
+use super::{method::RpcTarget, origin, reason, status};
 use crate::{
     domain::{
         caller::CallerName,
@@ -151,8 +151,8 @@ impl fmt::Display for ShownPeer {
 /// The reason that a status names; the code's name for a status of the framework, which names none.
 fn reason_of(failure: &Status) -> &'static str {
     let info = failure.get_details_error_info();
-    let reason = info.and_then(|info| Reason::from_str_name(&format!("REASON_{}", info.reason)));
-    reason.map_or(status::code_name(failure.code()), status::reason_name)
+    let known = info.and_then(|info| reason::parse(&info.reason));
+    known.map_or(status::code_name(failure.code()), reason::name)
 }
 
 /// Tells the operator, once, why a use case failed for a reason that is ours. What is the caller's stays in the call's

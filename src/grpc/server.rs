@@ -13,13 +13,13 @@ use super::{
     callers::CallerDirectory,
     connection::{ServedConnections, http2},
     deadline::RequestTimeout,
+    descriptor::descriptor_set,
     framework::Framework,
     listen::Incoming,
     listener::BoundListener,
     method::{Method, ServedServices},
     otp::Handlers,
     proto::{
-        self,
         otp_admin_service_server::{OtpAdminService, OtpAdminServiceServer},
         otp_service_server::{OtpService, OtpServiceServer},
     },
@@ -201,12 +201,12 @@ fn framework<H: Health>(
     if !settings.reflection {
         return Ok(routes);
     }
+    // With the details of statuses, so that grpcurl prints them and not their bytes.
+    let ours = descriptor_set()?;
     let reflection = || {
         tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(&ours)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            // So that grpcurl prints the details of a status and not their bytes.
-            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
     };
     Ok(routes.add_service(reflection().build_v1()?).add_service(reflection().build_v1alpha()?))
 }

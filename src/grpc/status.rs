@@ -13,6 +13,7 @@ use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 use super::{
     parse::{FieldReason, Violations},
     proto::Reason,
+    reason,
 };
 use crate::{
     ports::provider::RequestError,
@@ -79,7 +80,7 @@ impl Row {
     fn into_status(self) -> Status {
         let metadata: HashMap<String, String> =
             self.metadata.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
-        let mut details = ErrorDetails::with_error_info(reason_name(self.reason), DOMAIN, metadata);
+        let mut details = ErrorDetails::with_error_info(reason::name(self.reason), DOMAIN, metadata);
         if self.retry_after.is_some() {
             details.set_retry_info(self.retry_after);
         }
@@ -104,12 +105,6 @@ fn spread(span: Duration) -> Duration {
     // The standard library keys each hasher differently: even enough for this, and nothing here is secret.
     let random = u32::try_from(RandomState::new().hash_one(()) >> 32).unwrap_or(0);
     span + span.mul_f64(SPREAD * f64::from(random) / f64::from(u32::MAX))
-}
-
-/// A reason as `ErrorInfo` shows it.
-pub(crate) fn reason_name(reason: Reason) -> &'static str {
-    let name = reason.as_str_name();
-    name.strip_prefix("REASON_").unwrap_or(name)
 }
 
 /// A call that a use case could not decide.
