@@ -1,13 +1,13 @@
 //! `[store]` and `[keys]`: where state lives, and what seals it.
 
-use std::{io, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use super::{
     profile::{Force, Profile},
     server::Server,
     source::Source,
 };
-use crate::settings::{Section, values};
+use crate::settings::{Section, secret_file, values};
 use crate::{
     keys::ring::KeyRing,
     secret::Secret,
@@ -16,6 +16,9 @@ use crate::{
 
 /// Holds the master keys.
 pub const KEYS_VARIABLE: &str = "OTPD_MASTER_KEYS";
+
+/// Names a file that holds them, and overrides `keys.file` of the configuration file.
+pub const KEYS_FILE_VARIABLE: &str = "OTPD_MASTER_KEYS_FILE";
 
 const EMBEDDED: &str = "embedded:";
 /// More replicas than a master of a careful operator has.
@@ -163,11 +166,19 @@ impl Keys {
         force: Force,
     ) -> Self {
         let given = source.variable(KEYS_VARIABLE).map(|keys| Secret::new(keys.trim().to_owned()));
-        let file = section.optional_text("file", values::path);
+        let by_variable = source.variable(KEYS_FILE_VARIABLE).map(PathBuf::from);
+        let is_overridden = by_variable.is_some() && !section.is_variable("file");
+        let file = section.optional_text("file", values::path).filter(|_| !is_overridden);
         let diagnostics = section.diagnostics();
-        if given.is_some() && file.is_some() {
-            section.cross_field_error("file", format!("{KEYS_VARIABLE} is set too; set one of them"));
+        let set_too = |name: &str| format!("{name} is set too; set one of them");
+        if given.is_some() && by_variable.is_some() {
+            diagnostics.add(KEYS_FILE_VARIABLE, set_too(KEYS_VARIABLE));
+        } else if given.is_some() && file.is_some() {
+            section.cross_field_error("file", set_too(KEYS_VARIABLE));
+        } else if by_variable.is_some() && file.is_some() {
+            section.cross_field_error("file", set_too(KEYS_FILE_VARIABLE));
         }
+        let file = by_variable.or(file);
         if let Some(Err(bad)) = given.as_ref().map(|keys| KeyRing::parse(keys, force.missing_lowest_key)) {
             diagnostics.add(KEYS_VARIABLE, bad.to_string());
         }
@@ -194,13 +205,13 @@ impl Keys {
     /// The keys in text form, or `None` where they are generated.
     ///
     /// # Errors
-    /// The file cannot be read.
-    pub fn text(&self) -> io::Result<Option<Secret<String>>> {
+    /// The file cannot be read, is empty or too long.
+    pub fn text(&self) -> Result<Option<Secret<String>>, String> {
         match self {
             Self::Given(keys) => Ok(Some(keys.clone())),
             Self::File(path) => {
-                let text = Secret::new(std::fs::read_to_string(path)?);
-                Ok(Some(Secret::new(text.expose().trim().to_owned())))
+                let text = secret_file::read(path).map_err(|why| format!("{}: {why}", path.display()))?;
+                Ok(Some(Secret::new(text.trim().to_owned())))
             }
             Self::Generated => Ok(None),
         }

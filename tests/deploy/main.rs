@@ -2,6 +2,7 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking, and says then what it did")]
 
 mod promql;
+mod release;
 
 use std::{collections::BTreeSet, fs, path::Path};
 
