@@ -106,8 +106,7 @@ const CONTAINER: &str = r#"
 
 /// A program with the rights of root.
 fn as_root(program: &str) -> Command {
-    let is_root = fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0);
-    if is_root {
+    if rustix::process::geteuid().is_root() {
         return Command::new(program);
     }
     let mut command = Command::new("sudo");
