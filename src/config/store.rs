@@ -11,7 +11,7 @@ use crate::settings::{Section, secret_file, values};
 use crate::{
     keys::ring::KeyRing,
     secret::Secret,
-    stores::{Confirmation, SentinelLogin, StoreUrl, TlsFiles},
+    stores::{self, Confirmation, SentinelLogin, StoreUrl, TlsFiles},
 };
 
 /// Holds the master keys.
@@ -27,7 +27,7 @@ const REPLICAS_MAX: u32 = 16;
 /// The store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreSettings {
-    /// Its kind and address. A secret, because it may hold a password.
+    /// Its kind and address, with the login in it.
     pub url: Secret<String>,
     /// How long one operation may take.
     pub timeout: Duration,
@@ -49,6 +49,7 @@ impl StoreSettings {
     pub(super) fn read(section: &mut Section<'_>, profile: Profile, server: &Server) -> Self {
         let span = || values::span(Duration::from_millis(10)..=Duration::from_secs(60));
         let url = section.secret("url", |text| check_url(text).map(|()| Secret::new(text.to_owned())));
+        let url = logged_in(section, url);
         let parsed = url.as_ref().and_then(|url| url.expose().parse::<StoreUrl>().ok());
         let store = Self {
             tls: tls(section, parsed.as_ref()),
@@ -80,6 +81,27 @@ impl StoreSettings {
     pub(crate) fn shown(&self) -> String {
         self.url.expose().parse::<StoreUrl>().map_or_else(|_| "unknown".to_owned(), |url| url.to_string())
     }
+}
+
+/// The address with the login that stands beside it.
+fn logged_in(section: &mut Section<'_>, url: Option<Secret<String>>) -> Option<Secret<String>> {
+    let user = section.optional_text("username", |text| Ok(text.to_owned()));
+    let password = section.optional_secret("password", |text| Ok(Secret::new(text.to_owned())));
+    let Some(password) = password else {
+        if user.is_some() && !section.is_secret_wrong("password") {
+            section.cross_field_error("username", "needs password, too");
+        }
+        return url;
+    };
+    if url.is_none() && section.is_secret_wrong("url") {
+        return url;
+    }
+    let address = url.as_ref().map_or(EMBEDDED, |url| url.expose());
+    let complete = stores::with_login(address, user.as_deref(), password.expose());
+    if complete.is_none() {
+        section.cross_field_error("password", "is only for a Redis whose address has no login");
+    }
+    complete.or(url)
 }
 
 fn tls(section: &mut Section<'_>, url: Option<&StoreUrl>) -> TlsFiles {

@@ -104,10 +104,10 @@ fn every_secret_may_stand_in_a_file() {
     for (_, file, secret) in &files {
         fs::write(file, format!("{secret}\n")).unwrap();
     }
-    assert_eq!(Config::load(&source).unwrap().store.url.expose(), REDIS);
+    assert_eq!(Config::load(&source).unwrap().store.url.expose(), "rediss-sentinel://otpd:secret@a,b/main");
 }
 
-const REDIS: &str = "rediss-sentinel://user:password@a,b/main";
+const REDIS: &str = "rediss-sentinel://a,b/main";
 
 /// The paths of all secrets in the examples.
 fn secrets() -> BTreeSet<String> {

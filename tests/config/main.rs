@@ -473,6 +473,28 @@ fn keys_come_from_the_variable_or_a_file_and_are_not_printed() {
 }
 
 #[test]
+fn the_password_of_the_store_may_stand_beside_its_address() {
+    let store = |settings: &str| load(&format!("[store]\n{settings}"), &[KEY]);
+    let url = |settings: &str| store(settings).unwrap().store.url.expose().clone();
+    assert_eq!(url("url = \"rediss://db/1\"\nusername = \"otpd\"\npassword = \"p/w\""), "rediss://otpd:p%2Fw@db/1");
+    assert_eq!(url("url = \"rediss://:x@db\"\nusername = \"\"\npassword = \"\""), "rediss://:x@db");
+    let no_login = "store.password: is only for a Redis whose address has no login";
+    for (settings, expected) in [
+        ("url = \"rediss://:x@db\"\npassword = \"hunter2\"", no_login),
+        ("password = \"hunter2\"", no_login),
+        ("url = \"rediss://db\"\nusername = \"otpd\"", "store.username: needs password, too"),
+        (
+            "url = \"rediss://db\"\npassword_file = \"/nowhere\"\nusername = \"otpd\"",
+            "store.password_file: cannot be read",
+        ),
+        ("url = \"mysql://db\"\npassword = \"hunter2\"", "store.url: is none of"),
+    ] {
+        let errors = store(settings).unwrap_err();
+        assert!(errors.len() == 1 && errors[0].starts_with(expected), "{settings}: {errors:?}");
+    }
+}
+
+#[test]
 fn a_file_of_keys_is_bounded_like_that_of_any_secret() {
     let folder = tempfile::tempdir().unwrap();
     for (text, expected) in

@@ -80,12 +80,10 @@ fn every_credential_of_the_unit_is_used_and_every_one_used_is_loaded() {
 
 #[test]
 fn the_unit_leaves_the_drain_its_time() {
-    let source = Source { file: Some(("otpd.toml".to_owned(), SETTINGS.to_owned())), ..Source::default() };
-    let text = SETTINGS.replace("from = ", "auth_token = \"secret\"\nfrom = ");
+    let settings = SETTINGS.replace("from = ", "auth_token = \"secret\"\nfrom = ");
     let key = ("OTPD_MASTER_KEYS".to_owned(), "1:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=".to_owned());
-    let server = Config::load(&Source { file: source.file.map(|(path, _)| (path, text)), environment: vec![key] })
-        .unwrap()
-        .server;
+    let source = Source { file: Some(("otpd.toml".to_owned(), settings)), environment: vec![key] };
+    let server = Config::load(&source).unwrap().server;
     let seconds: u64 = values(UNIT, "TimeoutStopSec")[0].parse().unwrap();
     // What comes after the drain takes 10 s at most: docs/operations.md, "Rollout".
     assert!(Duration::from_secs(seconds) > server.drain_delay + server.drain_timeout + Duration::from_secs(10));
