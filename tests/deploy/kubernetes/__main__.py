@@ -67,9 +67,12 @@ def certificate(folder, name):
 
 def variables_of_the_image():
     """Those that the Dockerfile sets: they reach otpd beside those of the pod, and win over otpd.toml."""
-    dockerfile = pathlib.Path("Dockerfile")
-    text = dockerfile.read_text().split("\nFROM ")[-1] if dockerfile.exists() else ""
-    return dict(re.findall(r"\b(OTPD_\w+)=(\S+)", text))
+    return dict(re.findall(r"\b(OTPD_\w+)=(\S+)", dockerfile().split("\nFROM ")[-1]))
+
+
+def dockerfile():
+    path = pathlib.Path("Dockerfile")
+    return path.read_text() if path.exists() else f'ENTRYPOINT ["{demands.BINARY}"]'
 
 
 def is_accepted(rendered, folder, otpd):
@@ -128,6 +131,8 @@ def main(kubectl, otpd, definitions=None):
             (mounted / "otpd-tls" / name).symlink_to(mounted / made)
 
         example = yaml.safe_load((tree / "components/tls/certificate.example.yaml").read_text())
+        if f'ENTRYPOINT ["{demands.BINARY}"]' not in dockerfile():
+            sys.exit(f"the image has no {demands.BINARY}, which the probes run")
         complaints = list(demands.certificate_fits(example, by_target["overlays/tls"]))
         complaints += [f"docs/deployment.md: {each}" for each in rendering.schema_complaints([*sent, example], schemas)]
         for found in by_target.values():

@@ -6,6 +6,7 @@ import tomllib
 
 # What otpd takes at most to write what is queued, once its calls have ended: docs/operations.md, "Rollout".
 LAST_WRITES = 10
+BINARY = "/usr/local/bin/otpd"
 LABELS = {"app.kubernetes.io/name": "otpd"}
 
 
@@ -94,9 +95,9 @@ def probes_ask_the_right_service(rendered):
     port = port_of(listen["listen"])
     of_grpc = port and "tls" not in listen and not rendered.of("Server")
     for probe, service, command in [
-        ("startupProbe", "", ["otpd", "health", "--live"]),
-        ("livenessProbe", "", ["otpd", "health", "--live"]),
-        ("readinessProbe", "otp.v1.OtpService", ["otpd", "health"]),
+        ("startupProbe", "", [BINARY, "health", "--live"]),
+        ("livenessProbe", "", [BINARY, "health", "--live"]),
+        ("readinessProbe", "otp.v1.OtpService", [BINARY, "health"]),
     ]:
         found = {key: container[probe].get(key) for key in ("grpc", "exec")}
         wanted = {"grpc": {"port": port, "service": service}, "exec": None} if of_grpc else {
@@ -281,7 +282,7 @@ SPOILT = [
     (
         "Deployment",
         "POD.containers.0.livenessProbe.exec.command",
-        ["otpd", "health"],
+        [BINARY, "health"],
         "overlays/tls",
         probes_ask_the_right_service,
     ),
