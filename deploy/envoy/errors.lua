@@ -49,14 +49,14 @@ for _, http in ipairs({400, 401, 403, 404, 409, 412, 429, 500, 501, 503, 504}) d
   GOOGLE_KNOWN[http] = true
 end
 
--- By HTTP status, what Envoy's own replies mean.
+-- By HTTP status, what Envoy's own replies mean. `http`: another status, where otpd answers with that one to the same request.
 local REPLIES = {
   [400] = {code = 3, message = "the request cannot be read", google = "INVALID_DECRYPTED_REQUEST"},
   [403] = {code = 7, message = "this web page is not allowed to call", google = "FORBIDDEN"},
   [404] = {code = 12, message = "no such method"},
   [405] = {code = 12, message = "no such method"},
   [408] = {code = 4, message = "the request did not arrive in time"},
-  [413] = {code = 3, message = "the request is too large", google = "INVALID_FIELD_VALUE"},
+  [413] = {code = 3, http = 400, message = "the request is too large", google = "INVALID_FIELD_VALUE"},
   [431] = {code = 3, message = "the headers are too large"},
   [503] = {code = 14, message = "no replica can be reached; try again", wait = 1},
   [504] = {code = 4, message = "the deadline passed; the work goes on, the same requestId asks for its outcome"},
@@ -194,7 +194,7 @@ local function of_envoy(headers)
   end
   local reply = REPLIES[http] or (http < 500 and REFUSED or FAILED)
   return {
-    code = reply.code, http = http, message = reply.message, reason = reply.google, wait = reply.wait,
+    code = reply.code, http = reply.http or http, message = reply.message, reason = reply.google, wait = reply.wait,
     violations = {}, details = {},
   }
 end
