@@ -13,6 +13,7 @@ from pathlib import Path
 import grpc
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
+
 from otp.v1 import otp_pb2, otp_pb2_grpc
 
 SERVICE_CONFIG = Path(__file__).parent.parent / "service-config.json"
@@ -49,7 +50,7 @@ def run(otp: otp_pb2_grpc.OtpServiceStub) -> None:
 
 
 def connect(address: str) -> grpc.Channel:
-    """Applies the service config to every call: how long it may take, when it is repeated, over which servers it is spread.
+    """Applies the service config to every call: how long it may take, when it is repeated, over which servers.
 
     `dns:///otpd:50051` spreads calls over all addresses of a name.
     """
@@ -65,8 +66,11 @@ def connect(address: str) -> grpc.Channel:
 
 
 def header(request_id: str) -> otp_pb2.RequestHeader:
-    """Begins every request. A repetition has the id of the call that it repeats: otpd gives the recorded answer again, and
-    neither sends nor counts twice. All repetitions by the service config are such, as they send the same message."""
+    """Begins every request.
+
+    A repetition has the id of the call that it repeats: otpd gives the recorded answer again, and neither sends nor
+    counts twice. All repetitions by the service config are such, as they send the same message.
+    """
     return otp_pb2.RequestHeader(
         protocol_version=otp_pb2.ProtocolVersion(major=1),
         request_id=request_id,
@@ -119,9 +123,7 @@ def tell_sent(opened: otp_pb2.CreateChallengeSuccess) -> None:
 def verify(otp: otp_pb2_grpc.OtpServiceStub, challenge: str, typed: str) -> bool:
     """Asks about one typed code. Each typed code is a request of its own, with an id of its own."""
     response = otp.VerifyOtp(
-        otp_pb2.VerifyOtpRequest(
-            request_header=header(str(uuid.uuid4())), authenticate_request_id=challenge, otp=typed
-        )
+        otp_pb2.VerifyOtpRequest(request_header=header(str(uuid.uuid4())), authenticate_request_id=challenge, otp=typed)
     )
     result = response.result
     match result.WhichOneof("verify_otp_result_code"):
@@ -151,8 +153,11 @@ def locked(lock: otp_pb2.AccountLocked) -> str:
 
 
 def explain(error: grpc.RpcError) -> None:
-    """Tells why a call could not be decided. ErrorInfo has the reason that a program acts on, a name of `Reason` in the
-    contract without its prefix; the message is for people."""
+    """Tells why a call could not be decided.
+
+    ErrorInfo has the reason that a program acts on, a name of `Reason` in the contract without its prefix; the message
+    is for people.
+    """
     print(f"{error.code().name}: {error.details()}", file=sys.stderr)
     status = rpc_status.from_call(error)
     for detail in status.details if status else ():

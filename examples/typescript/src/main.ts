@@ -121,7 +121,9 @@ async function create(otp: OtpServiceClient, challenge: string, phoneNumber: str
     destinations: [{ channel: Channel.CHANNEL_SMS, destination: { $case: "phoneNumber", value: phoneNumber } }],
     sendOtp: true,
   });
-  const response = await call<CreateChallengeResponse>((metadata, done) => otp.createChallenge(request, metadata, done));
+  const response = await call<CreateChallengeResponse>((metadata, done) =>
+    otp.createChallenge(request, metadata, done),
+  );
   const result = response.result?.result;
   switch (result?.$case) {
     case "success":
