@@ -67,7 +67,7 @@ func run(ctx context.Context) error {
 // connect applies the service config to every call of the connection: how long a call may take, when it is repeated, and
 // how calls are spread. `dns:///otpd:50051` spreads them over all addresses of a name.
 func connect(address string) (*grpc.ClientConn, error) {
-	config, err := os.ReadFile(setting("OTPD_SERVICE_CONFIG", "../service-config.json"))
+	config, err := os.ReadFile("../service-config.json")
 	if err != nil {
 		return nil, err
 	}

@@ -103,7 +103,7 @@ struct Caller {
 
 impl Caller {
     fn connect(address: &str) -> Result<Self, Box<dyn std::error::Error>> {
-        let config = fs::read_to_string(setting("OTPD_SERVICE_CONFIG", "../service-config.json"))?;
+        let config = fs::read_to_string("../service-config.json")?;
         let authorities = env::var_os("OTPD_CA_FILE");
         let endpoint = match &authorities {
             None => Endpoint::from_shared(format!("http://{address}"))?,

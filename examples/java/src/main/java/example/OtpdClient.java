@@ -110,7 +110,7 @@ public final class OtpdClient {
      * are spread. {@code dns:///otpd:50051} spreads them over all addresses of a name.
      */
     private static ManagedChannel connect(String address) throws IOException {
-        String config = Files.readString(Path.of(setting("OTPD_SERVICE_CONFIG", "../service-config.json")));
+        String config = Files.readString(Path.of("../service-config.json"));
         @SuppressWarnings("unchecked") // Gson reads objects as maps and numbers as Double, as gRPC expects them.
         Map<String, ?> serviceConfig = new Gson().fromJson(config, Map.class);
 
