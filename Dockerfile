@@ -27,14 +27,13 @@ LABEL org.opencontainers.image.title="otpd" \
 COPY --from=build /image/usr/local/bin/otpd /usr/local/bin/otpd
 # For the embedded store alone, and owned by the user below. A volume starts with the owner that the folder has here.
 COPY --from=build --chown=65532:65532 /image/var/lib/otpd /var/lib/otpd
-# The default of store.url, embedded:./otpd-data, is then on the volume. A variable for it would win over the store that a
-# configuration file names.
+# The default of store.url, embedded:./otpd-data, is then on the volume.
 WORKDIR /var/lib/otpd
-# An image is what gets deployed, so that it refuses what is fit for development only; a trial sets OTPD__PROFILE=development.
-# Variables win over a configuration file, so that one that is mounted need not repeat these.
-ENV OTPD__PROFILE=production \
-    OTPD__SERVER__LISTEN=0.0.0.0:50051 \
-    OTPD__OPERATIONS__LISTEN=0.0.0.0:9464
+COPY deploy/image/otpd.toml /etc/otpd/otpd.toml
+# Where to listen is in the file, and not in variables, which would win over a file that is mounted. The profile is one: an image is
+# what gets deployed, so that it refuses what is fit for development only until somebody says otherwise.
+ENV OTPD_CONFIG=/etc/otpd/otpd.toml \
+    OTPD__PROFILE=production
 # A number, so that Kubernetes' runAsNonRoot can tell that it is not root.
 USER 65532:65532
 VOLUME ["/var/lib/otpd"]

@@ -3,6 +3,7 @@
 //! The root holds what the base image would: the C library, which `ldd` names. It needs root, or sudo, for a mount.
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::{self, BufRead, BufReader, Read},
     os::unix::fs::PermissionsExt,
@@ -12,16 +13,19 @@ use std::{
     time::Duration,
 };
 
-use otpd::grpc::proto::{
-    Channel, CreateChallengeRequest, Destination, EpochTimestamp, ProtocolVersion, Purpose, RequestHeader,
-    destination::Destination as To, otp_service_client::OtpServiceClient,
+use otpd::{
+    config::{Config, Source},
+    grpc::proto::{
+        Channel, CreateChallengeRequest, Destination, EpochTimestamp, ProtocolVersion, Purpose, RequestHeader,
+        destination::Destination as To, otp_service_client::OtpServiceClient,
+    },
 };
-
 use tonic::transport::Endpoint;
 
 use super::serve::{started, text};
 
 const DOCKERFILE: &str = include_str!("../../Dockerfile");
+const SETTINGS: &str = "deploy/image/otpd.toml";
 
 /// What a container of the image is started with.
 #[derive(Default)]
@@ -32,6 +36,8 @@ struct Image {
     user: String,
     folder: String,
     volume: String,
+    /// Files of the project, and where the image has them.
+    copied: BTreeMap<String, String>,
 }
 
 impl Image {
@@ -47,6 +53,10 @@ impl Image {
                 "HEALTHCHECK" => image.health = list().unwrap_or_default(),
                 "VOLUME" => image.volume = list().unwrap_or_default().concat(),
                 "WORKDIR" => rest.clone_into(&mut image.folder),
+                "COPY" if !rest.starts_with("--from") => {
+                    let (from, to) = rest.split_once(' ').unwrap_or_default();
+                    image.copied.insert(from.to_owned(), to.to_owned());
+                }
                 "USER" => rest.clone_into(&mut image.user),
                 "ENV" => {
                     let pairs = rest.split_whitespace().filter_map(|pair| pair.split_once('='));
@@ -67,7 +77,8 @@ impl Image {
         let libraries = listed.split_whitespace().filter(|word| word.starts_with('/'));
         let into = |path: &str| root.path().join(path.trim_start_matches('/'));
         let program = self.entrypoint.first().map_or("", String::as_str);
-        for (from, to) in libraries.map(|path| (path, path)).chain([(binary, program)]) {
+        let copied = self.copied.iter().map(|(from, to)| (from.as_str(), to.as_str()));
+        for (from, to) in libraries.map(|path| (path, path)).chain([(binary, program)]).chain(copied) {
             fs::create_dir_all(into(to).parent().unwrap_or(root.path()))?;
             fs::copy(from, into(to))?;
         }
@@ -162,15 +173,16 @@ fn the_image_is_not_run_by_root_and_says_where_it_listens() {
     assert_eq!(image.folder, image.volume);
     let variable =
         |name: &str| image.environment.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
-    for (name, expected) in [
-        ("OTPD__PROFILE", Some("production")),
-        ("OTPD__SERVER__LISTEN", Some("0.0.0.0:50051")),
-        ("OTPD__OPERATIONS__LISTEN", Some("0.0.0.0:9464")),
-        // One would win over the store that a configuration file names.
-        ("OTPD__STORE__URL", None),
-    ] {
-        assert_eq!(variable(name), expected);
-    }
+    // No others: they would win over a configuration file that is mounted.
+    let known: Vec<&str> = image.environment.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(known, ["OTPD_CONFIG", "OTPD__PROFILE"]);
+    assert_eq!(variable("OTPD__PROFILE"), Some("production"));
+    assert_eq!(variable("OTPD_CONFIG"), image.copied.get(SETTINGS).map(String::as_str));
+    let source =
+        Source { file: Some((SETTINGS.to_owned(), fs::read_to_string(SETTINGS).unwrap())), ..Source::default() };
+    let config = Config::load(&source).unwrap();
+    assert_eq!(config.server.listen.to_string(), "0.0.0.0:50051");
+    assert_eq!(config.operations.listen.to_string(), "0.0.0.0:9464");
     for line in ["EXPOSE 50051 9464", "STOPSIGNAL SIGTERM"] {
         assert!(DOCKERFILE.lines().any(|found| found == line), "{line}");
     }
