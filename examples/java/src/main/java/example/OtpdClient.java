@@ -163,7 +163,9 @@ public final class OtpdClient {
     private void open(String challenge, String phoneNumber) throws NotVerified {
         CreateChallengeResponse response = otp.createChallenge(CreateChallengeRequest.newBuilder()
                 .setRequestHeader(header(challenge))
-                .setAccountId("person-1")
+                // The person's account, by an id that stays the same. Here a new one for each run: their wrong codes would
+                // lock it.
+                .setAccountId("person-" + challenge.substring(0, 8))
                 .setPurpose(Purpose.PURPOSE_LOGIN)
                 .addDestinations(Destination.newBuilder().setChannel(Channel.CHANNEL_SMS).setPhoneNumber(phoneNumber))
                 .setSendOtp(true)
