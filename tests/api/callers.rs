@@ -41,7 +41,7 @@ const ELSEWHERE: &str = "Unimplemented UNIMPLEMENTED";
 const SHOP: &str = "spiffe://td/shop";
 
 /// The setting for a token.
-fn hashed(token: &str) -> String {
+pub(crate) fn hashed(token: &str) -> String {
     let hex: Vec<String> = Sha256::digest(token).iter().map(|byte| format!("{byte:02x}")).collect();
     format!("token-sha256:{}", hex.concat())
 }

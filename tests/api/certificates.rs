@@ -41,6 +41,12 @@ impl Authority {
         self.issue(vec![SanType::DnsName("localhost".try_into().unwrap())], ExtendedKeyUsagePurpose::ServerAuth, YEARS)
     }
 
+    /// A certificate of a sidecar on this machine, which has this SPIFFE id too.
+    pub(crate) fn sidecar(&self, id: &str) -> Issued {
+        let names = vec![SanType::DnsName("localhost".try_into().unwrap()), SanType::URI(id.try_into().unwrap())];
+        self.issue(names, ExtendedKeyUsagePurpose::ServerAuth, YEARS)
+    }
+
     /// A certificate of a caller with these URIs and DNS names.
     pub(crate) fn client(&self, uris: &[&str], dns: &[&str]) -> Issued {
         let uris = uris.iter().map(|&uri| SanType::URI(uri.try_into().unwrap()));

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::{
     caller::{Caller, login, verify, wrong},
     collector::{FakeCollector, texts},
-    envoy_server::Envoy,
+    envoy_server::{CHECKED_ONCE, Envoy},
     redis_server::Port,
     secrecy::{ACCOUNT, NUMBER, find_none, secrets},
     site::{Site, until},
@@ -32,7 +32,8 @@ async fn one_id_leads_from_the_proxy_to_the_provider() {
     let site = site.with("OTPD__AUDIT__FILE", &audit.display().to_string());
     let port = Port::reserve();
     let mut server = site.start_at(port.number());
-    let Some(envoy) = Envoy::start_without_checks(&[port.number()]) else { return };
+    // One replica, under two names.
+    let Some(envoy) = Envoy::front([port.number(); 2], CHECKED_ONCE) else { return };
     let caller = Caller::at(&envoy.address()).await;
     let request = CreateChallengeRequest {
         send_otp: true,

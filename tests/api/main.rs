@@ -28,13 +28,16 @@ mod envoy_server;
 mod failover;
 mod flows;
 mod followed;
+mod front;
 mod google;
 mod hostile;
+mod http_client;
 #[path = "../provider/server.rs"]
 #[expect(dead_code, reason = "the tests of the executor need more of it")]
 mod http_server;
 mod identity;
 mod iserveu;
+mod json;
 mod kinds;
 mod lateness;
 mod lifecycle;
@@ -52,6 +55,7 @@ mod redis_cluster;
 mod redis_sentinel;
 #[path = "../support/redis.rs"]
 mod redis_server;
+mod refusing;
 mod relay;
 mod replicas;
 mod retire;
@@ -69,5 +73,6 @@ mod trouble;
 mod upstream;
 mod upstream_secrecy;
 mod vonage;
+mod web;
 mod wibmo;
 mod words;

@@ -14,7 +14,7 @@ use crate::{
     words,
 };
 
-const SEND: &str = r#"{
+pub(crate) const SEND: &str = r#"{
 "requestHeader": {
 "protocolVersion": {
 "major": 1
@@ -29,7 +29,7 @@ const SEND: &str = r#"{
 "challengeOptionId": "G1MQ0YERJ0Q7LPM"
 }"#;
 
-const VERIFY: &str = r#"{
+pub(crate) const VERIFY: &str = r#"{
 "requestHeader": {
 "protocolVersion": {
 "major": 1

@@ -1,27 +1,40 @@
-//! A real Envoy of the test's own, before the replicas of an otpd: on ports of the loopback, with a configuration that the test
-//! makes.
+//! A real Envoy of the test's own, which runs a file of deploy/envoy on ports of the loopback.
 //!
-//! What the configuration says of retries, health and outliers is what docs/operations.md advises for a mesh.
+//! The file is run as it is shipped, but for ports, paths and spans. Each of these is there exactly once, or the test fails.
 
 use std::{
     fs,
     io::{Read, Write},
     net::TcpStream,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, Output, Stdio},
     time::Duration,
 };
 
 use otpd::ports::clock::Deadline;
-use serde_json::{Value, json};
 
 use crate::redis_server::Port;
 
-/// What is retried, as Istio does by default, and where a connection was reset: a call that is made again under the same
-/// `request_id` counts once.
-const RETRIED: &str = "connect-failure,refused-stream,unavailable,cancelled,reset";
-/// How often a replica is asked whether it serves.
-const CHECKED_EVERY: &str = "0.25s";
+/// Before all replicas.
+pub(crate) const FRONT: &str = "front.yaml";
+/// Beside one of them.
+pub(crate) const SIDECAR: &str = "sidecar.yaml";
+
+/// Texts of a shipped file, and what stands there in their stead.
+pub(crate) type Edits<'a> = &'a [(&'a str, &'a str)];
+
+/// Replicas are asked for their health so often that a test need not wait for it.
+pub(crate) const CHECKED_OFTEN: Edits = &[
+    ("- interval: 1s", "- interval: 0.25s"),
+    ("no_traffic_interval: 1s", "no_traffic_interval: 0.25s"),
+    ("unhealthy_interval: 1s", "unhealthy_interval: 0.25s"),
+];
+/// Replicas are asked for their health once, and what goes to and fro afterwards are the test's own calls.
+pub(crate) const CHECKED_ONCE: Edits = &[
+    ("- interval: 1s", "- interval: 3600s"),
+    ("no_traffic_interval: 1s", "no_traffic_interval: 3600s"),
+    ("unhealthy_interval: 1s", "unhealthy_interval: 3600s"),
+];
 
 /// A running Envoy. Ends when dropped.
 pub(crate) struct Envoy {
@@ -34,31 +47,37 @@ pub(crate) struct Envoy {
 impl Envoy {
     /// Starts one before these replicas; nothing where `SKIP_ENVOY=1` says that its tests are left out. A missing program is no
     /// reason to leave them out: they fail, and say what to do.
-    pub(crate) fn start(replicas: &[u16]) -> Option<Self> {
-        Self::start_with(replicas, &health_checks())
+    pub(crate) fn front(replicas: [u16; 2], edits: Edits) -> Option<Self> {
+        let folder = folder();
+        let files = files_of_front(folder.path());
+        let [one, two] = replicas.map(port);
+        let own = [("port_value: 50051", one.as_str()), ("port_value: 50053", two.as_str())];
+        let edits = [&borrowed(&files), &own[..], edits].concat();
+        Self::start(FRONT, "port_value: 8080", folder, &edits)
     }
 
-    /// The same, of replicas that are not asked whether they serve.
-    pub(crate) fn start_without_checks(replicas: &[u16]) -> Option<Self> {
-        Self::start_with(replicas, &json!([]))
+    /// Starts one beside an otpd, which shows `tls.pem` of a folder and asks for certificates of `ca.pem`.
+    pub(crate) fn sidecar(otpd: u16, certificates: &Path) -> Option<Self> {
+        let (files, otpd) = (files_of_sidecar(certificates), port(otpd));
+        let edits = [&borrowed(&files)[..], &[("port_value: 50051", &otpd)]].concat();
+        Self::start(SIDECAR, "port_value: 8443", folder(), &edits)
     }
 
-    fn start_with(replicas: &[u16], health_checks: &Value) -> Option<Self> {
-        if variable("SKIP_ENVOY").as_deref() == Some("1") {
+    fn start(file: &str, listens: &str, folder: tempfile::TempDir, edits: Edits) -> Option<Self> {
+        if is_skipped() {
             return None;
         }
-        let folder = tempfile::Builder::new().prefix("otpd-envoy-").tempdir().expect("a temporary folder");
         let (callers, admin) = (Port::reserve(), Port::reserve());
-        let path = folder.path().join("envoy.json");
-        let access = folder.path().join("access");
-        let bootstrap = bootstrap(callers.number(), admin.number(), replicas, (health_checks, &access));
-        fs::write(&path, bootstrap.to_string()).expect("the file is written");
-        let log = fs::File::create(folder.path().join("log")).expect("a log");
+        let ports = [port(callers.number()), port(admin.number())];
+        let [at_callers, at_admin] = ports.each_ref().map(String::as_str);
+        let own = [(listens, at_callers), ("port_value: 9901", at_admin), ("address: 0.0.0.0", "address: 127.0.0.1")];
+        let path = write(file, folder.path(), &[&own, edits].concat());
+        let create = |name: &str| fs::File::create(folder.path().join(name)).expect("a file");
         let mut command = Command::new(program());
         command.arg("-c").arg(&path).args(["--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"]);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        command.stdin(Stdio::null()).stdout(create("access")).stderr(create("log"));
         let child = command.spawn().unwrap_or_else(|error| missing(&error));
-        let envoy = Self { child, callers, admin, folder };
+        let mut envoy = Self { child, callers, admin, folder };
         envoy.wait_ready();
         Some(envoy)
     }
@@ -76,10 +95,11 @@ impl Envoy {
         line.and_then(|count| count.trim().parse().ok()).unwrap_or_else(|| panic!("no {name}: {answer}"))
     }
 
-    fn wait_ready(&self) {
+    fn wait_ready(&mut self) {
         let deadline = Deadline::after(Duration::from_secs(30));
         while !self.ask("/ready").starts_with("HTTP/1.1 200") {
-            assert!(!deadline.remaining().is_zero(), "Envoy did not start: {}", self.log());
+            let has_ended = self.child.try_wait().expect("a child").is_some();
+            assert!(!has_ended && !deadline.remaining().is_zero(), "Envoy did not start: {}", self.log());
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -113,108 +133,71 @@ impl Drop for Envoy {
     }
 }
 
-fn bootstrap(callers: u16, admin: u16, replicas: &[u16], (health_checks, access): (&Value, &Path)) -> Value {
-    let endpoints: Vec<_> = replicas.iter().map(|port| json!({"endpoint": {"address": address(*port)}})).collect();
-    json!({
-        "admin": {"address": address(admin)},
-        "static_resources": {
-            "listeners": [{
-                "name": "callers",
-                "address": address(callers),
-                "filter_chains": [{"filters": [{
-                    "name": "envoy.filters.network.http_connection_manager",
-                    "typed_config": connection_manager(access),
-                }]}],
-            }],
-            "clusters": [{
-                "name": "otpd",
-                "type": "STATIC",
-                "connect_timeout": "1s",
-                "lb_policy": "ROUND_ROBIN",
-                "load_assignment": {"cluster_name": "otpd", "endpoints": [{"lb_endpoints": endpoints}]},
-                "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-                    "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-                    "explicit_http_config": {"http2_protocol_options": {}},
-                }},
-                // Its default: retries are at most a fifth of the calls in flight, and three always may be.
-                "circuit_breakers": {"thresholds": [{"retry_budget": {}}]},
-                "health_checks": health_checks,
-                // By what Envoy itself sees of a connection. All replicas share the store, so answers that it is away
-                // say nothing of the replica that gives them: health does.
-                "outlier_detection": {
-                    "interval": "0.5s",
-                    "split_external_local_origin_errors": true,
-                    "consecutive_local_origin_failure": 5,
-                    "enforcing_consecutive_5xx": 0,
-                    "enforcing_consecutive_gateway_failure": 0,
-                    "enforcing_success_rate": 0,
-                },
-            }],
-        },
-    })
+/// What Envoy itself says of a shipped file, in which nothing is replaced but where its files are. Nothing where its tests are left
+/// out.
+pub(crate) fn validate(file: &str, certificates: &Path) -> Option<Output> {
+    if is_skipped() {
+        return None;
+    }
+    let folder = folder();
+    let files = if file == FRONT { files_of_front(folder.path()) } else { files_of_sidecar(certificates) };
+    let path = write(file, folder.path(), &borrowed(&files));
+    let mut command = Command::new(program());
+    Some(command.args(["--mode", "validate", "-c"]).arg(path).output().unwrap_or_else(|error| missing(&error)))
 }
 
-fn health_checks() -> Value {
-    json!([{
-        "interval": CHECKED_EVERY,
-        "no_traffic_interval": CHECKED_EVERY,
-        "unhealthy_interval": CHECKED_EVERY,
-        "timeout": "2s",
-        "healthy_threshold": 1,
-        "unhealthy_threshold": 2,
-        "grpc_health_check": {"service_name": "otp.v1.OtpService"},
-    }])
+/// The descriptor set comes from the binary, as its users get it.
+fn files_of_front(folder: &Path) -> Vec<(String, String)> {
+    let described = Command::new(env!("CARGO_BIN_EXE_otpd")).arg("descriptor").output().expect("the binary");
+    assert!(described.status.success(), "{described:?}");
+    let set = folder.join("otpd.binpb");
+    fs::write(&set, described.stdout).expect("the file is written");
+    let script = |name: &str| (format!("/etc/envoy/{name}}}"), format!("{}}}", shipped(name).display()));
+    let set = ("proto_descriptor: /etc/envoy/otpd.binpb".to_owned(), format!("proto_descriptor: {}", set.display()));
+    vec![script("requests.lua"), script("errors.lua"), set]
 }
 
-fn connection_manager(access: &Path) -> Value {
-    json!({
-        "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-        "stat_prefix": "callers",
-        "codec_type": "HTTP2",
-        "access_log": [{
-            "name": "envoy.access_loggers.file",
-            "typed_config": {
-                "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog",
-                "path": access,
-                "log_format": {"json_format": {
-                    "x_request_id": "%REQ(X-REQUEST-ID)%",
-                    "path": "%REQ(:PATH)%",
-                    "grpc_status": "%GRPC_STATUS%",
-                    "upstream": "%UPSTREAM_HOST%",
-                }},
-            },
-        }],
-        "route_config": {"virtual_hosts": [{
-            "name": "otpd",
-            "domains": ["*"],
-            "routes": [{
-                "match": {"prefix": "/"},
-                "route": {
-                    "cluster": "otpd",
-                    "timeout": "15s",
-                    "retry_policy": {
-                        "retry_on": RETRIED,
-                        "num_retries": 2,
-                        "retry_host_predicate": [{
-                            "name": "envoy.retry_host_predicates.previous_hosts",
-                            "typed_config": {
-                                "@type": "type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate",
-                            },
-                        }],
-                        "host_selection_retry_max_attempts": 3,
-                    },
-                },
-            }],
-        }]},
-        "http_filters": [{
-            "name": "envoy.filters.http.router",
-            "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"},
-        }],
-    })
+fn files_of_sidecar(certificates: &Path) -> Vec<(String, String)> {
+    let file = |key: &str, shipped: &str, own: &str| {
+        let line = |path: &str| format!("{key}: {{filename: {path}}}");
+        (line(&format!("/etc/envoy/{shipped}")), line(&certificates.join(own).display().to_string()))
+    };
+    vec![
+        file("certificate_chain", "tls.pem", "tls.pem"),
+        file("private_key", "tls.key", "tls.key"),
+        file("trusted_ca", "callers-ca.pem", "ca.pem"),
+    ]
 }
 
-fn address(port: u16) -> Value {
-    json!({"socket_address": {"address": "127.0.0.1", "port_value": port}})
+fn borrowed(edits: &[(String, String)]) -> Vec<(&str, &str)> {
+    edits.iter().map(|(from, to)| (from.as_str(), to.as_str())).collect()
+}
+
+fn port(number: u16) -> String {
+    format!("port_value: {number}")
+}
+
+fn folder() -> tempfile::TempDir {
+    tempfile::Builder::new().prefix("otpd-envoy-").tempdir().expect("a temporary folder")
+}
+
+fn shipped(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/envoy").join(name)
+}
+
+fn write(file: &str, folder: &Path, edits: Edits) -> PathBuf {
+    let text = fs::read_to_string(shipped(file)).expect("a file of deploy/envoy");
+    for (from, _) in edits {
+        assert_eq!(text.matches(from).count(), 1, "{from} in {file}");
+    }
+    let text = edits.iter().fold(text, |text, (from, to)| text.replace(from, to));
+    let path = folder.join(file);
+    fs::write(&path, text).expect("the file is written");
+    path
+}
+
+fn is_skipped() -> bool {
+    variable("SKIP_ENVOY").as_deref() == Some("1")
 }
 
 /// Of `ENVOY_SERVER`, else the one that scripts/test has fetched, else of the system.
