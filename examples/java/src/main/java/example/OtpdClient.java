@@ -238,7 +238,9 @@ public final class OtpdClient {
      * {@code Reason} in the contract without its prefix; the message is for people.
      */
     private static void explain(StatusRuntimeException failed) {
-        System.err.printf("%s: %s%n", failed.getStatus().getCode(), failed.getStatus().getDescription());
+        // The first line: where there was no connection, a description shows the whole stack.
+        var message = Optional.ofNullable(failed.getStatus().getDescription()).flatMap(text -> text.lines().findFirst());
+        System.err.printf("%s: %s%n", failed.getStatus().getCode(), message.orElse("no description"));
         var status = StatusProto.fromThrowable(failed);
         if (status == null) {
             return;
