@@ -113,8 +113,9 @@ func header(requestID string) *otpv1.RequestHeader {
 func open(ctx context.Context, otp otpv1.OtpServiceClient, challenge, phoneNumber string) error {
 	response, err := otp.CreateChallenge(ctx, &otpv1.CreateChallengeRequest{
 		RequestHeader: header(challenge),
-		AccountId:     "person-1",
-		Purpose:       otpv1.Purpose_PURPOSE_LOGIN,
+		// The person's account, by an id that stays the same. Here a new one for each run: their wrong codes would lock it.
+		AccountId: "person-" + challenge[:8],
+		Purpose:   otpv1.Purpose_PURPOSE_LOGIN,
 		Destinations: []*otpv1.Destination{{
 			Channel:     otpv1.Channel_CHANNEL_SMS,
 			Destination: &otpv1.Destination_PhoneNumber{PhoneNumber: phoneNumber},

@@ -84,7 +84,8 @@ def create(otp: otp_pb2_grpc.OtpServiceStub, challenge: str, phone_number: str) 
     response = otp.CreateChallenge(
         otp_pb2.CreateChallengeRequest(
             request_header=header(challenge),
-            account_id="person-1",
+            # The person's account, by an id that stays the same. Here a new one for each run: their wrong codes would lock it.
+            account_id=f"person-{challenge:.8}",
             purpose=otp_pb2.PURPOSE_LOGIN,
             destinations=[otp_pb2.Destination(channel=otp_pb2.CHANNEL_SMS, phone_number=phone_number)],
             send_otp=True,

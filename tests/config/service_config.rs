@@ -1,4 +1,5 @@
 //! `examples/service-config.json`, by which clients repeat and end calls, goes with the contract and the server's times.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, and says then where")]
 
 use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 

@@ -131,7 +131,8 @@ impl Caller {
     async fn open(&self, challenge: &str, phone_number: String) -> Result<(), Ended> {
         let request = CreateChallengeRequest {
             request_header: Some(header(challenge)),
-            account_id: "person-1".to_owned(),
+            // The person's account, by an id that stays the same. Here a new one for each run: their wrong codes would lock it.
+            account_id: format!("person-{challenge:.8}"),
             purpose: Purpose::Login.into(),
             destinations: vec![Destination {
                 channel: MessageChannel::Sms.into(),

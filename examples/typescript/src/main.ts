@@ -116,7 +116,8 @@ function header(requestId: string): RequestHeader {
 async function create(otp: OtpServiceClient, challenge: string, phoneNumber: string): Promise<void> {
   const request = CreateChallengeRequest.fromPartial({
     requestHeader: header(challenge),
-    accountId: "person-1",
+    // The person's account, by an id that stays the same. Here a new one for each run: their wrong codes would lock it.
+    accountId: `person-${challenge.slice(0, 8)}`,
     purpose: Purpose.PURPOSE_LOGIN,
     destinations: [{ channel: Channel.CHANNEL_SMS, destination: { $case: "phoneNumber", value: phoneNumber } }],
     sendOtp: true,

@@ -163,7 +163,9 @@ public final class OtpdClient {
     private void open(String challenge, String phoneNumber) throws NotVerified {
         CreateChallengeResponse response = otp.createChallenge(CreateChallengeRequest.newBuilder()
                 .setRequestHeader(header(challenge))
-                .setAccountId("person-1")
+                // The person's account, by an id that stays the same. Here a new one for each run: their wrong codes would
+                // lock it.
+                .setAccountId("person-" + challenge.substring(0, 8))
                 .setPurpose(Purpose.PURPOSE_LOGIN)
                 .addDestinations(Destination.newBuilder().setChannel(Channel.CHANNEL_SMS).setPhoneNumber(phoneNumber))
                 .setSendOtp(true)
@@ -236,7 +238,9 @@ public final class OtpdClient {
      * {@code Reason} in the contract without its prefix; the message is for people.
      */
     private static void explain(StatusRuntimeException failed) {
-        System.err.printf("%s: %s%n", failed.getStatus().getCode(), failed.getStatus().getDescription());
+        // The first line: where there was no connection, a description shows the whole stack.
+        var message = Optional.ofNullable(failed.getStatus().getDescription()).flatMap(text -> text.lines().findFirst());
+        System.err.printf("%s: %s%n", failed.getStatus().getCode(), message.orElse("no description"));
         var status = StatusProto.fromThrowable(failed);
         if (status == null) {
             return;
