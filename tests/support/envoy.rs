@@ -75,6 +75,8 @@ impl Envoy {
         let create = |name: &str| fs::File::create(folder.path().join(name)).expect("a file");
         let mut command = Command::new(program());
         command.arg("-c").arg(&path).args(["--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"]);
+        // So that a test need not wait 10 s for the line of a call.
+        command.args(["--file-flush-interval-msec", "50"]);
         command.stdin(Stdio::null()).stdout(create("access")).stderr(create("log"));
         let child = command.spawn().unwrap_or_else(|error| missing(&error));
         let mut envoy = Self { child, callers, admin, folder };
