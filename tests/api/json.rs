@@ -81,6 +81,9 @@ async fn the_seeds_requests_are_answered_in_their_shape() {
     let form = [("content-type", "application/x-www-form-urlencoded")];
     let again = ask(&at, "POST", "/virtual-cards-v1/sendOtp", &form, SEND).await.json();
     assert_eq!(again["result"], answer["result"]);
+    // Fields that the contract does not know are passed over.
+    let newer = SEND.replacen('{', r#"{"newField": {"a": [1]}, "#, 1);
+    assert_eq!(post(&at, SEND_AT, newer).await.json()["result"], answer["result"]);
     assert_eq!(replicas.site.codes("+14155550100").len(), 1);
 
     let number = "+14155550101";
