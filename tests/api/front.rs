@@ -11,7 +11,7 @@ use crate::{
     certificates::Authority,
     dial::{Headers, TlsClient, described, operated, plain},
     envoy::Replicas,
-    envoy_server::{Envoy, FRONT, SIDECAR, validate},
+    envoy_server::{Beside, Envoy, FRONT, SIDECAR, validate},
     http_client::{ask, post},
     redis_server::{Port, RedisServer},
     seeds::SEND,
@@ -113,7 +113,7 @@ async fn the_sidecar_tells_who_has_shown_a_certificate() {
     fs::write(site.folder().join("ca.pem"), ours.pem()).unwrap();
     let port = Port::reserve();
     let server = site.start_at(port.number());
-    let Some(envoy) = Envoy::sidecar(port.number(), site.folder()) else { return };
+    let Some(envoy) = Envoy::sidecar(&Beside::Port(port.number()), site.folder()) else { return };
     let at = envoy.address();
     let client = |uris: &[&str], dns: &[&str]| TlsClient::new(&ours.der(), Some(&ours.client(uris, dns)));
 
@@ -143,5 +143,32 @@ async fn the_sidecar_tells_who_has_shown_a_certificate() {
             Ok(mut stream) => timeout(Duration::from_secs(5), stream.read(&mut [0; 1])).await.unwrap(),
         };
         assert!(read.is_err(), "{index}: {read:?}");
+    }
+}
+
+/// Callers over TLS, the front with a certificate of its own, a sidecar, otpd on a Unix socket.
+#[tokio::test]
+async fn the_front_is_who_calls_where_it_shows_a_certificate() {
+    let ours = Authority::new("ours");
+    let mut site = Site::embedded().configured(&settings());
+    let path = site.folder().join("otpd.sock");
+    site.set("OTPD__SERVER__LISTEN", &format!("unix:{}", path.display()));
+    let front = site.folder().join("front");
+    fs::create_dir(&front).unwrap();
+    ours.sidecar(SIDECAR_ID).write(site.folder());
+    ours.client(&["spiffe://td/shop"], &[]).write(&front);
+    fs::write(site.folder().join("ca.pem"), ours.pem()).unwrap();
+    let _server = site.start();
+    let Some(sidecar) = Envoy::sidecar(&Beside::Socket(path), site.folder()) else { return };
+    let Some(envoy) = Envoy::encrypted_front([sidecar.port(); 2], site.folder()) else { return };
+    // Health is asked for through the sidecar.
+    until("both names are healthy", async || envoy.count("membership_healthy") == 2).await;
+    // With a certificate that otpd would know, which stays with the front, and without any.
+    for shown in [None, Some(&ours.client(&["spiffe://td/ops"], &[]))] {
+        let channel = TlsClient::new(&ours.der(), shown).channel(&envoy.address()).await.unwrap();
+        for headers in SAID.iter().copied().chain([&[][..]]) {
+            assert_eq!(described(&channel, TENANT, headers).await, KNOWN, "{headers:?}");
+            assert_eq!(described(&channel, "another-tenant", headers).await, "PermissionDenied FORBIDDEN");
+        }
     }
 }
