@@ -95,21 +95,25 @@ fn is_rust(path: &str) -> bool {
 /// All text files of the project, with paths relative to its top.
 fn files() -> Vec<File> {
     let mut found = Vec::new();
-    collect(Path::new(env!("CARGO_MANIFEST_DIR")), "", &mut found);
+    collect(Path::new(env!("CARGO_MANIFEST_DIR")), "", &[".git".to_owned()], &mut found);
     found.sort_by(|a, b| a.path.cmp(&b.path));
     found
 }
 
-fn collect(folder: &Path, prefix: &str, found: &mut Vec<File>) {
+/// All below a folder but what git ignores: that is of tools, not of the project. The files `.gitignore` name folders only.
+fn collect(folder: &Path, prefix: &str, ignored: &[String], found: &mut Vec<File>) {
     let Ok(entries) = fs::read_dir(folder) else { return };
+    let more = fs::read_to_string(folder.join(".gitignore")).unwrap_or_default();
+    let more = more.lines().map(|line| line.trim_matches('/').to_owned());
+    let ignored = ignored.iter().cloned().chain(more).collect::<Vec<_>>();
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let path = format!("{prefix}{name}");
-        if matches!(path.as_str(), ".git" | "target" | "otpd-data" | "fuzz/target") {
+        if ignored.contains(&name) {
             continue;
         }
         if entry.path().is_dir() {
-            collect(&entry.path(), &format!("{path}/"), found);
+            collect(&entry.path(), &format!("{path}/"), &ignored, found);
         } else if let Ok(text) = fs::read_to_string(entry.path()) {
             found.push(File { path, text });
         }

@@ -1,6 +1,7 @@
 //! Configuration as an operator meets it: what is right, and how what is wrong is reported.
 
 mod callers;
+mod service_config;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 

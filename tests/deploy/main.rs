@@ -1,6 +1,7 @@
-//! What `deploy/` asks for exists: each metric of its rules and its dashboard, each page that an alert names.
+//! What is shipped beside the server goes with it: metrics that rules and dashboard ask for, pages that alerts name, the contract.
 #![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking, and says then what it did")]
 
+mod contract;
 mod promql;
 
 use std::{collections::BTreeSet, fs, path::Path};

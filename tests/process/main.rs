@@ -9,6 +9,7 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use prost_reflect::DescriptorPool;
 
 /// The binary in an environment of its own.
 fn otpd(arguments: &[&str], environment: &[(&str, &str)]) -> Command {
@@ -109,7 +110,7 @@ fn usage() {
     assert_eq!((code, out.as_str()), (Some(0), concat!("otpd ", env!("CARGO_PKG_VERSION"), "\n")));
     let (code, out, _) = run(&["--help"], &[]).unwrap();
     assert_eq!(code, Some(0));
-    for command in ["serve", "check-config", "health", "backup", "keys", "generate-key", "--config"] {
+    for command in ["serve", "check-config", "health", "backup", "keys", "generate-key", "descriptor", "--config"] {
         assert!(out.contains(command), "{out}");
     }
 }
@@ -122,4 +123,25 @@ fn generated_keys_are_fresh_and_fit_the_variable() {
     let (first, second) = (bytes(&first, "1:"), bytes(&second, "7:"));
     assert_eq!((first.len(), second.len()), (32, 32));
     assert_ne!(first, second);
+}
+
+/// Whoever has nothing but the set can read every message of the contract, and each detail of a status.
+#[test]
+fn the_descriptor_set_stands_alone_and_needs_no_configuration() {
+    let written = otpd(&["descriptor"], &[("OTPD__SERVER__LISTEN", "nowhere")]).output().unwrap();
+    assert_eq!((written.status.code(), written.stderr.as_slice()), (Some(0), &b""[..]));
+    let pool = DescriptorPool::decode(written.stdout.as_slice()).unwrap();
+    for service in ["otp.v1.OtpService", "otp.v1.OtpAdminService"] {
+        assert!(pool.get_service_by_name(service).is_some(), "{service}");
+    }
+    for detail in ["Status", "ErrorInfo", "BadRequest", "RetryInfo"] {
+        assert!(pool.get_message_by_name(&format!("google.rpc.{detail}")).is_some(), "{detail}");
+    }
+}
+
+#[test]
+fn a_descriptor_set_that_nobody_takes_is_an_error() {
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let status = otpd(&["descriptor"], &[]).stdout(full).stderr(std::process::Stdio::null()).status().unwrap();
+    assert_eq!(status.code(), Some(1));
 }
