@@ -14,6 +14,7 @@ use otpd::{
     grpc::proto::CreateChallengeRequest,
     ports::clock::{Deadline, Stopwatch},
 };
+use serde_json::json;
 use tokio::{
     task::JoinSet,
     time::{MissedTickBehavior, interval},
@@ -21,8 +22,9 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    caller::{Caller, login, send, verify, wrong},
+    caller::{Caller, TENANT, login, send, verify, wrong},
     envoy_server::{CHECKED_OFTEN, CHECKED_ONCE, Envoy},
+    http_client::post,
     redis_server::{Port, RedisServer},
     relay::Relay,
     site::{Server, Site, until},
@@ -220,9 +222,22 @@ async fn a_call_whose_answer_is_lost_is_retried_and_counts_once() {
     is_cut();
     assert_eq!(caller.challenge("c").await.unwrap().verification_attempts, 1);
     assert_eq!(replicas.failures("person").await, 1);
+    // In JSON it is the same call.
+    cut().await;
+    let guess = json!({
+        "requestHeader": {
+            "protocolVersion": {"major": 1}, "requestId": "x", "requestTimestamp": {"epochMillis": "1"},
+            "paymentIntegratorAccountId": TENANT
+        },
+        "authenticateRequestId": "c", "otp": wrong(&code, 1)
+    });
+    let told = post(&envoy.address(), "/otp.v1.OtpService/VerifyOtp", guess.to_string()).await.json();
+    assert_eq!(told["result"], json!({"otpNotMatched": {"remainingVerificationAttempts": "3"}}));
+    is_cut();
+    assert_eq!(caller.challenge("c").await.unwrap().verification_attempts, 2);
     cut().await;
     assert_eq!(verified(&caller.verify(verify("v", "c", &code)).await), "success");
     is_cut();
-    assert_eq!(envoy.count("upstream_rq_retry"), 4);
-    assert_eq!(envoy.count("upstream_rq_retry_success"), 4);
+    assert_eq!(envoy.count("upstream_rq_retry"), 5);
+    assert_eq!(envoy.count("upstream_rq_retry_success"), 5);
 }

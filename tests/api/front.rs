@@ -1,8 +1,8 @@
 //! The shipped files of Envoy, and what they believe of those who call: certificates that are shown, and no header that tells of one.
 
-use std::fs;
+use std::{fs, time::Duration};
 
-use tokio::io::AsyncReadExt;
+use tokio::{io::AsyncReadExt, time::timeout};
 use tonic::transport::Channel;
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
@@ -11,15 +11,16 @@ use crate::{
     certificates::Authority,
     dial::{Headers, TlsClient, described, operated, plain},
     envoy::Replicas,
-    envoy_server::{Envoy, FRONT, SIDECAR, validate},
+    envoy_server::{Beside, Envoy, FRONT, SIDECAR, validate},
     http_client::{ask, post},
-    redis_server::Port,
+    redis_server::{Port, RedisServer},
     seeds::SEND,
     site::{Site, until},
 };
 
 const KNOWN: &str = "NotFound INVALID_IDENTIFIER";
 const UNKNOWN: &str = "Unauthenticated -";
+const AWAY: &str = "Unavailable STORE_UNAVAILABLE";
 const SIDECAR_ID: &str = "spiffe://td/otpd";
 
 /// A shop, and operators. otpd takes the word of whoever is on this machine, as each Envoy of the tests is.
@@ -72,10 +73,8 @@ async fn the_front_believes_no_header_of_a_caller() {
         let answer = ask(&envoy.address(), "POST", "/virtual-cards-v1/sendOtp", &named, SEND).await;
         assert_eq!(answer.status, 401, "{headers:?}");
     }
-    // Tokens go through, and what is said of time-outs is Envoy's to say.
     let token = ("authorization", "Bearer shop-token");
-    let hurried = [token, ("x-envoy-upstream-rq-timeout-ms", "1"), ("x-envoy-expected-rq-timeout-ms", "1")];
-    assert_eq!(described(channel, TENANT, &hurried).await, KNOWN);
+    assert_eq!(described(channel, TENANT, &[token]).await, KNOWN);
     assert_eq!(health(channel).await, ServingStatus::Serving);
     // Operators do not come this way.
     assert_eq!(operated(channel, TENANT, &[token]).await, "Unimplemented -");
@@ -93,17 +92,28 @@ async fn the_front_believes_no_header_of_a_caller() {
     until("the lines of all calls", async || envoy.access().matches(id).count() == 2 && envoy.access().contains("400"))
         .await;
     assert!(!envoy.access().contains("123456") && !envoy.access().contains("shop-token"), "{}", envoy.access());
+    assert_eq!(hurried(&replicas.redis, channel, &[token]).await, AWAY);
+}
+
+/// How a call ends that says it has a millisecond, while otpd waits for its store for a second.
+async fn hurried(redis: &RedisServer, channel: &Channel, headers: Headers<'_>) -> String {
+    let short = [("x-envoy-upstream-rq-timeout-ms", "1"), ("x-envoy-expected-rq-timeout-ms", "1")];
+    redis.pause();
+    let told = described(channel, TENANT, &[headers, &short].concat()).await;
+    redis.resume();
+    told
 }
 
 #[tokio::test]
 async fn the_sidecar_tells_who_has_shown_a_certificate() {
     let (ours, strange) = (Authority::new("ours"), Authority::new("strange"));
-    let site = Site::embedded().configured(&settings());
+    let redis = RedisServer::start();
+    let site = Site::on(&redis).configured(&settings());
     ours.sidecar(SIDECAR_ID).write(site.folder());
     fs::write(site.folder().join("ca.pem"), ours.pem()).unwrap();
     let port = Port::reserve();
     let server = site.start_at(port.number());
-    let Some(envoy) = Envoy::sidecar(port.number(), site.folder()) else { return };
+    let Some(envoy) = Envoy::sidecar(&Beside::Port(port.number()), site.folder()) else { return };
     let at = envoy.address();
     let client = |uris: &[&str], dns: &[&str]| TlsClient::new(&ours.der(), Some(&ours.client(uris, dns)));
 
@@ -111,7 +121,8 @@ async fn the_sidecar_tells_who_has_shown_a_certificate() {
     let by_name = client(&[], &["shop.example"]).channel(&at).await.unwrap();
     let nobody = client(&["spiffe://td/nobody"], &[]).channel(&at).await.unwrap();
     let ops = client(&["spiffe://td/ops"], &[]).channel(&at).await.unwrap();
-    for headers in [&[][..], SAID[0], SAID[1], SAID[2], SAID[3]] {
+    let of_nobody: Headers = &[("l5d-client-id", "other.example")];
+    for headers in SAID.iter().copied().chain([&[][..], of_nobody]) {
         assert_eq!(described(&shop, TENANT, headers).await, KNOWN, "{headers:?}");
         assert_eq!(described(&by_name, TENANT, headers).await, KNOWN, "{headers:?}");
         assert_eq!(described(&nobody, TENANT, headers).await, UNKNOWN, "{headers:?}");
@@ -119,8 +130,7 @@ async fn the_sidecar_tells_who_has_shown_a_certificate() {
     }
     assert_eq!(operated(&ops, TENANT, &[]).await, "done");
     assert_eq!(health(&nobody).await, ServingStatus::Serving);
-    let hurried = [("x-envoy-upstream-rq-timeout-ms", "1"), ("x-envoy-expected-rq-timeout-ms", "1")];
-    assert_eq!(described(&shop, TENANT, &hurried).await, KNOWN);
+    assert_eq!(hurried(&redis, &shop, &[]).await, AWAY);
     until("otpd names the caller", async || server.log().contains(r#""caller":"shop""#)).await;
 
     // Without a certificate, or with one that is no good, there is no connection. A client learns of it when it reads.
@@ -130,8 +140,35 @@ async fn the_sidecar_tells_who_has_shown_a_certificate() {
     for (index, client) in refused.iter().enumerate() {
         let read = match client.connect(&at).await {
             Err(error) => Err(error),
-            Ok(mut stream) => stream.read(&mut [0; 1]).await,
+            Ok(mut stream) => timeout(Duration::from_secs(5), stream.read(&mut [0; 1])).await.unwrap(),
         };
         assert!(read.is_err(), "{index}: {read:?}");
+    }
+}
+
+/// Callers over TLS, the front with a certificate of its own, a sidecar, otpd on a Unix socket.
+#[tokio::test]
+async fn the_front_is_who_calls_where_it_shows_a_certificate() {
+    let ours = Authority::new("ours");
+    let mut site = Site::embedded().configured(&settings());
+    let path = site.folder().join("otpd.sock");
+    site.set("OTPD__SERVER__LISTEN", &format!("unix:{}", path.display()));
+    let front = site.folder().join("front");
+    fs::create_dir(&front).unwrap();
+    ours.sidecar(SIDECAR_ID).write(site.folder());
+    ours.client(&["spiffe://td/shop"], &[]).write(&front);
+    fs::write(site.folder().join("ca.pem"), ours.pem()).unwrap();
+    let _server = site.start();
+    let Some(sidecar) = Envoy::sidecar(&Beside::Socket(path), site.folder()) else { return };
+    let Some(envoy) = Envoy::encrypted_front([sidecar.port(); 2], site.folder()) else { return };
+    // Health is asked for through the sidecar.
+    until("both names are healthy", async || envoy.count("membership_healthy") == 2).await;
+    // With a certificate that otpd would know, which stays with the front, and without any.
+    for shown in [None, Some(&ours.client(&["spiffe://td/ops"], &[]))] {
+        let channel = TlsClient::new(&ours.der(), shown).channel(&envoy.address()).await.unwrap();
+        for headers in SAID.iter().copied().chain([&[][..]]) {
+            assert_eq!(described(&channel, TENANT, headers).await, KNOWN, "{headers:?}");
+            assert_eq!(described(&channel, "another-tenant", headers).await, "PermissionDenied FORBIDDEN");
+        }
     }
 }

@@ -36,6 +36,12 @@ pub(crate) const CHECKED_ONCE: Edits = &[
     ("unhealthy_interval: 1s", "unhealthy_interval: 3600s"),
 ];
 
+/// Where an otpd with a sidecar listens.
+pub(crate) enum Beside {
+    Port(u16),
+    Socket(PathBuf),
+}
+
 /// A running Envoy. Ends when dropped.
 pub(crate) struct Envoy {
     child: Child,
@@ -53,17 +59,32 @@ impl Envoy {
         let [one, two] = replicas.map(port);
         let own = [("port_value: 50051", one.as_str()), ("port_value: 50053", two.as_str())];
         let edits = [&borrowed(&files), &own[..], edits].concat();
-        Self::start(FRONT, "port_value: 8080", folder, &edits)
+        Self::start(FRONT, text_of(FRONT), "port_value: 8080", folder, &edits)
+    }
+
+    /// The same, with what stands in its comments for encryption on both sides: it shows `tls.pem` of a folder, and to the replicas,
+    /// which are `localhost` and signed by `ca.pem`, that of the folder's folder `front`.
+    pub(crate) fn encrypted_front(replicas: [u16; 2], certificates: &Path) -> Option<Self> {
+        let folder = folder();
+        let files = [files_of_front(folder.path()), files_of_encryption(certificates)].concat();
+        let [one, two] = replicas.map(port);
+        let own = [("port_value: 50051", one.as_str()), ("port_value: 50053", two.as_str())];
+        let edits = [&borrowed(&files), &own[..], CHECKED_OFTEN].concat();
+        Self::start(FRONT, uncommented(&text_of(FRONT)), "port_value: 8080", folder, &edits)
     }
 
     /// Starts one beside an otpd, which shows `tls.pem` of a folder and asks for certificates of `ca.pem`.
-    pub(crate) fn sidecar(otpd: u16, certificates: &Path) -> Option<Self> {
-        let (files, otpd) = (files_of_sidecar(certificates), port(otpd));
-        let edits = [&borrowed(&files)[..], &[("port_value: 50051", &otpd)]].concat();
-        Self::start(SIDECAR, "port_value: 8443", folder(), &edits)
+    pub(crate) fn sidecar(otpd: &Beside, certificates: &Path) -> Option<Self> {
+        let address = match otpd {
+            Beside::Port(number) => format!("{{socket_address: {{address: 127.0.0.1, port_value: {number}}}}}"),
+            Beside::Socket(path) => format!("{{pipe: {{path: {}}}}}", path.display()),
+        };
+        let files = files_of_sidecar(certificates);
+        let own = ("{socket_address: {address: 127.0.0.1, port_value: 50051}}", address.as_str());
+        Self::start(SIDECAR, text_of(SIDECAR), "port_value: 8443", folder(), &[&borrowed(&files)[..], &[own]].concat())
     }
 
-    fn start(file: &str, listens: &str, folder: tempfile::TempDir, edits: Edits) -> Option<Self> {
+    fn start(file: &str, text: String, listens: &str, folder: tempfile::TempDir, edits: Edits) -> Option<Self> {
         if is_skipped() {
             return None;
         }
@@ -71,10 +92,12 @@ impl Envoy {
         let ports = [port(callers.number()), port(admin.number())];
         let [at_callers, at_admin] = ports.each_ref().map(String::as_str);
         let own = [(listens, at_callers), ("port_value: 9901", at_admin), ("address: 0.0.0.0", "address: 127.0.0.1")];
-        let path = write(file, folder.path(), &[&own, edits].concat());
+        let path = write(file, text, folder.path(), &[&own, edits].concat());
         let create = |name: &str| fs::File::create(folder.path().join(name)).expect("a file");
         let mut command = Command::new(program());
         command.arg("-c").arg(&path).args(["--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"]);
+        // So that a test need not wait 10 s for the line of a call.
+        command.args(["--file-flush-interval-msec", "50"]);
         command.stdin(Stdio::null()).stdout(create("access")).stderr(create("log"));
         let child = command.spawn().unwrap_or_else(|error| missing(&error));
         let mut envoy = Self { child, callers, admin, folder };
@@ -84,7 +107,12 @@ impl Envoy {
 
     /// Where callers connect to.
     pub(crate) fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.callers.number())
+        format!("127.0.0.1:{}", self.port())
+    }
+
+    /// The port of that.
+    pub(crate) fn port(&self) -> u16 {
+        self.callers.number()
     }
 
     /// A number of its statistics, of the replicas: such as `membership_healthy`.
@@ -141,7 +169,7 @@ pub(crate) fn validate(file: &str, certificates: &Path) -> Option<Output> {
     }
     let folder = folder();
     let files = if file == FRONT { files_of_front(folder.path()) } else { files_of_sidecar(certificates) };
-    let path = write(file, folder.path(), &borrowed(&files));
+    let path = write(file, text_of(file), folder.path(), &borrowed(&files));
     let mut command = Command::new(program());
     Some(command.args(["--mode", "validate", "-c"]).arg(path).output().unwrap_or_else(|error| missing(&error)))
 }
@@ -158,15 +186,30 @@ fn files_of_front(folder: &Path) -> Vec<(String, String)> {
 }
 
 fn files_of_sidecar(certificates: &Path) -> Vec<(String, String)> {
-    let file = |key: &str, shipped: &str, own: &str| {
-        let line = |path: &str| format!("{key}: {{filename: {path}}}");
-        (line(&format!("/etc/envoy/{shipped}")), line(&certificates.join(own).display().to_string()))
-    };
     vec![
-        file("certificate_chain", "tls.pem", "tls.pem"),
-        file("private_key", "tls.key", "tls.key"),
-        file("trusted_ca", "callers-ca.pem", "ca.pem"),
+        named_file(certificates, "certificate_chain", "tls.pem", "tls.pem"),
+        named_file(certificates, "private_key", "tls.key", "tls.key"),
+        named_file(certificates, "trusted_ca", "callers-ca.pem", "ca.pem"),
     ]
+}
+
+fn files_of_encryption(certificates: &Path) -> Vec<(String, String)> {
+    let name = |text: &str| (text.replace("NAME", "otpd.example.org"), text.replace("NAME", "localhost"));
+    vec![
+        named_file(certificates, "certificate_chain", "tls.pem", "tls.pem"),
+        named_file(certificates, "private_key", "tls.key", "tls.key"),
+        named_file(certificates, "certificate_chain", "front.pem", "front/tls.pem"),
+        named_file(certificates, "private_key", "front.key", "front/tls.key"),
+        named_file(certificates, "trusted_ca", "replicas-ca.pem", "ca.pem"),
+        name("sni: NAME"),
+        name("{exact: NAME}"),
+    ]
+}
+
+/// What a file of /etc/envoy is for, and the file of a folder that is used in its stead.
+fn named_file(folder: &Path, key: &str, shipped: &str, own: &str) -> (String, String) {
+    let line = |path: &str| format!("{key}: {{filename: {path}}}");
+    (line(&format!("/etc/envoy/{shipped}")), line(&folder.join(own).display().to_string()))
 }
 
 fn borrowed(edits: &[(String, String)]) -> Vec<(&str, &str)> {
@@ -185,8 +228,24 @@ fn shipped(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/envoy").join(name)
 }
 
-fn write(file: &str, folder: &Path, edits: Edits) -> PathBuf {
-    let text = fs::read_to_string(shipped(file)).expect("a file of deploy/envoy");
+fn text_of(file: &str) -> String {
+    fs::read_to_string(shipped(file)).expect("a file of deploy/envoy")
+}
+
+/// With each block that a comment `# transport_socket:` begins, as whoever uses it would have it.
+fn uncommented(text: &str) -> String {
+    let (mut lines, mut is_inside, mut blocks) = (Vec::new(), false, 0);
+    for line in text.lines() {
+        let begins = line.trim_start() == "# transport_socket:";
+        is_inside = begins || is_inside && line.trim_start().starts_with("#   ");
+        blocks += usize::from(begins);
+        lines.push(if is_inside { line.replacen("# ", "", 1) } else { line.to_owned() });
+    }
+    assert_eq!(blocks, 2, "towards callers, and towards replicas");
+    lines.join("\n")
+}
+
+fn write(file: &str, text: String, folder: &Path, edits: Edits) -> PathBuf {
     for (from, _) in edits {
         assert_eq!(text.matches(from).count(), 1, "{from} in {file}");
     }
