@@ -12,7 +12,11 @@ pub mod probe;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::{sync::Notify, task::JoinHandle, time::timeout};
+use tokio::{
+    sync::{Notify, watch},
+    task::JoinHandle,
+    time::timeout,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic_health::server::HealthReporter;
 
@@ -27,7 +31,7 @@ use crate::{
         clock::{Deadline, SystemClock},
         store::{Store, StoreError},
     },
-    readiness::{Readiness, StoreRefused},
+    readiness::{Readiness, ServingState, StoreRefused},
 };
 use certificates::{CertificateErrors, CertificateWatch, Certificates};
 use health::Reported;
@@ -213,6 +217,11 @@ impl RunningApp {
     /// Has the files of the server's certificate looked at, whenever it is notified.
     pub fn reload(&self) -> Arc<Notify> {
         Arc::clone(&self.reload)
+    }
+
+    /// Whether it should get calls.
+    pub(crate) fn serving(&self) -> watch::Receiver<ServingState> {
+        self.readiness.subscribe()
     }
 
     /// Where probes are answered.

@@ -18,6 +18,7 @@ mod server;
 mod server_tls;
 mod source;
 mod store;
+mod supervision;
 mod telemetry;
 mod tenants;
 
@@ -30,7 +31,8 @@ pub use sandbox::Sandboxes;
 pub use server::{Operations, Requests, Server};
 pub use server_tls::ServerTlsFiles;
 pub use source::{FILE_VARIABLE, Source};
-pub use store::{KEYS_VARIABLE, Keys, StoreSettings};
+pub use store::{KEYS_FILE_VARIABLE, KEYS_VARIABLE, Keys, StoreSettings};
+pub use supervision::Supervision;
 pub use telemetry::{Log, LogFormat};
 
 use crate::settings::{Diagnostics, Section, values};
@@ -80,6 +82,8 @@ pub struct Config {
     pub log: Log,
     /// Where traces and metrics go; `None`: nowhere.
     pub otlp: Option<OtlpSettings>,
+    /// Who is told how the process does.
+    pub supervision: Supervision,
 }
 
 impl Config {
@@ -135,6 +139,7 @@ impl Config {
             audit,
             log,
             otlp,
+            supervision: Supervision::read(source),
         }
     }
 

@@ -8,6 +8,8 @@
 //! The operations server answers until the end. Calls that are cut off have recorded what they did: the next load of their
 //! challenge after the lease settles them.
 
+pub(crate) mod supervisor;
+
 use std::{io, pin::Pin, time::Duration};
 
 use tokio::{

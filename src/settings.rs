@@ -4,6 +4,7 @@
 mod config_error;
 mod diagnostics;
 mod reader;
+pub(crate) mod secret_file;
 pub mod tree;
 pub(crate) mod values;
 

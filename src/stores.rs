@@ -28,7 +28,7 @@ mod url;
 
 use embedded::{Embedded, EmbeddedOptions, StoreTime};
 use measured::Measured;
-pub use url::{StoreUrl, StoreUrlError};
+pub use url::{StoreUrl, StoreUrlError, with_login};
 
 /// How to reach the store and how long to wait for it. Most of it is about Redis only.
 #[derive(Clone, Debug)]

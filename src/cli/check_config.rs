@@ -13,7 +13,7 @@ use crate::{
 };
 
 pub(super) fn run(config: &Config) -> ExitCode {
-    let keys = check_keys(config).map_err(|error| format!("keys.file: {error}"));
+    let keys = check_keys(config).map_err(|error| format!("master keys: {error}"));
     let certificate = check_certificate(config);
     let unusable = certificate.as_ref().err().map(ToString::to_string);
     let otlp = config.otlp.as_ref().and_then(|otlp| otlp.check().err()).map(|error| error.to_string());
@@ -33,7 +33,7 @@ pub(super) fn run(config: &Config) -> ExitCode {
 
 /// The keys of a file are no part of the settings, but of what they come to.
 fn check_keys(config: &Config) -> Result<(), String> {
-    let text = config.keys.text().map_err(|error| format!("cannot read: {error}"))?;
+    let text = config.keys.text()?;
     let ring = text.map(|text| KeyRing::parse(&text, config.force.missing_lowest_key));
     ring.transpose().map(|_| ()).map_err(|bad| bad.to_string())
 }

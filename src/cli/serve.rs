@@ -11,8 +11,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{FAILED, output};
 use crate::{
     app::{App, Cause, RunError, RunningApp, Shutdown},
-    config::{Config, LogFormat},
-    lifecycle::{EndSignal, Signals},
+    config::{Config, LogFormat, Supervision},
+    lifecycle::{EndSignal, Signals, supervisor::Supervisor},
     metrics::Metrics,
     telemetry::{self, Exporter, OtlpError},
 };
@@ -85,6 +85,10 @@ async fn serve(config: &Config, exporter: Option<Exporter>) -> Result<(), Cause>
         operations = %app.operations_address(),
         "otpd serves"
     );
+    let supervised = TaskTracker::new();
+    if let Some(supervisor) = supervisor(config) {
+        supervised.spawn(supervisor.follow(app.serving()));
+    }
     app.metrics().sources.log_lines_dropped(telemetry::lines_dropped);
     let exporting = exporter.map(|exporter| Exporting::start(exporter, app.metrics()));
     let ended = run_until_signal(app, &mut signals).await?;
@@ -92,6 +96,13 @@ async fn serve(config: &Config, exporter: Option<Exporter>) -> Result<(), Cause>
         exporting.end().await;
     }
     ended.map_err(Cause::from)
+}
+
+/// Who wants to be told how the process does. One that cannot be told is no reason not to serve.
+fn supervisor(config: &Config) -> Option<Supervisor> {
+    let Supervision { socket, watchdog } = &config.supervision;
+    let supervisor = Supervisor::at(socket.as_deref()?, *watchdog);
+    supervisor.inspect_err(|error| tracing::warn!(%error, "NOTIFY_SOCKET cannot be used")).ok()
 }
 
 /// Runs until a signal, and drains until another one, which is the error: nothing but the audit is waited for then.

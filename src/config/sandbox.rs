@@ -17,9 +17,9 @@ const MAX_DESTINATIONS: usize = 1000;
 /// Where known codes are `refused`, a section that has anything in it is, whether that is right or wrong.
 pub(super) fn read(section: &mut Section<'_>, refused: bool) -> KnownCodes {
     let is_said = !section.is_empty();
-    let code = section.optional_text("code", code);
+    let code = section.optional_secret("code", code);
     let destinations = section.list("destinations", 0..=MAX_DESTINATIONS, destination).unwrap_or_default();
-    if code.is_none() && !destinations.is_empty() {
+    if code.is_none() && !destinations.is_empty() && !section.is_secret_wrong("code") {
         section.missing("code", "the code that the destinations take");
     }
     if refused && is_said && (code.is_some() || !destinations.is_empty() || is_wrong(section)) {

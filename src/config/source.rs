@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::store::KEYS_VARIABLE;
+use super::store::{KEYS_FILE_VARIABLE, KEYS_VARIABLE};
 use crate::settings::{
     ConfigError, ConfigErrors, Diagnostics,
     tree::{Node, Table},
@@ -84,7 +84,9 @@ impl Source {
     fn overrides(&self) -> Vec<&(String, String)> {
         let meant = |(name, value): &&(String, String)| {
             let is_ours = name.to_ascii_uppercase().starts_with("OTPD_");
-            is_ours && !matches!(name.as_str(), FILE_VARIABLE | KEYS_VARIABLE) && !is_of_kubernetes(name, value)
+            is_ours
+                && !matches!(name.as_str(), FILE_VARIABLE | KEYS_VARIABLE | KEYS_FILE_VARIABLE)
+                && !is_of_kubernetes(name, value)
         };
         let mut overrides: Vec<_> = self.environment.iter().filter(meant).collect();
         overrides.sort_by_key(|(name, _)| (name.matches("__").count(), name));

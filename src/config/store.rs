@@ -1,21 +1,24 @@
 //! `[store]` and `[keys]`: where state lives, and what seals it.
 
-use std::{io, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use super::{
     profile::{Force, Profile},
     server::Server,
     source::Source,
 };
-use crate::settings::{Section, values};
+use crate::settings::{Section, secret_file, values};
 use crate::{
     keys::ring::KeyRing,
     secret::Secret,
-    stores::{Confirmation, SentinelLogin, StoreUrl, TlsFiles},
+    stores::{self, Confirmation, SentinelLogin, StoreUrl, TlsFiles},
 };
 
 /// Holds the master keys.
 pub const KEYS_VARIABLE: &str = "OTPD_MASTER_KEYS";
+
+/// Names a file that holds them, and overrides `keys.file` of the configuration file.
+pub const KEYS_FILE_VARIABLE: &str = "OTPD_MASTER_KEYS_FILE";
 
 const EMBEDDED: &str = "embedded:";
 /// More replicas than a master of a careful operator has.
@@ -24,7 +27,7 @@ const REPLICAS_MAX: u32 = 16;
 /// The store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreSettings {
-    /// Its kind and address. A secret, because it may hold a password.
+    /// Its kind and address, with the login in it.
     pub url: Secret<String>,
     /// How long one operation may take.
     pub timeout: Duration,
@@ -46,6 +49,7 @@ impl StoreSettings {
     pub(super) fn read(section: &mut Section<'_>, profile: Profile, server: &Server) -> Self {
         let span = || values::span(Duration::from_millis(10)..=Duration::from_secs(60));
         let url = section.secret("url", |text| check_url(text).map(|()| Secret::new(text.to_owned())));
+        let url = logged_in(section, url);
         let parsed = url.as_ref().and_then(|url| url.expose().parse::<StoreUrl>().ok());
         let store = Self {
             tls: tls(section, parsed.as_ref()),
@@ -77,6 +81,27 @@ impl StoreSettings {
     pub(crate) fn shown(&self) -> String {
         self.url.expose().parse::<StoreUrl>().map_or_else(|_| "unknown".to_owned(), |url| url.to_string())
     }
+}
+
+/// The address with the login that stands beside it.
+fn logged_in(section: &mut Section<'_>, url: Option<Secret<String>>) -> Option<Secret<String>> {
+    let user = section.optional_text("username", |text| Ok(text.to_owned()));
+    let password = section.optional_secret("password", |text| Ok(Secret::new(text.to_owned())));
+    let Some(password) = password else {
+        if user.is_some() && !section.is_secret_wrong("password") {
+            section.cross_field_error("username", "needs password, too");
+        }
+        return url;
+    };
+    if url.is_none() && section.is_secret_wrong("url") {
+        return url;
+    }
+    let address = url.as_ref().map_or(EMBEDDED, |url| url.expose());
+    let complete = stores::with_login(address, user.as_deref(), password.expose());
+    if complete.is_none() {
+        section.cross_field_error("password", "is only for a Redis whose address has no login");
+    }
+    complete.or(url)
 }
 
 fn tls(section: &mut Section<'_>, url: Option<&StoreUrl>) -> TlsFiles {
@@ -163,11 +188,19 @@ impl Keys {
         force: Force,
     ) -> Self {
         let given = source.variable(KEYS_VARIABLE).map(|keys| Secret::new(keys.trim().to_owned()));
-        let file = section.optional_text("file", values::path);
+        let by_variable = source.variable(KEYS_FILE_VARIABLE).map(PathBuf::from);
+        let is_overridden = by_variable.is_some() && !section.is_variable("file");
+        let file = section.optional_text("file", values::path).filter(|_| !is_overridden);
         let diagnostics = section.diagnostics();
-        if given.is_some() && file.is_some() {
-            section.cross_field_error("file", format!("{KEYS_VARIABLE} is set too; set one of them"));
+        let set_too = |name: &str| format!("{name} is set too; set one of them");
+        if given.is_some() && by_variable.is_some() {
+            diagnostics.add(KEYS_FILE_VARIABLE, set_too(KEYS_VARIABLE));
+        } else if given.is_some() && file.is_some() {
+            section.cross_field_error("file", set_too(KEYS_VARIABLE));
+        } else if by_variable.is_some() && file.is_some() {
+            section.cross_field_error("file", set_too(KEYS_FILE_VARIABLE));
         }
+        let file = by_variable.or(file);
         if let Some(Err(bad)) = given.as_ref().map(|keys| KeyRing::parse(keys, force.missing_lowest_key)) {
             diagnostics.add(KEYS_VARIABLE, bad.to_string());
         }
@@ -194,13 +227,13 @@ impl Keys {
     /// The keys in text form, or `None` where they are generated.
     ///
     /// # Errors
-    /// The file cannot be read.
-    pub fn text(&self) -> io::Result<Option<Secret<String>>> {
+    /// The file cannot be read, is empty or too long.
+    pub fn text(&self) -> Result<Option<Secret<String>>, String> {
         match self {
             Self::Given(keys) => Ok(Some(keys.clone())),
             Self::File(path) => {
-                let text = Secret::new(std::fs::read_to_string(path)?);
-                Ok(Some(Secret::new(text.expose().trim().to_owned())))
+                let text = secret_file::read(path).map_err(|why| format!("{}: {why}", path.display()))?;
+                Ok(Some(Secret::new(text.trim().to_owned())))
             }
             Self::Generated => Ok(None),
         }

@@ -1,6 +1,11 @@
 //! Tests of `config`.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use super::*;
 use crate::{
@@ -64,6 +69,74 @@ fn every_setting_is_in_the_default_file() {
     let described: BTreeSet<String> = toml_settings(&examples, "").into_iter().map(plain).collect();
     let known: BTreeSet<String> = diagnostics.known().into_iter().map(plain).collect();
     assert_eq!(known, described);
+}
+
+/// Each secret of the examples comes from a file instead, which a variable names.
+#[test]
+fn every_secret_may_stand_in_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    // The examples of the store are for several kinds of addresses.
+    let written = with_examples().replace("\nserver_name =", "\n#server_name =").replace("embedded:./otpd-data", REDIS);
+    let examples: toml::Table = written.parse().unwrap();
+    let mut files = Vec::new();
+    for path in secrets() {
+        let keys: Vec<&str> = path.split('.').collect();
+        let (name, sections) = keys.split_last().unwrap();
+        let section = sections.iter().try_fold(&examples, |table, key| table.get(*key)?.as_table());
+        // A kind has several examples, and not all of its settings in each.
+        let Some(secret) = section.and_then(|section| section.get(*name)) else { continue };
+        files.push((path.clone(), folder.path().join(&path), secret.as_str().unwrap().to_owned()));
+    }
+    let variable = |(path, file, _): &(String, PathBuf, String)| {
+        (format!("OTPD__{}_FILE", path.replace('.', "__")), file.display().to_string())
+    };
+    let environment = files.iter().map(variable).collect();
+    let source = Source { file: Some(("otpd.toml".to_owned(), written)), environment };
+    for (_, file, _) in &files {
+        fs::write(file, "").unwrap();
+    }
+    let errors = Config::load(&source).map_err(|errors| errors.0).unwrap_err();
+    let empty: BTreeSet<&str> =
+        errors.iter().filter(|error| error.message == "is empty").map(|error| error.setting.as_str()).collect();
+    for (path, ..) in &files {
+        assert!(empty.contains(format!("{path}_file").as_str()), "{path} is not read from a file: {empty:?}");
+    }
+    for (_, file, secret) in &files {
+        fs::write(file, format!("{secret}\n")).unwrap();
+    }
+    assert_eq!(Config::load(&source).unwrap().store.url.expose(), "rediss-sentinel://otpd:secret@a,b/main");
+}
+
+const REDIS: &str = "rediss-sentinel://a,b/main";
+
+/// The paths of all secrets in the examples.
+fn secrets() -> BTreeSet<String> {
+    let source = source(&with_examples(), &[]);
+    let mut diagnostics = Diagnostics::default();
+    let tree = source.tree(&mut diagnostics);
+    Section::root(tree, &diagnostics, |root| Config::read(root, &source));
+    diagnostics.secrets()
+}
+
+#[test]
+fn the_table_of_secrets_is_complete() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/operations.md");
+    let page = fs::read_to_string(page).unwrap();
+    let (_, table) = page.split_once("<!-- secrets -->").unwrap();
+    let (table, _) = table.split_once("<!-- /secrets -->").unwrap();
+    let rows = table.lines().filter_map(|line| line.strip_prefix("| `")?.split_once(" | "));
+    let listed: BTreeSet<&str> = rows.flat_map(|(names, _)| names.split('`').step_by(2)).collect();
+    let plain = |path: String| match path.split('.').collect::<Vec<_>>().as_slice() {
+        ["providers", _, keys @ ..] => match keys {
+            [section @ ("headers" | "form"), _] | ["hmac", section @ "headers", _] => {
+                format!("providers.NAME.{section}.KEY")
+            }
+            keys => format!("providers.NAME.{}", keys.join(".")),
+        },
+        _ => path.replace("tenants.acme.", "tenants.NAME."),
+    };
+    let known: BTreeSet<String> = secrets().into_iter().map(plain).collect();
+    assert_eq!(known.iter().map(String::as_str).collect::<BTreeSet<_>>(), listed);
 }
 
 fn toml_settings(table: &toml::Table, path: &str) -> Vec<String> {

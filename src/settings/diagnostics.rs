@@ -15,6 +15,8 @@ pub struct Diagnostics {
     variables: BTreeMap<String, String>,
     /// Every setting that was asked for.
     known: RefCell<BTreeSet<String>>,
+    /// Those of them that are secrets.
+    secrets: RefCell<BTreeSet<String>>,
     /// Variables that are no settings of otpd.
     foreign: BTreeMap<String, String>,
 }
@@ -75,6 +77,17 @@ impl Diagnostics {
     /// Records that a setting was asked for.
     pub(super) fn asked_for(&self, setting: &str) {
         self.known.borrow_mut().insert(setting.to_owned());
+    }
+
+    /// Records that a secret was asked for.
+    pub(super) fn asked_for_secret(&self, setting: &str) {
+        self.secrets.borrow_mut().insert(setting.to_owned());
+    }
+
+    /// The paths of all secrets that were asked for.
+    #[cfg(test)]
+    pub(crate) fn secrets(&self) -> BTreeSet<String> {
+        self.secrets.borrow().clone()
     }
 
     /// The paths of all settings that were asked for.

@@ -3,19 +3,11 @@
 //! A setting that is wrong reads as unset, so that reading goes on and finds the next error. A section is read inside
 //! [`Section::section`], which then reports every key that was not asked for: an unknown key is an error, never ignored.
 
-use std::{
-    collections::BTreeSet,
-    fmt::Display,
-    fs::File,
-    io::{self, Read},
-    ops::RangeInclusive,
-    path::Path,
-};
-
-use zeroize::Zeroizing;
+use std::{collections::BTreeSet, fmt::Display, ops::RangeInclusive};
 
 use super::{
     diagnostics::Diagnostics,
+    secret_file,
     tree::{Node, Table, table_of},
     values,
 };
@@ -131,6 +123,7 @@ impl<'a> Section<'a> {
     /// them as a variable overrides the other in the configuration file.
     pub(crate) fn secret<T>(&mut self, name: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
         let file = format!("{name}_file");
+        self.diagnostics.asked_for_secret(&self.path_of(name));
         match (self.is_variable(name), self.is_variable(&file)) {
             (true, false) => drop(self.remove(&file)),
             (false, true) => drop(self.remove(name)),
@@ -147,7 +140,7 @@ impl<'a> Section<'a> {
             self.cross_field_error(&file, format!("{name} is set, too: set one of them"));
             return None;
         }
-        match secret_in(&path).and_then(|text| parse(&text)) {
+        match secret_file::read(&path).and_then(|text| parse(&text)) {
             Ok(secret) => Some(secret),
             Err(message) => {
                 self.cross_field_error(&file, message);
@@ -256,7 +249,7 @@ impl<'a> Section<'a> {
     }
 
     /// Whether a variable says something of a setting.
-    fn is_variable(&self, name: &str) -> bool {
+    pub(crate) fn is_variable(&self, name: &str) -> bool {
         matches!(self.table.0.get(name), Some(Node::Text(text)) if !text.is_empty())
     }
 
@@ -278,26 +271,6 @@ impl<'a> Section<'a> {
             }
         }
     }
-}
-
-/// The longest file that holds a secret, in bytes.
-const MAX_SECRET: u64 = 64 * 1024;
-
-fn secret_in(path: &Path) -> Result<Zeroizing<String>, String> {
-    let unread = |error: io::Error| format!("cannot be read: {error}");
-    let mut text = Zeroizing::new(String::new());
-    let file = File::open(path).map_err(unread)?;
-    file.take(MAX_SECRET + 1).read_to_string(&mut text).map_err(unread)?;
-    if u64::try_from(text.len()).is_ok_and(|length| length > MAX_SECRET) {
-        return Err(format!("holds more than {MAX_SECRET} bytes"));
-    }
-    let end = text.trim_end_matches(['\r', '\n']).len();
-    text.truncate(end);
-    // Some editors write a byte order mark.
-    if text.starts_with('\u{feff}') {
-        text.drain(..'\u{feff}'.len_utf8());
-    }
-    if text.is_empty() { Err("is empty".to_owned()) } else { Ok(text) }
 }
 
 /// The paths of all settings below a node, so that an error names the variable that set each.

@@ -7,6 +7,9 @@ use std::{
 };
 
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
+use zeroize::Zeroizing;
+
+use crate::secret::Secret;
 
 /// A checked address. Showing it never shows its credentials.
 #[derive(Clone)]
@@ -116,6 +119,37 @@ impl StoreUrl {
     pub fn is_one_server(&self) -> bool {
         matches!(&self.0, StoreAddress::Redis { servers: Servers::One(_), .. })
     }
+}
+
+/// An address with a login that stood elsewhere. `None` where it has one already, or where there is none, as for an embedded store.
+pub fn with_login(address: &str, user: Option<&str>, password: &str) -> Option<Secret<String>> {
+    let (user, password) = (encoded(user.unwrap_or_default()), encoded(password));
+    let (user, password) = (user.as_str(), password.as_str());
+    if address.starts_with(UNIX) {
+        let (_, query) = address.split_once('?').unwrap_or_default();
+        let is_login = |pair: &str| pair.starts_with("user=") || pair.starts_with("pass=");
+        let joint = if address.contains('?') { '&' } else { '?' };
+        let user = if user.is_empty() { String::new() } else { format!("user={user}&") };
+        let complete = || Secret::new(format!("{address}{joint}{user}pass={password}"));
+        return (!query.split('&').any(is_login)).then(complete);
+    }
+    let (scheme, ..) = TCP.into_iter().find(|(scheme, ..)| address.starts_with(scheme))?;
+    let rest = address.strip_prefix(scheme).filter(|rest| !rest.contains('@'))?;
+    Some(Secret::new(format!("{scheme}{user}:{password}@{rest}")))
+}
+
+/// A text as it stands in an address: all but the unreserved characters (RFC 3986, 2.3) are percent-encoded.
+fn encoded(text: &str) -> Zeroizing<String> {
+    let mut encoded = Zeroizing::new(String::with_capacity(3 * text.len()));
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(byte.into());
+        } else {
+            let digit = |half: u8| char::from_digit(half.into(), 16).unwrap_or_default().to_ascii_uppercase();
+            encoded.extend(['%', digit(byte >> 4), digit(byte & 15)]);
+        }
+    }
+    encoded
 }
 
 impl FromStr for StoreUrl {
@@ -280,6 +314,32 @@ mod tests {
         ] {
             assert_eq!(shown(text), expected, "{text}");
             assert!(!format!("{:?}", text.parse::<StoreUrl>()).contains("hunter2"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_login_that_stands_elsewhere_is_put_in() {
+        for (address, user, expected) in [
+            ("redis://db:6380/3", None, Some("redis://:p%40%2F%3A%20x@db:6380/3")),
+            ("rediss-cluster://a,b", Some("o:"), Some("rediss-cluster://o%3A:p%40%2F%3A%20x@a,b")),
+            ("redis-sentinel://a/main", Some("o"), Some("redis-sentinel://o:p%40%2F%3A%20x@a/main")),
+            ("redis+unix:///s", None, Some("redis+unix:///s?pass=p%40%2F%3A%20x")),
+            ("redis+unix:///s?db=2", Some("o"), Some("redis+unix:///s?db=2&user=o&pass=p%40%2F%3A%20x")),
+            ("redis://:p@db", None, None),
+            ("redis+unix:///s?pass=p", None, None),
+            ("embedded:./x", None, None),
+        ] {
+            let complete = with_login(address, user, "p@/: x");
+            assert_eq!(complete.as_ref().map(|complete| complete.expose().as_str()), expected, "{address}");
+            let Some(complete) = complete else { continue };
+            let parsed: StoreUrl = complete.expose().parse().unwrap();
+            let login = match parsed.servers().unwrap() {
+                Servers::One(server) => server,
+                Servers::Cluster(servers) => &servers[0],
+                Servers::Sentinels { master, .. } => master,
+            };
+            assert_eq!(login.redis_settings().password(), Some("p@/: x"), "{address}");
+            assert_eq!(login.redis_settings().username(), if user == Some("o:") { Some("o:") } else { user });
         }
     }
 

@@ -462,6 +462,50 @@ fn keys_come_from_the_variable_or_a_file_and_are_not_printed() {
     assert_eq!(file.keys, Keys::File(PathBuf::from("/k")));
     let both = load("[keys]\nfile = \"/k\"", &[KEY]).unwrap_err();
     assert_eq!(both, ["keys.file: OTPD_MASTER_KEYS is set too; set one of them"]);
+
+    // The variable overrides the configuration file, as with other secrets.
+    let named = ("OTPD_MASTER_KEYS_FILE", "/l");
+    let overridden = load(&format!("{redis}\n[keys]\nfile = \"/k\""), &[named]).unwrap();
+    assert_eq!(overridden.keys, Keys::File(PathBuf::from("/l")));
+    let both = load("", &[named, KEY]).unwrap_err();
+    assert_eq!(both, ["OTPD_MASTER_KEYS_FILE: OTPD_MASTER_KEYS is set too; set one of them"]);
+    let both = load("", &[named, ("OTPD__KEYS__FILE", "/k")]).unwrap_err();
+    assert_eq!(both, ["keys.file (OTPD__KEYS__FILE): OTPD_MASTER_KEYS_FILE is set too; set one of them"]);
+}
+
+#[test]
+fn the_password_of_the_store_may_stand_beside_its_address() {
+    let store = |settings: &str| load(&format!("[store]\n{settings}"), &[KEY]);
+    let url = |settings: &str| store(settings).unwrap().store.url.expose().clone();
+    assert_eq!(url("url = \"rediss://db/1\"\nusername = \"otpd\"\npassword = \"p/w\""), "rediss://otpd:p%2Fw@db/1");
+    assert_eq!(url("url = \"rediss://:x@db\"\nusername = \"\"\npassword = \"\""), "rediss://:x@db");
+    let no_login = "store.password: is only for a Redis whose address has no login";
+    for (settings, expected) in [
+        ("url = \"rediss://:x@db\"\npassword = \"hunter2\"", no_login),
+        ("password = \"hunter2\"", no_login),
+        ("url = \"rediss://db\"\nusername = \"otpd\"", "store.username: needs password, too"),
+        (
+            "url = \"rediss://db\"\npassword_file = \"/nowhere\"\nusername = \"otpd\"",
+            "store.password_file: cannot be read",
+        ),
+        ("url = \"mysql://db\"\npassword = \"hunter2\"", "store.url: is none of"),
+    ] {
+        let errors = store(settings).unwrap_err();
+        assert!(errors.len() == 1 && errors[0].starts_with(expected), "{settings}: {errors:?}");
+    }
+}
+
+#[test]
+fn a_file_of_keys_is_bounded_like_that_of_any_secret() {
+    let folder = tempfile::tempdir().unwrap();
+    for (text, expected) in
+        [("", Err("is empty")), (&"1".repeat(70_000), Err("holds more than 65536 bytes")), ("1:a\n", Ok("1:a"))]
+    {
+        let path = folder.path().join("keys");
+        std::fs::write(&path, text).unwrap();
+        let read = Keys::File(path.clone()).text().map(|keys| keys.unwrap().expose().clone());
+        assert_eq!(read, expected.map(str::to_owned).map_err(|why| format!("{}: {why}", path.display())));
+    }
 }
 
 #[test]

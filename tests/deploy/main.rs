@@ -3,6 +3,7 @@
 
 mod contract;
 mod promql;
+mod release;
 
 use std::{collections::BTreeSet, fs, path::Path};
 

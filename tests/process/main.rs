@@ -1,7 +1,10 @@
 //! The binary, as an operator or an orchestrator meets it.
 
 mod backup;
+mod container;
 mod serve;
+mod supervised;
+mod unit;
 
 use std::{
     io,
@@ -123,6 +126,12 @@ fn generated_keys_are_fresh_and_fit_the_variable() {
     let (first, second) = (bytes(&first, "1:"), bytes(&second, "7:"));
     assert_eq!((first.len(), second.len()), (32, 32));
     assert_ne!(first, second);
+}
+
+/// Where a check that cannot be made is a failure, as in scripts/test.
+#[expect(clippy::disallowed_methods, reason = "it is no setting of otpd")]
+fn is_continuous_integration() -> bool {
+    std::env::var("CI").is_ok_and(|value| !value.is_empty())
 }
 
 /// Whoever has nothing but the set can read every message of the contract, and each detail of a status.

@@ -106,7 +106,7 @@ impl Server {
 }
 
 /// The line of the log that says where the server listens.
-fn started(log: &mut impl BufRead) -> io::Result<serde_json::Value> {
+pub(super) fn started(log: &mut impl BufRead) -> io::Result<serde_json::Value> {
     for line in log.lines() {
         let line: serde_json::Value = serde_json::from_str(&line?)?;
         if text(&line, "message") == "otpd serves" {
@@ -116,7 +116,7 @@ fn started(log: &mut impl BufRead) -> io::Result<serde_json::Value> {
     Err(io::ErrorKind::UnexpectedEof.into())
 }
 
-fn text<'a>(line: &'a serde_json::Value, field: &str) -> &'a str {
+pub(super) fn text<'a>(line: &'a serde_json::Value, field: &str) -> &'a str {
     line.get(field).and_then(serde_json::Value::as_str).unwrap_or_default()
 }
 
