@@ -1,11 +1,13 @@
--- Shapes the errors of calls that are no gRPC, as their route asks for (`filter_context.shape` in front.yaml):
+-- Shapes the errors of calls that are no gRPC, as their route asks for (`filter_context.shape` in front.yaml), and notes status and
+-- reason for the access log (`otpd:grpc_status`, `otpd:reason`): Envoy itself would guess the status of what has lost it.
 --
+--   grpc      gRPC and grpc-web: otpd's statuses as they are; Envoy's own replies to grpc-web become statuses
 --   google    ErrorResponse of Google's payment integrator protocol
 --   connect   the error of the Connect protocol (https://connectrpc.com/docs/protocol)
 --   (none)    google.rpc.Status. Of otpd's statuses the transcoder makes it; here are made those of Envoy's own replies.
 --
 -- What is written comes from otpd's statuses, whose texts are fixed, and from this file. Envoy's own texts are not passed on: the one
--- about unreadable JSON quotes it.
+-- about unreadable JSON quotes it. To gRPC, local_reply_config of front.yaml tells the texts and codes of REPLIES below.
 
 -- By gRPC code: the HTTP status that goes with it, in google.rpc.Code as in Connect, and Connect's name.
 local CODES = {
@@ -57,10 +59,13 @@ local REPLIES = {
   [405] = {code = 12, message = "no such method"},
   [408] = {code = 4, message = "the request did not arrive in time"},
   [413] = {code = 3, http = 400, message = "the request is too large", google = "INVALID_FIELD_VALUE"},
+  [415] = {code = 3, message = "no such content type"},
   [431] = {code = 3, message = "the headers are too large"},
-  [503] = {code = 14, message = "no replica can be reached; try again", wait = 1},
-  [504] = {code = 4, message = "the deadline passed; the work goes on, the same requestId asks for its outcome"},
+  [503] = {code = 14, message = "no replica takes the call now; try again", wait = 1},
+  [504] = {code = 4, message = "the deadline passed; the work goes on, the same request_id asks for its outcome"},
 }
+REPLIES[502] = {code = 14, http = 503, message = REPLIES[503].message, wait = 1}
+REPLIES[507] = REPLIES[413]
 local REFUSED = {code = 3, message = "the request is refused"}
 local FAILED = {code = 13, message = "internal error"}
 
@@ -164,10 +169,14 @@ local function number(headers, name)
   return tonumber(headers:get(name) or "")
 end
 
+local function is_grpc(headers)
+  return (headers:get("content-type") or ""):find("application/grpc", 1, true) == 1
+end
+
 -- A status other than OK, as a gRPC server sends it: in headers, without a body.
 local function of_otpd(headers)
   local code = number(headers, "grpc-status")
-  if not code or code == 0 then
+  if not is_grpc(headers) or not code or code == 0 then
     return nil
   end
   local details = headers:get("grpc-status-details-bin")
@@ -189,7 +198,7 @@ end
 -- A reply that is no gRPC: of Envoy itself, or of whatever stands between.
 local function of_envoy(headers)
   local http = number(headers, ":status")
-  if headers:get("grpc-status") or http < 400 then
+  if is_grpc(headers) or http < 400 then
     return nil
   end
   local reply = REPLIES[http] or (http < 500 and REFUSED or FAILED)
@@ -231,19 +240,45 @@ function SHAPES.google(handle, status)
     .. ',"errorDescription":' .. quoted(text) .. "}"
 end
 
+-- For the access log. The name as Envoy's %GRPC_STATUS% has it.
+local function note(handle, status)
+  local name = status.code == 0 and "OK" or CODES[status.code][2]:gsub("_?(%l)(%l*)", function(first, rest)
+    return first:upper() .. rest
+  end)
+  local metadata = handle:streamInfo():dynamicMetadata()
+  metadata:set("otpd", "grpc_status", name)
+  if status.reason then
+    metadata:set("otpd", "reason", status.reason)
+  end
+end
+
 function envoy_on_response(handle)
   local headers = handle:headers()
   local shape = handle:filterContext():get("shape")
-  local status = of_otpd(headers)
-  if status and not shape then
+  local of_grpc = of_otpd(headers)
+  local status = of_grpc or of_envoy(headers)
+  if not status then
+    if shape ~= "grpc" and is_grpc(headers) then
+      note(handle, {code = 0})
+    end
+    return
+  end
+  note(handle, status)
+  if shape == "grpc" then
+    if not of_grpc then
+      headers:replace(":status", "200")
+      headers:replace("content-type", "application/grpc")
+      headers:replace("grpc-status", tostring(status.code))
+      headers:replace("grpc-message", status.message)
+      handle:body(true):setBytes("")
+    end
+    return
+  end
+  if of_grpc and not shape then
     -- The transcoder shapes it.
     if status.wait then
       headers:replace("retry-after", tostring(status.wait))
     end
-    return
-  end
-  status = status or of_envoy(headers)
-  if not status then
     return
   end
   local http = status.http or CODES[status.code][1]

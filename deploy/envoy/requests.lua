@@ -15,11 +15,19 @@ local function query(path, name)
 end
 
 -- A call by GET has its message in its path (https://connectrpc.com/docs/protocol#unary-get-request). It becomes the body. Clients write
--- JSON there as it is; in base64 it is not read, and otpd refuses the call.
+-- JSON there as it is; in base64 it is refused.
 local function move_message(handle, headers)
   local path = headers:get(":path")
   local message = query(path, "message")
-  if not message or query(path, "base64") == "1" then
+  if not message then
+    return
+  end
+  if query(path, "base64") == "1" then
+    -- A gRPC status, to which errors.lua gives Connect's shape.
+    local message = "JSON is taken as it is, without base64"
+    handle:respond({
+      [":status"] = "200", ["content-type"] = "application/grpc", ["grpc-status"] = "3", ["grpc-message"] = message,
+    }, message)
     return
   end
   headers:replace(":method", "POST")

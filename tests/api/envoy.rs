@@ -23,7 +23,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     caller::{Caller, TENANT, login, send, verify, wrong},
-    envoy_server::{CHECKED_OFTEN, CHECKED_ONCE, Envoy},
+    envoy_server::{CHECKED_OFTEN, CHECKED_ONCE, Edits, Envoy},
     http_client::post,
     redis_server::{Port, RedisServer},
     relay::Relay,
@@ -63,7 +63,12 @@ impl Replicas {
     }
 
     pub(crate) async fn behind_envoy(&self) -> Option<(Envoy, Caller)> {
-        let envoy = Envoy::front(self.ports.each_ref().map(Port::number), CHECKED_OFTEN)?;
+        self.behind(CHECKED_OFTEN).await
+    }
+
+    /// The same, with what is replaced in its file.
+    pub(crate) async fn behind(&self, edits: Edits<'_>) -> Option<(Envoy, Caller)> {
+        let envoy = Envoy::front(self.ports.each_ref().map(Port::number), edits)?;
         until("both replicas are healthy", async || envoy.count("membership_healthy") == 2).await;
         let caller = Caller::at(&envoy.address()).await;
         Some((envoy, caller))
@@ -139,7 +144,7 @@ async fn a_rolling_restart_loses_no_call() {
     let tally = load.tally.lock().unwrap().clone();
     let retries = (envoy.count("upstream_rq_retry"), envoy.count("upstream_rq_retry_overflow"));
     println!("{tally:?}; retried, and not for want of budget: {retries:?}");
-    assert_eq!(retries.1, 0, "the default budget is enough");
+    assert_eq!(retries.1, 0, "the budget is enough");
     let expected = ["done", "otp_not_matched", "success with success"];
     assert!(tally.keys().all(|word| expected.contains(&word.as_str())), "{tally:?}");
     assert_eq!(tally["done"], 2 * tally["otp_not_matched"]);
@@ -188,6 +193,28 @@ async fn a_store_that_hangs_ejects_no_replica() {
         assert_eq!(caller.challenge(challenge).await.unwrap().verification_attempts, 1);
         assert_eq!(replicas.failures(&format!("person-{n}")).await, 1);
     }
+}
+
+/// Health is asked for once, so that what turns calls away from the replica is what became of those before.
+#[tokio::test]
+async fn a_replica_that_is_gone_is_ejected_and_comes_back() {
+    let mut replicas = Replicas::start();
+    let edits = [CHECKED_ONCE, &[("base_ejection_time: 5s", "base_ejection_time: 1s")]].concat();
+    let Some((envoy, caller)) = replicas.behind(&edits).await else { return };
+    let call = async || assert_eq!(ended(&caller.challenge("never").await), "NotFound INVALID_IDENTIFIER");
+    drop(replicas.servers.pop());
+    until("it is ejected", async || {
+        call().await;
+        envoy.count("outlier_detection.ejections_enforced_total") > 0
+    })
+    .await;
+    assert_eq!(envoy.count("membership_healthy"), 1);
+    replicas.servers.push(replicas.site.start_at(replicas.ports[1].number()));
+    until("it gets calls again", async || {
+        call().await;
+        envoy.count("membership_healthy") == 2
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -3,15 +3,15 @@
 use std::{fs, time::Duration};
 
 use tokio::{io::AsyncReadExt, time::timeout};
-use tonic::transport::Channel;
+use tonic::{Code, transport::Channel};
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
 use crate::{
-    caller::TENANT,
+    caller::{Caller, TENANT},
     certificates::Authority,
     dial::{Headers, TlsClient, described, operated, plain},
     envoy::Replicas,
-    envoy_server::{Beside, Envoy, FRONT, SIDECAR, validate},
+    envoy_server::{Beside, CHECKED_OFTEN, Envoy, FRONT, SIDECAR, validate},
     http_client::{ask, post},
     redis_server::{Port, RedisServer},
     seeds::SEND,
@@ -105,6 +105,24 @@ async fn hurried(redis: &RedisServer, channel: &Channel, headers: Headers<'_>) -
 }
 
 #[tokio::test]
+async fn a_watch_outlasts_the_span_of_a_try() {
+    let replicas = Replicas::start();
+    let edits = [CHECKED_OFTEN, &[("per_try_timeout: 10.5s", "per_try_timeout: 0.3s")]].concat();
+    let Some((_envoy, caller)) = replicas.behind(&edits).await else { return };
+    let request = HealthCheckRequest { service: "otp.v1.OtpService".to_owned() };
+    let mut watch = HealthClient::new(caller.channel.clone()).watch(request).await.unwrap().into_inner();
+    let mut told = async || timeout(Duration::from_secs(20), watch.message()).await.unwrap().unwrap().unwrap().status();
+    assert_eq!(told().await, ServingStatus::Serving);
+    replicas.redis.pause();
+    // Of a call, otpd is told the span of a try, and answers before its store does.
+    assert_eq!(described(&caller.channel, TENANT, &[]).await, "DeadlineExceeded DEADLINE_EXCEEDED");
+    // The store is away for seconds until otpd says so.
+    assert_eq!(told().await, ServingStatus::NotServing);
+    replicas.redis.resume();
+    assert_eq!(told().await, ServingStatus::Serving);
+}
+
+#[tokio::test]
 async fn the_sidecar_tells_who_has_shown_a_certificate() {
     let (ours, strange) = (Authority::new("ours"), Authority::new("strange"));
     let redis = RedisServer::start();
@@ -144,6 +162,10 @@ async fn the_sidecar_tells_who_has_shown_a_certificate() {
         };
         assert!(read.is_err(), "{index}: {read:?}");
     }
+
+    drop(server);
+    let told = Caller::over(shop).challenge("c").await.unwrap_err();
+    assert_eq!((told.code(), told.message()), (Code::Unavailable, "otpd does not take the call now; try again"));
 }
 
 /// Callers over TLS, the front with a certificate of its own, a sidecar, otpd on a Unix socket.

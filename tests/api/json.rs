@@ -4,14 +4,19 @@ use std::{collections::BTreeSet, net::TcpListener, time::Duration};
 
 use otpd::grpc::proto::Reason;
 use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 use tonic::{Code, Status, metadata::MetadataValue};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::{
-    caller::wrong,
+    caller::{Caller, send, wrong},
     envoy::Replicas,
     envoy_server::{CHECKED_OFTEN, Envoy},
     http_client::{HttpAnswer, ask, post},
+    raw_http2::message,
     redis_server::Port,
     refusing::Refusing,
     secrecy::find_none,
@@ -161,6 +166,7 @@ async fn statuses_have_the_shape_of_the_path_and_the_protocol() {
     let server = Refusing::start().await;
     let Some(envoy) = Envoy::front([server.port; 2], CHECKED_OFTEN) else { return };
     let (at, path) = (envoy.address(), "/otp.v1.OtpService/SendOtp");
+    let caller = Caller::at(&at).await;
     for (code, reason, google, is_known, http, name) in STATUSES {
         let status = status_of(*code, reason);
         server.choose(status.clone());
@@ -201,6 +207,18 @@ async fn statuses_have_the_shape_of_the_path_and_the_protocol() {
             assert_eq!(answer.json(), json!({"code": name, "message": MESSAGE, "details": expected}));
             assert_eq!(answer.header("grpc-status"), "", "{answer:?}");
         }
+        let told = caller.send(send("s", "c")).await.unwrap_err();
+        assert_eq!((told.code(), told.message(), told.details()), (*code, MESSAGE, status.details()));
+    }
+    // Whatever the shape, the access log has the status and the reason.
+    let lines = || envoy.access().lines().filter_map(|line| serde_json::from_str(line).ok()).collect::<Vec<Value>>();
+    until("the lines of all calls", async || lines().len() == 5 * STATUSES.len()).await;
+    let logged = lines();
+    for (lines, (code, reason, ..)) in logged.chunks(5).zip(STATUSES) {
+        let reason = if reason.is_empty() { Value::Null } else { json!(reason) };
+        for line in lines {
+            assert_eq!((&line["grpc_status"], &line["reason"]), (&json!(format!("{code:?}")), &reason), "{line}");
+        }
     }
     let listed: BTreeSet<_> = STATUSES.iter().map(|row| row.1).filter(|reason| !reason.is_empty()).collect();
     let reasons: BTreeSet<_> =
@@ -225,12 +243,13 @@ fn connect_details(status: &Status) -> Value {
 const SECRET: &str = "314159265";
 
 /// What cannot be read, and the code that Google is told; otpd's is INVALID_ARGUMENT.
-fn unreadable() -> [(&'static str, String, &'static str); 4] {
+fn unreadable() -> [(&'static str, String, &'static str); 5] {
     let undecodable = "INVALID_DECRYPTED_REQUEST";
     [
         ("half of a message", format!(r#"{{"otp": "{SECRET}"#), undecodable),
         ("no JSON", SECRET.replace('3', "x"), undecodable),
         ("a message of another type", format!(r#"{{"otp": {{"{SECRET}": "{SECRET}"}}}}"#), undecodable),
+        ("a large field that nobody knows", format!(r#"{{"x": "{}"}}"#, SECRET.repeat(8_000)), "INVALID_FIELD_VALUE"),
         ("more than a connection keeps", format!(r#"{{"otp": "{}"}}"#, SECRET.repeat(200_000)), "INVALID_FIELD_VALUE"),
     ]
 }
@@ -276,10 +295,51 @@ async fn replies_of_envoy_itself_have_the_same_shapes_and_quote_nothing() {
     assert!(!envoy.log().contains("script log"), "{}", envoy.log());
 }
 
+/// What a caller by HTTP/1 is told, who sends these bytes and no more.
+async fn told(envoy: &Envoy, bytes: &str) -> String {
+    let mut stream = TcpStream::connect(envoy.address()).await.unwrap();
+    stream.write_all(bytes.as_bytes()).await.unwrap();
+    let mut told = String::new();
+    stream.read_to_string(&mut told).await.unwrap();
+    told
+}
+
+#[tokio::test]
+async fn a_request_by_http_1_0_is_answered_and_one_that_does_not_arrive_is_told_so() {
+    let replicas = Replicas::start();
+    let edits = [CHECKED_OFTEN, &[("request_timeout: 15s", "request_timeout: 0.3s")]].concat();
+    let Some((envoy, _)) = replicas.behind(&edits).await else { return };
+    let answer = told(&envoy, &format!("POST {SEND_AT} HTTP/1.0\r\ncontent-length: 2\r\n\r\n{{}}")).await;
+    assert!(answer.contains("400 Bad Request") && answer.contains("MISSING_REQUIRED_FIELD"), "{answer}");
+    for (path, head, expected) in [
+        (SEND_AT, "", "504 Gateway Timeout"),
+        ("/otp.v1.OtpService/SendOtp", "", "408 Request Timeout"),
+        ("/otp.v1.OtpService/SendOtp", "content-type: application/grpc-web+proto\r\n", "grpc-status: 4"),
+    ] {
+        let head = format!("POST {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n{head}content-length: 9\r\n\r\n{{");
+        let answer = told(&envoy, &head).await;
+        assert!(answer.contains(expected) && answer.contains("the request did not arrive in time"), "{answer}");
+    }
+    // No replica has heard of them.
+    assert_eq!(envoy.count("upstream_rq_completed"), 1);
+}
+
 /// The answers to one call: in Google's shape, in JSON and in Connect's.
 async fn three(envoy: &Envoy) -> [HttpAnswer; 3] {
     let (at, path) = (envoy.address(), "/otp.v1.OtpService/SendOtp");
     [post(&at, SEND_AT, SEND).await, post(&at, path, SEND).await, ask(&at, "POST", path, CONNECT, SEND).await]
+}
+
+/// gRPC and grpc-web are told a status, in the words that JSON has.
+async fn assert_same(envoy: &Envoy, json: &HttpAnswer) {
+    let (error, at) = (json.json(), envoy.address());
+    let told = Caller::at(&at).await.send(send("s", "c")).await.unwrap_err();
+    assert_eq!((json!(told.code() as i32), json!(told.message())), (error["code"].clone(), error["message"].clone()));
+    let web = [("content-type", "application/grpc-web+proto")];
+    let told = ask(&at, "POST", "/otp.v1.OtpService/SendOtp", &web, message(&[])).await;
+    let status = json!(told.header("grpc-status").parse::<i32>().unwrap());
+    assert_eq!((told.status.as_u16(), status), (200, error["code"].clone()), "{told:?}");
+    assert_eq!(json!(told.header("grpc-message")), error["message"]);
 }
 
 #[tokio::test]
@@ -290,6 +350,7 @@ async fn replicas_that_are_away_or_silent_are_told_of_in_the_same_shapes() {
     assert_eq!(refused(&google), (503, None));
     assert_eq!((status.status.as_u16(), &status.json()["code"]), (503, &json!(14)));
     assert_eq!((connect.status.as_u16(), &connect.json()["code"]), (503, &json!("unavailable")));
+    assert_same(&envoy, &status).await;
     for answer in [google, status, connect] {
         assert_eq!(answer.header("retry-after"), "1");
     }
@@ -297,11 +358,12 @@ async fn replicas_that_are_away_or_silent_are_told_of_in_the_same_shapes() {
     // The system takes their connections, and nobody reads.
     let silent = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
     let ports = silent.each_ref().map(|listener| listener.local_addr().unwrap().port());
-    let soon = [CHECKED_OFTEN, &[("timeout: 15s}", "timeout: 0.3s}")]].concat();
+    let soon = [CHECKED_OFTEN, &[(" timeout: 15s", " timeout: 0.3s")]].concat();
     let Some(envoy) = Envoy::front(ports, &soon) else { return };
     let [google, status, connect] = three(&envoy).await;
     assert_eq!(refused(&google), (504, None));
     assert_eq!((status.status.as_u16(), &status.json()["code"]), (504, &json!(4)));
     assert_eq!((connect.status.as_u16(), &connect.json()["code"]), (504, &json!("deadline_exceeded")));
-    until("the lines of the calls", async || envoy.access().lines().count() == 3).await;
+    assert_same(&envoy, &status).await;
+    until("the lines of the calls", async || envoy.access().lines().count() == 5).await;
 }

@@ -12,6 +12,7 @@ use crate::{
     envoy::Replicas,
     http_client::{HttpAnswer, ask},
     raw_http2::message,
+    site::until,
 };
 
 const NUMBER: &str = "+14155550100";
@@ -95,6 +96,14 @@ async fn only_the_pages_that_are_named_may_call() {
     }
     let asked = ask(&at, "OPTIONS", SEND_AT, &[OTHER_PAGE, wants], "").await;
     assert_eq!((asked.status.as_u16(), asked.header("access-control-allow-origin")), (403, ""));
+    // By grpc-web it is told a status, which browsers keep from it.
+    let web = ("content-type", BINARY);
+    let answer = ask(&at, "POST", SEND_AT, &[OTHER_PAGE, web], message(&[])).await;
+    assert_eq!((answer.status.as_u16(), answer.header("grpc-status")), (200, "7"), "{answer:?}");
+    assert_eq!(answer.header("grpc-message"), "this web page is not allowed to call");
+    let answer = ask(&at, "POST", SEND_AT, &[PAGE, web], message(&vec![b'x'; 70_000])).await;
+    assert_eq!((answer.status.as_u16(), answer.header("grpc-status")), (200, "3"), "{answer:?}");
+    assert_eq!(answer.header("grpc-message"), "the request is too large");
     // A page may send what looks like a form without asking before.
     let body = json!({
         "requestHeader": {
@@ -167,6 +176,13 @@ async fn connect_calls_in_both_forms() {
     for query in ["encoding=proto&message=", "encoding=json&message=%7B%7D", "encoding=json&message=%7B"] {
         let answer = ask(&at, "GET", &format!("{GET_AT}?connect=v1&{query}"), &[], "").await;
         assert_eq!((answer.status.as_u16(), &answer.json()["code"]), (400, &json!("invalid_argument")), "{query}");
+    }
+    let answer = ask(&at, "GET", &format!("{GET_AT}?connect=v1&encoding=json&base64=1&message=e30"), &[], "").await;
+    assert_eq!(answer.json()["message"], "JSON is taken as it is, without base64");
+    let logged = || envoy.access().lines().filter(|line| line.contains("\"status\":200")).map(str::to_owned).collect();
+    until("the lines of what was done", async || Vec::len(&logged()) == 4).await;
+    for line in logged() {
+        assert!(line.contains(r#""grpc_status":"OK""#) && line.contains(r#""reason":null"#), "{line}");
     }
     assert!(!envoy.access().contains("message="), "{}", envoy.access());
     assert!(!envoy.log().contains("script log"), "{}", envoy.log());
