@@ -1,6 +1,6 @@
 """Checks deploy/kubernetes: that it renders, keeps to the schemas and to the demands of demands.py, and holds settings
-that otpd accepts with the secrets that docs/deployment.md says how to make. Needs no cluster. Run by scripts/test, from
-the root of the repository.
+that otpd accepts with the secrets that docs/deployment.md says how to make; and that Envoy runs with the files of
+components/front, unless there is no Envoy. Needs no cluster. Run by scripts/test, from the root of the repository.
 
 usage: python3 tests/deploy/kubernetes KUBECTL OTPD [DEFINITIONS_OF_ISTIO]
 """

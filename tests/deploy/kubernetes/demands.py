@@ -234,8 +234,8 @@ def ejects_for_answers(rule):
 
 
 def certificates_fit(examples, rendered):
-    """Of the examples for cert-manager: otpd's is for the names of all Services, and is the Secret that is mounted; a caller's is for a
-    caller; each has an issuer, and all but the authority are of the same one."""
+    """Of the examples for cert-manager: otpd's is for the names of all Services, and is the Secret that is mounted; a
+    caller's is for a caller; each has an issuer, and all but the authority are of the same one."""
     by_name = {(found["kind"], found["metadata"]["name"]): found["spec"] for found in examples}
     otpd, caller = by_name["Certificate", "otpd"], by_name["Certificate", "otpd-caller-shop"]
     names = {f"{found['metadata']['name']}.{found['metadata']['namespace']}.svc" for found in rendered.of("Service")}

