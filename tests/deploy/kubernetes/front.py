@@ -93,7 +93,7 @@ def envoy():
 
 
 def runs(front, folder, program):
-    """What goes wrong in a run: Envoy gets ready with the pod's files and options, and its preStop hook has it drain."""
+    """What goes wrong: Envoy gets ready with the pod's files and options, and its preStop hook has it drain."""
     with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
         free = [str(each.getsockname()[1]) for each in (one, other)]
 
