@@ -1,6 +1,7 @@
 //! The image's command line, as the Dockerfile has it: in a root that nobody can write to, as a user without privileges.
 //!
-//! The root holds what the base image would: the C library, which `ldd` names. It needs root, or sudo, for a mount.
+//! The root holds what the base image would: the C library, which `ldd` names. It needs root, or sudo, for a mount. No engine is at work:
+//! no limits of one, no seccomp profile, and no network of the container's own.
 
 use std::{
     collections::BTreeMap,
@@ -104,7 +105,9 @@ impl Image {
     }
 }
 
-/// What a container engine does with `--read-only`: nothing can be written to but the volume.
+/// What a container engine does with `--read-only --cap-drop ALL --security-opt no-new-privileges`: nothing can be written to but the
+/// volume, and no privilege is there or to be had. Four capabilities stay in the bounding set, for `unshare` itself; after its change
+/// of user the process has none of them, and can gain none.
 const CONTAINER: &str = r#"
     root=$1 user=$2 folder=$3 volume=$4
     shift 4
@@ -112,8 +115,16 @@ const CONTAINER: &str = r#"
     mount -o remount,bind,ro "$root"
     mount -t proc proc "$root/proc"
     mount -t tmpfs -o "mode=0700,uid=${user%:*},gid=${user#*:},size=512m" tmpfs "$root$volume"
-    exec unshare --root="$root" --wd="$folder" --setgid="${user#*:}" --setuid="${user%:*}" "$@"
+    exec setpriv --no-new-privs --inh-caps=-all --bounding-set=-all,+sys_chroot,+dac_read_search,+setgid,+setuid \
+        unshare --root="$root" --wd="$folder" --setgid="${user#*:}" --setuid="${user%:*}" "$@"
 "#;
+
+/// Whether a test may mount. Where CI is set, it must.
+fn may_mount() -> bool {
+    let may = as_root("unshare").args(["--mount", "true"]).output().is_ok_and(|tried| tried.status.success());
+    assert!(may || !super::is_continuous_integration(), "a mount needs root or sudo");
+    may
+}
 
 /// A program with the rights of root.
 fn as_root(program: &str) -> Command {
@@ -196,9 +207,7 @@ fn the_image_is_not_run_by_root_and_says_where_it_listens() {
 
 #[tokio::test]
 async fn the_image_serves_from_a_root_that_it_cannot_write_to() {
-    let permitted = as_root("unshare").args(["--mount", "true"]).output().is_ok_and(|tried| tried.status.success());
-    if !permitted {
-        assert!(!super::is_continuous_integration(), "a mount needs root or sudo");
+    if !may_mount() {
         return eprintln!("skipped: a mount needs root or sudo");
     }
     let image = Image::read();
@@ -222,6 +231,12 @@ async fn the_image_serves_from_a_root_that_it_cannot_write_to() {
     let mut container = Container(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
     let mut log = BufReader::new(container.0.stderr.take().unwrap());
     let address = text(&started(&mut log).unwrap(), "grpc").to_owned();
+    if rustix::process::geteuid().is_root() {
+        let status = fs::read_to_string(format!("/proc/{}/status", container.0.id())).unwrap();
+        for line in ["NoNewPrivs:\t1", "CapEff:\t0000000000000000", "CapPrm:\t0000000000000000", "Uid:\t65532\t65532"] {
+            assert!(status.contains(line), "{line}: {status}");
+        }
+    }
     let reading = std::thread::spawn(move || log.read_to_end(&mut Vec::new()));
 
     let port = address.rsplit(':').next().unwrap();
@@ -247,4 +262,36 @@ async fn the_image_serves_from_a_root_that_it_cannot_write_to() {
     let ended = tokio::task::spawn_blocking(move || container.end());
     assert_eq!(ended.await.unwrap().unwrap(), Some(0));
     reading.join().unwrap().unwrap();
+}
+
+/// As docs/deployment.md, "Container", tells it: settings in place of the image's own, and the master keys in a file.
+#[test]
+fn the_image_takes_settings_and_secrets_that_are_mounted() {
+    if !may_mount() {
+        return eprintln!("skipped: a mount needs root or sudo");
+    }
+    let (mut image, folder) = (Image::read(), tempfile::tempdir().unwrap());
+    let settings = format!(
+        "[callers.shop]\nidentities = [\"token-sha256:{}\"]\ntenants = [\"acme\"]\n[tenants.acme]\n[server]\n\
+         listen = \"0.0.0.0:50051\"\n[providers.console]\n[force]\nconsole_provider = true\n",
+        "ab".repeat(32)
+    );
+    let key = super::run(&["generate-key"], &[]).unwrap().1;
+    image.copied.remove(SETTINGS);
+    for (name, content, place) in
+        [("otpd.toml", &settings, "/etc/otpd/otpd.toml"), ("master-keys", &key, "/run/secrets/master-keys")]
+    {
+        fs::write(folder.path().join(name), content).unwrap();
+        image.copied.insert(folder.path().join(name).display().to_string(), place.to_owned());
+    }
+    let root = image.unpack().unwrap();
+    let command = [&image.entrypoint[..], &["check-config".to_owned()]].concat();
+    let keys = ("OTPD_MASTER_KEYS_FILE", "/run/secrets/master-keys");
+
+    let refused = image.run(root.path(), &command, &[keys]).unwrap();
+    let complaint = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(refused.status.code() == Some(64) && complaint.contains("plain_tokens"), "{complaint}");
+    let taken = image.run(root.path(), &command, &[keys, ("OTPD__FORCE__PLAIN_TOKENS", "true")]).unwrap();
+    let said = String::from_utf8_lossy(&taken.stdout).into_owned();
+    assert!(taken.status.success() && said.contains("\nprofile: production\n"), "{taken:?}");
 }

@@ -15,6 +15,8 @@ use super::{
 };
 
 const UNIT: &str = include_str!("../../deploy/systemd/otpd.service");
+/// The file of the unit's folder `otpd.service.d`, with the secret of the provider that the settings have.
+const OF_PROVIDER: &str = include_str!("../../deploy/systemd/otpd.service.d/sms.conf");
 const SETTINGS: &str = include_str!("../../deploy/systemd/otpd.toml");
 
 /// The values of a setting of the unit, in their order.
@@ -42,7 +44,7 @@ fn of_the_test(text: &str, folder: &Path) -> String {
 fn what_the_unit_starts_serves_in_production_and_tells_so() {
     let folder = tempfile::tempdir().unwrap();
     credentials(folder.path()).unwrap();
-    let unit = of_the_test(UNIT, folder.path());
+    let unit = of_the_test(&format!("{UNIT}\n{OF_PROVIDER}"), folder.path());
     fs::write(folder.path().join("otpd.toml"), of_the_test(SETTINGS, folder.path())).unwrap();
     let told = Told::at(&folder.path().join("notify")).unwrap();
     let socket = folder.path().join("notify").display().to_string();
@@ -66,16 +68,13 @@ fn what_the_unit_starts_serves_in_production_and_tells_so() {
 
 #[test]
 fn every_credential_of_the_unit_is_used_and_every_one_used_is_loaded() {
-    let loaded = values(UNIT, "LoadCredential").into_iter().filter_map(|value| value.split_once(':'));
-    let loaded: Vec<&str> =
-        loaded.inspect(|(name, path)| assert!(path.ends_with(name))).map(|(name, _)| name).collect();
-    let used: Vec<&str> = values(UNIT, "Environment")
-        .into_iter()
-        .filter_map(|value| value.split_once("%d/"))
-        .map(|(_, name)| name)
-        .collect();
-    assert_eq!(loaded, used);
-    assert_eq!(loaded.len(), 2);
+    for (file, expected) in [(UNIT, "master-keys"), (OF_PROVIDER, "sms-auth-token")] {
+        let loaded = values(file, "LoadCredential").into_iter().filter_map(|value| value.split_once(':'));
+        let loaded: Vec<&str> =
+            loaded.inspect(|(name, path)| assert!(path.ends_with(name))).map(|(name, _)| name).collect();
+        let used = values(file, "Environment").into_iter().filter_map(|value| value.split_once("%d/"));
+        assert_eq!((loaded, used.map(|(_, name)| name).collect()), (vec![expected], vec![expected]));
+    }
 }
 
 #[test]
@@ -95,6 +94,8 @@ fn systemd_accepts_the_unit_and_finds_little_exposed() {
     let folder = tempfile::tempdir().unwrap();
     let unit = folder.path().join("otpd.service");
     fs::write(&unit, UNIT.replace("/usr/local/bin/otpd", env!("CARGO_BIN_EXE_otpd"))).unwrap();
+    fs::create_dir(folder.path().join("otpd.service.d")).unwrap();
+    fs::write(folder.path().join("otpd.service.d/sms.conf"), OF_PROVIDER).unwrap();
     let analyze = |arguments: &[&str]| Command::new("systemd-analyze").args(arguments).arg(&unit).output();
     let verified = match analyze(&["verify", "--man=no"]) {
         Ok(verified) => verified,

@@ -1,6 +1,6 @@
 """Checks deploy/kubernetes: that it renders, keeps to the schemas and to the demands of demands.py, and holds settings
-that otpd accepts with the secrets that docs/deployment.md says how to make. Needs no cluster. Run by scripts/test, from
-the root of the repository.
+that otpd accepts with the secrets that docs/deployment.md says how to make; and that Envoy runs with the files of
+components/front, unless there is no Envoy. Needs no cluster. Run by scripts/test, from the root of the repository.
 
 usage: python3 tests/deploy/kubernetes KUBECTL OTPD [DEFINITIONS_OF_ISTIO]
 """
@@ -9,6 +9,7 @@ import copy
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -16,22 +17,24 @@ import tempfile
 import yaml
 
 import demands
+import front
 import rendered as rendering
 
 # Without a mesh and without TLS, and where Linkerd encrypts, otpd sends tokens in plain text, knows it and says so.
-SENDS_PLAIN_TOKENS = {"base", "overlays/linkerd", "overlays/with-prometheus"}
+SENDS_PLAIN_TOKENS = {"base", "overlays/linkerd"}
 WARNINGS_OF_PLAIN_TOKENS = ["server.listen is open", "admin.listen is open", "force.plain_tokens"]
-OVERLAYS = ["overlays/tls", "overlays/istio", "overlays/linkerd"]
+TARGETS = ["base", "overlays/tls", "overlays/istio", "overlays/linkerd"]
 # Stands in front of kubectl for the commands of the page: it writes down what they would send to a cluster.
 STAND_IN = """#!/bin/sh
+case "$*" in *--dry-run=client*) exec "$KUBECTL" "$@" ;; esac
 while [ "$1" = --namespace ]; do shift 2; done
 exec >>"$SENT"
 echo ---
 case "$1 $2" in
-  "create secret") exec "$KUBECTL" "$@" --dry-run=client -o yaml ;;
+  "create secret") exec "$KUBECTL" --namespace otpd "$@" --dry-run=client -o yaml ;;
   "apply -k") exec "$KUBECTL" kustomize "$3" ;;
   "apply -f") exec cat "$3" ;;
-  "label namespace" | "rollout status") ;;
+  "label namespace" | "rollout status" | "rollout undo" | "rollout restart") ;;
   *) echo "the test does not know: kubectl $*" >&2; exit 1 ;;
 esac
 """
@@ -92,7 +95,7 @@ def is_accepted(rendered, folder, otpd):
         if expected not in lines:
             yield f"{rendered.target}: check-config does not say {expected}"
     warnings = [line for line in lines if line.startswith("warning: ")]
-    expected = WARNINGS_OF_PLAIN_TOKENS if rendered.target in SENDS_PLAIN_TOKENS else []
+    expected = WARNINGS_OF_PLAIN_TOKENS if rendered.target.split()[0] in SENDS_PLAIN_TOKENS else []
     if len(warnings) != len(expected) or not all(words in line for words, line in zip(expected, warnings)):
         yield f"{rendered.target}: check-config warns: {warnings}"
 
@@ -117,10 +120,20 @@ def main(kubectl, otpd, definitions=None):
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         sent = documented(folder, kubectl, otpd)
-        [secret] = [found for found in sent if found["kind"] == "Secret"]
-        tree = rendering.copied(folder, also=["prometheus"])
-        targets = ["base", *OVERLAYS, "overlays/with-prometheus"]
-        by_target = {target: rendering.render(kubectl, tree, target) for target in targets}
+        secret, changed = [found for found in sent if found["kind"] == "Secret"]
+        tree = folder / "kubernetes"
+        shutil.copytree("deploy/kubernetes", tree)
+        by_target = {target: rendering.render(kubectl, tree, target) for target in TARGETS}
+        if rendering.with_all_that_is_offered(tree) < 14:
+            sys.exit("the lines that are there to be uncommented are not found")
+        # The files of Envoy are where the commands of the page have put them.
+        shutil.copytree(folder / "otpd-kubernetes/components/front", tree / "components/front", dirs_exist_ok=True)
+        for target in TARGETS:
+            found = rendering.render(kubectl, tree, target)
+            found.target += " with all that is offered"
+            by_target[found.target], of_envoy = found.parted("otpd-front")
+        by_target["front"] = of_envoy
+        of_envoy.target = "front"
 
         mounted = folder / "mounted"
         mounted.mkdir()
@@ -130,25 +143,33 @@ def main(kubectl, otpd, definitions=None):
         for name, made in (("tls.crt", "tls.pem"), ("tls.key", "tls.key"), ("ca.crt", "tls.pem")):
             (mounted / "otpd-tls" / name).symlink_to(mounted / made)
 
-        example = yaml.safe_load((tree / "components/tls/certificate.example.yaml").read_text())
+        examples = list(yaml.safe_load_all((tree / "components/tls/certificates.example.yaml").read_text()))
         if f'ENTRYPOINT ["{demands.BINARY}"]' not in dockerfile():
             sys.exit(f"the image has no {demands.BINARY}, which the probes run")
-        complaints = list(demands.certificate_fits(example, by_target["overlays/tls"]))
-        complaints += [f"docs/deployment.md: {each}" for each in rendering.schema_complaints([*sent, example], schemas)]
+        complaints = list(demands.certificates_fit(examples, by_target["overlays/tls"]))
+        complaints += [f"docs/deployment.md: {each}" for each in rendering.schema_complaints(sent, schemas)]
+        complaints += [] if changed == secret else ["docs/deployment.md changes the Secret into another"]
         for found in by_target.values():
             complaints += [f"{found.target}: {each}" for each in rendering.schema_complaints(found.objects, schemas)]
+        complaints += front.complaints(of_envoy)
+        program = front.envoy()
+        complaints += front.runs(of_envoy, folder / "envoy", program) if program else []
+        for found in by_target.values():
+            if found is of_envoy:
+                continue
             complaints += demands.complaints(found)
             complaints += is_accepted(found, folder, otpd)
             named = set(re.findall(r"/run/secrets/otpd/([\w.-]+)", found.settings_text()))
             if named - set(secret["data"]):
                 complaints.append(f"the Secret of docs/deployment.md lacks {named - set(secret['data'])}")
-        for kind, path, value, target, demand in demands.SPOILT:
+        for kind, path, value, target, demand in demands.SPOILT + front.SPOILT:
             if not list(demand(spoilt(by_target[target], kind, path, value))):
                 complaints.append(f"{demand.__name__} is blind to {kind} {path} = {value} in {target}")
     if complaints:
         sys.exit("\n".join(complaints))
     total = sum(len(found.objects) for found in by_target.values())
     without = "" if schemas else ", those of Istio without a schema"
+    without += "" if program else ", Envoy not run"
     print(f"    {len(by_target)} renderings, {total} objects{without}")
 
 

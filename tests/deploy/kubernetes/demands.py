@@ -19,15 +19,21 @@ def port_of(listen):
     return None if listen.startswith("unix:") else int(listen.rsplit(":", 1)[1])
 
 
-def pods_have_no_privileges(rendered):
-    pod, container = rendered.pod(), rendered.container()
+def privileges_of(rendered, name):
+    pod, container = rendered.pod(name), rendered.container(name)
     wanted = {"runAsNonRoot": True, "runAsUser": 65532, "runAsGroup": 65532}
     wanted["seccompProfile"] = {"type": "RuntimeDefault"}
     yield from (f"the pod lacks {key}" for key, value in wanted.items() if pod["securityContext"].get(key) != value)
     wanted = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
     if container["securityContext"] != wanted:
         yield f"the container's securityContext is not {wanted}"
-    if pod["automountServiceAccountToken"] or rendered.only("ServiceAccount")["automountServiceAccountToken"]:
+    if pod["automountServiceAccountToken"]:
+        yield "a token of Kubernetes is mounted"
+
+
+def pods_have_no_privileges(rendered):
+    yield from privileges_of(rendered, "otpd")
+    if rendered.only("ServiceAccount")["automountServiceAccountToken"]:
         yield "a token of Kubernetes is mounted"
     enforced = rendered.only("Namespace")["metadata"]["labels"].get("pod-security.kubernetes.io/enforce")
     if enforced != "restricted":
@@ -227,14 +233,24 @@ def ejects_for_answers(rule):
     return counted != [0, 0] or not detection.get("splitExternalLocalOriginErrors")
 
 
-def certificate_fits(certificate, rendered):
-    """Of the example for cert-manager: it is for the names of all Services, and is the Secret that is mounted."""
+def certificates_fit(examples, rendered):
+    """Of the examples for cert-manager: otpd's is for the names of all Services, and is the Secret that is mounted; a
+    caller's is for a caller; each has an issuer, and all but the authority are of the same one."""
+    by_name = {(found["kind"], found["metadata"]["name"]): found["spec"] for found in examples}
+    otpd, caller = by_name["Certificate", "otpd"], by_name["Certificate", "otpd-caller-shop"]
     names = {f"{found['metadata']['name']}.{found['metadata']['namespace']}.svc" for found in rendered.of("Service")}
-    if set(certificate["spec"]["dnsNames"]) != names:
+    if set(otpd["dnsNames"]) != names:
         yield f"the certificate is not for {sorted(names)}"
     mounted = {volume["secret"]["secretName"] for volume in rendered.pod()["volumes"] if "secret" in volume}
-    if certificate["spec"]["secretName"] not in mounted:
+    if otpd["secretName"] not in mounted:
         yield f"the certificate's Secret is none of {sorted(mounted)}"
+    if caller["uris"] != rendered.settings()["callers"]["shop"]["identities"]:
+        yield f"the caller's certificate is for {caller['uris']}"
+    issuers = {name: spec["issuerRef"]["name"] for (kind, name), spec in by_name.items() if kind == "Certificate"}
+    if issuers != {"otpd-authority": "otpd-root", "otpd": "otpd", "otpd-caller-shop": "otpd"}:
+        yield f"the issuers are {issuers}"
+    if by_name["Issuer", "otpd"]["ca"]["secretName"] != by_name["Certificate", "otpd-authority"]["secretName"]:
+        yield "the issuer has another authority"
 
 
 ALL = [

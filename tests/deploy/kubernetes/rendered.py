@@ -1,6 +1,7 @@
 """What kustomize makes of deploy/kubernetes, and the schemas that it must keep to."""
 
 import pathlib
+import re
 import shutil
 import subprocess
 import tomllib
@@ -13,6 +14,7 @@ import yaml
 # repository (charts/linkerd-crds) and the references of the Prometheus Operator and cert-manager.
 COMPARED_BY_HAND = {
     "cert-manager.io/v1/Certificate",
+    "cert-manager.io/v1/Issuer",
     "policy.linkerd.io/v1beta3/Server",
     "policy.linkerd.io/v1alpha1/AuthorizationPolicy",
     "policy.linkerd.io/v1alpha1/MeshTLSAuthentication",
@@ -37,11 +39,18 @@ class Rendered:
         [found] = [found for found in self.of(kind) if found["metadata"]["name"] == name]
         return found
 
-    def pod(self):
-        return self.only("Deployment")["spec"]["template"]["spec"]
+    def parted(self, name):
+        """Two renderings: without the objects of which the name begins so, and with those alone."""
+        parts = [], []
+        for found in self.objects:
+            parts[found["metadata"]["name"].startswith(name)].append(found)
+        return Rendered(self.target, parts[False]), Rendered(self.target, parts[True])
 
-    def container(self):
-        [container] = self.pod()["containers"]
+    def pod(self, name="otpd"):
+        return self.only("Deployment", name)["spec"]["template"]["spec"]
+
+    def container(self, name="otpd"):
+        [container] = self.pod(name)["containers"]
         return container
 
     def variables(self):
@@ -71,16 +80,15 @@ def render(kubectl, folder, target):
     return Rendered(target, list(yaml.safe_load_all(text)))
 
 
-def copied(into, also):
-    """The tree in another folder, with a target for each component that no overlay has."""
-    tree = pathlib.Path(into) / "kubernetes"
-    shutil.copytree("deploy/kubernetes", tree)
-    for component in also:
-        target = tree / "overlays" / f"with-{component}"
-        target.mkdir()
-        parts = {"resources": ["../../base"], "components": [f"../../components/{component}"]}
-        (target / "kustomization.yaml").write_text(yaml.safe_dump(parts))
-    return tree
+def with_all_that_is_offered(tree):
+    """Takes away the "#" of the lines that are there to be uncommented: those with no space after it, or two. Prose has
+    one. Their number."""
+    offered = 0
+    for path in tree.rglob("*.yaml"):
+        text, count = re.subn(r"^( *)#(?=\S|  )", r"\1", path.read_text(), flags=re.MULTILINE)
+        path.write_text(text)
+        offered += count
+    return offered
 
 
 def schemas_of(path):
