@@ -212,6 +212,7 @@ impl CallRules {
     {
         let Arriving { request, method, deadline, caller, counted: _counted, call, open } = arriving;
         // The deadline covers reading the request, too: a caller may send its headers and then nothing.
+        let mut is_whole = false;
         let answered = timeout_at(deadline.instant(), async {
             let is_too_late = self.permits.is_too_late(call.elapsed(), open.connection(), caller.counted());
             let (head, body) = request.into_parts();
@@ -221,6 +222,7 @@ impl CallRules {
                 Ok(message) => message,
                 Err(error) => return self.no_message(error).into_http(),
             };
+            is_whole = true;
             if deadline.remaining().is_zero() {
                 // Nobody waits for what would be done: nothing is.
                 return status::too_late().into_http();
@@ -238,7 +240,11 @@ impl CallRules {
             request.extensions_mut().insert(Call { method, deadline, permit, rights, record, span });
             services.answer(method, request).await
         });
-        let response = answered.await.unwrap_or_else(|_| status::deadline_exceeded().into_http());
+        let response = match answered.await {
+            Ok(response) => response,
+            Err(_) if is_whole => status::deadline_exceeded().into_http(),
+            Err(_) => status::too_late().into_http(),
+        };
         let (mut response, failure) = rewrite(response, self.max_message_bytes);
         call.end(&mut response, failure.as_ref());
         response.map(|body| AnswerBody::of_contract(body, open))

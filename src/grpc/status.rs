@@ -249,9 +249,9 @@ pub(crate) fn deadline_exceeded() -> Status {
     .into_status()
 }
 
-/// The caller's time was over before anything was begun.
+/// The caller's time was over before its message was here, and anything begun.
 pub(crate) fn too_late() -> Status {
-    let message = "the deadline had passed when the call came; nothing was begun";
+    let message = "the deadline passed before the whole call was here; nothing was begun";
     Row::new(Code::DeadlineExceeded, Reason::DeadlineExceeded, message).into_status()
 }
 
