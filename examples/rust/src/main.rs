@@ -279,10 +279,7 @@ fn mistyped(status: &Status) -> Option<String> {
 /// Tells why a call could not be decided. `ErrorInfo` has the reason that a program acts on, a name of `Reason` in the
 /// contract without its prefix; the message is for people.
 fn explain(status: &Status) {
-    eprintln!("{:?}: {}", status.code(), status.message());
-    if let Some(source) = status.source() {
-        tell_causes(source);
-    }
+    tell_causes(status);
     let details = status.get_error_details();
     if let Some(info) = details.error_info() {
         eprintln!("  reason {} ({})", info.reason, info.domain);
@@ -296,8 +293,17 @@ fn explain(status: &Status) {
 }
 
 fn tell_causes(error: &(dyn Error + 'static)) {
+    let mut last = String::new();
     for cause in iter::successors(Some(error), |&error| error.source()) {
-        eprintln!("  {cause}");
+        let text = match cause.downcast_ref::<Status>() {
+            Some(status) => format!("{:?}: {}", status.code(), status.message()),
+            None => cause.to_string(),
+        };
+        // Some errors show their cause as their own text.
+        if text != last {
+            eprintln!("{text}");
+        }
+        last = text;
     }
 }
 

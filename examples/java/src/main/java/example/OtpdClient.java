@@ -299,8 +299,8 @@ public final class OtpdClient {
 
     private static void tellCauses(Throwable error) {
         for (var cause = error; cause != null; cause = cause.getCause()) {
-            // The first line: where there was no connection, the description of a status shows a whole stack.
-            System.err.println(cause.toString().lines().findFirst().orElse(""));
+            // Where there was no connection, the description of a status shows the causes with their stacks.
+            cause.toString().lines().filter(line -> !line.startsWith("\t")).forEach(System.err::println);
         }
     }
 
