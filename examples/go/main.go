@@ -6,6 +6,7 @@ package main
 import (
 	"bufio"
 	"context"
+	_ "embed"
 	"errors"
 	"fmt"
 	"os"
@@ -21,6 +22,14 @@ import (
 
 	otpv1 "example.com/otpd-client/generated/otp/v1"
 )
+
+//go:generate buf generate
+//go:generate cp ../service-config.json generated/
+
+// serviceConfig applies to every call: how long it may take, when it is repeated, and how calls are spread.
+//
+//go:embed generated/service-config.json
+var serviceConfig string
 
 func main() {
 	switch err := run(context.Background()); {
@@ -49,36 +58,37 @@ func run(ctx context.Context) error {
 	// The id of the request is the name of the challenge. A program that may be restarted stores it before the call: the
 	// same id then finds the challenge that was opened, where a new one would send a second message.
 	challenge := uuid.NewString()
-	if err := open(ctx, otp, challenge, setting("OTPD_PHONE_NUMBER", "+14155550100")); err != nil {
+	// The person's account, by an id that stays the same. Here a new one for each run: their wrong codes would lock it.
+	account := "person-" + challenge[:8]
+	if err := open(ctx, otp, challenge, account, setting("OTPD_PHONE_NUMBER", "+14155550100")); err != nil {
 		return err
 	}
 	input := bufio.NewScanner(os.Stdin)
 	for {
 		fmt.Print("code: ")
 		if !input.Scan() {
+			if err := input.Err(); err != nil {
+				return err
+			}
 			return notVerified("no more codes were typed")
 		}
-		if verified, err := verify(ctx, otp, challenge, input.Text()); verified || err != nil {
+		if verified, err := verify(ctx, otp, challenge, account, input.Text()); verified || err != nil {
 			return err
 		}
 	}
 }
 
-// connect applies the service config to every call of the connection: how long a call may take, when it is repeated, and
-// how calls are spread. `dns:///otpd:50051` spreads them over all addresses of a name.
+// connect prepares a connection, which is made with the first call. `dns:///otpd:50051` spreads calls over all addresses of
+// a name.
 func connect(address string) (*grpc.ClientConn, error) {
-	config, err := os.ReadFile("../service-config.json")
-	if err != nil {
-		return nil, err
-	}
 	options := []grpc.DialOption{
-		grpc.WithDefaultServiceConfig(string(config)),
+		grpc.WithDefaultServiceConfig(serviceConfig),
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 	}
 	if authorities := os.Getenv("OTPD_CA_FILE"); authorities != "" {
 		encrypted, err := credentials.NewClientTLSFromFile(authorities, "")
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("OTPD_CA_FILE (%s): %w", authorities, err)
 		}
 		options = append(options, grpc.WithTransportCredentials(encrypted))
 	}
@@ -98,8 +108,8 @@ func (token bearer) GetRequestMetadata(context.Context, ...string) (map[string]s
 // RequireTransportSecurity refuses to send the token where it could be read on the way.
 func (bearer) RequireTransportSecurity() bool { return true }
 
-// header begins every request. A repetition has the id of the call that it repeats: otpd gives the recorded answer again,
-// and neither sends nor counts twice. All repetitions by the service config are such, as they send the same message.
+// header begins every request. A repetition has the id of the call that it repeats: otpd neither sends nor counts twice. All
+// repetitions by the service config are such, as they send the same message.
 func header(requestID string) *otpv1.RequestHeader {
 	return &otpv1.RequestHeader{
 		ProtocolVersion:            &otpv1.ProtocolVersion{Major: 1},
@@ -110,12 +120,11 @@ func header(requestID string) *otpv1.RequestHeader {
 }
 
 // open opens the challenge and sends its first code in one call.
-func open(ctx context.Context, otp otpv1.OtpServiceClient, challenge, phoneNumber string) error {
+func open(ctx context.Context, otp otpv1.OtpServiceClient, challenge, account, phoneNumber string) error {
 	response, err := otp.CreateChallenge(ctx, &otpv1.CreateChallengeRequest{
 		RequestHeader: header(challenge),
-		// The person's account, by an id that stays the same. Here a new one for each run: their wrong codes would lock it.
-		AccountId: "person-" + challenge[:8],
-		Purpose:   otpv1.Purpose_PURPOSE_LOGIN,
+		AccountId:     account,
+		Purpose:       otpv1.Purpose_PURPOSE_LOGIN,
 		Destinations: []*otpv1.Destination{{
 			Channel:     otpv1.Channel_CHANNEL_SMS,
 			Destination: &otpv1.Destination_PhoneNumber{PhoneNumber: phoneNumber},
@@ -133,7 +142,7 @@ func open(ctx context.Context, otp otpv1.OtpServiceClient, challenge, phoneNumbe
 	case *otpv1.CreateChallengeResult_RiskDeclined:
 		return notVerified("declined due to risk")
 	default: // A later otpd may decline for a reason that this program does not know.
-		return notVerified(fmt.Sprintf("the challenge was declined (%T)", result))
+		return notVerified("the challenge was declined")
 	}
 }
 
@@ -141,8 +150,15 @@ func open(ctx context.Context, otp otpv1.OtpServiceClient, challenge, phoneNumbe
 func sent(opened *otpv1.CreateChallengeSuccess) error {
 	switch result := opened.GetSendResult().GetResult().(type) {
 	case *otpv1.SendOtpResult_Success:
-		to := opened.GetChallengeOptions()[0].GetMaskedDestination()
-		fmt.Printf("a code of %d digits was sent to %s\n", result.Success.GetOtpLength(), to)
+		code := "a code"
+		if length := result.Success.GetOtpLength(); length > 0 { // 0 where the provider makes the code and does not say.
+			code = fmt.Sprintf("a code of %d characters", length)
+		}
+		to := "the contact on file"
+		if options := opened.GetChallengeOptions(); len(options) > 0 && options[0].GetMaskedDestination() != "" {
+			to = options[0].GetMaskedDestination()
+		}
+		fmt.Printf("%s was sent to %s\n", code, to)
 		if result.Success.GetDeliveryState() == otpv1.DeliveryState_DELIVERY_STATE_UNCONFIRMED {
 			fmt.Println("(the provider did not say whether it took the message)")
 		}
@@ -154,27 +170,37 @@ func sent(opened *otpv1.CreateChallengeSuccess) error {
 	case *otpv1.SendOtpResult_DestinationRejected:
 		return notVerified("the number takes no messages, choose another")
 	default:
-		return notVerified(fmt.Sprintf("no code was sent (%T)", result))
+		return notVerified("no code was sent")
 	}
 }
 
 // verify asks about one typed code. Each typed code is a request of its own, with an id of its own.
-func verify(ctx context.Context, otp otpv1.OtpServiceClient, challenge, typed string) (bool, error) {
+func verify(ctx context.Context, otp otpv1.OtpServiceClient, challenge, account, typed string) (bool, error) {
 	response, err := otp.VerifyOtp(ctx, &otpv1.VerifyOtpRequest{
 		RequestHeader:         header(uuid.NewString()),
 		AuthenticateRequestId: challenge,
 		Otp:                   typed,
+		// otpd compares these with the challenge, and refuses a code of another account or purpose.
+		AccountId: account,
+		Purpose:   otpv1.Purpose_PURPOSE_LOGIN,
 	})
+	if why := mistyped(err); why != "" {
+		fmt.Println("not a code:", why)
+		return false, nil
+	}
 	if err != nil {
 		return false, err
 	}
 	switch result := response.GetResult().GetVerifyOtpResultCode().(type) {
 	case *otpv1.VerifyOtpResultCode_Success:
 		proven := response.GetVerified()
+		if proven.GetAccountId() != account || proven.GetPurpose() != otpv1.Purpose_PURPOSE_LOGIN {
+			return false, notVerified("otpd verified something else")
+		}
 		fmt.Printf("verified: %s by %s\n", proven.GetAccountId(), proven.GetMaskedDestination())
 		return true, nil
 	case *otpv1.VerifyOtpResultCode_OtpNotMatched:
-		fmt.Printf("wrong code, %d attempts left\n", result.OtpNotMatched.GetRemainingVerificationAttempts())
+		fmt.Printf("wrong code, attempts left: %d\n", result.OtpNotMatched.GetRemainingVerificationAttempts())
 		return false, nil
 	case *otpv1.VerifyOtpResultCode_OtpAlreadyUsed:
 		return false, notVerified("another request has verified this challenge")
@@ -185,7 +211,7 @@ func verify(ctx context.Context, otp otpv1.OtpServiceClient, challenge, typed st
 	case *otpv1.VerifyOtpResultCode_AccountLocked:
 		return false, notVerified(locked(result.AccountLocked))
 	default:
-		return false, notVerified(fmt.Sprintf("otpd did not accept the code (%T)", result))
+		return false, notVerified("otpd did not accept the code")
 	}
 }
 
@@ -193,7 +219,21 @@ func locked(lock *otpv1.AccountLocked) string {
 	if lock.GetUnlockTimestamp() == nil {
 		return "the account is locked"
 	}
-	return "the account is locked until " + time.UnixMilli(lock.GetUnlockTimestamp().GetEpochMillis()).Format(time.RFC3339)
+	until := time.UnixMilli(lock.GetUnlockTimestamp().GetEpochMillis()).UTC()
+	return "the account is locked until " + until.Format(time.RFC3339)
+}
+
+// mistyped tells what is wrong with a text that cannot be a code, such as an empty line. It is neither compared nor counted.
+func mistyped(err error) string {
+	for _, detail := range status.Convert(err).Details() {
+		if request, ok := detail.(*errdetails.BadRequest); ok {
+			violations := request.GetFieldViolations()
+			if len(violations) == 1 && violations[0].GetField() == "otp" {
+				return violations[0].GetDescription()
+			}
+		}
+	}
+	return ""
 }
 
 // explain tells why a call could not be decided. ErrorInfo has the reason that a program acts on, a name of `Reason` in

@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 const EARLY: Duration = Duration::from_secs(3);
 /// More attempts are cut to this by every client (gRFC A6).
 const MOST_ATTEMPTS: u64 = 5;
+/// As many calls of one client as may fail at once and still have all their attempts: docs/clients.md names it.
+const AT_ONCE: u64 = 150;
 
 fn text(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
@@ -83,7 +85,19 @@ fn only_what_may_be_decided_a_little_later_is_repeated_and_only_so_often() {
         assert!(span(&policy["initialBackoff"]) < span(&policy["maxBackoff"]), "{policy}");
         assert!(policy["backoffMultiplier"].as_f64().unwrap() > 1.0, "{policy}");
     }
-    let throttling = &config["retryThrottling"];
-    assert!((1..=1000).contains(&throttling["maxTokens"].as_u64().unwrap()), "the range of gRFC A6");
-    assert!((0.001..=0.5).contains(&throttling["tokenRatio"].as_f64().unwrap()), "an outage must not double the calls");
+}
+
+#[test]
+fn calls_that_fail_together_have_all_their_attempts() {
+    let config = service_config();
+    let tokens = config["retryThrottling"]["maxTokens"].as_u64().unwrap();
+    assert!((1..=1000).contains(&tokens), "the range of gRFC A6");
+    // Each failed attempt takes a token, and nothing is repeated with half of them or fewer.
+    for entry in entries(&config) {
+        let repetitions = entry["retryPolicy"]["maxAttempts"].as_u64().unwrap() - 1;
+        assert!(repetitions * AT_ONCE < tokens / 2, "{tokens} tokens, {repetitions} repetitions of {AT_ONCE} calls");
+    }
+    assert!(text("docs/clients.md").contains(&format!("{AT_ONCE} calls at once")));
+    let ratio = config["retryThrottling"]["tokenRatio"].as_f64().unwrap();
+    assert!((0.001..=1.0).contains(&ratio), "repetitions stop while more attempts fail than succeed: {ratio}");
 }

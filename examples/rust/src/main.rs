@@ -9,8 +9,13 @@ mod otp {
 }
 
 use std::{
-    env, fs,
+    env,
+    error::Error,
+    fmt::Display,
+    fs,
     io::{self, Write},
+    iter,
+    path::Path,
     process::ExitCode,
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -20,6 +25,7 @@ use otp::{
     Destination, EpochTimestamp, ProtocolVersion, Purpose, RequestHeader, VerifyOtpRequest, create_challenge_result,
     destination, otp_service_client::OtpServiceClient, send_otp_result, verify_otp_result_code,
 };
+use prost_types::Timestamp;
 use tonic::{
     Request, Status,
     metadata::{Ascii, MetadataValue},
@@ -31,6 +37,9 @@ use uuid::Uuid;
 
 use crate::retries::Retries;
 
+/// Applies to every call: how long it may take, and when it is repeated.
+const SERVICE_CONFIG: &str = include_str!("../../service-config.json");
+
 /// Why the program ends without "verified".
 enum Ended {
     /// otpd has decided, and the person was not verified.
@@ -38,7 +47,7 @@ enum Ended {
     /// A call could not be decided.
     Undecided(Box<Status>),
     /// The program could not start, or its input could not be read.
-    Broken(Box<dyn std::error::Error>),
+    Broken(Box<dyn Error>),
 }
 
 impl From<Status> for Ended {
@@ -51,7 +60,7 @@ fn not_verified<T>(why: impl Into<String>) -> Result<T, Ended> {
     Err(Ended::NotVerified(why.into()))
 }
 
-fn broken(error: impl Into<Box<dyn std::error::Error>>) -> Ended {
+fn broken(error: impl Into<Box<dyn Error>>) -> Ended {
     Ended::Broken(error.into())
 }
 
@@ -68,7 +77,7 @@ async fn main() -> ExitCode {
             ExitCode::from(2)
         }
         Err(Ended::Broken(error)) => {
-            eprintln!("{error}");
+            tell_causes(&*error);
             ExitCode::from(2)
         }
     }
@@ -79,13 +88,15 @@ async fn run() -> Result<(), Ended> {
     // The id of the request is the name of the challenge. A program that may be restarted stores it before the call: the
     // same id then finds the challenge that was opened, where a new one would send a second message.
     let challenge = Uuid::new_v4().to_string();
-    caller.open(&challenge, setting("OTPD_PHONE_NUMBER", "+14155550100")).await?;
+    // The person's account, by an id that stays the same. Here a new one for each run: their wrong codes would lock it.
+    let account = format!("person-{challenge:.8}");
+    caller.open(&challenge, &account, setting("OTPD_PHONE_NUMBER", "+14155550100")).await?;
     let mut input = io::stdin().lines();
     loop {
         print!("code: ");
         io::stdout().flush().map_err(broken)?;
         let Some(typed) = input.next() else { return not_verified("no more codes were typed") };
-        if caller.verify(&challenge, typed.map_err(broken)?).await? {
+        if caller.verify(&challenge, &account, typed.map_err(broken)?).await? {
             return Ok(());
         }
     }
@@ -102,20 +113,17 @@ struct Caller {
 }
 
 impl Caller {
-    fn connect(address: &str) -> Result<Self, Box<dyn std::error::Error>> {
-        let config = fs::read_to_string("../service-config.json")?;
-        let authorities = env::var_os("OTPD_CA_FILE");
-        let endpoint = match &authorities {
-            None => Endpoint::from_shared(format!("http://{address}"))?,
-            Some(file) => {
-                let authorities = Certificate::from_pem(fs::read(file)?);
-                Endpoint::from_shared(format!("https://{address}"))?
-                    .tls_config(ClientTlsConfig::new().ca_certificate(authorities))?
-            }
+    fn connect(address: &str) -> Result<Self, Box<dyn Error>> {
+        let authorities = setting("OTPD_CA_FILE", "");
+        let endpoint = if authorities.is_empty() {
+            Endpoint::from_shared(format!("http://{address}"))?
+        } else {
+            let tls = ClientTlsConfig::new().ca_certificate(certificate(Path::new(&authorities))?);
+            Endpoint::from_shared(format!("https://{address}"))?.tls_config(tls)?
         };
         let token = match setting("OTPD_CALLER_TOKEN", "") {
             token if token.is_empty() => None,
-            _ if authorities.is_none() => {
+            _ if authorities.is_empty() => {
                 return Err("OTPD_CALLER_TOKEN needs OTPD_CA_FILE: the token could be read on the way".into());
             }
             token => Some(format!("Bearer {token}").parse()?),
@@ -123,16 +131,15 @@ impl Caller {
         Ok(Self {
             // Connects with the first call, and again whenever the connection is lost.
             client: OtpServiceClient::with_interceptor(endpoint.connect_lazy(), Bearer(token)),
-            retries: Retries::of(&config, "otp.v1.OtpService")?,
+            retries: Retries::of(SERVICE_CONFIG, "otp.v1.OtpService")?,
         })
     }
 
     /// Opens the challenge and sends its first code in one call.
-    async fn open(&self, challenge: &str, phone_number: String) -> Result<(), Ended> {
+    async fn open(&self, challenge: &str, account: &str, phone_number: String) -> Result<(), Ended> {
         let request = CreateChallengeRequest {
             request_header: Some(header(challenge)),
-            // The person's account, by an id that stays the same. Here a new one for each run: their wrong codes would lock it.
-            account_id: format!("person-{challenge:.8}"),
+            account_id: account.to_owned(),
             purpose: Purpose::Login.into(),
             destinations: vec![Destination {
                 channel: MessageChannel::Sms.into(),
@@ -143,7 +150,7 @@ impl Caller {
             ..CreateChallengeRequest::default()
         };
         let call = async |request| self.client.clone().create_challenge(request).await;
-        let response = self.retries.call("CreateChallenge", request, call).await?;
+        let response = self.retries.call("CreateChallenge", request, None, call).await?;
         match response.result.and_then(|result| result.result) {
             Some(create_challenge_result::Result::Success(success)) => sent(success),
             Some(create_challenge_result::Result::AccountLocked(lock)) => not_verified(locked(lock)),
@@ -154,25 +161,38 @@ impl Caller {
     }
 
     /// Asks about one typed code. Each typed code is a request of its own, with an id of its own.
-    async fn verify(&self, challenge: &str, typed: String) -> Result<bool, Ended> {
+    async fn verify(&self, challenge: &str, account: &str, typed: String) -> Result<bool, Ended> {
         use verify_otp_result_code::VerifyOtpResultCode as Outcome;
 
         let request = VerifyOtpRequest {
             request_header: Some(header(&Uuid::new_v4().to_string())),
             authenticate_request_id: challenge.to_owned(),
             otp: typed,
+            // otpd compares these with the challenge, and refuses a code of another account or purpose.
+            account_id: account.to_owned(),
+            purpose: Purpose::Login.into(),
             ..VerifyOtpRequest::default()
         };
         let call = async |request| self.client.clone().verify_otp(request).await;
-        let response = self.retries.call("VerifyOtp", request, call).await?;
+        let response = match self.retries.call("VerifyOtp", request, None, call).await {
+            Ok(response) => response,
+            Err(status) => {
+                let Some(why) = mistyped(&status) else { return Err(status.into()) };
+                println!("not a code: {why}");
+                return Ok(false);
+            }
+        };
         match response.result.and_then(|result| result.verify_otp_result_code) {
             Some(Outcome::Success(_)) => {
                 let proven = response.verified.unwrap_or_default();
+                if proven.account_id != account || proven.purpose() != Purpose::Login {
+                    return not_verified("otpd verified something else");
+                }
                 println!("verified: {} by {}", proven.account_id, proven.masked_destination);
                 Ok(true)
             }
             Some(Outcome::OtpNotMatched(wrong)) => {
-                println!("wrong code, {} attempts left", wrong.remaining_verification_attempts());
+                println!("wrong code, attempts left: {}", wrong.remaining_verification_attempts());
                 Ok(false)
             }
             Some(Outcome::OtpAlreadyUsed(_)) => not_verified("another request has verified this challenge"),
@@ -199,20 +219,16 @@ impl Interceptor for Bearer {
     }
 }
 
-/// Begins every request. A repetition has the id of the call that it repeats: otpd gives the recorded answer again, and
-/// neither sends nor counts twice.
+/// Begins every request. A repetition has the id of the call that it repeats: otpd neither sends nor counts twice. All
+/// repetitions by [`Retries`] are such, as they send the same message.
 fn header(request_id: &str) -> RequestHeader {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     RequestHeader {
         protocol_version: Some(ProtocolVersion { major: 1, ..ProtocolVersion::default() }),
         request_id: request_id.to_owned(),
-        request_timestamp: Some(EpochTimestamp { epoch_millis: now_millis() }),
+        request_timestamp: Some(EpochTimestamp { epoch_millis: i64::try_from(now.as_millis()).unwrap_or(i64::MAX) }),
         payment_integrator_account_id: setting("OTPD_TENANT", "example"),
     }
-}
-
-fn now_millis() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Tells what became of the message: the challenge is open even where none was sent.
@@ -221,8 +237,14 @@ fn sent(opened: CreateChallengeSuccess) -> Result<(), Ended> {
 
     match opened.send_result.and_then(|result| result.result) {
         Some(Outcome::Success(success)) => {
-            let to = opened.challenge_options.first().map_or("", |option| &option.masked_destination);
-            println!("a code of {} digits was sent to {to}", success.otp_length);
+            // 0 where the provider makes the code and does not say.
+            let length = match success.otp_length {
+                0 => String::new(),
+                length => format!(" of {length} characters"),
+            };
+            let masked = opened.challenge_options.first().map(|option| option.masked_destination.as_str());
+            let to = masked.filter(|masked| !masked.is_empty()).unwrap_or("the contact on file");
+            println!("a code{length} was sent to {to}");
             if success.delivery_state() == DeliveryState::Unconfirmed {
                 println!("(the provider did not say whether it took the message)");
             }
@@ -231,7 +253,7 @@ fn sent(opened: CreateChallengeSuccess) -> Result<(), Ended> {
         Some(Outcome::AccountLocked(lock)) => not_verified(locked(lock)),
         Some(Outcome::RiskDeclined(_)) => not_verified("too many messages, try later"),
         Some(Outcome::DestinationRejected(_)) => not_verified("the number takes no messages, choose another"),
-        other => not_verified(format!("no code was sent: {other:?}")),
+        _ => not_verified("no code was sent"),
     }
 }
 
@@ -239,16 +261,25 @@ fn locked(lock: AccountLocked) -> String {
     match lock.unlock_timestamp {
         None => "the account is locked".to_owned(),
         Some(end) => {
-            let minutes = (end.epoch_millis - now_millis()).max(0) / 60_000 + 1;
-            format!("the account is locked for {minutes} more minutes")
+            let seconds = end.epoch_millis.div_euclid(1000);
+            format!("the account is locked until {}", Timestamp { seconds, nanos: 0 })
         }
+    }
+}
+
+/// What is wrong with a text that cannot be a code, such as an empty line. It is neither compared nor counted.
+fn mistyped(status: &Status) -> Option<String> {
+    let details = status.get_error_details();
+    match details.bad_request()?.field_violations.as_slice() {
+        [violation] if violation.field == "otp" => Some(violation.description.clone()),
+        _ => None,
     }
 }
 
 /// Tells why a call could not be decided. `ErrorInfo` has the reason that a program acts on, a name of `Reason` in the
 /// contract without its prefix; the message is for people.
 fn explain(status: &Status) {
-    eprintln!("{:?}: {}", status.code(), status.message());
+    tell_causes(status);
     let details = status.get_error_details();
     if let Some(info) = details.error_info() {
         eprintln!("  reason {} ({})", info.reason, info.domain);
@@ -259,6 +290,31 @@ fn explain(status: &Status) {
     if let Some(delay) = details.retry_info().and_then(|info| info.retry_delay) {
         eprintln!("  try again in {delay:?}, with the same request id");
     }
+}
+
+fn tell_causes(error: &(dyn Error + 'static)) {
+    let mut last = String::new();
+    for cause in iter::successors(Some(error), |&error| error.source()) {
+        let text = match cause.downcast_ref::<Status>() {
+            Some(status) => format!("{:?}: {}", status.code(), status.message()),
+            None => cause.to_string(),
+        };
+        // Some errors show their cause as their own text.
+        if text != last {
+            eprintln!("{text}");
+        }
+        last = text;
+    }
+}
+
+/// tonic takes a file without a certificate, and trusts nobody then.
+fn certificate(file: &Path) -> Result<Certificate, String> {
+    let wrong = |why: &dyn Display| format!("OTPD_CA_FILE ({}): {why}", file.display());
+    let pem = fs::read_to_string(file).map_err(|error| wrong(&error))?;
+    if !pem.contains("-----BEGIN CERTIFICATE-----") {
+        return Err(wrong(&"holds no certificate in PEM"));
+    }
+    Ok(Certificate::from_pem(pem))
 }
 
 fn setting(name: &str, otherwise: &str) -> String {

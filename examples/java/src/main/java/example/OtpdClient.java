@@ -1,7 +1,10 @@
 package example;
 
 import com.google.gson.Gson;
+import com.google.gson.reflect.TypeToken;
+import com.google.protobuf.Any;
 import com.google.protobuf.InvalidProtocolBufferException;
+import com.google.protobuf.Message;
 import com.google.rpc.BadRequest;
 import com.google.rpc.ErrorInfo;
 import com.google.rpc.RetryInfo;
@@ -19,9 +22,10 @@ import java.io.BufferedReader;
 import java.io.File;
 import java.io.IOException;
 import java.io.InputStreamReader;
-import java.nio.file.Files;
-import java.nio.file.Path;
+import java.nio.charset.StandardCharsets;
 import java.time.Instant;
+import java.time.temporal.ChronoUnit;
+import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import java.util.UUID;
@@ -76,8 +80,8 @@ public final class OtpdClient {
         } catch (StatusRuntimeException failed) {
             explain(failed);
             return 2;
-        } catch (IOException | IllegalArgumentException wrongSettings) {
-            System.err.println(wrongSettings);
+        } catch (IOException | RuntimeException broken) { // A wrong setting, or input that cannot be read.
+            tellCauses(broken);
             return 2;
         } finally {
             if (channel != null) {
@@ -90,7 +94,9 @@ public final class OtpdClient {
         // The id of the request is the name of the challenge. A program that may be restarted stores it before the call:
         // the same id then finds the challenge that was opened, where a new one would send a second message.
         String challenge = UUID.randomUUID().toString();
-        open(challenge, setting("OTPD_PHONE_NUMBER", "+14155550100"));
+        // The person's account, by an id that stays the same. Here a new one for each run: their wrong codes would lock it.
+        String account = "person-" + challenge.substring(0, 8);
+        open(challenge, account, setting("OTPD_PHONE_NUMBER", "+14155550100"));
         var input = new BufferedReader(new InputStreamReader(System.in));
         while (true) {
             System.out.print("code: ");
@@ -99,7 +105,7 @@ public final class OtpdClient {
             if (typed == null) {
                 throw new NotVerified("no more codes were typed");
             }
-            if (verify(challenge, typed)) {
+            if (verify(challenge, account, typed)) {
                 return;
             }
         }
@@ -110,10 +116,12 @@ public final class OtpdClient {
      * are spread. {@code dns:///otpd:50051} spreads them over all addresses of a name.
      */
     private static ManagedChannel connect(String address) throws IOException {
-        String config = Files.readString(Path.of("../service-config.json"));
-        @SuppressWarnings("unchecked") // Gson reads objects as maps and numbers as Double, as gRPC expects them.
-        Map<String, ?> serviceConfig = new Gson().fromJson(config, Map.class);
-
+        Map<String, ?> serviceConfig;
+        try (var file = OtpdClient.class.getResourceAsStream("/service-config.json")) {
+            var config = new String(file.readAllBytes(), StandardCharsets.UTF_8);
+            // Gson reads objects as maps and numbers as Double, as gRPC expects them.
+            serviceConfig = new Gson().fromJson(config, new TypeToken<>() {});
+        }
         ChannelCredentials credentials = InsecureChannelCredentials.create();
         String authorities = setting("OTPD_CA_FILE", "");
         if (!authorities.isEmpty()) {
@@ -147,8 +155,8 @@ public final class OtpdClient {
     }
 
     /**
-     * Begins every request. A repetition has the id of the call that it repeats: otpd gives the recorded answer again, and
-     * neither sends nor counts twice. All repetitions by the service config are such, as they send the same message.
+     * Begins every request. A repetition has the id of the call that it repeats: otpd neither sends nor counts twice. All
+     * repetitions by the service config are such, as they send the same message.
      */
     private static RequestHeader header(String requestId) {
         return RequestHeader.newBuilder()
@@ -160,12 +168,10 @@ public final class OtpdClient {
     }
 
     /** Opens the challenge and sends its first code in one call. */
-    private void open(String challenge, String phoneNumber) throws NotVerified {
+    private void open(String challenge, String account, String phoneNumber) throws NotVerified {
         CreateChallengeResponse response = otp.createChallenge(CreateChallengeRequest.newBuilder()
                 .setRequestHeader(header(challenge))
-                // The person's account, by an id that stays the same. Here a new one for each run: their wrong codes would
-                // lock it.
-                .setAccountId("person-" + challenge.substring(0, 8))
+                .setAccountId(account)
                 .setPurpose(Purpose.PURPOSE_LOGIN)
                 .addDestinations(Destination.newBuilder().setChannel(Channel.CHANNEL_SMS).setPhoneNumber(phoneNumber))
                 .setSendOtp(true)
@@ -186,8 +192,13 @@ public final class OtpdClient {
         switch (result.getResultCase()) {
             case SUCCESS -> {
                 var success = result.getSuccess();
-                System.out.printf("a code of %d digits was sent to %s%n",
-                        success.getOtpLength(), opened.getChallengeOptions(0).getMaskedDestination());
+                // 0 where the provider makes the code and does not say.
+                var length = success.getOtpLength() == 0 ? "" : " of %d characters".formatted(success.getOtpLength());
+                var to = opened.getChallengeOptionsList().stream().findFirst()
+                        .map(option -> option.getMaskedDestination())
+                        .filter(masked -> !masked.isEmpty())
+                        .orElse("the contact on file");
+                System.out.printf("a code%s was sent to %s%n", length, to);
                 if (success.getDeliveryState() == DeliveryState.DELIVERY_STATE_UNCONFIRMED) {
                     System.out.println("(the provider did not say whether it took the message)");
                 }
@@ -195,27 +206,40 @@ public final class OtpdClient {
             case ACCOUNT_LOCKED -> throw new NotVerified(locked(result.getAccountLocked()));
             case RISK_DECLINED -> throw new NotVerified("too many messages, try later");
             case DESTINATION_REJECTED -> throw new NotVerified("the number takes no messages, choose another");
-            default -> throw new NotVerified("no code was sent: " + result.getResultCase());
+            default -> throw new NotVerified("no code was sent");
         }
     }
 
     /** Asks about one typed code. Each typed code is a request of its own, with an id of its own. */
-    private boolean verify(String challenge, String typed) throws NotVerified {
-        VerifyOtpResponse response = otp.verifyOtp(VerifyOtpRequest.newBuilder()
+    private boolean verify(String challenge, String account, String typed) throws NotVerified {
+        var request = VerifyOtpRequest.newBuilder()
                 .setRequestHeader(header(UUID.randomUUID().toString()))
                 .setAuthenticateRequestId(challenge)
                 .setOtp(typed)
-                .build());
+                // otpd compares these with the challenge, and refuses a code of another account or purpose.
+                .setAccountId(account)
+                .setPurpose(Purpose.PURPOSE_LOGIN)
+                .build();
+        VerifyOtpResponse response;
+        try {
+            response = otp.verifyOtp(request);
+        } catch (StatusRuntimeException failed) {
+            System.out.println("not a code: " + mistyped(failed).orElseThrow(() -> failed));
+            return false;
+        }
         var result = response.getResult();
         switch (result.getVerifyOtpResultCodeCase()) {
             case SUCCESS -> {
                 var proven = response.getVerified();
+                if (!proven.getAccountId().equals(account) || proven.getPurpose() != Purpose.PURPOSE_LOGIN) {
+                    throw new NotVerified("otpd verified something else");
+                }
                 System.out.printf("verified: %s by %s%n", proven.getAccountId(), proven.getMaskedDestination());
                 return true;
             }
             case OTP_NOT_MATCHED -> {
                 long left = result.getOtpNotMatched().getRemainingVerificationAttempts();
-                System.out.printf("wrong code, %d attempts left%n", left);
+                System.out.printf("wrong code, attempts left: %d%n", left);
                 return false;
             }
             case OTP_ALREADY_USED -> throw new NotVerified("another request has verified this challenge");
@@ -228,9 +252,19 @@ public final class OtpdClient {
     }
 
     private static String locked(AccountLocked lock) {
-        return lock.hasUnlockTimestamp()
-                ? "the account is locked until " + Instant.ofEpochMilli(lock.getUnlockTimestamp().getEpochMillis())
-                : "the account is locked";
+        if (!lock.hasUnlockTimestamp()) {
+            return "the account is locked";
+        }
+        var until = Instant.ofEpochMilli(lock.getUnlockTimestamp().getEpochMillis()).truncatedTo(ChronoUnit.SECONDS);
+        return "the account is locked until " + until;
+    }
+
+    /** What is wrong with a text that cannot be a code, such as an empty line. It is neither compared nor counted. */
+    private static Optional<String> mistyped(StatusRuntimeException failed) {
+        return detail(failed, BadRequest.class)
+                .map(BadRequest::getFieldViolationsList)
+                .filter(violations -> violations.size() == 1 && violations.get(0).getField().equals("otp"))
+                .map(violations -> violations.get(0).getDescription());
     }
 
     /**
@@ -238,30 +272,35 @@ public final class OtpdClient {
      * {@code Reason} in the contract without its prefix; the message is for people.
      */
     private static void explain(StatusRuntimeException failed) {
-        // The first line: where there was no connection, a description shows the whole stack.
-        var message = Optional.ofNullable(failed.getStatus().getDescription()).flatMap(text -> text.lines().findFirst());
-        System.err.printf("%s: %s%n", failed.getStatus().getCode(), message.orElse("no description"));
+        tellCauses(failed);
+        detail(failed, ErrorInfo.class).ifPresent(info ->
+                System.err.printf("  reason %s (%s)%n", info.getReason(), info.getDomain()));
+        detail(failed, BadRequest.class).ifPresent(request -> request.getFieldViolationsList().forEach(violation ->
+                System.err.printf("  field %s: %s%n", violation.getField(), violation.getDescription())));
+        detail(failed, RetryInfo.class).map(RetryInfo::getRetryDelay).ifPresent(delay ->
+                System.err.printf("  try again in %.3fs, with the same request id%n",
+                        delay.getSeconds() + delay.getNanos() / 1e9));
+    }
+
+    /** The detail of that type, which a status of otpd carries at most once. */
+    private static <T extends Message> Optional<T> detail(StatusRuntimeException failed, Class<T> type) {
         var status = StatusProto.fromThrowable(failed);
-        if (status == null) {
-            return;
-        }
-        try {
-            for (var detail : status.getDetailsList()) {
-                if (detail.is(ErrorInfo.class)) {
-                    var info = detail.unpack(ErrorInfo.class);
-                    System.err.printf("  reason %s (%s)%n", info.getReason(), info.getDomain());
-                } else if (detail.is(BadRequest.class)) {
-                    for (var violation : detail.unpack(BadRequest.class).getFieldViolationsList()) {
-                        System.err.printf("  field %s: %s%n", violation.getField(), violation.getDescription());
-                    }
-                } else if (detail.is(RetryInfo.class)) {
-                    var delay = detail.unpack(RetryInfo.class).getRetryDelay();
-                    var seconds = delay.getSeconds() + delay.getNanos() / 1e9;
-                    System.err.printf("  try again in %.3fs, with the same request id%n", seconds);
+        for (var detail : status == null ? List.<Any>of() : status.getDetailsList()) {
+            if (detail.is(type)) {
+                try {
+                    return Optional.of(detail.unpack(type));
+                } catch (InvalidProtocolBufferException undecodable) {
+                    return Optional.empty();
                 }
             }
-        } catch (InvalidProtocolBufferException undecodable) {
-            System.err.println("  (a detail could not be decoded)");
+        }
+        return Optional.empty();
+    }
+
+    private static void tellCauses(Throwable error) {
+        for (var cause = error; cause != null; cause = cause.getCause()) {
+            // Where there was no connection, the description of a status shows the causes with their stacks.
+            cause.toString().lines().filter(line -> !line.startsWith("\t")).forEach(System.err::println);
         }
     }
 
