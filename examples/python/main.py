@@ -20,8 +20,6 @@ from otp.v1 import otp_pb2, otp_pb2_grpc
 
 SERVICE_CONFIG = Path(__file__).parent.parent / "service-config.json"
 PURPOSE = otp_pb2.PURPOSE_LOGIN
-# Later versions of otpd may decline for more reasons than the contract had when this program was built.
-UNKNOWN = "otpd declined for a reason that this program does not know"
 
 
 class NotVerified(Exception):
@@ -87,8 +85,8 @@ def read_authorities(path: str) -> bytes:
 def header(request_id: str) -> otp_pb2.RequestHeader:
     """Begins every request.
 
-    A repetition has the id of the call that it repeats: otpd gives the recorded answer again, and neither sends nor
-    counts twice. All repetitions by the service config are such, as they send the same message.
+    A repetition has the id of the call that it repeats: otpd neither sends nor counts twice. All repetitions by the
+    service config are such, as they send the same message.
     """
     return otp_pb2.RequestHeader(
         protocol_version=otp_pb2.ProtocolVersion(major=1),
@@ -116,8 +114,8 @@ def create(otp: otp_pb2_grpc.OtpServiceStub, challenge: str, account: str, phone
             raise NotVerified(locked(response.result.account_locked))
         case "risk_declined":
             raise NotVerified("declined due to risk")
-        case _:
-            raise NotVerified(UNKNOWN)
+        case _:  # A later otpd may decline for a reason that this program does not know.
+            raise NotVerified("the challenge was declined")
 
 
 def tell_sent(opened: otp_pb2.CreateChallengeSuccess) -> None:
@@ -125,9 +123,9 @@ def tell_sent(opened: otp_pb2.CreateChallengeSuccess) -> None:
     sent = opened.send_result
     match sent.WhichOneof("result"):
         case "success":
-            to = next((option.masked_destination for option in opened.challenge_options), "your phone")
-            # A provider that makes the code itself may not say how long it is.
+            # 0 where the provider makes the code and does not say.
             length = f" of {sent.success.otp_length} characters" if sent.success.otp_length else ""
+            to = next((option.masked_destination for option in opened.challenge_options), "") or "the contact on file"
             print(f"a code{length} was sent to {to}")
             if sent.success.delivery_state == otp_pb2.DELIVERY_STATE_UNCONFIRMED:
                 print("(the provider did not say whether it took the message)")
@@ -138,7 +136,7 @@ def tell_sent(opened: otp_pb2.CreateChallengeSuccess) -> None:
         case "destination_rejected":
             raise NotVerified("the number takes no messages, choose another")
         case _:
-            raise NotVerified(UNKNOWN)
+            raise NotVerified("no code was sent")
 
 
 def verify(otp: otp_pb2_grpc.OtpServiceStub, challenge: str, account: str, typed: str) -> bool:
@@ -147,7 +145,7 @@ def verify(otp: otp_pb2_grpc.OtpServiceStub, challenge: str, account: str, typed
         request_header=header(str(uuid.uuid4())),
         authenticate_request_id=challenge,
         otp=typed,
-        # Has otpd refuse a challenge of another person or for another purpose.
+        # otpd compares these with the challenge, and refuses a code of another account or purpose.
         account_id=account,
         purpose=PURPOSE,
     )
@@ -156,14 +154,14 @@ def verify(otp: otp_pb2_grpc.OtpServiceStub, challenge: str, account: str, typed
     except grpc.RpcError as error:
         if not (mistake := mistyped(error)):
             raise
-        print(f"the code {mistake}")
+        print(f"not a code: {mistake}")
         return False
     result = response.result
     match result.WhichOneof("verify_otp_result_code"):
         case "success":
             proven = response.verified
             if (proven.account_id, proven.purpose) != (account, PURPOSE):
-                raise NotVerified("the answer does not say that this account was verified for this purpose")
+                raise NotVerified("otpd verified something else")
             print(f"verified: {proven.account_id} by {proven.masked_destination}")
             return True
         case "otp_not_matched":
@@ -178,7 +176,7 @@ def verify(otp: otp_pb2_grpc.OtpServiceStub, challenge: str, account: str, typed
         case "account_locked":
             raise NotVerified(locked(result.account_locked))
         case _:
-            raise NotVerified(UNKNOWN)
+            raise NotVerified("otpd did not accept the code")
 
 
 def locked(lock: otp_pb2.AccountLocked) -> str:
@@ -189,10 +187,13 @@ def locked(lock: otp_pb2.AccountLocked) -> str:
 
 
 def mistyped(error: grpc.RpcError) -> str | None:
-    """What is wrong with the code as it was typed, if that is why otpd refused the call. Nothing was counted."""
+    """What is wrong with a text that cannot be a code, such as an empty line. It is neither compared nor counted."""
     bad = error_details_pb2.BadRequest()
     read_detail(error, bad)
-    return next((violation.description for violation in bad.field_violations if violation.field == "otp"), None)
+    match bad.field_violations:
+        case [violation] if violation.field == "otp":
+            return violation.description
+    return None
 
 
 def explain(error: Exception) -> None:

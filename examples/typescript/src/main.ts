@@ -8,10 +8,10 @@ import { randomUUID, X509Certificate } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
 
-import { BinaryReader } from "@bufbuild/protobuf/wire";
 import { credentials, Metadata, status, type ClientUnaryCall, type ServiceError } from "@grpc/grpc-js";
-import { Any, BadRequest, ErrorInfo, RetryInfo } from "nice-grpc-error-details";
+import { BadRequest, ErrorInfo, RetryInfo } from "nice-grpc-error-details";
 
+import { detail } from "./details.js";
 import {
   Channel,
   CreateChallengeRequest,
@@ -28,8 +28,6 @@ import {
 
 const SERVICE_CONFIG = new URL("../../service-config.json", import.meta.url);
 const PURPOSE = Purpose.PURPOSE_LOGIN;
-// Later versions of otpd may decline for more reasons than the contract had when this program was built.
-const UNKNOWN = "otpd declined for a reason that this program does not know";
 
 /** An outcome, not a failure: otpd has decided, and the person was not verified. */
 class NotVerified extends Error {}
@@ -118,8 +116,8 @@ function call<Response>(
 }
 
 /**
- * Begins every request. A repetition has the id of the call that it repeats: otpd gives the recorded answer again, and
- * neither sends nor counts twice. All repetitions by the service config are such, as they send the same message.
+ * Begins every request. A repetition has the id of the call that it repeats: otpd neither sends nor counts twice. All
+ * repetitions by the service config are such, as they send the same message.
  */
 function header(requestId: string): RequestHeader {
   return {
@@ -150,8 +148,8 @@ async function create(otp: OtpServiceClient, challenge: string, account: string,
       throw new NotVerified(locked(result.value));
     case "riskDeclined":
       throw new NotVerified("declined due to risk");
-    default:
-      throw new NotVerified(UNKNOWN);
+    default: // A later otpd may decline for a reason that this program does not know.
+      throw new NotVerified("the challenge was declined");
   }
 }
 
@@ -160,9 +158,9 @@ function tellSent(opened: CreateChallengeSuccess): void {
   const result = opened.sendResult?.result;
   switch (result?.$case) {
     case "success": {
-      const to = opened.challengeOptions[0]?.maskedDestination ?? "your phone";
-      // A provider that makes the code itself may not say how long it is.
+      // 0 where the provider makes the code and does not say.
       const length = result.value.otpLength ? ` of ${result.value.otpLength} characters` : "";
+      const to = opened.challengeOptions[0]?.maskedDestination || "the contact on file";
       console.log(`a code${length} was sent to ${to}`);
       if (result.value.deliveryState === DeliveryState.DELIVERY_STATE_UNCONFIRMED) {
         console.log("(the provider did not say whether it took the message)");
@@ -176,7 +174,7 @@ function tellSent(opened: CreateChallengeSuccess): void {
     case "destinationRejected":
       throw new NotVerified("the number takes no messages, choose another");
     default:
-      throw new NotVerified(UNKNOWN);
+      throw new NotVerified("no code was sent");
   }
 }
 
@@ -186,7 +184,7 @@ async function verify(otp: OtpServiceClient, challenge: string, account: string,
     requestHeader: header(randomUUID()),
     authenticateRequestId: challenge,
     otp: typed,
-    // Has otpd refuse a challenge of another person or for another purpose.
+    // otpd compares these with the challenge, and refuses a code of another account or purpose.
     accountId: account,
     purpose: PURPOSE,
   });
@@ -196,7 +194,7 @@ async function verify(otp: OtpServiceClient, challenge: string, account: string,
   } catch (error) {
     const mistake = mistyped(error);
     if (mistake === undefined) throw error;
-    console.log(`the code ${mistake}`);
+    console.log(`not a code: ${mistake}`);
     return false;
   }
   const result = response.result?.verifyOtpResultCode;
@@ -204,7 +202,7 @@ async function verify(otp: OtpServiceClient, challenge: string, account: string,
     case "success": {
       const proven = response.verified;
       if (proven?.accountId !== account || proven.purpose !== PURPOSE) {
-        throw new NotVerified("the answer does not say that this account was verified for this purpose");
+        throw new NotVerified("otpd verified something else");
       }
       console.log(`verified: ${proven.accountId} by ${proven.maskedDestination}`);
       return true;
@@ -221,7 +219,7 @@ async function verify(otp: OtpServiceClient, challenge: string, account: string,
     case "accountLocked":
       throw new NotVerified(locked(result.value));
     default:
-      throw new NotVerified(UNKNOWN);
+      throw new NotVerified("otpd did not accept the code");
   }
 }
 
@@ -231,11 +229,11 @@ function locked(lock: AccountLocked): string {
   return `the account is locked until ${until.replace(/\.\d+Z$/, "Z")}`;
 }
 
-/** What is wrong with the code as it was typed, if that is why otpd refused the call. Nothing was counted. */
+/** What is wrong with a text that cannot be a code, such as an empty line. It is neither compared nor counted. */
 function mistyped(error: unknown): string | undefined {
   if (!isServiceError(error)) return undefined;
-  const violations = detail(error, BadRequest)?.fieldViolations ?? [];
-  return violations.find((violation) => violation.field === "otp")?.description;
+  const [violation, ...others] = detail(error, BadRequest)?.fieldViolations ?? [];
+  return violation?.field === "otp" && others.length === 0 ? violation.description : undefined;
 }
 
 /**
@@ -255,23 +253,6 @@ function explain(error: unknown): void {
   }
   const wait = detail(error, RetryInfo)?.retryDelay;
   if (wait) console.error(`  try again in ${wait.seconds + wait.nanos / 1e9} s, with the same request id`);
-}
-
-/** The status's detail of that type. */
-function detail<T>(error: ServiceError, type: { $type: string; decode(bytes: Uint8Array): T }): T | undefined {
-  for (const encoded of error.metadata.get("grpc-status-details-bin")) {
-    const reader = new BinaryReader(encoded as Buffer); // a google.rpc.Status
-    while (reader.pos < reader.len) {
-      const [field, wireType] = reader.tag();
-      if (field !== 3) {
-        reader.skip(wireType);
-        continue;
-      }
-      const { typeUrl, value } = Any.decode(reader.bytes()); // one of its `details`
-      if (typeUrl === `type.googleapis.com/${type.$type}`) return type.decode(value);
-    }
-  }
-  return undefined;
 }
 
 function isServiceError(error: unknown): error is ServiceError {
