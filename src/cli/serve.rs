@@ -5,6 +5,7 @@ use std::{process::ExitCode, sync::Arc, time::Duration};
 use tokio::{
     pin, runtime,
     sync::{Notify, oneshot},
+    time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -19,6 +20,8 @@ use crate::{
 
 /// What the drain has cut off is waited for no longer than this, and is silent then.
 const CUT_OFF: Duration = Duration::from_millis(200);
+/// How long the supervisor's task may take over the last state.
+const LAST_STATE: Duration = Duration::from_secs(1);
 
 pub(super) fn run(config: &Config) -> ExitCode {
     let cannot_start = |error: Cause| {
@@ -95,6 +98,9 @@ async fn serve(config: &Config, exporter: Option<Exporter>) -> Result<(), Cause>
     if let Some(exporting) = exporting {
         exporting.end().await;
     }
+    // The last state has been told by then, unless the supervisor does not read.
+    supervised.close();
+    let _ = timeout(LAST_STATE, supervised.wait()).await;
     ended.map_err(Cause::from)
 }
 

@@ -22,8 +22,8 @@ use crate::readiness::{ServingState, Unready};
 /// How long a supervisor that does not read is waited for.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How often nothing is told where there is no watchdog.
-const SELDOM: Duration = Duration::from_secs(24 * 3600);
+/// After how long `READY=1` is told again where the supervisor did not take it, and wants no watchdog.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// A supervisor that wants to be told.
 pub(crate) struct Supervisor {
@@ -45,33 +45,41 @@ impl Supervisor {
 
     /// Tells that otpd has started, and from then on how it does, until the state is gone.
     pub(crate) async fn follow(self, mut state: watch::Receiver<ServingState>) {
-        let half = self.watchdog.map_or(SELDOM, |span| (span / 2).max(Duration::from_millis(1)));
-        let mut due = interval(half);
+        let mut due = interval(self.watchdog.map_or(AGAIN, |span| (span / 2).max(Duration::from_millis(1))));
         due.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let first = format!("READY=1\n{}", message(&state.borrow_and_update()));
-        self.tell(&first).await;
+        let mut is_started = false;
         loop {
-            tokio::select! {
+            let is_changed = tokio::select! {
+                // A state that changes as often as it likes does not hold up the watchdog.
+                biased;
+                _ = due.tick() => false,
                 changed = state.changed() => {
                     if changed.is_err() {
                         return;
                     }
-                    let changed = message(&state.borrow_and_update());
-                    self.tell(&changed).await;
+                    true
                 }
-                _ = due.tick() => if self.watchdog.is_some() {
-                    self.tell("WATCHDOG=1").await;
-                },
+            };
+            if !is_started {
+                let first = format!("READY=1\n{}", message(&state.borrow_and_update()));
+                is_started = self.tell(&first).await;
+            } else if is_changed {
+                let changed = message(&state.borrow_and_update());
+                self.tell(&changed).await;
+            } else if self.watchdog.is_some() {
+                self.tell("WATCHDOG=1").await;
             }
         }
     }
 
-    async fn tell(&self, message: &str) {
+    /// Whether the supervisor took it.
+    async fn tell(&self, message: &str) -> bool {
         match timeout(TIMEOUT, self.socket.send(message.as_bytes())).await {
-            Ok(Ok(_)) => {}
+            Ok(Ok(_)) => return true,
             Ok(Err(error)) => tracing::warn!(%error, "the supervisor was not told"),
             Err(_) => tracing::warn!("the supervisor does not read what it is told"),
         }
+        false
     }
 }
 

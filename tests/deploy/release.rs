@@ -13,6 +13,8 @@ const MANIFEST: &str =
     "[package]\nname = \"otpd\"\nversion = \"1.2.3\"\n\n[dependencies]\nother = { version = \"9\" }\n";
 const LOCK: &str = "version = 4\n\n[[package]]\nname = \"other\"\nversion = \"9.0.0\"\n\n[[package]]\nname = \"otpd\"\nversion = \"1.2.3\"\n";
 
+const KUSTOMIZATION: &str = "images:\n  - name: otpd\n    newTag: 1.2.3\n";
+
 /// A tree with one file changed.
 fn tree(changed: (&str, &str)) -> io::Result<tempfile::TempDir> {
     let folder = tempfile::tempdir()?;
@@ -21,6 +23,7 @@ fn tree(changed: (&str, &str)) -> io::Result<tempfile::TempDir> {
         ("CHANGELOG.md", CHANGELOG),
         ("Cargo.toml", MANIFEST),
         ("Cargo.lock", LOCK),
+        ("deploy/kubernetes/base/kustomization.yaml", KUSTOMIZATION),
         ("proto/otp/v1/otp.proto", "syntax"),
         ("proto-frozen/otp/v1/otp.proto", "syntax"),
         ("scripts/release-check", &script),
@@ -50,6 +53,7 @@ fn what_does_not_fit_is_told() {
     for (file, from, to, expected) in [
         ("Cargo.toml", "1.2.3", "1.2.2", "Cargo.toml has version 1.2.2"),
         ("Cargo.lock", "1.2.3", "1.2.2", "Cargo.lock has version 1.2.2 of otpd"),
+        ("deploy/kubernetes/base/kustomization.yaml", "1.2.3", "1.2.2", "kustomization.yaml has another newTag"),
         ("CHANGELOG.md", " - 2026-01-31", "", "CHANGELOG.md has 0 headings of the form: ## [1.2.3] - YYYY-MM-DD"),
         ("CHANGELOG.md", "[1.2.3]", "[1x2.3]", "CHANGELOG.md says nothing of 1.2.3"),
         ("CHANGELOG.md", "### Added\n\n- More.\n\n", "", "CHANGELOG.md says nothing of 1.2.3"),
@@ -61,6 +65,7 @@ fn what_does_not_fit_is_told() {
             "Cargo.toml" => MANIFEST,
             "Cargo.lock" => LOCK,
             "CHANGELOG.md" => CHANGELOG,
+            "deploy/kubernetes/base/kustomization.yaml" => KUSTOMIZATION,
             _ => "syntax",
         };
         let changed = content.replace(from, to);

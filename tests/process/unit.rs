@@ -102,7 +102,9 @@ fn systemd_accepts_the_unit_and_finds_little_exposed() {
         Err(error) => return eprintln!("skipped: systemd-analyze: {error}"),
     };
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    assert!(verified.status.success() && verified.stderr.is_empty(), "{}", text(&verified.stderr));
+    // Other units that ours waits for may have faults of their own on this machine.
+    let said = text(&verified.stderr);
+    assert!(verified.status.success() && !said.contains("otpd.service"), "{said}");
     // In tenths.
     let measured = analyze(&["security", "--offline=true", "--no-pager", "--threshold=15"]).unwrap();
     assert!(measured.status.success(), "{}{}", text(&measured.stdout), text(&measured.stderr));

@@ -77,7 +77,7 @@ async fn a_user_of_an_access_control_list() {
     let file = folder.path().join("users.acl");
     let may = "~otp:* +@read +@write +@connection +@scripting +time +info +config|get +ping +wait";
     let users = format!(
-        "user default on nopass ~* &* +@all\nuser otpd on >hunter2 {may}\nuser reader on >hunter2 ~otp:* +@read\n"
+        "user default on nopass ~* &* +@all\nuser otpd on >hunter2 {may}\nuser narrow on >hunter2 {may} -select\nuser reader on >hunter2 ~otp:* +@read\n"
     );
     std::fs::write(&file, users).unwrap();
     let server = RedisServer::start_with(&["--aclfile", file.to_str().unwrap()]);
@@ -87,5 +87,14 @@ async fn a_user_of_an_access_control_list() {
     for login in ["otpd:hunter3", "nobody:hunter2", "reader:hunter2"] {
         let error = serves(config(&url(login))).await.err().expect("a refusal");
         assert!(!error.to_string().contains("hunter"), "{error}");
+    }
+    // The number of a database is the address' own, and asked for before all else.
+    serves(config(&format!("{}/3", url("otpd:hunter2").trim_end_matches('/')))).await.unwrap();
+    for (login, number, why) in
+        [("narrow:hunter2", 3, "may not use: select"), ("otpd:hunter2", 99, "no database of this number")]
+    {
+        let url = format!("{}/{number}", url(login).trim_end_matches('/'));
+        let error = serves(config(&url)).await.err().expect("a refusal");
+        assert!(error.is_final && error.to_string().contains(why), "{error}");
     }
 }

@@ -69,6 +69,12 @@ pub(super) fn while_connecting(error: &RedisError) -> StoreError {
     if text.contains("does not point to a sentinel") {
         return StoreError::lasting("connect", "is no sentinel; the address of a server is redis://host");
     }
+    // redis-rs tells it by this text alone.
+    if text.contains("refused to switch database") {
+        let is_denied = detail.contains("no permissions");
+        let why = if is_denied { "its user may not use: select" } else { "there is no database of this number" };
+        return StoreError::lasting("connect", format!("the database of the address cannot be used; {why}"));
+    }
     if error.code() == Some("NOAUTH") {
         return StoreError::lasting("connect", "the server asks for a password");
     }
