@@ -4,14 +4,14 @@
  * Exits with 0 when the person was verified, 1 when otpd decided otherwise, and 2 when a call could not be decided.
  */
 
-import { randomUUID } from "node:crypto";
+import { randomUUID, X509Certificate } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
 
 import { credentials, Metadata, status, type ClientUnaryCall, type ServiceError } from "@grpc/grpc-js";
 import { BadRequest, ErrorInfo, RetryInfo } from "nice-grpc-error-details";
-import { Status } from "nice-grpc-error-details/lib/proto/google/rpc/status.js";
 
+import { detail } from "./details.js";
 import {
   Channel,
   CreateChallengeRequest,
@@ -27,27 +27,27 @@ import {
 } from "./generated/otp/v1/otp.js";
 
 const SERVICE_CONFIG = new URL("../../service-config.json", import.meta.url);
+const PURPOSE = Purpose.PURPOSE_LOGIN;
 
 /** An outcome, not a failure: otpd has decided, and the person was not verified. */
 class NotVerified extends Error {}
 
 async function main(): Promise<number> {
-  const otp = connect(setting("OTPD_ADDRESS", "127.0.0.1:50051"));
   try {
-    await run(otp);
-    return 0;
+    const otp = connect(setting("OTPD_ADDRESS", "127.0.0.1:50051"));
+    try {
+      await run(otp);
+      return 0;
+    } finally {
+      otp.close();
+    }
   } catch (error) {
     if (error instanceof NotVerified) {
       console.log(`not verified: ${error.message}`);
       return 1;
     }
-    if (isServiceError(error)) {
-      explain(error);
-      return 2;
-    }
-    throw error;
-  } finally {
-    otp.close();
+    explain(error); // Whatever broke, 1 would say that otpd has decided.
+    return 2;
   }
 }
 
@@ -55,13 +55,15 @@ async function run(otp: OtpServiceClient): Promise<void> {
   // The id of the request is the name of the challenge. A program that may be restarted stores it before the call: the
   // same id then finds the challenge that was opened, where a new one would send a second message.
   const challenge = randomUUID();
-  await create(otp, challenge, setting("OTPD_PHONE_NUMBER", "+14155550100"));
+  // The person's account, by an id that stays the same. Here a new one for each run: their wrong codes would lock it.
+  const account = `person-${challenge.slice(0, 8)}`;
+  await create(otp, challenge, account, setting("OTPD_PHONE_NUMBER", "+14155550100"));
   // Reads from here on: lines that come before somebody waits for them would be lost.
   const lines = createInterface({ input: process.stdin });
   try {
     process.stdout.write("code: ");
     for await (const typed of lines) {
-      if (await verify(otp, challenge, typed)) return;
+      if (await verify(otp, challenge, account, typed)) return;
       process.stdout.write("code: ");
     }
   } finally {
@@ -77,17 +79,31 @@ async function run(otp: OtpServiceClient): Promise<void> {
 function connect(address: string): OtpServiceClient {
   const options = { "grpc.service_config": readFileSync(SERVICE_CONFIG, "utf8") };
   const authorities = setting("OTPD_CA_FILE", "");
-  if (!authorities) return new OtpServiceClient(address, credentials.createInsecure(), options);
-  let secure = credentials.createSsl(readFileSync(authorities));
   const token = setting("OTPD_CALLER_TOKEN", "");
+  if (!authorities) {
+    if (token) throw new Error("OTPD_CALLER_TOKEN needs OTPD_CA_FILE: the token could be read on the way");
+    return new OtpServiceClient(address, credentials.createInsecure(), options);
+  }
+  let secure = credentials.createSsl(readAuthorities(authorities));
   if (token) {
-    // The token that otpd knows this caller by. It is sent over encrypted connections only.
+    // What otpd knows this caller by.
     const bearer = new Metadata();
     bearer.set("authorization", `Bearer ${token}`);
     const caller = credentials.createFromMetadataGenerator((_, done) => done(null, bearer));
     secure = credentials.combineChannelCredentials(secure, caller);
   }
   return new OtpServiceClient(address, secure, options);
+}
+
+/** Looks whether there is a certificate: gRPC does not tell, and every call would wait until its deadline. */
+function readAuthorities(path: string): Buffer {
+  const pem = readFileSync(path);
+  try {
+    new X509Certificate(pem);
+  } catch (error) {
+    throw new Error(`OTPD_CA_FILE: ${path} is not a certificate in PEM: ${error}`);
+  }
+  return pem;
 }
 
 /** One call, as a promise. grpc-js takes `waitForReady` from here alone, and all else from the service config. */
@@ -100,25 +116,24 @@ function call<Response>(
 }
 
 /**
- * Begins every request. A repetition has the id of the call that it repeats: otpd gives the recorded answer again, and
- * neither sends nor counts twice. All repetitions by the service config are such, as they send the same message.
+ * Begins every request. A repetition has the id of the call that it repeats: otpd neither sends nor counts twice. All
+ * repetitions by the service config are such, as they send the same message.
  */
 function header(requestId: string): RequestHeader {
   return {
     protocolVersion: { major: 1, minor: 0, revision: 0 },
     requestId,
-    requestTimestamp: { epochMillis: Date.now() },
+    requestTimestamp: { epochMillis: BigInt(Date.now()) },
     paymentIntegratorAccountId: setting("OTPD_TENANT", "example"),
   };
 }
 
 /** Opens the challenge and sends its first code in one call. */
-async function create(otp: OtpServiceClient, challenge: string, phoneNumber: string): Promise<void> {
+async function create(otp: OtpServiceClient, challenge: string, account: string, phoneNumber: string): Promise<void> {
   const request = CreateChallengeRequest.fromPartial({
     requestHeader: header(challenge),
-    // The person's account, by an id that stays the same. Here a new one for each run: their wrong codes would lock it.
-    accountId: `person-${challenge.slice(0, 8)}`,
-    purpose: Purpose.PURPOSE_LOGIN,
+    accountId: account,
+    purpose: PURPOSE,
     destinations: [{ channel: Channel.CHANNEL_SMS, destination: { $case: "phoneNumber", value: phoneNumber } }],
     sendOtp: true,
   });
@@ -143,8 +158,10 @@ function tellSent(opened: CreateChallengeSuccess): void {
   const result = opened.sendResult?.result;
   switch (result?.$case) {
     case "success": {
-      const to = opened.challengeOptions[0]?.maskedDestination;
-      console.log(`a code of ${result.value.otpLength} digits was sent to ${to}`);
+      // 0 where the provider makes the code and does not say.
+      const length = result.value.otpLength ? ` of ${result.value.otpLength} characters` : "";
+      const to = opened.challengeOptions[0]?.maskedDestination || "the contact on file";
+      console.log(`a code${length} was sent to ${to}`);
       if (result.value.deliveryState === DeliveryState.DELIVERY_STATE_UNCONFIRMED) {
         console.log("(the provider did not say whether it took the message)");
       }
@@ -157,25 +174,41 @@ function tellSent(opened: CreateChallengeSuccess): void {
     case "destinationRejected":
       throw new NotVerified("the number takes no messages, choose another");
     default:
-      throw new NotVerified(`no code was sent (${result?.$case})`);
+      throw new NotVerified("no code was sent");
   }
 }
 
 /** Asks about one typed code. Each typed code is a request of its own, with an id of its own. */
-async function verify(otp: OtpServiceClient, challenge: string, typed: string): Promise<boolean> {
+async function verify(otp: OtpServiceClient, challenge: string, account: string, typed: string): Promise<boolean> {
   const request = VerifyOtpRequest.fromPartial({
     requestHeader: header(randomUUID()),
     authenticateRequestId: challenge,
     otp: typed,
+    // otpd compares these with the challenge, and refuses a code of another account or purpose.
+    accountId: account,
+    purpose: PURPOSE,
   });
-  const response = await call<VerifyOtpResponse>((metadata, done) => otp.verifyOtp(request, metadata, done));
+  let response: VerifyOtpResponse;
+  try {
+    response = await call<VerifyOtpResponse>((metadata, done) => otp.verifyOtp(request, metadata, done));
+  } catch (error) {
+    const mistake = mistyped(error);
+    if (mistake === undefined) throw error;
+    console.log(`not a code: ${mistake}`);
+    return false;
+  }
   const result = response.result?.verifyOtpResultCode;
   switch (result?.$case) {
-    case "success":
-      console.log(`verified: ${response.verified?.accountId} by ${response.verified?.maskedDestination}`);
+    case "success": {
+      const proven = response.verified;
+      if (proven?.accountId !== account || proven.purpose !== PURPOSE) {
+        throw new NotVerified("otpd verified something else");
+      }
+      console.log(`verified: ${proven.accountId} by ${proven.maskedDestination}`);
       return true;
+    }
     case "otpNotMatched":
-      console.log(`wrong code, ${result.value.remainingVerificationAttempts} attempts left`);
+      console.log(`wrong code, attempts left: ${result.value.remainingVerificationAttempts ?? 0}`);
       return false;
     case "otpAlreadyUsed":
       throw new NotVerified("another request has verified this challenge");
@@ -191,38 +224,35 @@ async function verify(otp: OtpServiceClient, challenge: string, typed: string): 
 }
 
 function locked(lock: AccountLocked): string {
-  const until = lock.unlockTimestamp;
-  return until ? `the account is locked until ${new Date(until.epochMillis).toISOString()}` : "the account is locked";
+  if (!lock.unlockTimestamp) return "the account is locked";
+  const until = new Date(Number(lock.unlockTimestamp.epochMillis)).toISOString();
+  return `the account is locked until ${until.replace(/\.\d+Z$/, "Z")}`;
+}
+
+/** What is wrong with a text that cannot be a code, such as an empty line. It is neither compared nor counted. */
+function mistyped(error: unknown): string | undefined {
+  if (!isServiceError(error)) return undefined;
+  const [violation, ...others] = detail(error, BadRequest)?.fieldViolations ?? [];
+  return violation?.field === "otp" && others.length === 0 ? violation.description : undefined;
 }
 
 /**
  * Tells why a call could not be decided. ErrorInfo has the reason that a program acts on, a name of `Reason` in the
  * contract without its prefix; the message is for people.
  */
-function explain(error: ServiceError): void {
-  console.error(`${status[error.code]}: ${error.details}`);
-  for (const encoded of error.metadata.get("grpc-status-details-bin")) {
-    for (const detail of Status.decode(encoded as Buffer).details) {
-      switch (detail.typeUrl) {
-        case "type.googleapis.com/google.rpc.ErrorInfo": {
-          const info = ErrorInfo.decode(detail.value);
-          console.error(`  reason ${info.reason} (${info.domain})`);
-          break;
-        }
-        case "type.googleapis.com/google.rpc.BadRequest":
-          for (const violation of BadRequest.decode(detail.value).fieldViolations) {
-            console.error(`  field ${violation.field}: ${violation.description}`);
-          }
-          break;
-        case "type.googleapis.com/google.rpc.RetryInfo": {
-          const wait = RetryInfo.decode(detail.value).retryDelay;
-          const seconds = (wait?.seconds ?? 0) + (wait?.nanos ?? 0) / 1e9;
-          console.error(`  try again in ${seconds} s, with the same request id`);
-          break;
-        }
-      }
-    }
+function explain(error: unknown): void {
+  if (!isServiceError(error)) {
+    console.error(`${error}`);
+    return;
   }
+  console.error(`${status[error.code]}: ${error.details}`);
+  const info = detail(error, ErrorInfo);
+  if (info) console.error(`  reason ${info.reason} (${info.domain})`);
+  for (const violation of detail(error, BadRequest)?.fieldViolations ?? []) {
+    console.error(`  field ${violation.field}: ${violation.description}`);
+  }
+  const wait = detail(error, RetryInfo)?.retryDelay;
+  if (wait) console.error(`  try again in ${wait.seconds + wait.nanos / 1e9} s, with the same request id`);
 }
 
 function isServiceError(error: unknown): error is ServiceError {
