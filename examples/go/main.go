@@ -140,7 +140,7 @@ func open(ctx context.Context, otp otpv1.OtpServiceClient, challenge, account, p
 	case *otpv1.CreateChallengeResult_AccountLocked:
 		return notVerified(locked(result.AccountLocked))
 	case *otpv1.CreateChallengeResult_RiskDeclined:
-		return notVerified("declined due to risk")
+		return notVerified("declined for now, try later")
 	default: // A later otpd may decline for a reason that this program does not know.
 		return notVerified("the challenge was declined")
 	}
@@ -166,7 +166,7 @@ func sent(opened *otpv1.CreateChallengeSuccess) error {
 	case *otpv1.SendOtpResult_AccountLocked:
 		return notVerified(locked(result.AccountLocked))
 	case *otpv1.SendOtpResult_RiskDeclined:
-		return notVerified("too many messages, try later")
+		return notVerified("declined for now, try later")
 	case *otpv1.SendOtpResult_DestinationRejected:
 		return notVerified("the number takes no messages, choose another")
 	default:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import grpc
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
@@ -113,7 +113,7 @@ def create(otp: otp_pb2_grpc.OtpServiceStub, challenge: str, account: str, phone
         case "account_locked":
             raise NotVerified(locked(response.result.account_locked))
         case "risk_declined":
-            raise NotVerified("declined due to risk")
+            raise NotVerified("declined for now, try later")
         case _:  # A later otpd may decline for a reason that this program does not know.
             raise NotVerified("the challenge was declined")
 
@@ -132,7 +132,7 @@ def tell_sent(opened: otp_pb2.CreateChallengeSuccess) -> None:
         case "account_locked":
             raise NotVerified(locked(sent.account_locked))
         case "risk_declined":
-            raise NotVerified("too many messages, try later")
+            raise NotVerified("declined for now, try later")
         case "destination_rejected":
             raise NotVerified("the number takes no messages, choose another")
         case _:
@@ -218,9 +218,12 @@ def explain(error: Exception) -> None:
 
 
 def read_detail(error: grpc.RpcError, message: Message) -> bool:
-    """Fills the message with the status's detail of its type. False: the status has none."""
-    status = rpc_status.from_call(error)
-    return status is not None and any(detail.Unpack(message) for detail in status.details)
+    """Fills the message with the status's detail of its type. False: the status has none that can be read."""
+    try:
+        status = rpc_status.from_call(error)
+        return status is not None and any(detail.Unpack(message) for detail in status.details)
+    except (ValueError, DecodeError):  # Made or changed by a proxy.
+        return False
 
 
 def setting(name: str, otherwise: str) -> str:

@@ -27,7 +27,8 @@ fn in_its_folder(mut file: FileDescriptorProto) -> FileDescriptorProto {
     file
 }
 
-/// In each round at least one file is ready, since imports have no circles.
+/// In each round at least one file is ready, since imports have no circles. Where none is, an import is missing from the set:
+/// the rest is added as it is, so that the loop ends.
 fn imports_first(mut files: Vec<FileDescriptorProto>) -> Vec<FileDescriptorProto> {
     let mut ordered = Vec::new();
     let mut seen = BTreeSet::new();

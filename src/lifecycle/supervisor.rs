@@ -1,6 +1,7 @@
 //! Tells a supervisor such as systemd how otpd does, by the protocol of `sd_notify(3)`: datagrams of lines `NAME=value`.
 //!
-//! - `READY=1` once otpd listens. A store that is away keeps it from being ready to serve, not from having started: the status says so.
+//! - `READY=1` once otpd listens, even while the store is away: a supervisor would otherwise keep other units waiting. The status
+//!   tells whether it serves.
 //! - `STATUS=` whenever readiness changes, in the words of `/readyz`.
 //! - `STOPPING=1` when it begins to drain.
 //! - `WATCHDOG=1` twice in the span that the supervisor wants, from a task of the runtime: it proves that tasks and timers still run.
@@ -22,7 +23,7 @@ use crate::readiness::{ServingState, Unready};
 /// How long a supervisor that does not read is waited for.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// After how long `READY=1` is told again where the supervisor did not take it, and wants no watchdog.
+/// How long after a `READY=1` that the supervisor did not take it is told again, where no watchdog sets the pace.
 const AGAIN: Duration = Duration::from_secs(5);
 
 /// A supervisor that wants to be told.

@@ -110,19 +110,31 @@ fn what_comes_last_is_allowed() {
     let contract = text(CONTRACT);
     let cases = [
         ("no change", "bool send_otp = 9;", "bool send_otp = 9;"),
-        ("a field", "  bool send_otp = 9;\n", "  bool send_otp = 9;\n  // New.\n  string theme = 10;\n"),
+        ("a field", "  bool send_otp = 9;\n", "  bool send_otp = 9;\n  // New.\n  string theme = 1000;\n"),
         (
             "an outcome",
             "RiskDeclined risk_declined = 3;\n",
             "RiskDeclined risk_declined = 3;\n    // New.\n    Device device = 4;\n",
         ),
-        ("an enum value", "  CHANNEL_EMAIL = 4;\n", "  CHANNEL_EMAIL = 4;\n  // New.\n  CHANNEL_PUSH = 5;\n"),
+        ("an enum value", "  CHANNEL_EMAIL = 4;\n", "  CHANNEL_EMAIL = 4;\n  // New.\n  CHANNEL_PUSH = 1000;\n"),
         ("a call", "  rpc CancelChallenge(", "  // New.\n  rpc Ping(Device) returns (Device);\n  rpc CancelChallenge("),
         ("a comment", "// Sends to the first option at once.", "// Sends at once."),
     ];
     for (addition, from, to) in cases {
         let contract = changed(&contract, from, to) + "\n// New.\nmessage Device {}\n";
         assert_eq!(broken_rules(&contract), Vec::<String>::new(), "{addition}");
+    }
+}
+
+#[test]
+fn the_page_fetches_the_plugins_of_java_in_the_versions_of_its_build() {
+    let (build, page) = (text("examples/java/pom.xml"), text("docs/clients.md"));
+    for (property, plugin) in [("grpc.version", "protoc-gen-grpc-java"), ("protobuf.version", "protoc")] {
+        let (_, rest) = build.split_once(&format!("<{property}>")).expect("the property");
+        let (version, _) = rest.split_once('<').expect("its end");
+        for named in [format!(":{plugin}:{version}:exe"), format!("/{plugin}-{version}-linux")] {
+            assert!(page.contains(&named), "docs/clients.md has no {named}");
+        }
     }
 }
 

@@ -154,7 +154,7 @@ impl Caller {
         match response.result.and_then(|result| result.result) {
             Some(create_challenge_result::Result::Success(success)) => sent(success),
             Some(create_challenge_result::Result::AccountLocked(lock)) => not_verified(locked(lock)),
-            Some(create_challenge_result::Result::RiskDeclined(_)) => not_verified("declined due to risk"),
+            Some(create_challenge_result::Result::RiskDeclined(_)) => not_verified("declined for now, try later"),
             // A later otpd may decline for a reason that this program does not know.
             None => not_verified("the challenge was declined"),
         }
@@ -251,7 +251,7 @@ fn sent(opened: CreateChallengeSuccess) -> Result<(), Ended> {
             Ok(())
         }
         Some(Outcome::AccountLocked(lock)) => not_verified(locked(lock)),
-        Some(Outcome::RiskDeclined(_)) => not_verified("too many messages, try later"),
+        Some(Outcome::RiskDeclined(_)) => not_verified("declined for now, try later"),
         Some(Outcome::DestinationRejected(_)) => not_verified("the number takes no messages, choose another"),
         _ => not_verified("no code was sent"),
     }

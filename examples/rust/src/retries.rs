@@ -12,10 +12,13 @@ use serde::{Deserialize, Deserializer, de};
 use tokio::time::{Instant, sleep, timeout_at};
 use tonic::{Code, ConnectError, Request, Response, Status, TimeoutExpired};
 
-/// The server's wait before the next try in milliseconds; anything but such a number forbids one.
+/// How long the server wants the client to wait, in milliseconds. Any other value forbids another attempt (gRFC A6).
 const PUSHBACK: &str = "grpc-retry-pushback-ms";
-/// How long to wait before connecting anew where no server could be reached.
+/// How long to wait before connecting anew where no server could be reached: a restarted server is found within a second,
+/// and one that is away is not flooded.
 const RECONNECT: Duration = Duration::from_millis(500);
+/// More attempts are cut to this (gRFC A6).
+const MOST_ATTEMPTS: u32 = 5;
 
 /// The parts of a service config that are read here.
 #[derive(Deserialize)]
@@ -90,8 +93,8 @@ fn codes<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Code>, D::Error> {
 pub struct Retries {
     service: String,
     config: ServiceConfig,
-    /// Each failure takes one and each answer gives `tokenRatio`. While half of `maxTokens` or fewer are left, nothing is
-    /// repeated, so that a server in trouble is not asked even more.
+    /// A failure that might be repeated takes one token, an answer gives back `tokenRatio`. While half of `maxTokens` or
+    /// fewer are left, nothing is repeated, so that a server in trouble is not asked even more.
     tokens: Mutex<f64>,
 }
 
@@ -160,7 +163,7 @@ impl Retries {
                 // Nothing was sent, so that this is no attempt.
                 _ if rules.wait_for_ready && has_cause::<ConnectError>(&status) => jittered(RECONNECT),
                 Some(policy) => match self.wait_after(&status, policy, &mut backoff) {
-                    Some(wait) if attempt < policy.max_attempts => {
+                    Some(wait) if attempt < policy.max_attempts.min(MOST_ATTEMPTS) => {
                         attempt += 1;
                         wait
                     }
@@ -182,13 +185,13 @@ impl Retries {
         named(&self.service, method).or_else(|| named(&self.service, "")).or_else(|| named("", ""))
     }
 
-    /// How long to wait before the next try. `None`: there is none. `backoff` is the next wait without the server's word,
-    /// once there was one.
+    /// How long to wait before the next attempt. `None`: there is none. `backoff` is the next wait where the server tells
+    /// none; `None`: `initialBackoff`.
     fn wait_after(&self, status: &Status, policy: &RetryPolicy, backoff: &mut Option<Duration>) -> Option<Duration> {
         let told = status.metadata().get(PUSHBACK);
         let pushback = told.map(|told| told.to_str().ok().and_then(|millis| millis.parse().ok()));
-        // A status with a source was made here, as the connection broke: tonic gives it the code UNKNOWN. What became of
-        // the call is not known, and the same request id asks.
+        // A status with a source was made here, as the connection broke: tonic gives it the code UNKNOWN or CANCELLED.
+        // Whether the call was decided is not known, and the same request id asks.
         let repeatable = status.source().is_some() || policy.retryable_status_codes.contains(&status.code());
         if !repeatable && pushback != Some(None) {
             return None;

@@ -10,10 +10,14 @@ interface MessageType<Message> {
   decode(bytes: Uint8Array): Message;
 }
 
-/** The detail of that type, such as ErrorInfo, if there is one. */
+/** The detail of that type, such as ErrorInfo, if there is one that can be read. */
 export function detail<Message>(error: ServiceError, type: MessageType<Message>): Message | undefined {
-  const found = details(error).find(({ typeUrl }) => typeUrl === `type.googleapis.com/${type.$type}`);
-  return found && type.decode(found.value);
+  try {
+    const found = details(error).find(({ typeUrl }) => typeUrl === `type.googleapis.com/${type.$type}`);
+    return found && type.decode(found.value);
+  } catch {
+    return undefined; // Made or changed by a proxy.
+  }
 }
 
 /** Field 3 of google.rpc.Status, of which nice-grpc-error-details has all messages but that one. */

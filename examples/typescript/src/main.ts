@@ -147,7 +147,7 @@ async function create(otp: OtpServiceClient, challenge: string, account: string,
     case "accountLocked":
       throw new NotVerified(locked(result.value));
     case "riskDeclined":
-      throw new NotVerified("declined due to risk");
+      throw new NotVerified("declined for now, try later");
     default: // A later otpd may decline for a reason that this program does not know.
       throw new NotVerified("the challenge was declined");
   }
@@ -170,7 +170,7 @@ function tellSent(opened: CreateChallengeSuccess): void {
     case "accountLocked":
       throw new NotVerified(locked(result.value));
     case "riskDeclined":
-      throw new NotVerified("too many messages, try later");
+      throw new NotVerified("declined for now, try later");
     case "destinationRejected":
       throw new NotVerified("the number takes no messages, choose another");
     default:

@@ -20,8 +20,8 @@ import demands
 import front
 import rendered as rendering
 
-# Without a mesh and without TLS, and where Linkerd encrypts, otpd sends tokens in plain text, knows it and says so.
-SENDS_PLAIN_TOKENS = {"base", "overlays/linkerd"}
+# Without a mesh and without TLS, and where Linkerd encrypts, otpd takes tokens in plain text, and check-config warns of it.
+TAKES_PLAIN_TOKENS = {"base", "overlays/linkerd"}
 WARNINGS_OF_PLAIN_TOKENS = ["server.listen is open", "admin.listen is open", "force.plain_tokens"]
 TARGETS = ["base", "overlays/tls", "overlays/istio", "overlays/linkerd"]
 # Stands in front of kubectl for the commands of the page: it writes down what they would send to a cluster.
@@ -74,8 +74,18 @@ def variables_of_the_image():
 
 
 def dockerfile():
-    path = pathlib.Path("Dockerfile")
-    return path.read_text() if path.exists() else f'ENTRYPOINT ["{demands.BINARY}"]'
+    return pathlib.Path("Dockerfile").read_text()
+
+
+def mount(folder):
+    """Puts the files of the Secrets where is_accepted looks for them: the Secret of the page, and one for TLS."""
+    mounted = folder / "mounted"
+    mounted.mkdir()
+    (mounted / "otpd").symlink_to(folder / "secrets")
+    (mounted / "otpd-tls").mkdir()
+    certificate(mounted, "tls")
+    for name, made in (("tls.crt", "tls.pem"), ("tls.key", "tls.key"), ("ca.crt", "tls.pem")):
+        (mounted / "otpd-tls" / name).symlink_to(mounted / made)
 
 
 def is_accepted(rendered, folder, otpd):
@@ -95,15 +105,15 @@ def is_accepted(rendered, folder, otpd):
         if expected not in lines:
             yield f"{rendered.target}: check-config does not say {expected}"
     warnings = [line for line in lines if line.startswith("warning: ")]
-    expected = WARNINGS_OF_PLAIN_TOKENS if rendered.target.split()[0] in SENDS_PLAIN_TOKENS else []
+    expected = WARNINGS_OF_PLAIN_TOKENS if rendered.target.split()[0] in TAKES_PLAIN_TOKENS else []
     if len(warnings) != len(expected) or not all(words in line for words, line in zip(expected, warnings)):
         yield f"{rendered.target}: check-config warns: {warnings}"
 
 
 def spoilt(rendered, kind, path, value):
     """A copy that differs at one place of the first object of the kind."""
-    spoilt = rendering.Rendered(rendered.target, copy.deepcopy(rendered.objects))
-    place = spoilt.of(kind)[0]["spec"]
+    copied = rendering.Rendered(rendered.target, copy.deepcopy(rendered.objects))
+    place = copied.of(kind)[0]["spec"]
     *steps, last = [int(step) if step.isdigit() else step for step in path.replace("POD", "template.spec").split(".")]
     for step in steps:
         place = place[step]
@@ -111,7 +121,14 @@ def spoilt(rendered, kind, path, value):
         del place[last]
     else:
         place[last] = value
-    return spoilt
+    return copied
+
+
+def blind_spots(by_target):
+    """Demands that do not complain where they should."""
+    for kind, path, value, target, demand in demands.SPOILT + front.SPOILT:
+        if not list(demand(spoilt(by_target[target], kind, path, value))):
+            yield f"{demand.__name__} is blind to {kind} {path} = {value} in {target}"
 
 
 def main(kubectl, otpd, definitions=None):
@@ -135,14 +152,7 @@ def main(kubectl, otpd, definitions=None):
         by_target["front"] = of_envoy
         of_envoy.target = "front"
 
-        mounted = folder / "mounted"
-        mounted.mkdir()
-        (mounted / "otpd").symlink_to(folder / "secrets")
-        (mounted / "otpd-tls").mkdir()
-        certificate(mounted, "tls")
-        for name, made in (("tls.crt", "tls.pem"), ("tls.key", "tls.key"), ("ca.crt", "tls.pem")):
-            (mounted / "otpd-tls" / name).symlink_to(mounted / made)
-
+        mount(folder)
         examples = list(yaml.safe_load_all((tree / "components/tls/certificates.example.yaml").read_text()))
         if f'ENTRYPOINT ["{demands.BINARY}"]' not in dockerfile():
             sys.exit(f"the image has no {demands.BINARY}, which the probes run")
@@ -162,9 +172,7 @@ def main(kubectl, otpd, definitions=None):
             named = set(re.findall(r"/run/secrets/otpd/([\w.-]+)", found.settings_text()))
             if named - set(secret["data"]):
                 complaints.append(f"the Secret of docs/deployment.md lacks {named - set(secret['data'])}")
-        for kind, path, value, target, demand in demands.SPOILT + front.SPOILT:
-            if not list(demand(spoilt(by_target[target], kind, path, value))):
-                complaints.append(f"{demand.__name__} is blind to {kind} {path} = {value} in {target}")
+        complaints += blind_spots(by_target)
     if complaints:
         sys.exit("\n".join(complaints))
     total = sum(len(found.objects) for found in by_target.values())

@@ -1,6 +1,7 @@
 """What every rendering of deploy/kubernetes must keep to. A demand gives complaints, and none if all is well."""
 
 import json
+import pathlib
 import re
 import tomllib
 
@@ -41,7 +42,7 @@ def pods_have_no_privileges(rendered):
 
 
 def image_is_of_this_version(rendered):
-    version = tomllib.loads(open("Cargo.toml").read())["package"]["version"]
+    version = tomllib.loads(pathlib.Path("Cargo.toml").read_text())["package"]["version"]
     tag = rendered.container()["image"].rsplit(":", 1)[-1]
     if tag != version:
         yield f"the image is {tag}, and Cargo.toml says {version}"
@@ -191,18 +192,20 @@ def there_is_no_secret(rendered):
 def the_mesh_knows_the_same_callers(rendered):
     callers = rendered.settings()["callers"]
     known = {identity for caller in callers.values() for identity in caller["identities"]}
-    policies = [found["spec"] for found in rendered.of("AuthorizationPolicy")]
     admitted = {
         f"spiffe://{principal}"
-        for policy in policies
-        for rule in policy.get("rules", [])
+        for policy in rendered.of("AuthorizationPolicy")
+        for rule in policy["spec"].get("rules", [])
         for source in rule["from"]
         for principal in source["source"]["principals"]
     }
     if rendered.of("Sidecar") and admitted != known:
         yield f"the mesh admits {sorted(admitted)}, and otpd knows {sorted(known)}"
+
+
+def istio_hands_calls_to_otpd(rendered):
+    settings, pod = rendered.settings(), rendered.pod()
     for sidecar in rendered.of("Sidecar"):
-        settings, pod = rendered.settings(), rendered.pod()
         ours = f"spiffe://cluster.local/ns/{sidecar['metadata']['namespace']}/sa/{pod['serviceAccountName']}"
         if settings["server"]["sidecar"]["xfcc_by"] != [ours]:
             yield f"the sidecar is not {ours}"
@@ -215,7 +218,17 @@ def the_mesh_knows_the_same_callers(rendered):
         mounts = {mount["name"]: mount["mountPath"] for mount in rendered.container()["volumeMounts"]}
         if any(shared[name]["mountPath"] != mounts.get(name) for name in shared):
             yield f"the sidecar has {shared}"
-        yield from ("ejects for answers" for rule in rendered.of("DestinationRule") if ejects_for_answers(rule))
+    yield from ("ejects for answers" for rule in rendered.of("DestinationRule") if ejects_for_answers(rule))
+
+
+def ejects_for_answers(rule):
+    detection = rule["spec"]["trafficPolicy"]["outlierDetection"]
+    counted = [detection.get(key) for key in ("consecutive5xxErrors", "consecutiveGatewayErrors")]
+    return counted != [0, 0] or not detection.get("splitExternalLocalOriginErrors")
+
+
+def linkerd_admits_to_each_port(rendered):
+    policies = [found["spec"] for found in rendered.of("AuthorizationPolicy")]
     servers = {found["metadata"]["name"]: found["spec"]["port"] for found in rendered.of("Server")}
     if servers and set(servers.values()) != {"grpc", "grpc-admin"}:
         yield f"Linkerd guards {servers}"
@@ -225,12 +238,6 @@ def the_mesh_knows_the_same_callers(rendered):
     required = {name["name"] for policy in policies for name in policy.get("requiredAuthenticationRefs", [])}
     if required != authentications:
         yield f"{required} are required, and there are {authentications}"
-
-
-def ejects_for_answers(rule):
-    detection = rule["spec"]["trafficPolicy"]["outlierDetection"]
-    counted = [detection.get(key) for key in ("consecutive5xxErrors", "consecutiveGatewayErrors")]
-    return counted != [0, 0] or not detection.get("splitExternalLocalOriginErrors")
 
 
 def certificates_fit(examples, rendered):
@@ -265,6 +272,8 @@ ALL = [
     files_are_mounted,
     there_is_no_secret,
     the_mesh_knows_the_same_callers,
+    istio_hands_calls_to_otpd,
+    linkerd_admits_to_each_port,
 ]
 
 
@@ -310,19 +319,26 @@ SPOILT = [
     ("Deployment", "POD.containers.0.volumeMounts.1.mountPath", "/secrets", "base", files_are_mounted),
     ("Deployment", "POD.volumes.1.secret.defaultMode", 0o444, "base", files_are_mounted),
     (
+        "Deployment",
+        "POD.containers.0.env",
+        [{"name": "OTPD_CONFIG", "value": "/etc/otpd/otpd.toml"}, {"name": "OTPD__PROFILE", "value": "development"}],
+        "base",
+        there_is_no_secret,
+    ),
+    (
         "AuthorizationPolicy",
         "rules.0.from.0.source.principals",
         ["*"],
         "overlays/istio",
         the_mesh_knows_the_same_callers,
     ),
-    ("Sidecar", "ingress.0.defaultEndpoint", "0.0.0.0:50051", "overlays/istio", the_mesh_knows_the_same_callers),
+    ("Sidecar", "ingress.0.defaultEndpoint", "0.0.0.0:50051", "overlays/istio", istio_hands_calls_to_otpd),
     (
         "DestinationRule",
         "trafficPolicy.outlierDetection.consecutive5xxErrors",
         None,
         "overlays/istio",
-        the_mesh_knows_the_same_callers,
+        istio_hands_calls_to_otpd,
     ),
-    ("Server", "port", "http-operations", "overlays/linkerd", the_mesh_knows_the_same_callers),
+    ("Server", "port", "http-operations", "overlays/linkerd", linkerd_admits_to_each_port),
 ]

@@ -30,7 +30,7 @@ type Failed = Box<dyn Error + Send + Sync>;
 
 /// What the server does to a call.
 #[derive(Clone, Copy, Debug)]
-enum Deed {
+enum Reaction {
     /// Closes the connection.
     Cut,
     /// Begins an answer and breaks it off.
@@ -45,9 +45,9 @@ enum Deed {
     Answer,
 }
 
-use Deed::{Answer, BreakOff, Cut, Decide, Hang, Refuse};
+use Reaction::{Answer, BreakOff, Cut, Decide, Hang, Refuse};
 
-/// Waits of no length that counts.
+/// Waits so short that a test does not last longer for them.
 const QUICK: &str = r#"{
     "methodConfig": [{
         "name": [{}], "timeout": "20s", "retryPolicy": {
@@ -57,15 +57,15 @@ const QUICK: &str = r#"{
     }]
 }"#;
 
-fn respond(mut to: SendResponse<Bytes>, deed: Deed) -> Result<(), Failed> {
-    if matches!(deed, Refuse) {
+fn respond(mut to: SendResponse<Bytes>, reaction: Reaction) -> Result<(), Failed> {
+    if matches!(reaction, Refuse) {
         to.send_reset(Reason::REFUSED_STREAM);
         return Ok(());
     }
     let head = http::Response::builder().header("content-type", "application/grpc").body(())?;
     let mut body = to.send_response(head, false)?;
     let mut trailers = HeaderMap::new();
-    match deed {
+    match reaction {
         // What is dropped without an end is reset.
         BreakOff => return Ok(()),
         Decide(code, told) => {
@@ -83,18 +83,18 @@ fn respond(mut to: SendResponse<Bytes>, deed: Deed) -> Result<(), Failed> {
     Ok(())
 }
 
-/// One connection after the other; one deed after the other, and the last one again and again.
-async fn serve(listener: TcpListener, deeds: Vec<Deed>, calls: Arc<AtomicUsize>) -> Result<(), Failed> {
+/// One connection after the other; one reaction for each call, in order; the last one for all further calls.
+async fn serve(listener: TcpListener, reactions: Vec<Reaction>, calls: Arc<AtomicUsize>) -> Result<(), Failed> {
     loop {
         let (stream, _) = listener.accept().await?;
         let mut connection = h2::server::handshake(stream).await?;
         let mut hanging = Vec::new();
         while let Some(Ok((_, to))) = connection.accept().await {
             let call = calls.fetch_add(1, Ordering::SeqCst);
-            match deeds[call.min(deeds.len() - 1)] {
+            match reactions[call.min(reactions.len() - 1)] {
                 Cut => break,
                 Hang => hanging.push(to),
-                deed => respond(to, deed)?,
+                reaction => respond(to, reaction)?,
             }
         }
     }
@@ -108,11 +108,11 @@ struct Server {
 }
 
 impl Server {
-    async fn start(deeds: &[Deed]) -> Self {
+    async fn start(reactions: &[Reaction]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let calls = Arc::default();
-        let task = Some(tokio::spawn(serve(listener, deeds.to_vec(), Arc::clone(&calls))));
+        let task = Some(tokio::spawn(serve(listener, reactions.to_vec(), Arc::clone(&calls))));
         Self { address, calls, task }
     }
 
@@ -146,7 +146,7 @@ fn code(result: &Result<(), Status>) -> Code {
 #[tokio::test]
 async fn what_may_be_decided_later_is_tried_four_times() {
     let unavailable = Decide(Code::Unavailable, "");
-    let cases: [(&[Deed], Code, usize); 13] = [
+    let cases: [(&[Reaction], Code, usize); 13] = [
         (&[Answer], Code::Ok, 1),
         (&[Cut, Answer], Code::Ok, 2),
         (&[Cut, Cut, Cut, Answer], Code::Ok, 4),
@@ -161,11 +161,23 @@ async fn what_may_be_decided_later_is_tried_four_times() {
         (&[Decide(Code::Internal, ""), Answer], Code::Internal, 1),
         (&[Decide(Code::NotFound, "1"), Answer], Code::NotFound, 1),
     ];
-    for (deeds, expected, calls) in cases {
-        let (server, tries) = (Server::start(deeds).await, AtomicUsize::new(0));
+    for (reactions, expected, calls) in cases {
+        let (server, tries) = (Server::start(reactions).await, AtomicUsize::new(0));
         let result = server.verify(&rules(QUICK), None, &tries).await;
-        assert_eq!((code(&result), server.calls.load(Ordering::SeqCst)), (expected, calls), "{deeds:?}: {result:?}");
+        assert_eq!(
+            (code(&result), server.calls.load(Ordering::SeqCst)),
+            (expected, calls),
+            "{reactions:?}: {result:?}"
+        );
     }
+}
+
+#[tokio::test]
+async fn more_attempts_than_grpc_takes_are_cut() {
+    let many = QUICK.replace("\"maxAttempts\": 4", "\"maxAttempts\": 9");
+    let (server, tries) = (Server::start(&[Decide(Code::Unavailable, "")]).await, AtomicUsize::new(0));
+    let result = server.verify(&rules(&many), None, &tries).await;
+    assert_eq!((code(&result), tries.into_inner()), (Code::Unavailable, 5), "{result:?}");
 }
 
 #[tokio::test]
@@ -206,8 +218,8 @@ async fn the_shorter_time_ends_a_call_and_the_last_failure_is_told() {
     assert!(has_cause::<ConnectError>(&result.unwrap_err()));
 }
 
-/// Fails three times, and answers then.
-async fn fourth_time_lucky(rules: &Retries) -> Result<(), Status> {
+/// A call that is refused three times and then answered.
+async fn answered_at_the_fourth_attempt(rules: &Retries) -> Result<(), Status> {
     let tries = AtomicUsize::new(0);
     let call = async |_: Request<()>| match tries.fetch_add(1, Ordering::SeqCst) {
         0..3 => Err(told("1")),
@@ -229,7 +241,7 @@ async fn calls_that_fail_together_have_all_their_attempts() {
     let mut calls = Vec::new();
     for _ in 0..150 {
         let rules = Rc::clone(&rules);
-        calls.push(local.spawn_local(async move { fourth_time_lucky(&rules).await }));
+        calls.push(local.spawn_local(async move { answered_at_the_fourth_attempt(&rules).await }));
     }
     local.await;
     for call in calls {

@@ -130,7 +130,7 @@ public final class OtpdClient {
         String token = setting("OTPD_CALLER_TOKEN", "");
         if (!token.isEmpty()) {
             if (authorities.isEmpty()) {
-                throw new IllegalArgumentException("OTPD_CALLER_TOKEN needs OTPD_CA_FILE: it could be read on the way");
+                throw new IllegalArgumentException("OTPD_CALLER_TOKEN needs OTPD_CA_FILE: the token could be read on the way");
             }
             credentials = CompositeChannelCredentials.create(credentials, new Bearer(token));
         }
@@ -180,7 +180,7 @@ public final class OtpdClient {
         switch (result.getResultCase()) {
             case SUCCESS -> sent(result.getSuccess());
             case ACCOUNT_LOCKED -> throw new NotVerified(locked(result.getAccountLocked()));
-            case RISK_DECLINED -> throw new NotVerified("declined due to risk");
+            case RISK_DECLINED -> throw new NotVerified("declined for now, try later");
             // A later otpd may decline for a reason that this program does not know.
             default -> throw new NotVerified("the challenge was declined");
         }
@@ -204,7 +204,7 @@ public final class OtpdClient {
                 }
             }
             case ACCOUNT_LOCKED -> throw new NotVerified(locked(result.getAccountLocked()));
-            case RISK_DECLINED -> throw new NotVerified("too many messages, try later");
+            case RISK_DECLINED -> throw new NotVerified("declined for now, try later");
             case DESTINATION_REJECTED -> throw new NotVerified("the number takes no messages, choose another");
             default -> throw new NotVerified("no code was sent");
         }
