@@ -54,7 +54,7 @@ end
 -- By HTTP status, what Envoy's own replies mean. `http`: another status, where otpd answers with that one to the same request.
 local REPLIES = {
   [400] = {code = 3, message = "the request cannot be read", google = "INVALID_DECRYPTED_REQUEST"},
-  [403] = {code = 7, message = "this web page is not allowed to call", google = "FORBIDDEN"},
+  [403] = {code = 7, message = "this web page, or this kind of connection, is not allowed to call", google = "FORBIDDEN"},
   [404] = {code = 12, message = "no such method"},
   [405] = {code = 12, message = "no such method"},
   [408] = {code = 4, message = "the request did not arrive in time"},
@@ -258,8 +258,15 @@ function envoy_on_response(handle)
   local of_grpc = of_otpd(headers)
   local status = of_grpc or of_envoy(headers)
   if not status then
-    if shape ~= "grpc" and is_grpc(headers) then
-      note(handle, {code = 0})
+    -- What became of the call is in its trailers, which other shapes than gRPC lose.
+    if is_grpc(headers) then
+      for _ in handle:bodyChunks() do
+      end
+      local trailers = handle:trailers()
+      local code = trailers and number(trailers, "grpc-status")
+      if code then
+        note(handle, {code = (code == 0 or CODES[code]) and code or 2})
+      end
     end
     return
   end

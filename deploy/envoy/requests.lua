@@ -18,10 +18,7 @@ end
 -- JSON there as it is; in base64 it is refused.
 local function move_message(handle, headers)
   local path = headers:get(":path")
-  local message = query(path, "message")
-  if not message then
-    return
-  end
+  local message = query(path, "message") or ""
   if query(path, "base64") == "1" then
     -- A gRPC status, to which errors.lua gives Connect's shape.
     local message = "JSON is taken as it is, without base64"

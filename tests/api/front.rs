@@ -89,8 +89,10 @@ async fn the_front_believes_no_header_of_a_caller() {
         }
     }
     post(&envoy.address(), "/otp.v1.OtpService/SendOtp?otp=123456", "{}").await;
-    until("the lines of all calls", async || envoy.access().matches(id).count() == 2 && envoy.access().contains("400"))
-        .await;
+    until("the lines of all calls", async || {
+        envoy.access().matches(id).count() == 2 && envoy.access().contains("\"status\":400")
+    })
+    .await;
     assert!(!envoy.access().contains("123456") && !envoy.access().contains("shop-token"), "{}", envoy.access());
     assert_eq!(hurried(&replicas.redis, channel, &[token]).await, AWAY);
 }

@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, net::TcpListener, time::Duration};
 
 use otpd::grpc::proto::Reason;
+use prost::Message;
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -230,7 +231,6 @@ async fn statuses_have_the_shape_of_the_path_and_the_protocol() {
 /// As the Connect protocol has them: names of types, and messages in base64 without padding.
 fn connect_details(status: &Status) -> Value {
     use base64::{Engine, prelude::BASE64_STANDARD_NO_PAD};
-    use prost::Message;
 
     let details = tonic_types::pb::Status::decode(status.details()).unwrap().details;
     let details = details.into_iter().map(|any| {
@@ -279,6 +279,8 @@ async fn replies_of_envoy_itself_have_the_same_shapes_and_quote_nothing() {
         ("POST", "/otp.v1.OtpAdminService/GetAccount"),
         ("POST", "/grpc.health.v1.Health/Check"),
         ("POST", "/"),
+        ("DELETE", "/otp.v1.OtpService/GetChallenge?connect=v1&encoding=json&message=%7B%7D"),
+        ("DELETE", "/otp.v1.OtpService/GetChallenge?connect=v1&encoding=proto&message="),
         // By following a link, nobody makes a call that changes something.
         ("GET", "/otp.v1.OtpService/SendOtp?connect=v1&encoding=proto&message="),
         ("GET", "/otp.v1.OtpService/SendOtp?connect=v1&encoding=json&message=%7B%7D"),
@@ -286,6 +288,10 @@ async fn replies_of_envoy_itself_have_the_same_shapes_and_quote_nothing() {
         let answer = ask(&at, method, target, &[], "{}").await;
         assert_eq!((answer.status.as_u16(), &answer.json()["code"]), (404, &json!(12)), "{method} {target}");
     }
+    let upgrade = [("connection", "upgrade"), ("upgrade", "websocket")];
+    let answer = ask(&at, "GET", path, &upgrade, "").await;
+    assert_eq!((answer.status.as_u16(), &answer.json()["code"]), (403, &json!(7)));
+    assert_eq!(answer.json()["message"], "this web page, or this kind of connection, is not allowed to call");
     let secrets = [SECRET.to_owned()];
     for answer in &answers {
         find_none("an answer", &answer.body, &secrets);
@@ -311,17 +317,22 @@ async fn a_request_by_http_1_0_is_answered_and_one_that_does_not_arrive_is_told_
     let Some((envoy, _)) = replicas.behind(&edits).await else { return };
     let answer = told(&envoy, &format!("POST {SEND_AT} HTTP/1.0\r\ncontent-length: 2\r\n\r\n{{}}")).await;
     assert!(answer.contains("400 Bad Request") && answer.contains("MISSING_REQUIRED_FIELD"), "{answer}");
-    for (path, head, expected) in [
-        (SEND_AT, "", "504 Gateway Timeout"),
-        ("/otp.v1.OtpService/SendOtp", "", "408 Request Timeout"),
-        ("/otp.v1.OtpService/SendOtp", "content-type: application/grpc-web+proto\r\n", "grpc-status: 4"),
+    let late = "the request did not arrive in time";
+    for (path, head, expected, message) in [
+        (SEND_AT, "", "504 Gateway Timeout", late),
+        ("/otp.v1.OtpService/SendOtp", "", "408 Request Timeout", late),
+        ("/otp.v1.OtpService/SendOtp", "content-type: application/grpc-web+proto\r\n", "grpc-status: 4", late),
+        // Only begins like gRPC.
+        ("/otp.v1.OtpService/SendOtp", "content-type: application/grpcx\r\n", "408 Request Timeout", late),
+        // Not waited for.
+        ("/nothing", "", "404 Not Found", "no such method"),
     ] {
         let head = format!("POST {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n{head}content-length: 9\r\n\r\n{{");
         let answer = told(&envoy, &head).await;
-        assert!(answer.contains(expected) && answer.contains("the request did not arrive in time"), "{answer}");
+        assert!(answer.contains(expected) && answer.contains(message), "{answer}");
     }
     // No replica has heard of them.
-    assert_eq!(envoy.count("upstream_rq_completed"), 1);
+    assert_eq!(envoy.count("upstream_rq_total"), 1);
 }
 
 /// The answers to one call: in Google's shape, in JSON and in Connect's.
@@ -343,6 +354,25 @@ async fn assert_same(envoy: &Envoy, json: &HttpAnswer) {
 }
 
 #[tokio::test]
+async fn an_envoy_whose_memory_is_full_says_that_nobody_takes_the_call() {
+    let ports = [Port::reserve(), Port::reserve()];
+    // Less than it has at its start.
+    let full = [("max_heap_size_bytes: 805306368", "max_heap_size_bytes: 1000000")];
+    let Some(envoy) = Envoy::front(ports.each_ref().map(Port::number), &full) else { return };
+    let has_noticed = async || {
+        let answer = post(&envoy.address(), SEND_AT, SEND).await;
+        answer.status == 503 && answer.header("content-type") == "text/plain"
+    };
+    until("it has noticed", has_noticed).await;
+    let message = "no replica takes the call now; try again";
+    for answer in three(&envoy).await {
+        assert_eq!((answer.status.as_u16(), &answer.body[..]), (503, message.as_bytes()), "{answer:?}");
+    }
+    let told = Caller::at(&envoy.address()).await.send(send("s", "c")).await.unwrap_err();
+    assert_eq!((told.code(), told.message()), (Code::Unavailable, message));
+}
+
+#[tokio::test]
 async fn replicas_that_are_away_or_silent_are_told_of_in_the_same_shapes() {
     let ports = [Port::reserve(), Port::reserve()];
     let Some(envoy) = Envoy::front(ports.each_ref().map(Port::number), CHECKED_OFTEN) else { return };
@@ -354,6 +384,11 @@ async fn replicas_that_are_away_or_silent_are_told_of_in_the_same_shapes() {
     for answer in [google, status, connect] {
         assert_eq!(answer.header("retry-after"), "1");
     }
+    // The largest message that otpd takes is kept for another try, too.
+    let mut large = send("s", "");
+    large.enrollment_request_id = "c".repeat(64 * 1024 - large.encoded_len() - 4);
+    assert_eq!(large.encoded_len(), 64 * 1024);
+    assert_eq!(Caller::at(&envoy.address()).await.send(large).await.unwrap_err().code(), Code::Unavailable);
 
     // The system takes their connections, and nobody reads.
     let silent = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());

@@ -6,6 +6,7 @@ use otpd::grpc::proto::{
 };
 use prost::Message;
 use serde_json::{Value, json};
+use tonic_health::pb::HealthCheckRequest;
 
 use crate::{
     caller::{SMS, header, login, send},
@@ -75,6 +76,64 @@ async fn web_pages_call_by_grpc_web() {
             );
         }
     }
+    // Whether its caller reads trailers or not, the log has what became of a call.
+    until("the lines of the calls", async || envoy.access().lines().count() == 4).await;
+    for (line, expected) in envoy.access().lines().zip(["OK", "NotFound", "OK", "NotFound"]) {
+        let line: Value = serde_json::from_str(line).unwrap();
+        assert_eq!(line["grpc_status"], expected, "{line}");
+    }
+    let health = HealthCheckRequest { service: "otp.v1.OtpService".to_owned() };
+    let answer = call(&at, BINARY, "/grpc.health.v1.Health/Check", &health).await;
+    assert_eq!(frames(BINARY, &answer.body).len(), 2, "{answer:?}");
+}
+
+#[tokio::test]
+async fn content_types_that_only_begin_like_grpc_are_json() {
+    let replicas = Replicas::start();
+    let Some((envoy, _)) = replicas.behind_envoy().await else { return };
+    let body = message(&send("s", "never").encode_to_vec());
+    for (kind, expected) in [
+        ("application/grpc", (200, "5")),
+        ("application/grpc+proto", (200, "5")),
+        ("application/grpc-web", (200, "5")),
+        ("application/grpc-web+proto", (200, "5")),
+        ("application/grpc;a=b", (400, "")),
+        ("application/grpcx", (400, "")),
+        ("application/grpc-web;a=b", (400, "")),
+        ("application/grpc-webx", (400, "")),
+    ] {
+        let answer = ask(&envoy.address(), "POST", SEND_AT, &[("content-type", kind)], body.clone()).await;
+        assert_eq!((answer.status.as_u16(), answer.header("grpc-status")), expected, "{kind}: {answer:?}");
+        if expected.1.is_empty() {
+            assert_eq!(answer.json()["code"], 3, "{kind}");
+        }
+    }
+}
+
+/// A message of so many bytes, about a challenge that nobody has opened: the most of it is a field that the contract does not know.
+fn padded_to(length: usize) -> Vec<u8> {
+    let mut bytes =
+        GetChallengeRequest { request_header: header("get"), authenticate_request_id: "never".into() }.encode_to_vec();
+    // Field 1000, whose length takes three bytes from 16 KiB on.
+    prost::encoding::encode_key(1000, prost::encoding::WireType::LengthDelimited, &mut bytes);
+    let rest = length - bytes.len() - 3;
+    prost::encoding::encode_varint(rest as u64, &mut bytes);
+    bytes.resize(length, 0);
+    bytes
+}
+
+#[tokio::test]
+async fn the_largest_message_of_otpd_arrives_with_its_frame() {
+    let replicas = Replicas::start();
+    let Some((envoy, _)) = replicas.behind_envoy().await else { return };
+    let at = envoy.address();
+    for (length, http, status) in [(65_536, 404, "5"), (65_537, 400, "3")] {
+        let answer = ask(&at, "POST", GET_AT, &[PROTO, VERSION], padded_to(length)).await;
+        assert_eq!(answer.status, http, "{answer:?}");
+        let framed = message(&padded_to(length));
+        let answer = ask(&at, "POST", GET_AT, &[("content-type", BINARY)], framed).await;
+        assert_eq!(answer.header("grpc-status"), status, "{answer:?}");
+    }
 }
 
 /// With the padding that gRPC leaves out.
@@ -94,13 +153,16 @@ async fn only_the_pages_that_are_named_may_call() {
     for name in ["authorization", "connect-protocol-version", "connect-timeout-ms", "content-type", "x-grpc-web"] {
         assert!(asked.header("access-control-allow-headers").split(", ").any(|allowed| allowed == name), "{name}");
     }
+    let get = ("access-control-request-method", "GET");
+    let asked = ask(&at, "OPTIONS", &format!("{GET_AT}?connect=v1&encoding=json"), &[PAGE, get], "").await;
+    assert_eq!((asked.status.as_u16(), asked.header("access-control-allow-origin")), (200, PAGE.1));
     let asked = ask(&at, "OPTIONS", SEND_AT, &[OTHER_PAGE, wants], "").await;
     assert_eq!((asked.status.as_u16(), asked.header("access-control-allow-origin")), (403, ""));
     // By grpc-web it is told a status, which browsers keep from it.
     let web = ("content-type", BINARY);
     let answer = ask(&at, "POST", SEND_AT, &[OTHER_PAGE, web], message(&[])).await;
     assert_eq!((answer.status.as_u16(), answer.header("grpc-status")), (200, "7"), "{answer:?}");
-    assert_eq!(answer.header("grpc-message"), "this web page is not allowed to call");
+    assert_eq!(answer.header("grpc-message"), "this web page, or this kind of connection, is not allowed to call");
     let answer = ask(&at, "POST", SEND_AT, &[PAGE, web], message(&vec![b'x'; 70_000])).await;
     assert_eq!((answer.status.as_u16(), answer.header("grpc-status")), (200, "3"), "{answer:?}");
     assert_eq!(answer.header("grpc-message"), "the request is too large");
@@ -173,7 +235,9 @@ async fn connect_calls_in_both_forms() {
             assert_eq!((answer.status.as_u16(), answer.json()["code"].as_str().unwrap()), expected, "{headers:?}");
         }
     }
-    for query in ["encoding=proto&message=", "encoding=json&message=%7B%7D", "encoding=json&message=%7B"] {
+    for query in
+        ["encoding=proto&message=", "encoding=json&message=%7B%7D", "encoding=json&message=%7B", "encoding=json"]
+    {
         let answer = ask(&at, "GET", &format!("{GET_AT}?connect=v1&{query}"), &[], "").await;
         assert_eq!((answer.status.as_u16(), &answer.json()["code"]), (400, &json!("invalid_argument")), "{query}");
     }

@@ -1,6 +1,6 @@
 //! A real Envoy of the test's own, which runs a file of deploy/envoy on ports of the loopback.
 //!
-//! The file is run as it is shipped, but for ports, paths and spans. Each of these is there exactly once, or the test fails.
+//! The file is run as it is shipped, but for ports, addresses, names, paths and spans. Each of these is there exactly once, or the test fails.
 
 use std::{
     fs,
