@@ -18,7 +18,6 @@ end
 -- JSON there as it is; in base64 it is refused.
 local function move_message(handle, headers)
   local path = headers:get(":path")
-  local message = query(path, "message") or ""
   if query(path, "base64") == "1" then
     -- A gRPC status, to which errors.lua gives Connect's shape.
     local message = "JSON is taken as it is, without base64"
@@ -30,7 +29,7 @@ local function move_message(handle, headers)
   headers:replace(":method", "POST")
   headers:replace(":path", (path:gsub("%?.*", "")))
   headers:replace("content-type", "application/json")
-  handle:body(true):setBytes(message)
+  handle:body(true):setBytes(query(path, "message") or "")
 end
 
 function envoy_on_request(handle)

@@ -58,6 +58,7 @@ mod redis_server;
 mod refusing;
 mod relay;
 mod replicas;
+mod replies;
 mod retire;
 mod rotation;
 mod routes;
