@@ -9,7 +9,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use super::redis_server::{Port, Program, RedisServer, usual_arguments, wait};
+use super::redis_server::{Port, Program, RedisServer, usual_arguments, wait, wait_or_tell};
 
 /// How many slots a cluster has.
 pub(crate) const SLOTS: u16 = 16_384;
@@ -174,7 +174,7 @@ impl Cluster {
 
     /// Waits until all nodes that run serve or replicate, and know that all of these do.
     pub(crate) fn wait_whole(&self) {
-        wait("the cluster is whole", || {
+        let is_whole = || {
             let states = self.states();
             let running = self.nodes.len() - self.stopped().len();
             let masters: Vec<&NodeState> = states.iter().filter(|state| state.is_master).collect();
@@ -184,7 +184,17 @@ impl Cluster {
                 && served == usize::from(SLOTS)
                 && states.iter().all(|state| state.known == running && self.is_ok(state.index))
                 && states.iter().all(|state| state.is_master || self.is_linked(state.index))
+        };
+        wait_or_tell("the cluster is whole", is_whole, || self.views());
+    }
+
+    /// What each node that runs says of all.
+    fn views(&self) -> String {
+        let views = self.states().into_iter().map(|state| {
+            let view = self.node(state.index).ask::<String>(&["CLUSTER", "NODES"]).unwrap_or_default();
+            format!("node {}:\n{view}", state.index)
         });
+        views.collect()
     }
 
     /// Moves slots from one master to another, one after the other and key by key, as `redis-cli --cluster reshard` does.

@@ -209,10 +209,15 @@ pub(crate) fn socket(folder: &Path) -> PathBuf {
 }
 
 /// Asks again and again until it is so, at most a minute: tests run on machines that do much else.
-pub(crate) fn wait(what: &str, mut is_so: impl FnMut() -> bool) {
+pub(crate) fn wait(what: &str, is_so: impl FnMut() -> bool) {
+    wait_or_tell(what, is_so, String::new);
+}
+
+/// The same, and tells what there is instead.
+pub(crate) fn wait_or_tell(what: &str, mut is_so: impl FnMut() -> bool, tell: impl Fn() -> String) {
     let deadline = Deadline::after(Duration::from_secs(60));
     while !is_so() {
-        assert!(!deadline.remaining().is_zero(), "not in time: {what}");
+        assert!(!deadline.remaining().is_zero(), "not in time: {what}\n{}", tell());
         thread::sleep(Duration::from_millis(10));
     }
 }
